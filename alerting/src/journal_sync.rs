@@ -16,8 +16,7 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::Instant;
 
-use crate::alert::{Alert, NotificationState};
-use crate::command::{Command, CommandKind};
+use crate::alert::{Alert, Command, CommandKind, NotificationState};
 use crate::engine::{ALERTS, HISTORY, PENDING, SILENCES};
 use crate::evaluator::error::EvaluatorError;
 
@@ -82,7 +81,7 @@ impl JournalWriter {
 
     /// A command that was carried out; `key` makes a repetition the same action.
     pub(crate) fn note_action(&mut self, key: &str, command: &Command) {
-        let (what, detail) = match &command.ask {
+        let (what, detail) = match &command.kind {
             CommandKind::Acknowledge { alert_id } => ("alert acknowledged", alert_id.clone()),
             CommandKind::Resolve { alert_id } => ("alert resolved", alert_id.clone()),
             CommandKind::Silence(silence) => (

@@ -31,7 +31,6 @@ pub mod step;
 use std::sync::Arc;
 
 pub use revwatch_core::alert;
-pub use revwatch_core::alert as command;
 use revwatch_core::ports::{Clock, Ids};
 use revwatch_runtime::admin::Check;
 use revwatch_runtime::backend::Backend;

@@ -8,8 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use revwatch_runtime::config::{AlertingConfig, BusinessHours, Clock, NOTIFIERS, Route, Treatment};
 
-use crate::alert::{Alert, AlertState, Mute, Notice, NoticeKind, Sla};
-use crate::command::Silence;
+use crate::alert::{Alert, AlertState, Mute, Notice, NoticeKind, Silence, Sla};
 use crate::rule::{Rule, Severity};
 
 /// The notifications that a notifier delivers.

@@ -74,7 +74,7 @@ pub fn counts(alert: &Alert) -> bool {
 
 /// The deadlines that have passed on an open alert: `respond`, `resolve`.
 pub fn overdue(alert: &Alert, now_s: i64) -> impl Iterator<Item = &'static str> {
-    let is_open = counts(alert) && !alert.is_over();
+    let is_open = counts(alert) && !alert.is_resolved();
     let no_response = alert.acknowledged_s.is_none() && response(alert, now_s) == Verdict::Breached;
     let no_resolution = resolution(alert, now_s) == Verdict::Breached;
     [

@@ -7,7 +7,6 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use revwatch_core::entity::kind::KINDS;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind};
 use revwatch_core::view;
-pub use revwatch_core::view::rfc3339 as iso;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::ports::{Entities, StateStore};
 

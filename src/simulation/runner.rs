@@ -5,8 +5,7 @@
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use revwatch_alerting::alert::Alert;
-use revwatch_alerting::command::{Command, CommandKind, Matcher, Silence};
+use revwatch_alerting::alert::{Alert, Command, CommandKind, Matcher, Silence};
 use revwatch_alerting::policy::Policy;
 use revwatch_core::observe::Plans;
 use revwatch_storage::ports::Delivery;
@@ -279,7 +278,7 @@ fn submit(simulator: &mut Simulator, order: &Order, at_s: i64) -> bool {
     };
     for command in &commands {
         let command = Command {
-            ask: command.clone(),
+            kind: command.clone(),
             by: order.by.clone(),
             via: "cli".to_owned(),
             at_s,

@@ -267,7 +267,7 @@ impl Simulator {
 
     /// Alerts that are not resolved, groups as well as their members.
     pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
-        self.engine.alerts().filter(|alert| !alert.is_over())
+        self.engine.alerts().filter(|alert| !alert.is_resolved())
     }
 
     /// Resolved alerts, without groups, in the order in which they ended.

@@ -21,7 +21,7 @@ impl AlertTable {
     /// Adds an alert, or replaces the one that has its id; returns the earlier one.
     pub fn insert(&mut self, alert: Alert) -> Option<Alert> {
         let earlier = self.remove(&alert.id);
-        if alert.is_over() {
+        if alert.is_resolved() {
             self.resolved.insert(alert.id.clone());
         }
         self.count(&alert, 1);
@@ -42,7 +42,7 @@ impl AlertTable {
 
     /// The alert `id`, unless it is resolved.
     pub fn open(&self, id: &str) -> Option<&Alert> {
-        self.get(id).filter(|alert| !alert.is_over())
+        self.get(id).filter(|alert| !alert.is_resolved())
     }
 
     pub fn get_mut(&mut self, id: &str) -> Option<&mut Alert> {
@@ -50,7 +50,7 @@ impl AlertTable {
     }
 
     pub fn open_mut(&mut self, id: &str) -> Option<&mut Alert> {
-        self.get_mut(id).filter(|alert| !alert.is_over())
+        self.get_mut(id).filter(|alert| !alert.is_resolved())
     }
 
     pub fn contains(&self, id: &str) -> bool {
@@ -84,7 +84,7 @@ impl AlertTable {
     }
 
     fn count(&mut self, alert: &Alert, by: i64) {
-        if alert.group.is_none() && !alert.is_over() {
+        if alert.group.is_none() && !alert.is_resolved() {
             let severity = alert.severity.as_str().to_owned();
             let key = (alert.rule.clone(), severity, alert.state.into());
             *self.counts.entry(key).or_default() += by;

@@ -1,10 +1,9 @@
-//! What people ask for.
+//! Carries out commands: acknowledge, resolve, silence.
 
 use revwatch_storage::ports::COMMANDS;
 
 use super::{Engine, SILENCES, Watch, key_of};
-use crate::alert::{AlertState, NoticeKind};
-use crate::command::{Command, CommandKind, Silence};
+use crate::alert::{AlertState, Command, CommandKind, NoticeKind, Silence};
 use crate::lifecycle::Stage;
 use crate::policy::silenced;
 
@@ -19,7 +18,7 @@ impl Engine {
         self.changes.delete(COMMANDS, key);
         let command: Command = serde_json::from_str(body)?;
         let (by, at_s) = (command.by.as_str(), command.at_s.min(now_s));
-        match &command.ask {
+        match &command.kind {
             CommandKind::Acknowledge { alert_id } => {
                 for id in self.with_members(alert_id) {
                     self.acknowledge(&id, by, at_s, now_s);
@@ -31,7 +30,7 @@ impl Engine {
                     self.dismiss(&id, by, now_s);
                 }
             }
-            // The clock of the process that asked may be ahead; the silence begins now.
+            // The clock of the process that stored the command may be ahead; the silence begins now.
             CommandKind::Silence(silence) => {
                 let from_s = silence.from_s.min(now_s);
                 let silence = silence.clone();
@@ -112,7 +111,7 @@ impl Engine {
             .alerts
             .values()
             .filter(|a| {
-                !a.is_over() && a.muted.is_none() && silenced(a, [&silence], now_s).is_some()
+                !a.is_resolved() && a.muted.is_none() && silenced(a, [&silence], now_s).is_some()
             })
             .map(|a| a.id.clone())
             .collect();

@@ -31,7 +31,7 @@ impl Engine {
             self.policy.apply(alert, rule, now_s);
             // One that had been a member has none.
             alert.actions.clone_from(&rule.actions);
-            if alert.is_over() {
+            if alert.is_resolved() {
                 alert.sla.upcoming.clear();
                 over.push(id.clone());
             }
@@ -153,7 +153,7 @@ impl Engine {
     /// does not know of all its members.
     pub(super) fn mend_groups(&mut self) {
         let mut open = std::collections::HashMap::<String, Vec<String>>::new();
-        for alert in self.alerts.values().filter(|a| !a.is_over()) {
+        for alert in self.alerts.values().filter(|a| !a.is_resolved()) {
             if let Some(group_id) = &alert.part_of {
                 open.entry(group_id.clone())
                     .or_default()
@@ -175,7 +175,7 @@ impl Engine {
         let groups: Vec<String> = self
             .alerts
             .values()
-            .filter(|a| a.group.is_some() && !a.is_over())
+            .filter(|a| a.group.is_some() && !a.is_resolved())
             .map(|a| a.id.clone())
             .collect();
         for id in groups {

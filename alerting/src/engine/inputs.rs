@@ -60,8 +60,8 @@ impl Engine {
         for (at, change) in unread.iter().enumerate() {
             match change {
                 ConditionChange::Open(condition) => {
-                    let is_over = ends.get(&condition.key).is_some_and(|end| at < *end);
-                    self.evaluate_open(condition, is_over, now_s);
+                    let has_ended = ends.get(&condition.key).is_some_and(|end| at < *end);
+                    self.evaluate_open(condition, has_ended, now_s);
                 }
                 ConditionChange::Close(key) => self.on_close(key, now_s),
             }
@@ -73,14 +73,14 @@ impl Engine {
         self.evaluate_open(condition, false, now_s);
     }
 
-    fn evaluate_open(&mut self, condition: &Condition, is_over: bool, now_s: i64) {
+    fn evaluate_open(&mut self, condition: &Condition, has_ended: bool, now_s: i64) {
         for index in self.rules.on_condition(condition.key.kind) {
             let rule = &self.rules.all()[index];
             let Some((_, after_s)) = rule_delay(rule) else {
                 continue;
             };
             let key = entity_key(rule, &condition.key.subject);
-            if is_over && self.watches.firing(&key).is_none() {
+            if has_ended && self.watches.firing(&key).is_none() {
                 continue;
             }
             let due_s = condition.due_s.saturating_add(after_s);

@@ -229,7 +229,7 @@ impl Engine {
                 self.outbox.break_notifier(&key.notifier, reason);
             }
         }
-        if !alert.is_over() {
+        if !alert.is_resolved() {
             let key = key_of(&alert);
             if alert.group.is_some() {
                 // Only the newest takes more members.

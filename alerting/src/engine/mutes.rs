@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::alert::{Alert, Mute};
-use crate::command::Silence;
+use crate::alert::{Alert, Mute, Silence};
 use crate::policy::silenced;
 
 /// See the module.
@@ -123,8 +122,7 @@ impl Mutes {
 mod tests {
     use super::super::tests::rules;
     use super::*;
-    use crate::alert::{Evidence, Subject};
-    use crate::command::Matcher;
+    use crate::alert::{Evidence, Matcher, Subject};
 
     fn alert(id: &str, rule: &str) -> Alert {
         let rules = rules();

@@ -12,7 +12,7 @@ impl Engine {
             let Some(alert) = self.alerts.get(id) else {
                 continue;
             };
-            let mute = if alert.is_over() && !is_new {
+            let mute = if alert.is_resolved() && !is_new {
                 None
             } else {
                 self.mute_reason(alert, now_s)
@@ -36,7 +36,7 @@ impl Engine {
         self.mutes.set(id, mute.is_some());
         if mute.is_some() {
             self.groups.stop_waiting(alert);
-        } else if !alert.is_over()
+        } else if !alert.is_resolved()
             && !was_delivered
             && alert.part_of.is_none()
             && alert.group.is_none()

@@ -26,7 +26,7 @@ use revwatch_storage::ports::{
 use super::counter_reads::{CounterReadReason, LastCounterRead};
 use super::pipeline::PipelineRead;
 use super::{Engine, TransitionEvent};
-use crate::command::Command;
+use crate::alert::Command;
 use crate::metric_value::MetricInputs;
 
 /// The counters that grow with every delivery that a worker has processed.

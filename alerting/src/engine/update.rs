@@ -41,23 +41,23 @@ pub(super) fn update_reason(
     let nothing = NotificationState::default();
     let state = alert.notifications.get(key).unwrap_or(&nothing);
     let is_delivered = state.delivered_revision > 0;
-    if alert.muted.is_some() && !(is_delivered && alert.is_over()) {
+    if alert.muted.is_some() && !(is_delivered && alert.is_resolved()) {
         return None;
     }
     if key.notice > 0 {
-        let is_due = !is_delivered && !alert.is_over() && !waits_for_main(alert, key);
+        let is_due = !is_delivered && !alert.is_resolved() && !waits_for_main(alert, key);
         return is_due.then_some(UpdateReason::NotDelivered);
     }
     if !is_delivered {
         // An alert that resolved before its first delivery is delivered as resolved, except by a notifier that
         // could not deliver at all.
-        let is_late = alert.is_over() && (!capabilities.resolves || state.broken.is_some());
+        let is_late = alert.is_resolved() && (!capabilities.resolves || state.broken.is_some());
         return (!is_late).then_some(UpdateReason::NotDelivered);
     }
     if state.delivered_revision >= alert.revision {
         return None;
     }
-    if alert.is_over() {
+    if alert.is_resolved() {
         return (capabilities.edits || capabilities.resolves).then_some(UpdateReason::Resolved);
     }
     capabilities.edits.then_some(UpdateReason::Changed)

@@ -205,7 +205,7 @@ fn log_transition(transition: &TransitionEvent) {
         event_id,
         ..
     } = transition;
-    let (rule, subject) = (key.rule.as_str(), key.subject.for_the_log());
+    let (rule, subject) = (key.rule.as_str(), key.subject.redacted());
     let by_hand = by.is_some();
     let trace_id = event_id
         .as_ref()

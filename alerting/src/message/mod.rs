@@ -73,7 +73,7 @@ pub fn render(alert: &Alert, key: &MessageKey, state: &NotificationState) -> Mes
     let suffix = if key.notice == 0
         && state.delivered_revision > 0
         && state.receipt.is_none()
-        && alert.is_over()
+        && alert.is_resolved()
     {
         RESOLVED
     } else {

@@ -30,7 +30,7 @@ pub(super) fn blocks(
             .chunks(10)
             .map(|fields| json!({"type": "section", "fields": fields})),
     );
-    if !alert.is_over() {
+    if !alert.is_resolved() {
         let lines = members(alert).into_iter().map(|(line, link)| match link {
             Some(url) => format!("• <{url}|{}>", escape(&line)),
             None => format!("• {}", escape(&line)),

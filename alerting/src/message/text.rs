@@ -16,7 +16,7 @@ pub(super) fn text(alert: &Alert, headline: &str, facts: &[Fact]) -> String {
             .iter()
             .map(|fact| format!("{}: {}", fact.name, fact.plain)),
     );
-    if !alert.is_over() {
+    if !alert.is_resolved() {
         lines.extend(
             members(alert)
                 .into_iter()

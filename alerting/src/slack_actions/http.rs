@@ -216,7 +216,7 @@ mod tests {
         LONG, break_store, hold_store, open, pending_commands, press, repair_store,
     };
     use super::*;
-    use crate::command::CommandKind;
+    use crate::alert::CommandKind;
 
     struct Served {
         url: String,
@@ -310,7 +310,7 @@ mod tests {
             ("ana", "slack", 1_767_326_130)
         );
         assert_eq!(
-            command.ask,
+            command.kind,
             CommandKind::Acknowledge {
                 alert_id: "al_1".into()
             }

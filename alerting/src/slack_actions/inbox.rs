@@ -8,7 +8,7 @@ use revwatch_storage::ports::{COMMANDS, Documents, StoreError};
 use tokio::time::timeout;
 
 use super::payload::Interaction;
-use crate::command::CommandKind;
+use crate::alert::CommandKind;
 
 /// See the module's documentation.
 #[derive(Clone)]
@@ -53,7 +53,7 @@ impl Inbox {
                     &serde_json::to_string(&action.command)?,
                 )
                 .await?;
-            let what = match action.command.ask {
+            let what = match action.command.kind {
                 CommandKind::Acknowledge { .. } => "acknowledge",
                 CommandKind::Resolve { .. } => "resolve",
                 CommandKind::Silence(_) => "silence",

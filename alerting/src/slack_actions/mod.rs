@@ -223,7 +223,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::command::Command;
+    use crate::alert::Command;
 
     /// Maximum duration of any step before a test fails.
     pub(super) const LONG: Duration = Duration::from_secs(30);

@@ -20,7 +20,7 @@ use revwatch_core::redact;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::command::{Command, CommandKind, Matcher, Silence};
+use crate::alert::{Command, CommandKind, Matcher, Silence};
 
 /// The content of one payload.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -151,7 +151,7 @@ fn request(action: &Action, user: &User, now_s: i64) -> Result<RequestedAction, 
         .and_then(|s| s.parse().ok())
         .filter(|s| (0..=now_s).contains(s));
     let at_s = pressed_s.unwrap_or(now_s);
-    let (alert_id, ask) = match action_id
+    let (alert_id, kind) = match action_id
         .split_once('_')
         .map_or(action_id.as_str(), |(word, _)| word)
     {
@@ -196,7 +196,7 @@ fn request(action: &Action, user: &User, now_s: i64) -> Result<RequestedAction, 
         user_id: shorten(&user.id),
         alert_id: alert_id.to_owned(),
         command: Command {
-            ask,
+            kind,
             by,
             via: "slack".to_owned(),
             at_s,
@@ -328,7 +328,7 @@ mod tests {
             acknowledged.key
         );
         let expected = Command {
-            ask: CommandKind::Acknowledge {
+            kind: CommandKind::Acknowledge {
                 alert_id: "al_1".into(),
             },
             by: "ana".into(),
@@ -342,7 +342,7 @@ mod tests {
             button("silence_4h", "al_1 14400"),
         ] {
             let requested = one(&action).expect("a command");
-            let CommandKind::Silence(silence) = requested.command.ask else {
+            let CommandKind::Silence(silence) = requested.command.kind else {
                 panic!("{requested:?}")
             };
             assert_eq!(
@@ -427,7 +427,7 @@ mod tests {
             press(&menu("al_2 60"), &ana, NOW_S),
             press(&first, &json!({"id": "U2"}), NOW_S),
         ];
-        let id = |requested: &RequestedAction| match &requested.command.ask {
+        let id = |requested: &RequestedAction| match &requested.command.kind {
             CommandKind::Silence(silence) => silence.id.clone(),
             other => panic!("{other:?}"),
         };

@@ -11,12 +11,12 @@ use revwatch_alerting::message::duration;
 use revwatch_alerting::report::{Verdict, counts, resolution, response};
 use revwatch_core::span::Span;
 use revwatch_core::view::alert as view;
+use revwatch_core::view::rfc3339;
 use revwatch_storage::ports::Documents;
 use serde_json::{Value, json};
 
 use super::stored::load_alerts;
 use super::{Common, now_s};
-use crate::cli::export::iso;
 
 /// Options of `alerts history`.
 #[derive(Debug, Args)]
@@ -76,7 +76,7 @@ pub async fn run(common: &Common, store: &dyn Documents, args: &HistoryArgs) -> 
             alert.severity.as_str(),
             &alert.rule,
             &view::subject(alert),
-            &iso(Some(alert.fired_s)),
+            &rfc3339(Some(alert.fired_s)),
             &step(
                 alert,
                 alert.acknowledged_s,
@@ -113,7 +113,7 @@ fn in_time(alert: &Alert, now_s: i64) -> &'static str {
 
 fn describe(alert: &Alert, now_s: i64) -> Value {
     let after = |at_s: Option<i64>| at_s.map(|at_s| at_s - alert.fired_s);
-    let at = |at_s: Option<i64>| at_s.map(|at_s| iso(Some(at_s)));
+    let at = |at_s: Option<i64>| at_s.map(|at_s| rfc3339(Some(at_s)));
     let judged = counts(alert);
     json!({
         "id": alert.id, "rule": alert.rule, "severity": alert.severity, "subject": alert.subject_text(),

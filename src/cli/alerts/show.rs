@@ -6,17 +6,16 @@ use anyhow::Context as _;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
-use revwatch_alerting::alert::{Alert, MessageKey};
-use revwatch_alerting::command::Silence;
+use revwatch_alerting::alert::{Alert, MessageKey, Silence};
 use revwatch_alerting::message::{duration, render};
 use revwatch_alerting::report::{Verdict, counts, resolution, response};
 use revwatch_core::view::alert as view;
+use revwatch_core::view::rfc3339;
 use revwatch_storage::ports::Documents;
 use serde_json::{Value, json};
 
 use super::stored::{load_alerts, load_silences, unknown_alert};
 use super::{Common, now_s};
-use crate::cli::export::iso;
 
 /// Options of `alerts show`.
 #[derive(Debug, Args)]
@@ -35,7 +34,7 @@ pub async fn run(common: &Common, store: &dyn Documents, args: &ShowArgs) -> any
         .iter()
         .find(|alert| alert.id == args.id)
         .with_context(|| unknown_alert(&args.id))?;
-    members.sort_by_key(|a| (a.is_over(), a.since_s, a.id.clone()));
+    members.sort_by_key(|a| (a.is_resolved(), a.since_s, a.id.clone()));
     let silences = load_silences(store).await?;
     let now_s = now_s();
     let mut out = std::io::stdout().lock();
@@ -80,30 +79,30 @@ fn status(alert: &Alert, silences: &[Silence], now_s: i64) -> Table {
         let by = by.map_or_else(String::new, |by| format!(" by {by}"));
         format!(
             "{}, after {}{by}",
-            iso(Some(at_s)),
+            rfc3339(Some(at_s)),
             duration(at_s - alert.fired_s)
         )
     };
     let mut rows = vec![("State", view::state(alert))];
-    if let Some(mute) = alert.muted.as_ref().filter(|_| !alert.is_over()) {
+    if let Some(mute) = alert.muted.as_ref().filter(|_| !alert.is_resolved()) {
         rows.push(("Muted", view::mute_reason(mute, silences)));
     }
     if let Some(group_id) = &alert.part_of {
         rows.push(("Notified by group", group_id.clone()));
     }
-    rows.push(("Fired", iso(Some(alert.fired_s))));
+    rows.push(("Fired", rfc3339(Some(alert.fired_s))));
     if let Some(at_s) = alert.acknowledged_s {
         rows.push(("Acknowledged", done(at_s, alert.acknowledged_by.as_ref())));
     }
     if let Some(at_s) = alert.resolved_s {
         rows.push(("Resolved", done(at_s, alert.resolved_by.as_ref())));
     }
-    if let Some(at_s) = alert.clear_since_s.filter(|_| !alert.is_over()) {
-        rows.push(("Clear since", iso(Some(at_s))));
+    if let Some(at_s) = alert.clear_since_s.filter(|_| !alert.is_resolved()) {
+        rows.push(("Clear since", rfc3339(Some(at_s))));
     }
     if counts(alert) {
         let clock = |due_s: i64, verdict: Verdict| {
-            format!("{} ({})", iso(Some(due_s)), verdict_text(verdict))
+            format!("{} ({})", rfc3339(Some(due_s)), verdict_text(verdict))
         };
         rows.push((
             "Respond by",
@@ -123,10 +122,10 @@ fn status(alert: &Alert, silences: &[Silence], now_s: i64) -> Table {
 }
 
 fn deadlines(alert: &Alert) -> Table {
-    let upcoming = alert.sla.upcoming.iter().filter(|_| !alert.is_over());
+    let upcoming = alert.sla.upcoming.iter().filter(|_| !alert.is_resolved());
     table(
         &["at", "what"],
-        upcoming.map(|(at_s, kind)| vec![iso(Some(*at_s)), view::notice(*kind)]),
+        upcoming.map(|(at_s, kind)| vec![rfc3339(Some(*at_s)), view::notice(*kind)]),
     )
 }
 
@@ -134,7 +133,7 @@ fn notices(alert: &Alert) -> Table {
     let rows = alert.notices.iter().map(|notice| {
         vec![
             notice.number.to_string(),
-            iso(Some(notice.at_s)),
+            rfc3339(Some(notice.at_s)),
             view::notice(notice.kind),
             notice.route.clone(),
             notice.notifiers.join(", "),
@@ -181,7 +180,7 @@ fn member(alert: &Alert) -> Vec<String> {
         view::state(alert),
         view::subject(alert),
         view::money(alert),
-        iso(Some(alert.since_s)),
+        rfc3339(Some(alert.since_s)),
     ]
 }
 

@@ -6,10 +6,10 @@ use anyhow::{Context as _, bail};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args};
 use jiff::Timestamp;
-use revwatch_alerting::alert::{Alert, Mute};
-use revwatch_alerting::command::{CommandKind, Matcher, Silence};
+use revwatch_alerting::alert::{Alert, CommandKind, Matcher, Mute, Silence};
 use revwatch_core::span::Span;
 use revwatch_core::view::alert::{matcher, silence_end};
+use revwatch_core::view::rfc3339;
 use revwatch_storage::ports::Documents;
 use serde_json::json;
 use uuid::Uuid;
@@ -17,7 +17,6 @@ use uuid::Uuid;
 use super::stored::{load_alerts, load_open, load_pending_silences, load_silences};
 use super::submit::{CommandState, Submission, group_note};
 use super::{Common, now_s};
-use crate::cli::export::iso;
 
 /// Options of `alerts silence`.
 #[derive(Debug, Args)]
@@ -77,7 +76,7 @@ pub async fn silence(
     let mut out = std::io::stdout().lock();
     if common.json {
         let value = json!({
-            "id": silence.id, "matches": silence.matches, "until": iso(Some(silence.until_s)), "reason": silence.reason,
+            "id": silence.id, "matches": silence.matches, "until": rfc3339(Some(silence.until_s)), "reason": silence.reason,
             "by": silence.by, "mutes": muted.iter().map(|a| &a.id).collect::<Vec<_>>(), "taken": outcome == CommandState::Applied,
         });
         writeln!(out, "{value:#}")?;
@@ -120,7 +119,10 @@ pub async fn unsilence(
             format!("no silence {id}: `revwatch alerts silences` lists the silences")
         })?;
     if silence.until_s <= now_s() {
-        bail!("{id} has ended already, at {}", iso(Some(silence.until_s)));
+        bail!(
+            "{id} has ended already, at {}",
+            rfc3339(Some(silence.until_s))
+        );
     }
     let outcome = submission
         .submit(
@@ -162,12 +164,12 @@ impl SilenceArgs {
             (None, None) => bail!("a silence needs an end: give --for or --until"),
         };
         if until_s <= now_s {
-            bail!("--until {} is in the past", iso(Some(until_s)));
+            bail!("--until {} is in the past", rfc3339(Some(until_s)));
         }
         if until_s > now_s + MAX_SILENCE_S {
             bail!(
                 "--until {} is more than a year ahead: give an earlier end",
-                iso(Some(until_s))
+                rfc3339(Some(until_s))
             );
         }
         let random = Uuid::now_v7().simple().to_string();
@@ -193,7 +195,7 @@ async fn muted_by(store: &dyn Documents, silence: &Silence) -> anyhow::Result<Ve
     Ok(load_alerts(store)
         .await?
         .into_iter()
-        .filter(|alert| !alert.is_over() && alert.muted == by)
+        .filter(|alert| !alert.is_resolved() && alert.muted == by)
         .collect())
 }
 

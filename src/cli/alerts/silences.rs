@@ -5,15 +5,14 @@ use std::io::Write as _;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
-use revwatch_alerting::alert::Mute;
-use revwatch_alerting::command::Silence;
+use revwatch_alerting::alert::{Mute, Silence};
 use revwatch_core::view::alert::matcher;
+use revwatch_core::view::rfc3339;
 use revwatch_storage::ports::Documents;
 use serde_json::{Value, json};
 
 use super::stored::{load_alerts, load_pending_silences, load_silences};
 use super::{Common, now_s};
-use crate::cli::export::iso;
 
 /// Options of `alerts silences`.
 #[derive(Debug, Args)]
@@ -52,7 +51,7 @@ pub async fn run(
         let by = Some(Mute::Silence(silence.id.clone()));
         alerts
             .iter()
-            .filter(|alert| !alert.is_over() && alert.muted == by)
+            .filter(|alert| !alert.is_resolved() && alert.muted == by)
             .count()
     };
     let mut out = std::io::stdout().lock();
@@ -61,8 +60,8 @@ pub async fn run(
             .iter()
             .map(|(silence, state)| {
                 json!({
-                    "id": silence.id, "state": state, "matches": silence.matches, "from": iso(Some(silence.from_s)),
-                    "until": iso(Some(silence.until_s)), "reason": silence.reason, "by": silence.by,
+                    "id": silence.id, "state": state, "matches": silence.matches, "from": rfc3339(Some(silence.from_s)),
+                    "until": rfc3339(Some(silence.until_s)), "reason": silence.reason, "by": silence.by,
                     "mutes": mutes(silence),
                 })
             })
@@ -82,7 +81,7 @@ pub async fn run(
             silence.id.as_str(),
             state,
             &matcher(&silence.matches),
-            &iso(Some(silence.until_s)),
+            &rfc3339(Some(silence.until_s)),
             &mutes(silence).to_string(),
             &silence.by,
             &silence.reason,

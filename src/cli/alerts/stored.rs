@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
-use revwatch_alerting::alert::Alert;
-use revwatch_alerting::command::{Command, CommandKind, Silence};
+use revwatch_alerting::alert::{Alert, Command, CommandKind, Silence};
 use revwatch_alerting::engine;
 use revwatch_storage::ports::{COMMANDS, Documents};
 use serde::de::DeserializeOwned;
@@ -19,7 +18,7 @@ pub async fn load_alerts(store: &dyn Documents) -> anyhow::Result<Vec<Alert>> {
         alerts.extend(read.into_iter().map(|alert| (alert.id.clone(), alert)));
     }
     let mut alerts: Vec<_> = alerts.into_values().collect();
-    alerts.sort_by_key(|a| (a.is_over(), std::cmp::Reverse(a.fired_s), a.id.clone()));
+    alerts.sort_by_key(|a| (a.is_resolved(), std::cmp::Reverse(a.fired_s), a.id.clone()));
     Ok(alerts)
 }
 
@@ -33,7 +32,7 @@ pub async fn load_open(store: &dyn Documents, ids: &[String]) -> anyhow::Result<
     let mut open: Vec<Alert> = Vec::new();
     for id in ids {
         match stored.remove(id) {
-            Some(alert) if alert.is_over() => {
+            Some(alert) if alert.is_resolved() => {
                 bail!("{id} is resolved already: `revwatch alerts show {id}` says since when")
             }
             Some(alert) => open.push(alert),
@@ -55,7 +54,7 @@ pub async fn load_pending_silences(store: &dyn Documents) -> anyhow::Result<Vec<
     // The evaluator discards commands that cannot be decoded, too.
     let pending = |(_, body): (String, String)| match serde_json::from_str(&body).ok()? {
         Command {
-            ask: CommandKind::Silence(silence),
+            kind: CommandKind::Silence(silence),
             ..
         } => Some(silence),
         _ => None,

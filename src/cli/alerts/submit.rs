@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use revwatch_alerting::alert::{Alert, AlertState};
-use revwatch_alerting::command::{Command, CommandKind};
+use revwatch_alerting::alert::{Alert, AlertState, Command, CommandKind};
 use revwatch_core::view::alert::state;
+use revwatch_core::view::rfc3339;
 use revwatch_storage::ports::{COMMANDS, Documents};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -16,7 +16,6 @@ use uuid::Uuid;
 
 use super::stored::{load_alerts, load_open};
 use super::{Common, now_s};
-use crate::cli::export::iso;
 
 /// Options of `alerts ack` and `alerts resolve`.
 #[derive(Debug, Args)]
@@ -97,9 +96,9 @@ impl Submission {
     ) -> anyhow::Result<CommandState> {
         let at_s = now_s();
         let mut keys = Vec::new();
-        for ask in commands {
+        for kind in commands {
             let command = Command {
-                ask,
+                kind,
                 by: self.by.clone(),
                 via: "cli".to_owned(),
                 at_s,
@@ -175,14 +174,14 @@ fn line(alert: &Alert) -> String {
         AlertState::Resolved => (alert.resolved_s, alert.resolved_by.as_ref()),
     };
     let by = by.map_or_else(String::new, |by| format!(" by {by}"));
-    let at = at_s.map_or_else(String::new, |at_s| format!(" at {}", iso(Some(at_s))));
+    let at = at_s.map_or_else(String::new, |at_s| format!(" at {}", rfc3339(Some(at_s))));
     format!("{} {}{by}{at}{}", alert.id, state(alert), group_note(alert))
 }
 
 /// A note for members of a group: the group is notified in their place, so a command for a member
 /// does not change what people see of the group.
 pub fn group_note(alert: &Alert) -> String {
-    let group = alert.part_of.as_ref().filter(|_| !alert.is_over());
+    let group = alert.part_of.as_ref().filter(|_| !alert.is_resolved());
     group.map_or_else(String::new, |id| {
         format!(" (notified by its group {id}, which stays unacknowledged)")
     })
@@ -191,7 +190,7 @@ pub fn group_note(alert: &Alert) -> String {
 fn describe(alert: &Alert, outcome: CommandState) -> Value {
     json!({
         "id": alert.id, "state": alert.state, "taken": outcome == CommandState::Applied,
-        "acknowledged_at": alert.acknowledged_s.map(|s| iso(Some(s))), "acknowledged_by": alert.acknowledged_by,
-        "resolved_at": alert.resolved_s.map(|s| iso(Some(s))), "resolved_by": alert.resolved_by,
+        "acknowledged_at": alert.acknowledged_s.map(|s| rfc3339(Some(s))), "acknowledged_by": alert.acknowledged_by,
+        "resolved_at": alert.resolved_s.map(|s| rfc3339(Some(s))), "resolved_by": alert.resolved_by,
     })
 }

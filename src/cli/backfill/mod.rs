@@ -13,6 +13,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
 use revwatch_core::entity::{Entity, EntityKey, EntityKind};
+use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::{Config, ExposeSecret as _, SecretString};
 use revwatch_storage::ports::Entities;
@@ -26,7 +27,6 @@ use serde_json::json;
 use self::progress::{Progress, ProgressFile};
 use super::Common;
 use super::audit::{By, note};
-use super::export::iso;
 use super::time::time;
 
 /// Options of `backfill`.
@@ -104,7 +104,7 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
         None => begin(args, requested, backend.store.as_ref(), &mut backfill, &bar).await?,
     };
     let TimeRange { since_s, until_s } = progress.range;
-    let range = format!("{} to {}", iso(Some(since_s)), iso(Some(until_s)));
+    let range = format!("{} to {}", rfc3339(Some(since_s)), rfc3339(Some(until_s)));
     let again = if is_resumed { ", resumed" } else { "" };
     let detail = format!(
         "events of {range}, {} account(s){again}",
@@ -239,8 +239,8 @@ fn range(args: &BackfillArgs, now: Timestamp) -> anyhow::Result<TimeRange> {
         since >= oldest.checked_sub(SignedDuration::from_mins(1))?,
         "Stripe keeps events for {STRIPE_RETENTION_DAYS} days: --since cannot be before {}, and {} is. Older events are only in \
          revwatch's own archive (`revwatch replay`)",
-        iso(Some(oldest.as_second())),
-        iso(Some(since.as_second())),
+        rfc3339(Some(oldest.as_second())),
+        rfc3339(Some(since.as_second())),
     );
     Ok(TimeRange {
         since_s: since.as_second(),
@@ -344,9 +344,9 @@ fn bar() -> ProgressBar {
 fn show(bar: &ProgressBar, progress: &Progress, n: usize) {
     let total = |of: fn(&Listing) -> u64| progress.listings.iter().map(of).sum::<u64>();
     let listing = &progress.listings[n];
-    let back_to = listing
-        .oldest_s
-        .map_or_else(String::new, |at_s| format!(", back to {}", iso(Some(at_s))));
+    let back_to = listing.oldest_s.map_or_else(String::new, |at_s| {
+        format!(", back to {}", rfc3339(Some(at_s)))
+    });
     bar.set_position(total(|listing| listing.events));
     bar.set_message(format!(
         "{} pages, account {} of {}{back_to}",
@@ -378,7 +378,7 @@ fn print(
             .find(|h| l.account.as_ref() == Some(&h.account))
             .map(|h| h.reason.clone())
     };
-    let some = |at_s: Option<i64>| at_s.map(|at_s| iso(Some(at_s)));
+    let some = |at_s: Option<i64>| at_s.map(|at_s| rfc3339(Some(at_s)));
     let mut out = std::io::stdout().lock();
     if common.json {
         let rows: Vec<_> = listings
@@ -389,7 +389,7 @@ fn print(
             })
             .collect();
         let value = json!({
-            "since": iso(Some(range.since_s)), "until": iso(Some(range.until_s)), "read": events, "published": events,
+            "since": rfc3339(Some(range.since_s)), "until": rfc3339(Some(range.until_s)), "read": events, "published": events,
             "pages": pages, "oldest": some(oldest), "resumed": is_resumed, "accounts": rows, "disconnected": left_out,
         });
         writeln!(out, "{value:#}")?;

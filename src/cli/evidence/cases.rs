@@ -5,9 +5,9 @@ use revwatch_alerting::alert::{Alert, Subject};
 use revwatch_alerting::report::{Verdict, counts, resolution, response};
 use revwatch_alerting::rule::Severity;
 use revwatch_core::money::Money;
+use revwatch_core::view::rfc3339;
 
 use super::pseudonym::Pseudonyms;
-use crate::cli::export::iso;
 
 /// The columns of [`row`].
 pub const HEADER: [&str; 19] = [
@@ -45,7 +45,7 @@ pub fn handled(alerts: &[Alert], since_s: i64) -> Vec<&Alert> {
         .iter()
         .filter(|alert| {
             alert.severity == Severity::Critical
-                && (!alert.is_over() || last_s(alert) >= Some(since_s))
+                && (!alert.is_resolved() || last_s(alert) >= Some(since_s))
         })
         .collect();
     cases.sort_by_key(|alert| (alert.fired_s, &alert.id));
@@ -56,7 +56,7 @@ pub fn handled(alerts: &[Alert], since_s: i64) -> Vec<&Alert> {
 pub fn row(alert: &Alert, names: &Pseudonyms, now_s: i64) -> Vec<String> {
     let named =
         |kind: &str, name: Option<&str>| name.map_or_else(String::new, |name| names.of(kind, name));
-    let due = |at_s: i64| iso(Some(at_s).filter(|at_s| *at_s > 0));
+    let due = |at_s: i64| rfc3339(Some(at_s).filter(|at_s| *at_s > 0));
     let judged = |verdict: Verdict| match verdict {
         _ if !counts(alert) => "",
         Verdict::Within => "within",
@@ -81,14 +81,14 @@ pub fn row(alert: &Alert, names: &Pseudonyms, now_s: i64) -> Vec<String> {
         named("account", alert.evidence.account.as_deref()),
         named("customer", alert.evidence.customer.as_deref()),
         money.join(" + "),
-        iso(Some(alert.since_s)),
-        iso(Some(alert.fired_s)),
+        rfc3339(Some(alert.since_s)),
+        rfc3339(Some(alert.fired_s)),
         due(alert.sla.respond_due_s),
-        iso(alert.acknowledged_s),
+        rfc3339(alert.acknowledged_s),
         named("person", alert.acknowledged_by.as_deref()),
         judged(response(alert, now_s)).to_owned(),
         due(alert.sla.resolve_due_s),
-        iso(alert.resolved_s),
+        rfc3339(alert.resolved_s),
         named("person", alert.resolved_by.as_deref()),
         judged(resolution(alert, now_s)).to_owned(),
     ]

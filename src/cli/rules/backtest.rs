@@ -10,12 +10,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use revwatch_core::observe::Plans;
 use revwatch_core::span::Span;
+use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::ports::{Delivery, Replay};
 use serde_json::{Value, json};
 
 use super::{BacktestArgs, Common};
-use crate::cli::export::iso;
 use crate::simulation::backtest::{Fired, Report, RuleReport, backtest};
 use crate::simulation::simulator::SimulationConfig;
 
@@ -60,7 +60,7 @@ pub async fn run(common: &Common, args: &BacktestArgs) -> anyhow::Result<()> {
         )?;
         return Ok(());
     }
-    let (events, since) = (deliveries.len(), iso(Some(since_s)));
+    let (events, since) = (deliveries.len(), rfc3339(Some(since_s)));
     writeln!(
         out,
         "{events} event(s) of the archive, alerts since {since}"
@@ -138,7 +138,8 @@ fn summary(rules: &[RuleReport]) -> Table {
     table.load_style(UTF8_BORDERS_ONLY).set_header([
         "rule", "fired", "at start", "open", "messages", "first", "last", "longest", "mean",
     ]);
-    let moment = |at_s: Option<i64>| at_s.map_or_else(|| "–".to_owned(), |at_s| iso(Some(at_s)));
+    let moment =
+        |at_s: Option<i64>| at_s.map_or_else(|| "–".to_owned(), |at_s| rfc3339(Some(at_s)));
     let length = |seconds: Option<i64>| seconds.map_or_else(|| "–".to_owned(), lasted);
     for rule in rules {
         table.add_row([
@@ -164,7 +165,7 @@ fn list(alerts: &[Fired], now_s: i64) -> Table {
     for alert in alerts.iter().take(MAX_LISTED) {
         let fired = format!(
             "{}{}",
-            iso(Some(alert.fired_s)),
+            rfc3339(Some(alert.fired_s)),
             if alert.at_start { " or before" } else { "" }
         );
         let lasted = lasted(alert.lasted_s(now_s));
@@ -195,7 +196,7 @@ fn lasted(seconds: i64) -> String {
 }
 
 fn describe(report: &Report, events: usize, (since_s, until_s): (i64, i64)) -> Value {
-    let moment = |at_s: Option<i64>| at_s.map(|at_s| iso(Some(at_s)));
+    let moment = |at_s: Option<i64>| at_s.map(|at_s| rfc3339(Some(at_s)));
     let rule = |r: &RuleReport| {
         json!({
             "rule": r.rule, "fired": r.fired, "at_start": r.at_start, "open": r.open, "messages": r.messages,
@@ -210,7 +211,7 @@ fn describe(report: &Report, events: usize, (since_s, until_s): (i64, i64)) -> V
         })
     };
     json!({
-        "since": iso(Some(since_s)), "until": iso(Some(until_s)), "events": events,
+        "since": rfc3339(Some(since_s)), "until": rfc3339(Some(until_s)), "events": events,
         "rules": report.rules.iter().map(rule).collect::<Vec<_>>(),
         "alerts": report.alerts.iter().map(alert).collect::<Vec<_>>(),
     })

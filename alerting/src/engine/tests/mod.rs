@@ -18,8 +18,7 @@ use revwatch_runtime::config::Config;
 use revwatch_storage::ports::{COMMANDS, ConditionChange, DueWindow};
 
 use super::*;
-use crate::alert::{AlertState, MessageKey, NoticeKind};
-use crate::command::{Command, CommandKind, Matcher, Silence};
+use crate::alert::{AlertState, Command, CommandKind, Matcher, MessageKey, NoticeKind, Silence};
 use crate::lifecycle::TRANSITIONS;
 use crate::metric_value::{MetricInputs, PipelineStatus};
 use crate::outcome::Outcome;
@@ -164,9 +163,9 @@ impl Desk {
             .on_changes(&[ConditionChange::Close(condition.key.clone())], now_s);
     }
 
-    fn command(&mut self, ask: CommandKind, now_s: i64) {
+    fn command(&mut self, kind: CommandKind, now_s: i64) {
         let command = Command {
-            ask,
+            kind,
             by: "ana".into(),
             via: "cli".into(),
             at_s: now_s,
@@ -396,12 +395,12 @@ fn every_listed_transition_is_taken_and_no_other() {
                 }
                 6 => {
                     if let Some(alert_id) = desk.engine.alerts().map(|a| a.id.clone()).min() {
-                        let ask = if next(2) == 0 {
+                        let kind = if next(2) == 0 {
                             CommandKind::Acknowledge { alert_id }
                         } else {
                             CommandKind::Resolve { alert_id }
                         };
-                        desk.command(ask, now_s);
+                        desk.command(kind, now_s);
                     }
                 }
                 7 => {
@@ -421,7 +420,7 @@ fn every_listed_transition_is_taken_and_no_other() {
         let rest: Vec<_> = desk
             .engine
             .alerts()
-            .filter(|a| !a.is_over())
+            .filter(|a| !a.is_resolved())
             .map(|a| a.id.clone())
             .collect();
         for alert_id in rest {

@@ -395,7 +395,7 @@ fn a_condition_that_closed_before_it_was_read_fires_nothing() {
     let last = desk
         .engine
         .alerts()
-        .find(|alert| alert.is_over())
+        .find(|alert| alert.is_resolved())
         .expect("a resolved alert");
     assert!(
         format!("{:?}", last.evidence).contains("rejected"),

@@ -350,7 +350,7 @@ fn a_command_is_carried_out_or_discarded_with_its_place() {
     let (mut desk, mut found) = ticked();
     desk.open(&lost("acct_1"), 100);
     let command = Command {
-        ask: CommandKind::Acknowledge {
+        kind: CommandKind::Acknowledge {
             alert_id: desk.id("lost"),
         },
         by: "ana".into(),

@@ -13,7 +13,8 @@ use super::document::Alert;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// The request.
-    pub ask: CommandKind,
+    #[serde(rename = "ask")]
+    pub kind: CommandKind,
     /// The author: a name from Slack, or the user of the command line.
     pub by: String,
     /// By what means: `slack` or `cli`.

@@ -206,7 +206,7 @@ impl Alert {
         let id = |text: &mut String| *text = redact::id(text).into_owned();
         let currency =
             |money: &mut Money| money.currency = redact::name(&money.currency).into_owned();
-        alert.subject = alert.subject.for_the_log();
+        alert.subject = alert.subject.redacted();
         let Evidence {
             account,
             customer,
@@ -232,7 +232,7 @@ impl Alert {
         if let Some(group) = &mut alert.group {
             group.money.iter_mut().for_each(currency);
             for member in &mut group.top {
-                member.subject = member.subject.for_the_log();
+                member.subject = member.subject.redacted();
                 member.account.iter_mut().for_each(id);
                 member.money.iter_mut().for_each(currency);
             }
@@ -301,7 +301,7 @@ impl Alert {
     }
 
     /// Whether it is resolved.
-    pub fn is_over(&self) -> bool {
+    pub fn is_resolved(&self) -> bool {
         self.state == AlertState::Resolved
     }
 

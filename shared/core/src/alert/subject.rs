@@ -35,7 +35,7 @@ impl Subject {
     }
 
     /// As it may be logged.
-    pub fn for_the_log(&self) -> Self {
+    pub fn redacted(&self) -> Self {
         match self {
             Self::Business => Self::Business,
             Self::Segment { by, value } => Self::Segment {

@@ -97,7 +97,14 @@ impl Selection {
                 && !is_folded(alert)
                 && (self.concerns(alert) || concerned.contains(&alert.id))
         });
-        selected.sort_by_key(|a| (a.is_over(), Reverse(a.severity), a.since_s, a.id.clone()));
+        selected.sort_by_key(|a| {
+            (
+                a.is_resolved(),
+                Reverse(a.severity),
+                a.since_s,
+                a.id.clone(),
+            )
+        });
         selected
     }
 
@@ -116,7 +123,7 @@ impl Selection {
     }
 
     fn includes_state(&self, alert: &Alert) -> bool {
-        self.resolved || self.state == Some(ListedState::Resolved) || !alert.is_over()
+        self.resolved || self.state == Some(ListedState::Resolved) || !alert.is_resolved()
     }
 
     fn concerns(&self, alert: &Alert) -> bool {
@@ -128,11 +135,11 @@ impl Selection {
 impl ListedState {
     fn matches(self, alert: &Alert) -> bool {
         let is_muted =
-            |by: fn(&Mute) -> bool| !alert.is_over() && alert.muted.as_ref().is_some_and(by);
+            |by: fn(&Mute) -> bool| !alert.is_resolved() && alert.muted.as_ref().is_some_and(by);
         match self {
             Self::Firing => alert.state == AlertState::Firing,
             Self::Acknowledged => alert.state == AlertState::Acknowledged,
-            Self::Resolved => alert.is_over(),
+            Self::Resolved => alert.is_resolved(),
             Self::Silenced => is_muted(|mute| matches!(mute, Mute::Silence(_))),
             Self::Inhibited => is_muted(|mute| matches!(mute, Mute::Inhibited(_))),
         }
@@ -163,7 +170,7 @@ pub fn list_row(alert: &Alert, now_s: i64) -> [String; LIST_HEADER.len()] {
 
 /// For example `firing, silenced`.
 pub fn state(alert: &Alert) -> String {
-    let muted = match alert.muted.as_ref().filter(|_| !alert.is_over()) {
+    let muted = match alert.muted.as_ref().filter(|_| !alert.is_resolved()) {
         None => "",
         Some(Mute::Silence(_)) => ", silenced",
         Some(Mute::Inhibited(_)) => ", inhibited",
@@ -174,7 +181,7 @@ pub fn state(alert: &Alert) -> String {
 /// What the alert is about, for display.
 pub fn subject(alert: &Alert) -> String {
     match &alert.group {
-        Some(group) if group.open == group.joined || alert.is_over() => {
+        Some(group) if group.open == group.joined || alert.is_resolved() => {
             format!("{} alerts", group.joined)
         }
         Some(group) => format!("{} alerts, {} open", group.joined, group.open),
