@@ -28,7 +28,6 @@ const PURE: &[&str] = &[
     "alerting/src/outcome.rs",
     "alerting/src/policy.rs",
     "alerting/src/evaluation.rs",
-    "alerting/src/report.rs",
     "alerting/src/rule",
     "alerting/src/rule_text",
     "alerting/src/slack_actions/payload.rs",

@@ -8,9 +8,9 @@ use revwatch_runtime::telemetry::GaugeSet;
 use revwatch_storage::ports::StoreError;
 
 use crate::Alerting;
+use crate::alert::report::overdue;
 use crate::engine::{Engine, TransitionEvent};
 use crate::lifecycle::Stage;
-use crate::report::overdue;
 use crate::rule::Severity;
 
 impl Alerting {

@@ -20,7 +20,6 @@ mod notification_telemetry;
 pub mod notify;
 pub mod outcome;
 pub mod policy;
-pub mod report;
 pub mod rule;
 pub mod rule_text;
 pub mod rules_file;

@@ -2,11 +2,11 @@
 
 use super::watches::StoredWatch;
 use super::{Engine, PENDING, REFRESH_S, TransitionEvent, Watch, WatchKey, key_of};
+use crate::alert::report::counts;
 use crate::alert::{Alert, AlertState, Evidence, Subject, id};
 use crate::evaluation::{Evaluation, trend};
 use crate::lifecycle::{Stage, is_drawn};
 use crate::metric_value::MetricInputs;
-use crate::report::counts;
 use crate::rule::MetricRule;
 use crate::step::{Effect, HoldTimes, Phase, step};
 

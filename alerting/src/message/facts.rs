@@ -1,8 +1,9 @@
 //! The facts of an alert, as name and value. Pure.
 
 use revwatch_core::entity::EntityKind;
+use revwatch_core::span::duration;
 
-use super::format::{duration, in_unit, measured, time};
+use super::format::{in_unit, measured, time};
 use super::links::{customer_page, event_page};
 use super::markup::escape;
 use crate::alert::{Alert, AlertState, NotificationState, Point};

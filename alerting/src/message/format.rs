@@ -1,7 +1,8 @@
-//! Times, durations and metric values as people read them. Pure.
+//! Times and metric values as people read them. Pure.
 
 use jiff::Timestamp;
 use revwatch_core::money::Money;
+use revwatch_core::span::duration;
 
 use crate::alert::{MetricValue, Side, Subject, Unit};
 
@@ -58,15 +59,4 @@ pub(super) fn time(unix_s: i64) -> String {
         |_| unix_s.to_string(),
         |t| t.strftime("%Y-%m-%d %H:%M UTC").to_string(),
     )
-}
-
-/// For example `3 h 20 min`: the two largest units.
-pub fn duration(seconds: i64) -> String {
-    let s = seconds.max(0);
-    match s {
-        0..60 => format!("{s} s"),
-        60..3600 => format!("{} min {} s", s / 60, s % 60),
-        3600..86_400 => format!("{} h {} min", s / 3600, s % 3600 / 60),
-        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
-    }
 }

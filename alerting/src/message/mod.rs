@@ -14,7 +14,6 @@ use serde_json::Value;
 
 use self::details::details;
 use self::facts::facts;
-pub use self::format::duration;
 use self::slack_blocks::blocks;
 use self::text::{short, text};
 use crate::alert::{Alert, AlertState, MessageKey, Notice, NoticeKind, NotificationState, Subject};

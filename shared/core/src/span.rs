@@ -1,8 +1,8 @@
-//! Durations in settings and rules: `30s`, `15m`, `24h`, `7d`. Pure.
+//! Durations in settings and rules: `30s`, `15m`, `24h`, `7d`; durations as people read them.
 
 use serde::{Deserialize, Serialize};
 
-/// Whole seconds.
+/// A duration in seconds.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -54,9 +54,33 @@ impl std::fmt::Display for Span {
     }
 }
 
+/// For example `3 h 20 min`: the two largest units.
+pub fn duration(seconds: i64) -> String {
+    let s = seconds.max(0);
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min {} s", s / 60, s % 60),
+        3600..86_400 => format!("{} h {} min", s / 3600, s % 3600 / 60),
+        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_is_shown_in_its_two_largest_units() {
+        for (seconds, expected) in [
+            (-1, "0 s"),
+            (59, "59 s"),
+            (61, "1 min 1 s"),
+            (12_000, "3 h 20 min"),
+            (90_000, "1 d 1 h"),
+        ] {
+            assert_eq!(duration(seconds), expected);
+        }
+    }
 
     #[test]
     fn durations_are_parsed_and_formatted() {

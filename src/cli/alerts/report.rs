@@ -5,8 +5,8 @@ use std::io::Write as _;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
-use revwatch_alerting::message::duration;
-use revwatch_alerting::report::report;
+use revwatch_core::alert::report::report;
+use revwatch_core::view::alert_report as view;
 use revwatch_storage::ports::Documents;
 
 use super::stored::load_alerts;
@@ -32,33 +32,9 @@ pub async fn run(common: &Common, store: &dyn Documents, args: &ReportArgs) -> a
         writeln!(out, "No alerts in {} month(s).", args.months)?;
         return Ok(());
     }
-    let percent = |share: Option<f64>| {
-        share.map_or_else(|| "–".to_owned(), |s| format!("{:.1} %", s * 100.0))
-    };
-    let mean = |seconds: Option<i64>| seconds.map_or_else(|| "–".to_owned(), duration);
     let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_header([
-        "month",
-        "severity",
-        "alerts",
-        "answered in time",
-        "resolved in time",
-        "mean time to acknowledge",
-        "mean time to resolve",
-        "breaches open",
-    ]);
-    for line in &lines {
-        table.add_row([
-            line.month.clone(),
-            line.severity.as_str().to_owned(),
-            line.alerts.to_string(),
-            percent(line.acknowledged_within),
-            percent(line.resolved_within),
-            mean(line.mean_seconds_to_acknowledge),
-            mean(line.mean_seconds_to_resolve),
-            line.breaches_open.to_string(),
-        ]);
-    }
+    table.load_style(UTF8_BORDERS_ONLY).set_header(view::HEADER);
+    table.add_rows(lines.iter().map(view::row));
     writeln!(out, "{table}")?;
     Ok(())
 }

@@ -2,8 +2,8 @@
 //! identify anyone.
 
 use revwatch_alerting::alert::{Alert, Subject};
-use revwatch_alerting::report::{Verdict, counts, resolution, response};
 use revwatch_alerting::rule::Severity;
+use revwatch_core::alert::report::{Verdict, counts, resolution, response};
 use revwatch_core::money::Money;
 use revwatch_core::view::rfc3339;
 

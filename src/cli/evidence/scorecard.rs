@@ -2,9 +2,10 @@
 //! that revwatch cannot know are marked as not known.
 
 use revwatch_alerting::alert::Alert;
-use revwatch_alerting::report::{Verdict, counts, resolution, response};
 use revwatch_alerting::rule::Severity;
+use revwatch_core::alert::report::{Verdict, counts, resolution, response};
 use revwatch_core::kpi::Kpis;
+use revwatch_core::span::duration;
 
 /// One line of the scorecard.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,7 +122,7 @@ impl Line {
         match self.value {
             None => NOT_KNOWN.to_owned(),
             Some(Value::Share(share)) => format!("{:.1} %", share * 100.0),
-            Some(Value::Seconds(seconds)) => revwatch_alerting::message::duration(seconds),
+            Some(Value::Seconds(seconds)) => duration(seconds),
             Some(Value::Count(count)) => count.to_string(),
         }
     }

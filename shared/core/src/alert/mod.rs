@@ -1,10 +1,12 @@
 //! Alerts as documents: the alert with its subject, clocks, evidence and messages, and the commands that
-//! people give. `revwatch-alerting` decides about them; every role may read them.
+//! people give; how well alerts were handled. `revwatch-alerting` decides about them; every role may
+//! read them.
 
 mod command;
 mod document;
 mod evidence;
 mod notification;
+pub mod report;
 mod subject;
 
 pub use self::command::{Command, CommandKind, Matcher, Silence};

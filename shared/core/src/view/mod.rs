@@ -3,6 +3,9 @@
 //! print.
 
 pub mod alert;
+pub mod alert_details;
+pub mod alert_history;
+pub mod alert_report;
 pub mod column;
 pub mod entity;
 pub mod field;

@@ -1,5 +1,5 @@
 //! How well alerts were handled: whether an alert met its deadlines (C13), and the sums over months
-//! (C18). Pure.
+//! (C18).
 //!
 //! Only delivered alerts count, each of them one time: a group counts and its members do not, and an
 //! alert that was muted from beginning to end does not count.
@@ -11,8 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use crate::alert::Alert;
-use crate::rule::Severity;
+use crate::alert::{Alert, Severity};
 
 /// Whether a deadline was met. The second of the deadline itself is in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -218,7 +217,8 @@ fn name(month: i64) -> String {
 mod tests {
     use super::*;
     use crate::alert::{
-        AlertState, Evidence, Group, MessageKey, Mute, NotificationState, Sla, Subject,
+        AlertState, AlertTemplate, Evidence, Group, MessageKey, Mute, NotificationState, Sla,
+        Subject,
     };
 
     /// 1 November 2026, 00:00 UTC.
@@ -228,13 +228,17 @@ mod tests {
     const RESOLVE_S: i64 = 3600;
 
     fn alert(fired_s: i64, acknowledged_after: Option<i64>, resolved_after: Option<i64>) -> Alert {
-        let text = "[[rule]]\nname = \"a\"\nkind = \"condition\"\ncondition = \"charges_lost\"\n\
-                    severity = \"critical\"\nroute = \"x\"\ntitle = \"t\"\nactions = [\"Check it.\"]\n";
-        let rule = crate::rule_text::parse(&[("test".into(), text.into())])
-            .expect("valid")
-            .remove(0);
+        let template = AlertTemplate {
+            rule: "a".into(),
+            severity: Severity::Critical,
+            route: "x".into(),
+            labels: BTreeMap::new(),
+            title: "t".into(),
+            actions: Vec::new(),
+            runbook: None,
+        };
         let mut alert = Alert::fire(
-            &rule,
+            template,
             &Subject::Business,
             fired_s,
             fired_s,
