@@ -44,7 +44,7 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
-/// Runs `roles` until asked to stop. `adjust` may change the inputs of alerting; `started` receives
+/// Runs `roles` until a stop is requested. `adjust` may change the inputs of alerting; `started` receives
 /// the addresses.
 pub async fn serve(
     start: Start,

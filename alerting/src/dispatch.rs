@@ -157,7 +157,7 @@ impl Alerting {
                 let origin = job.origin.clone();
                 let result = attempt(notifier.as_ref(), job, within).await;
                 notification_telemetry::record(&tracer, &origin, &result, began);
-                // The evaluator may have lost its lease meanwhile; the next one searches for the message.
+                // The evaluator may have lost its lease since; the next one searches for the message.
                 let _ = sender.send((destination, result)).await;
             });
         }
@@ -221,7 +221,7 @@ mod tests {
             sent_at(1.0, Duration::from_millis(1500), &delivered),
             [0, 1500, 3000]
         );
-        // A destination that asks for a pause gets it, counted from its answer.
+        // A pause that a destination requests begins at its answer.
         assert_eq!(
             sent_at(1.0, soon, &Outcome::RetryAfter { wait_ms: 1700 }),
             [0, 1710, 3420]

@@ -178,7 +178,7 @@ impl JournalWriter {
         }
     }
 
-    /// Another process may have evaluated meanwhile: lines that wait are replaced by the documents as they are stored.
+    /// Another process may have evaluated since: lines that wait are replaced by the documents as they are stored.
     pub(crate) async fn catch_up(
         &mut self,
         store: &dyn StateStore,
@@ -229,7 +229,7 @@ impl JournalWriter {
         };
         match result {
             Ok(()) => {
-                // A line that was replaced meanwhile waits under another number.
+                // A line that was replaced during the write waits under another number.
                 for JournalEntry { space, key, .. } in
                     lines.iter().filter_map(|line| self.waiting.remove(line))
                 {
@@ -351,7 +351,7 @@ fn latest(stored: &str, kept: &str) -> String {
 }
 
 /// How far a message came. An attempt that either side has is kept, also if it may have ended since:
-/// to forget it would repeat the message, to keep it only looks for it.
+/// without it the message would be sent again, with it the message is searched for.
 fn progress(state: &NotificationState) -> (u32, Option<u32>) {
     (state.delivered_revision, state.attempting_revision)
 }

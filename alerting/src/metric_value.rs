@@ -67,8 +67,8 @@ impl Sample {
     pub fn share(ratio: Ratio, money: Vec<Money>) -> Self {
         Self {
             value: ratio.value(),
-            samples: ratio.whole,
-            parts: Some((ratio.part, ratio.whole)),
+            samples: ratio.total,
+            parts: Some((ratio.part, ratio.total)),
             money,
         }
     }
@@ -205,7 +205,7 @@ impl<'a> MetricQuery<'a> {
         let level = |name: &str| self.level_at(self.hour, &["base", name], &["base", name]);
         let ratio = Ratio {
             part: level("past_due"),
-            whole: level("all"),
+            total: level("all"),
         };
         Sample::share(ratio, self.current_money("mrr_past_due"))
     }

@@ -41,7 +41,7 @@ pub enum Lookup {
     },
     /// It did not.
     Absent,
-    /// The destination cannot be asked now; ask again later.
+    /// The destination cannot be searched now; search again later.
     Later {
         /// For the log.
         reason: String,

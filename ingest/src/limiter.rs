@@ -138,7 +138,7 @@ mod tests {
         let refused = |ms| limiter.refused_at(from, began + Duration::from_millis(ms));
         let burst = [refused(0), refused(0), refused(0), refused(0)];
         assert_eq!(burst, [Ok(()), Ok(()), Ok(()), Err(1)]);
-        // One every 500 ms, however often it is asked in between.
+        // One every 500 ms, however often it is called in between.
         assert_eq!(
             [refused(499), refused(500), refused(501), refused(1000)],
             [Err(1), Ok(()), Err(1), Ok(())]

@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn unspecified_addresses_are_queried_on_loopback() {
-        for (listen, asked) in [
+        for (listen, queried) in [
             ("0.0.0.0:9464", "127.0.0.1:9464"),
             ("[::]:9464", "[::1]:9464"),
             ("127.0.0.1:1", "127.0.0.1:1"),
@@ -67,7 +67,7 @@ mod tests {
         ] {
             assert_eq!(
                 reachable(listen.parse().expect("an address")).to_string(),
-                asked
+                queried
             );
         }
     }

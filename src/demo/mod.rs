@@ -94,7 +94,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
         biased;
         ended = &mut serving => {
             ended??;
-            // The server stops only when it is asked to.
+            // The server stops only on request.
             bail!("interrupted");
         }
         () = shutdown.cancelled() => Err(anyhow::anyhow!("interrupted")),

@@ -382,7 +382,7 @@ impl Simulator {
         Ok(())
     }
 
-    /// Tells all that may be told.
+    /// Delivers all messages that are due.
     fn deliver_due(&mut self) -> anyhow::Result<()> {
         /// More attempts than these would never end.
         const MAX_ATTEMPTS: usize = 1_000_000;

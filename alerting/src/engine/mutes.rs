@@ -22,7 +22,7 @@ pub(super) struct Mutes {
 const ENDED_SILENCES_KEPT_S: i64 = 30 * 86_400;
 
 impl Mutes {
-    /// Nothing is silenced yet. What was muted before is checked first: silences may have ended meanwhile.
+    /// Nothing is silenced yet. What was muted before is checked first: silences may have ended since.
     pub fn new() -> Self {
         Self {
             silences: BTreeMap::new(),

@@ -1,4 +1,4 @@
-//! The messages of alerts: attempts, their results, and the notices that clocks ask for.
+//! The messages of alerts: attempts, their results, and the notices that are due.
 
 use std::collections::BTreeSet;
 

@@ -16,7 +16,7 @@ pub(super) struct SlaClocks {
 pub(super) enum NoticeSkip {
     /// The alert is muted.
     Muted,
-    /// The notice asks for a response, and the alert was acknowledged.
+    /// The notice requests a response, and the alert was acknowledged.
     Acknowledged,
     /// The alert is resolved.
     Resolved,

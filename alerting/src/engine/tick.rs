@@ -92,7 +92,7 @@ pub struct ChangeRead {
     pub limit: usize,
 }
 
-/// What was read: everything that [`ReadSet`] asks for.
+/// What was read: everything that [`ReadSet`] requests.
 #[derive(Debug, Default)]
 pub struct ReadResult<'a> {
     /// See [`ReadSet::pipeline`].
@@ -285,8 +285,8 @@ impl Engine {
         }
     }
 
-    /// The next round of a tick, with everything that [`Engine::required_reads`] asked for. The decisions must be
-    /// written before the next round. Changes and conditions that are missing are asked for again: they do not count
+    /// The next round of a tick, with everything that [`Engine::required_reads`] requested. The decisions must be
+    /// written before the next round. Changes and conditions that are missing are requested again: they do not count
     /// as none.
     pub fn tick(&mut self, read: ReadResult<'_>, time: TickTime) -> TickOutput {
         match std::mem::take(&mut self.progress.step) {

@@ -149,7 +149,7 @@ impl Drop {
         let now = query.level_at(query.hour, current, change);
         let share = Ratio {
             part: before - now,
-            whole: before,
+            total: before,
         };
         let value = if self.absolute {
             Some(number(before - now))

@@ -133,10 +133,10 @@ impl Measure for Ratio {
 impl Ratio {
     fn ratios(&self, query: MetricQuery<'_>) -> BTreeMap<String, Share> {
         let mut ratios = BTreeMap::<String, Share>::new();
-        let mut add = |segment: String, part: i64, whole: i64| {
+        let mut add = |segment: String, part: i64, total: i64| {
             let ratio = ratios.entry(segment).or_default();
             ratio.part += part;
-            ratio.whole += whole;
+            ratio.total += total;
         };
         match self.metric.counted() {
             Counted::Outcomes { family, part, rest } => {

@@ -151,7 +151,7 @@ fn title(fields: &mut Fields<'_>) -> Option<String> {
 fn actions(fields: &mut Fields<'_>) -> Option<Vec<String>> {
     let actions: Vec<String> = fields.required("actions")?;
     if actions.is_empty() || !actions.iter().all(|action| is_line(action)) {
-        let what = "`actions` must have at least one line; each tells the reader what to do";
+        let what = "`actions` must have at least one line; each says what to do";
         fields.fault("actions", what.into());
     }
     Some(actions)

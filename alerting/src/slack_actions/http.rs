@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_store_is_not_waited_for() {
+    async fn slack_gets_503_while_the_store_is_slow() {
         let served = start().await;
         let body = form(&press("acknowledge", "al_1", "1767326130.289415").to_string());
         let held = hold_store(served.folder.path());
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_stops_on_shutdown() {
+    async fn the_listener_stops_on_shutdown() {
         let folder = tempfile::tempdir().expect("a folder");
         let bound = Interactivity::bind(
             ([127, 0, 0, 1], 0).into(),

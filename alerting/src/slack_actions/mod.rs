@@ -269,12 +269,12 @@ mod tests {
 
     pub(super) async fn until<T, F: Future<Output = Option<T>>>(
         what: &str,
-        mut ask: impl FnMut() -> F,
+        mut answer: impl FnMut() -> F,
     ) -> T {
         let began = Instant::now();
         loop {
-            if let Some(answer) = ask().await {
-                return answer;
+            if let Some(found) = answer().await {
+                return found;
             }
             assert!(began.elapsed() < LONG, "timed out waiting until {what}");
             sleep(Duration::from_millis(10)).await;

@@ -75,7 +75,7 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// Why a connection ended normally.
 enum SessionEnd {
     Shutdown,
-    Asked,
+    Replaced,
 }
 
 /// Why there is no connection.
@@ -83,7 +83,7 @@ enum SessionEnd {
 enum SocketError {
     #[error("apps.connections.open: {0}")]
     Refused(String),
-    #[error("apps.connections.open: Slack asks to retry in {} s", .0.as_secs())]
+    #[error("apps.connections.open: Slack requests a retry in {} s", .0.as_secs())]
     Later(Duration),
     #[error("Slack returned a URL that is neither wss:// nor on this machine")]
     Address,
@@ -136,8 +136,8 @@ impl SocketMode {
             }
             let pause = match ended {
                 Ok(SessionEnd::Shutdown) => return,
-                Ok(SessionEnd::Asked) if was_stable => Duration::ZERO,
-                Ok(SessionEnd::Asked) => retries.pause(),
+                Ok(SessionEnd::Replaced) if was_stable => Duration::ZERO,
+                Ok(SessionEnd::Replaced) => retries.pause(),
                 Err(error) => {
                     let own = retries.pause();
                     let pause = if let SocketError::Later(wait) = error {
@@ -268,7 +268,7 @@ impl SocketMode {
                 }
                 Envelope::Disconnect(reason) if reason.is_routine() => {
                     tracing::info!(%reason, "Slack is replacing the Socket Mode connection");
-                    return Ok(SessionEnd::Asked);
+                    return Ok(SessionEnd::Replaced);
                 }
                 Envelope::Disconnect(reason) => return Err(SocketError::Ended(reason)),
                 Envelope::Interactive { id, payload } => self.take(payload).await.then_some(id),

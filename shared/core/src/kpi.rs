@@ -111,14 +111,14 @@ pub struct Ratio {
     /// The numerator.
     pub part: i64,
     /// The denominator.
-    pub whole: i64,
+    pub total: i64,
 }
 
 impl Ratio {
     /// `None` if the denominator is zero.
     #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
     pub fn value(self) -> Option<f64> {
-        (self.whole > 0).then(|| self.part as f64 / self.whole as f64)
+        (self.total > 0).then(|| self.part as f64 / self.total as f64)
     }
 }
 
@@ -132,9 +132,9 @@ pub fn payout_failures(counters: &Counters, now_s: i64, window_hours: u32) -> Ra
             match rest.first() {
                 Some(&"failed") => {
                     ratio.part += count;
-                    ratio.whole += count;
+                    ratio.total += count;
                 }
-                Some(&"paid") => ratio.whole += count,
+                Some(&"paid") => ratio.total += count,
                 _ => {}
             }
         }
@@ -157,7 +157,7 @@ pub fn payment_failures(counters: &Counters, now_s: i64, window_hours: u32) -> R
     let (failed, succeeded) = (sum("failed"), sum("succeeded"));
     Ratio {
         part: failed,
-        whole: failed + succeeded,
+        total: failed + succeeded,
     }
 }
 
@@ -179,7 +179,7 @@ pub fn past_due_at(counters: &Counters, hour: u32, now_hour: u32) -> Ratio {
     };
     Ratio {
         part: level("past_due"),
-        whole: level("all"),
+        total: level("all"),
     }
 }
 
@@ -205,7 +205,7 @@ impl Kpis {
         let now_hour = hour_of(now_s);
         let days_ago = |days: u32| now_hour.saturating_sub(days * 24);
         let last = |days: u32| days_ago(days)..=now_hour;
-        let share = |part: i64, whole: i64| Ratio { part, whole }.value();
+        let share = |part: i64, total: i64| Ratio { part, total }.value();
         let sum =
             |hours: std::ops::RangeInclusive<u32>, parts: &[&str]| over(counters, hours, parts);
         let (lost, gained) = (
@@ -232,7 +232,7 @@ impl Kpis {
             for name in [country, "all"] {
                 let ratio = cohorts.entry(name.to_owned()).or_default();
                 match stage {
-                    "account_created" => ratio.whole += count,
+                    "account_created" => ratio.total += count,
                     "charges_enabled" => ratio.part += count,
                     _ => {}
                 }
@@ -272,8 +272,8 @@ impl Kpis {
             past_due_mrr_ratio: by_first("mrr_past_due")
                 .into_iter()
                 .filter_map(|(currency, part)| {
-                    let whole = counters.get(Bucket::Current, &["mrr", &currency]);
-                    Some((currency, share(part, whole)?))
+                    let total = counters.get(Bucket::Current, &["mrr", &currency]);
+                    Some((currency, share(part, total)?))
                 })
                 .collect(),
             invoices_open_minor: by_first("invoices_open_minor"),
@@ -332,10 +332,10 @@ mod tests {
         c.add(Bucket::Hour(30), &["base", "past_due"], 3);
         c.add(Bucket::Hour(60), &["base", "past_due"], -1);
         let at = |hour| past_due_at(&c, hour, 70);
-        assert_eq!(at(70), Ratio { part: 2, whole: 10 });
-        assert_eq!(at(59), Ratio { part: 3, whole: 10 });
-        assert_eq!(at(30), Ratio { part: 3, whole: 10 });
-        assert_eq!(at(29), Ratio { part: 0, whole: 10 });
+        assert_eq!(at(70), Ratio { part: 2, total: 10 });
+        assert_eq!(at(59), Ratio { part: 3, total: 10 });
+        assert_eq!(at(30), Ratio { part: 3, total: 10 });
+        assert_eq!(at(29), Ratio { part: 0, total: 10 });
         assert_eq!(at(0).value(), None);
     }
 
@@ -384,11 +384,11 @@ mod tests {
         c.add(Bucket::Hour(124), &["payouts", "in_transit", "usd"], 50);
         assert_eq!(
             payout_failures(&c, 124 * 3600 + 5, 24),
-            Ratio { part: 2, whole: 20 }
+            Ratio { part: 2, total: 20 }
         );
         assert_eq!(
             payout_failures(&c, 125 * 3600, 24),
-            Ratio { part: 1, whole: 19 }
+            Ratio { part: 1, total: 19 }
         );
         assert_eq!(Kpis::compute(&c, 500 * 3600).payout_failure_ratio_24h, None);
     }

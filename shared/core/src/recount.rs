@@ -3,7 +3,7 @@
 //! A store in use cannot be read in one instant: a commit may happen between reading its entities
 //! and reading its sums. The sums are therefore read before and after the entities. If both are
 //! equal, nothing was committed in between, and every difference is an error. If not, values
-//! between the two are accepted. A difference caused only by a sum that rose and fell meanwhile
+//! between the two are accepted. A difference caused only by a sum that rose and fell in between
 //! does not have the same amount in repeated comparisons.
 
 use std::collections::BTreeMap;

@@ -16,7 +16,7 @@ pub struct RoleArguments {
     pub config: Option<PathBuf>,
 }
 
-/// What a command line asks for.
+/// What a command line requests.
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
     Run(RoleArguments),
@@ -36,7 +36,7 @@ Options:
 
 impl RoleArguments {
     /// The options of this process. Prints help or the version and ends the process if the command
-    /// line asks for them, and ends it with status 2 if the command line is wrong.
+    /// line requests them, and ends it with status 2 if the command line is wrong.
     pub fn of_process(program: &str, about: &str) -> Self {
         let usage = format!("Usage: {program} [OPTIONS]");
         let answer = match parse(std::env::args_os().skip(1)) {

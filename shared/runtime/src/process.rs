@@ -87,7 +87,7 @@ pub enum StartError {
     Traces(#[from] SetupError),
 }
 
-/// A role ended although the process was not asked to stop.
+/// A role ended although no stop was requested.
 #[derive(Debug, thiserror::Error)]
 #[error("a role ended unexpectedly: the log says why")]
 pub struct RoleEndedError;
@@ -240,7 +240,7 @@ impl Process {
 /// Initializes logging, installs signal handlers (SIGINT and SIGTERM stop the process, SIGHUP
 /// reloads the settings), and reads the settings. Must be called within a tokio runtime.
 pub fn prepare(file: Option<&Path>) -> Result<Start, StartError> {
-    // Some systems hand out pages of 2 MB unrequested; the allocator does not ask for them. Not
+    // Some systems hand out pages of 2 MB without a request; the allocator does not request them. Not
     // every kernel supports the option.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     init_logs(None);

@@ -228,7 +228,7 @@ mod tests {
         let panics = IntCounter::new("panics", "of this test").expect("a counter");
         let before = std::panic::take_hook();
         count_panics(panics.clone());
-        let ended = std::thread::spawn(|| panic!("as asked")).join();
+        let ended = std::thread::spawn(|| panic!("on purpose")).join();
         set_hook(before);
         assert!(ended.is_err() && panics.get() >= 1);
     }

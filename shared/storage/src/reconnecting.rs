@@ -2,7 +2,7 @@
 //! connection, a channel.
 //!
 //! Invariant: at most one attempt to open it is in progress. It runs in a task of its own: a caller
-//! whose patience ends neither interrupts it nor starts another. After a failure no caller starts an
+//! whose within ends neither interrupts it nor starts another. After a failure no caller starts an
 //! attempt before the backoff has passed: all of them receive the failure at once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,10 +64,10 @@ impl<T: Send + Sync + 'static, E: SlotError> Reconnecting<T, E> {
     }
 
     /// The content of the slot. If there is none, it is opened with `open`, and waited for no longer
-    /// than `patience`.
+    /// than `within`.
     pub(crate) async fn get(
         &self,
-        patience: Duration,
+        within: Duration,
         open: impl FnOnce() -> BoxFuture<'static, Result<T, E>>,
     ) -> Result<Arc<T>, E> {
         let attempt = {
@@ -95,10 +95,10 @@ impl<T: Send + Sync + 'static, E: SlotError> Reconnecting<T, E> {
                 }
             }
         };
-        match tokio::time::timeout(patience, attempt).await {
+        match tokio::time::timeout(within, attempt).await {
             Ok(result) => result,
             Err(_) => Err(E::unavailable(format!(
-                "{} did not open within {patience:?}",
+                "{} did not open within {within:?}",
                 self.name
             ))),
         }

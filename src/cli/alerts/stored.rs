@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 /// All stored alerts: open ones first, then newest first.
 pub async fn load_alerts(store: &dyn Documents) -> anyhow::Result<Vec<Alert>> {
-    // The history is read last: an alert that moves there meanwhile is read at least once. The map
+    // The history is read last: an alert that moves there in between is read at least once. The map
     // removes the duplicate.
     let mut alerts = BTreeMap::new();
     for space in [engine::ALERTS, engine::HISTORY] {
@@ -49,7 +49,7 @@ pub async fn load_silences(store: &dyn Documents) -> anyhow::Result<Vec<Silence>
 }
 
 /// Silences that were requested and that the evaluator has not applied yet. Read them before
-/// [`load_silences`]: a silence that is applied meanwhile is then in both lists, never in neither.
+/// [`load_silences`]: a silence that is applied in between is then in both lists, never in neither.
 pub async fn load_pending_silences(store: &dyn Documents) -> anyhow::Result<Vec<Silence>> {
     // The evaluator discards commands that cannot be decoded, too.
     let pending = |(_, body): (String, String)| match serde_json::from_str(&body).ok()? {

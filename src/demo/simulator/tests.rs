@@ -145,7 +145,7 @@ fn revwatch_agrees_with_the_simulator_in_any_order_of_delivery() {
         let (paid, failed) = simulator.payouts();
         let ratio = payout_failures(&counters, NOW_S + 200, 24);
         assert_eq!(
-            (ratio.part as u64, ratio.whole as u64),
+            (ratio.part as u64, ratio.total as u64),
             (failed, paid + failed),
             "seed {seed}"
         );

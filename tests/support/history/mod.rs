@@ -68,7 +68,7 @@ impl History {
 
 impl HistoryBuilder {
     /// Up to two seconds pass, often none: events within one second are the hard case.
-    fn pass(&mut self) {
+    fn advance(&mut self) {
         self.now_s += self.rng.i64(0..=2);
     }
 
@@ -121,7 +121,7 @@ impl HistoryBuilder {
             None,
         );
         for _ in 0..self.rng.usize(..5) {
-            self.pass();
+            self.advance();
             let previous = match self.rng.u8(..4) {
                 0 => {
                     cancel = !cancel;
@@ -208,7 +208,7 @@ impl HistoryBuilder {
         let status = match self.rng.u8(..3) {
             0 => {
                 self.emit("invoice.payment_failed", None, &object("open", 1), None);
-                self.pass();
+                self.advance();
                 self.emit("invoice.payment_failed", None, &object("open", 2), None);
                 add(&mut expected.invoices_open_minor, currency, due);
                 "open"
@@ -239,7 +239,7 @@ impl HistoryBuilder {
             &[],
         ][self.rng.usize(..5)]
         {
-            self.pass();
+            self.advance();
             let kind = if *next == "in_transit" {
                 "payout.updated".to_owned()
             } else {
@@ -269,7 +269,7 @@ impl HistoryBuilder {
             Some(json!({"details_submitted": false})),
         );
         for _ in 0..self.rng.usize(..4) {
-            self.pass();
+            self.advance();
             let previous = json!({"charges_enabled": charges, "payouts_enabled": charges});
             charges = !charges;
             ever |= charges;

@@ -24,7 +24,7 @@ impl HistoryBuilder {
         let mut status = "requires_payment_method";
         let refusals = self.rng.usize(..3);
         for charge in 1..=refusals {
-            self.pass();
+            self.advance();
             self.emit(
                 "payment_intent.payment_failed",
                 None,
@@ -36,7 +36,7 @@ impl HistoryBuilder {
         match self.rng.u8(..4) {
             0 => {}
             1 => {
-                self.pass();
+                self.advance();
                 status = "canceled";
                 self.emit(
                     "payment_intent.canceled",
@@ -53,7 +53,7 @@ impl HistoryBuilder {
                     &object("processing", refusals + 1),
                     None,
                 );
-                self.pass();
+                self.advance();
                 self.emit(
                     "payment_intent.succeeded",
                     None,
@@ -86,7 +86,7 @@ impl HistoryBuilder {
             None,
         );
         for _ in 0..self.rng.usize(..4) {
-            self.pass();
+            self.advance();
             let before = status;
             status = if status == "needs_response" {
                 "under_review"
@@ -119,7 +119,7 @@ impl HistoryBuilder {
             .into_iter()
             .take(self.rng.usize(..3))
         {
-            self.pass();
+            self.advance();
             self.emit(
                 "refund.updated",
                 None,
@@ -145,7 +145,7 @@ impl HistoryBuilder {
             .into_iter()
             .take(self.rng.usize(..3))
         {
-            self.pass();
+            self.advance();
             self.emit("transfer.reversed", None, &object(back), None);
             status = next;
         }
@@ -169,7 +169,7 @@ impl HistoryBuilder {
                 Some(json!({ "status": status })),
             );
             status = next;
-            self.pass();
+            self.advance();
         }
     }
 }

@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn back_off_doubles_up_to_an_hour() {
+    fn backoff_doubles_up_to_an_hour() {
         let mut agenda = fetching();
         let mut waits = Vec::new();
         for _ in 0..14 {

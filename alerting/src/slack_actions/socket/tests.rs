@@ -292,7 +292,7 @@ async fn an_unusable_url_is_not_connected_to() {
 }
 
 #[tokio::test]
-async fn it_stops_on_shutdown() {
+async fn the_connection_ends_on_shutdown() {
     let slack = Slack::start(&[], |_| {}).await;
     let mut peer = slack.accept().await;
     send_text(&mut peer, &interactive("e1", &press("open", "", "1.0"))).await;

@@ -50,7 +50,7 @@ pub struct InvoiceFacts {
     pub amount_paid_minor: i64,
     /// Payment attempts so far.
     pub attempts: u32,
-    /// The event itself asks the customer to act (`invoice.payment_action_required`).
+    /// The event itself requires the customer to act (`invoice.payment_action_required`).
     pub action_required: bool,
 }
 

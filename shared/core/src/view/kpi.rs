@@ -1,4 +1,4 @@
-//! The key figures as the rows of a table. Their JSON is [`Kpis`] itself.
+//! The business metrics as the rows of a table. Their JSON is [`Kpis`] itself.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::text::NOT_KNOWN;
 use crate::kpi::Kpis;
 use crate::money::Money;
 
-/// The figures that a person reads first: name and value.
+/// The metrics that a person reads first: name and value.
 pub fn rows(kpis: &Kpis) -> Vec<(&'static str, String)> {
     let events = format!(
         "{} applied, {} duplicate, {} ignored, {} dead",

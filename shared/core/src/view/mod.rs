@@ -1,6 +1,6 @@
-//! Read models: what commands, and any other interface, show of entities, alerts, key figures and
-//! verifications, as rows of a table or as JSON. Interfaces fetch, call a function from here, and
-//! print.
+//! Read models: what commands, and any other interface, show of entities, alerts, business
+//! metrics and verifications, as rows of a table or as JSON. Interfaces fetch, call a function from
+//! here, and print.
 
 pub mod alert;
 pub mod alert_details;

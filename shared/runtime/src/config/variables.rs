@@ -121,7 +121,7 @@ pub(crate) fn log_filter() -> Option<String> {
     environment("RUST_LOG").filter(|text| !text.trim().is_empty())
 }
 
-/// A warning for every variable of the process's environment that looks like one of revwatch's but
+/// A warning for every variable of the process's environment that resembles one of revwatch's but
 /// is unknown.
 #[expect(
     clippy::disallowed_methods,

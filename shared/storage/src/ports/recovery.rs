@@ -48,7 +48,7 @@ pub trait Recovery: Send + Sync {
         margin_ms: i64,
     ) -> Result<(String, i64), StoreError>;
 
-    /// Records the end of the replay. `false`: data was lost again meanwhile, so begin another recovery.
+    /// Records the end of the replay. `false`: data was lost again since it began, so begin another recovery.
     async fn end_recovery(
         &self,
         partition: u32,

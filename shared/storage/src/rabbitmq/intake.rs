@@ -1,6 +1,6 @@
 //! Publishes deliveries to the intake: one message each, or several in one message under load.
 //!
-//! Each partition has at most one unconfirmed message. What is published meanwhile waits for the confirm and then goes
+//! Each partition has at most one unconfirmed message. What is published before its confirm waits for it and then goes
 //! together: the higher the load, the fewer messages per event; without load nothing waits.
 //!
 //! Invariants: a confirm is awaited in a separate task, so a cancelled caller does not affect it; the result of each
@@ -21,7 +21,7 @@ use crate::reconnecting::lock;
 /// See the module.
 pub(super) struct Intake {
     publisher: Arc<Publisher>,
-    patience: Duration,
+    publish_timeout: Duration,
     /// One for each partition.
     lanes: Vec<Mutex<Lane>>,
 }
@@ -36,7 +36,7 @@ struct Lane {
 struct Waiting {
     delivery: Delivery,
     until: Instant,
-    tell: oneshot::Sender<Result<(), AmqpError>>,
+    confirm: oneshot::Sender<Result<(), AmqpError>>,
 }
 
 /// The most deliveries in one message. Larger messages save the broker little, and readers need more memory.
@@ -44,11 +44,15 @@ const MAX_PACK_DELIVERIES: usize = 32;
 const MAX_PACK_BYTES: usize = 256 * 1024;
 
 impl Intake {
-    /// Every publish has at most `patience`.
-    pub(super) fn new(publisher: Arc<Publisher>, partitions: u32, patience: Duration) -> Self {
+    /// Every publish has at most `publish_timeout`.
+    pub(super) fn new(
+        publisher: Arc<Publisher>,
+        partitions: u32,
+        publish_timeout: Duration,
+    ) -> Self {
         Self {
             publisher,
-            patience,
+            publish_timeout,
             lanes: (0..partitions).map(|_| Mutex::default()).collect(),
         }
     }
@@ -56,13 +60,13 @@ impl Intake {
     /// Returns `Ok` once RabbitMQ has confirmed the delivery. Its partition must exist.
     pub(super) async fn publish(self: &Arc<Self>, delivery: Delivery) -> Result<(), AmqpError> {
         let partition = delivery.partition;
-        let (tell, result) = oneshot::channel();
+        let (confirm, result) = oneshot::channel();
         let is_served = {
             let mut lane = lock(&self.lanes[partition as usize]);
             lane.waiting.push_back(Waiting {
                 delivery,
-                until: Instant::now() + self.patience,
-                tell,
+                until: Instant::now() + self.publish_timeout,
+                confirm,
             });
             std::mem::replace(&mut lane.is_served, true)
         };
@@ -95,8 +99,8 @@ struct PublishTurn {
 impl PublishTurn {
     async fn serve(mut self) {
         while let Some(load) = self.next() {
-            let (deliveries, tell): (Vec<_>, Vec<_>) =
-                load.into_iter().map(|w| (w.delivery, w.tell)).unzip();
+            let (deliveries, confirms): (Vec<_>, Vec<_>) =
+                load.into_iter().map(|w| (w.delivery, w.confirm)).unzip();
             let (properties, body) = match <[Delivery; 1]>::try_from(deliveries) {
                 Ok([delivery]) => (message::properties(&delivery), delivery.body),
                 Err(deliveries) => (message::pack_properties(), pack::pack(&deliveries).into()),
@@ -109,9 +113,9 @@ impl PublishTurn {
                 body,
             });
             let stored = stored.await;
-            for tell in tell {
+            for confirm in confirms {
                 // The caller may have been cancelled.
-                let _ = tell.send(stored.clone());
+                let _ = confirm.send(stored.clone());
             }
         }
     }
@@ -124,8 +128,11 @@ impl PublishTurn {
         let (mut load, mut bytes) = (Vec::new(), 0);
         while let Some(waiting) = lane.waiting.pop_front() {
             if waiting.until <= now {
-                let late = format!("no confirm from RabbitMQ within {:?}", self.intake.patience);
-                let _ = waiting.tell.send(Err(AmqpError::unavailable(late)));
+                let late = format!(
+                    "no confirm from RabbitMQ within {:?}",
+                    self.intake.publish_timeout
+                );
+                let _ = waiting.confirm.send(Err(AmqpError::unavailable(late)));
                 continue;
             }
             bytes += waiting.delivery.body.len();
@@ -161,15 +168,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn those_who_wait_for_a_turn_that_was_cut_short_hear_so() {
+    async fn publishes_fail_when_the_turn_that_they_wait_for_is_interrupted() {
         let broker = Broker::new(&SecretString::from("amqp://127.0.0.1:1"), "test".into(), 1)
             .expect("a URL");
-        let patience = Duration::from_secs(60);
+        let publish_timeout = Duration::from_secs(60);
         let publisher = Arc::new(Publisher::new(
             Arc::new(Link::new(Arc::new(broker), "publishing")),
-            patience,
+            publish_timeout,
         ));
-        let intake = Arc::new(Intake::new(publisher, 1, patience));
+        let intake = Arc::new(Intake::new(publisher, 1, publish_timeout));
         // One turn is under way.
         lock(&intake.lanes[0]).is_served = true;
         let turn = PublishTurn {

@@ -109,11 +109,11 @@ impl Link {
         }
     }
 
-    /// The connection, opened within `patience` if necessary.
-    pub(super) async fn open(&self, patience: Duration) -> Result<Arc<Open>, AmqpError> {
+    /// The connection, opened within `within` if necessary.
+    pub(super) async fn open(&self, within: Duration) -> Result<Arc<Open>, AmqpError> {
         let (broker, role) = (Arc::clone(&self.broker), self.role);
         self.slot
-            .get(patience, || opening(broker, role).boxed())
+            .get(within, || opening(broker, role).boxed())
             .await
     }
 
@@ -250,9 +250,9 @@ async fn connect_and_declare(broker: &Broker, role: &str) -> Result<Open, AmqpEr
     let connection = transport::connect(broker.uri.clone(), properties)
         .await
         .map_err(|error| connect_failure(broker, error))?;
-    let (tell, blocked) = watch::channel(None);
+    let (block_sender, blocked) = watch::channel(None);
     let events = connection.events_listener();
-    tokio::spawn(watch_for_blocks(events, tell));
+    tokio::spawn(watch_for_blocks(events, block_sender));
     let channel = connection
         .create_channel()
         .await
@@ -267,18 +267,18 @@ async fn connect_and_declare(broker: &Broker, role: &str) -> Result<Open, AmqpEr
 /// Ends with the connection: lapin then drops the other side of `events`.
 async fn watch_for_blocks(
     events: impl futures_util::Stream<Item = Event>,
-    tell: watch::Sender<Option<String>>,
+    block_sender: watch::Sender<Option<String>>,
 ) {
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
             Event::ConnectionBlocked(reason) => {
                 tracing::warn!(reason, "RabbitMQ accepts no messages at present");
-                tell.send_replace(Some(reason));
+                block_sender.send_replace(Some(reason));
             }
             Event::ConnectionUnblocked => {
                 tracing::info!("RabbitMQ accepts messages again");
-                tell.send_replace(None);
+                block_sender.send_replace(None);
             }
             _ => {}
         }
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_url_is_refused_without_telling_the_password() {
+    fn a_wrong_url_is_refused_without_naming_the_password() {
         for url in [
             "s3cret",
             "http://u:s3cret@host",

@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn the_brokers_own_dead_letters_tell_why() {
+    fn the_reason_of_the_brokers_own_dead_letters_is_read() {
         let mut death = FieldTable::default();
         death.insert("reason".into(), text("delivery_limit"));
         death.insert("queue".into(), text("revwatch.events.p3"));

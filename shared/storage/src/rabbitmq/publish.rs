@@ -22,7 +22,7 @@ use crate::reconnecting::{Reconnecting, lock};
 pub(super) struct Publisher {
     link: Arc<Link>,
     outlet: Reconnecting<PublishChannel, AmqpError>,
-    patience: Duration,
+    publish_timeout: Duration,
 }
 
 /// A message and its destination.
@@ -41,8 +41,8 @@ pub(super) struct PublishChannel {
 }
 
 impl Publisher {
-    /// Every publish takes at most `patience`, connecting included.
-    pub(super) fn new(link: Arc<Link>, patience: Duration) -> Self {
+    /// Every publish takes at most `publish_timeout`, connecting included.
+    pub(super) fn new(link: Arc<Link>, publish_timeout: Duration) -> Self {
         // No backoff of its own: it has the link's.
         let outlet = Reconnecting::new(
             "the channel to publish on".to_owned(),
@@ -52,7 +52,7 @@ impl Publisher {
         Self {
             link,
             outlet,
-            patience,
+            publish_timeout,
         }
     }
 
@@ -69,11 +69,13 @@ impl Publisher {
 
     /// The same, cancelled with its caller.
     pub(super) async fn store(&self, parcel: OutboundMessage) -> Result<(), AmqpError> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.publish_timeout;
         let link = Arc::clone(&self.link);
         let outlet = self
             .outlet
-            .get(self.patience, || open_outlet(link, self.patience).boxed())
+            .get(self.publish_timeout, || {
+                open_outlet(link, self.publish_timeout).boxed()
+            })
             .await?;
         outlet.open.ensure_unblocked()?;
         let sent = tokio::select! {
@@ -110,7 +112,7 @@ impl Publisher {
                 self.outlet.discard(&outlet);
                 Err(AmqpError::unavailable(format!(
                     "no confirm from RabbitMQ within {:?}",
-                    self.patience
+                    self.publish_timeout
                 )))
             }
         }
@@ -119,8 +121,8 @@ impl Publisher {
 
 impl PublishChannel {
     /// One channel on a link that is open and takes messages.
-    pub(super) async fn open(link: &Link, patience: Duration) -> Result<Self, AmqpError> {
-        let open = link.open(patience).await?;
+    pub(super) async fn open(link: &Link, within: Duration) -> Result<Self, AmqpError> {
+        let open = link.open(within).await?;
         open.ensure_unblocked()?;
         let channel = link.confirming_channel(&open).await?;
         Ok(Self {
@@ -157,6 +159,6 @@ impl PublishChannel {
     }
 }
 
-async fn open_outlet(link: Arc<Link>, patience: Duration) -> Result<PublishChannel, AmqpError> {
-    PublishChannel::open(&link, patience).await
+async fn open_outlet(link: Arc<Link>, within: Duration) -> Result<PublishChannel, AmqpError> {
+    PublishChannel::open(&link, within).await
 }

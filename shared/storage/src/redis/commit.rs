@@ -1,4 +1,5 @@
 //! Packs a [`Commit`] for `commit.lua`, which applies it completely or not at all.
+
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -205,26 +206,26 @@ fn pack_entities<'a>(writes: &'a [EntityWrite], params: &mut Params) -> Vec<Enti
         params.bytes.extend(
             writes
                 .iter()
-                .map(|write| at_rest(write.expected + 1, &write.body)),
+                .map(|write| versioned(write.expected + 1, &write.body)),
         );
     }
     packed
 }
 
 /// How an entity is stored: its version in 8 bytes, big endian, then its body.
-fn at_rest(version: u64, body: &[u8]) -> Vec<u8> {
+fn versioned(version: u64, body: &[u8]) -> Vec<u8> {
     [&version.to_be_bytes(), body].concat()
 }
 
 /// Counters by day and by their field in the hash; no day: the current ones.
 fn named_counters(counters: &Counters) -> BTreeMap<Option<u32>, Vec<(String, i64)>> {
     let mut named: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (bucket, name, by) in counters.iter() {
+    for (bucket, name, delta) in counters.iter() {
         let (day, name) = match bucket {
             Bucket::Current => (None, name.to_owned()),
             Bucket::Hour(hour) => (Some(hour / 24), format!("{}|{name}", hour % 24)),
         };
-        named.entry(day).or_default().push((name, by));
+        named.entry(day).or_default().push((name, delta));
     }
     named
 }
@@ -240,7 +241,10 @@ fn pack_counters<'a>(
             |day| keys::hours(params.partition, day),
         );
         let fields = counters.iter().map(|(name, _)| name.as_str()).collect();
-        let deltas = counters.iter().map(|(_, by)| by.to_string()).collect();
+        let deltas = counters
+            .iter()
+            .map(|(_, delta)| delta.to_string())
+            .collect();
         packed.push(Sums {
             key: params.key(name),
             fields,

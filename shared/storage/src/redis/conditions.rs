@@ -125,7 +125,7 @@ impl RedisStore {
         share: usize,
     ) -> Result<Found, StoreError> {
         // One more than requested shows whether there are more.
-        let asked = share.saturating_add(1);
+        let count = share.saturating_add(1);
         let mut range = redis::cmd("XRANGE");
         range.arg(keys::changes(partition));
         match seen {
@@ -133,8 +133,8 @@ impl RedisStore {
                 .arg(format!("{seen}-0"))
                 .arg("+")
                 .arg("COUNT")
-                .arg(asked.saturating_add(1)),
-            None => range.arg("-").arg("+").arg("COUNT").arg(asked),
+                .arg(count.saturating_add(1)),
+            None => range.arg("-").arg("+").arg("COUNT").arg(count),
         };
         let reply: StreamRangeReply = self.link.run(&range).await?;
         let mut found = Found {

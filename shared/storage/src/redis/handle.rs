@@ -46,9 +46,9 @@ impl RedisStore {
     /// Runs one future per partition concurrently; on one connection they form a pipeline.
     pub(super) async fn each_partition<T, F: Future<Output = Result<T, StoreError>>>(
         &self,
-        ask: impl Fn(u32) -> F,
+        request: impl Fn(u32) -> F,
     ) -> Result<Vec<T>, StoreError> {
-        futures_util::future::try_join_all((0..self.partitions).map(ask)).await
+        futures_util::future::try_join_all((0..self.partitions).map(request)).await
     }
 }
 

@@ -161,7 +161,7 @@ pub(super) struct Single {
 
 enum Source {
     Address(redis::Client),
-    /// Asked for the primary before each connection.
+    /// Queried for the primary before each connection.
     Sentinel(Mutex<SentinelClient>),
 }
 

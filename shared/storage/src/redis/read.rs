@@ -226,7 +226,7 @@ impl AuditTrail for RedisStore {
 
 impl RedisStore {
     /// One page of a hash, without the fields that were in earlier pages: Redis repeats some when the
-    /// hash is resized meanwhile.
+    /// hash is resized in between.
     pub(super) async fn next_page(
         &self,
         scan: &mut Scan,
@@ -254,17 +254,14 @@ impl RedisStore {
         if from_hour > to_hour {
             return Ok(Vec::new());
         }
-        let asked = from_hour / 24..=to_hour / 24;
-        if asked.end() - asked.start() < DAYS_BY_NAME {
-            return Ok(asked.collect());
+        let days = from_hour / 24..=to_hour / 24;
+        if days.end() - days.start() < DAYS_BY_NAME {
+            return Ok(days.collect());
         }
         let mut cmd = redis::cmd("SMEMBERS");
         cmd.arg(keys::days(partition));
         let exist: BTreeSet<u32> = self.link.run(&cmd).await?;
-        Ok(exist
-            .into_iter()
-            .filter(|day| asked.contains(day))
-            .collect())
+        Ok(exist.into_iter().filter(|day| days.contains(day)).collect())
     }
 }
 

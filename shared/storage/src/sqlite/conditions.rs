@@ -52,12 +52,12 @@ impl ConditionFeed for Sqlite {
                 return Ok((true, false, newest, Vec::new()));
             }
             // One more than requested shows whether there are more.
-            let asked = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+            let count = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
             let mut rows: Vec<(u64, String)> = c
                 .prepare_cached(
                     "SELECT seq, body FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2",
                 )?
-                .query_map(params![after, asked], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .query_map(params![after, count], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<rusqlite::Result<_>>()?;
             let more = rows.len() > limit;
             rows.truncate(limit);

@@ -94,8 +94,8 @@ const RESTORE: &str =
     "Stop revwatch, keep a copy of the file, and restore a backup or name an empty folder";
 
 impl From<SqliteError> for StoreError {
-    fn from(failure: SqliteError) -> Self {
-        match failure {
+    fn from(error: SqliteError) -> Self {
+        match error {
             SqliteError::Unavailable(text) => Self::Unavailable(text.into()),
             SqliteError::Misconfigured(text) => Self::Misconfigured(text),
             SqliteError::Corrupt(text) => Self::Corrupt(text),
@@ -104,8 +104,8 @@ impl From<SqliteError> for StoreError {
 }
 
 impl From<SqliteError> for QueueError {
-    fn from(failure: SqliteError) -> Self {
-        match failure {
+    fn from(error: SqliteError) -> Self {
+        match error {
             SqliteError::Unavailable(text) => Self::Unavailable(text.into()),
             SqliteError::Misconfigured(text) | SqliteError::Corrupt(text) => {
                 Self::Misconfigured(text)
@@ -126,7 +126,7 @@ mod tests {
     use revwatch_core::entity::EntityKind;
 
     /// Unavailable, misconfigured, or corrupt.
-    fn sort(failure: &SqliteError) -> char {
+    fn class(failure: &SqliteError) -> char {
         match failure {
             SqliteError::Unavailable(_) => 'u',
             SqliteError::Misconfigured(_) => 'm',
@@ -169,12 +169,12 @@ mod tests {
         let read_only =
             Connection::open_with_flags(folder.path().join("r"), OpenFlags::SQLITE_OPEN_READ_ONLY);
         drop(
-            Connection::open(folder.path().join("there"))
+            Connection::open(folder.path().join("existing"))
                 .expect("a file")
                 .execute_batch("CREATE TABLE t (n)"),
         );
-        let there = Connection::open_with_flags(
-            folder.path().join("there"),
+        let existing = Connection::open_with_flags(
+            folder.path().join("existing"),
             OpenFlags::SQLITE_OPEN_READ_ONLY,
         );
         let full = memory();
@@ -188,7 +188,7 @@ mod tests {
             c.query_row("SELECT -1", [], |row| row.get::<_, u64>(0))
                 .expect_err("negative")
         };
-        for (error, expected, says) in [
+        for (error, expected, hint) in [
             (
                 error_of(&full, "INSERT INTO t VALUES (zeroblob(100000))"),
                 'u',
@@ -196,12 +196,12 @@ mod tests {
             ),
             (error_of(&waiting, "SELECT * FROM t"), 'u', "locked"),
             (
-                error_of(&there.expect("a file"), "INSERT INTO t VALUES (1)"),
+                error_of(&existing.expect("a file"), "INSERT INTO t VALUES (1)"),
                 'm',
                 "write permission",
             ),
             (
-                read_only.expect_err("it is not there"),
+                read_only.expect_err("the file does not exist"),
                 'm',
                 "cannot be opened",
             ),
@@ -243,14 +243,14 @@ mod tests {
         ] {
             let failure = SqliteError::of("/data/revwatch.sqlite3", &error);
             let text = failure.to_string();
-            assert_eq!(sort(&failure), expected, "{error:?}: {text}");
+            assert_eq!(class(&failure), expected, "{error:?}: {text}");
             assert!(
                 text.contains("/data/revwatch.sqlite3 (in the folder of REVWATCH_DATA)"),
                 "{text}"
             );
-            assert!(text.contains(says) && !text.contains("SELECT"), "{text}");
+            assert!(text.contains(hint) && !text.contains("SELECT"), "{text}");
         }
-        for (code, expected, says) in [
+        for (code, expected, hint) in [
             (ffi::SQLITE_IOERR_WRITE, 'u', "the system's log"),
             (ffi::SQLITE_NOMEM, 'u', "at present"),
             (ffi::SQLITE_READONLY_DBMOVED, 'm', "restart revwatch"),
@@ -258,7 +258,7 @@ mod tests {
         ] {
             let failure = SqliteError::of("", &Error::SqliteFailure(ffi::Error::new(code), None));
             assert!(
-                sort(&failure) == expected && failure.to_string().contains(says),
+                class(&failure) == expected && failure.to_string().contains(hint),
                 "{code}: {failure}"
             );
         }
@@ -277,9 +277,9 @@ mod tests {
         }
     }
 
-    /// All in one transaction fail with the cause, and the next ones succeed once there is space.
+    /// Requests fail with the cause, and the next ones succeed once there is space.
     #[tokio::test]
-    async fn a_full_disk_is_named_to_all_whose_work_it_undid_and_passes() {
+    async fn all_requests_of_a_failed_transaction_name_the_full_disk_and_later_ones_succeed() {
         let folder = tempfile::tempdir().expect("a folder");
         let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
         let limit = async |pages: i64| {
@@ -299,7 +299,7 @@ mod tests {
             "{text}"
         );
         for other in [small, later] {
-            // Those in another round than the large one are stored.
+            // Requests in another transaction than the large one are stored.
             assert!(other.is_ok() || other.is_err_and(|error| error.to_string() == text));
         }
         limit(1000).await;
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_store_that_is_not_one_is_not_opened() {
+    async fn a_file_that_is_not_a_store_is_not_opened() {
         for (content, expected) in [
             (&[b'x'; 4096][..], "is not a store of revwatch"),
             (b"", "start `revwatch serve`"),
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_damaged_while_it_is_in_use_is_not_called_unavailable() {
+    async fn a_file_that_is_damaged_in_use_is_not_unavailable() {
         let folder = tempfile::tempdir().expect("a folder");
         let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
         sqlite.publish(delivery(1)).await.expect("published");

@@ -1,6 +1,6 @@
 -- What format 2 adds to format 1; a new file gets both.
 
--- Deliveries that stand aside: dead letters, and those an operator holds back.
+-- Deliveries outside the queue: dead letters, and parked ones.
 CREATE TABLE aside (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     place TEXT NOT NULL,
@@ -26,7 +26,7 @@ CREATE TABLE journal (
     PRIMARY KEY (space, key)
 ) WITHOUT ROWID;
 
--- Queue, archive and state are one file, so they are whole together, unless `revwatch rebuild` says otherwise.
+-- Queue, archive and state are one file, so they are complete together, unless `revwatch rebuild` says otherwise.
 CREATE TABLE health (
     partition INTEGER PRIMARY KEY,
     whole_in TEXT,
