@@ -10,7 +10,6 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
 use revwatch_core::event::Event;
-use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::journal::DISMISSED;
 use revwatch_storage::ports::{
