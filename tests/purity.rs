@@ -12,11 +12,11 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 const PURE: &[&str] = &[
     "shared/core/src",
     "shared/runtime/src/telemetry/correlation.rs",
-    "ingest/src/accept.rs",
+    "ingest/src/verify.rs",
     "ingest/src/answer.rs",
     "worker/src/backfill/page.rs",
     "worker/src/membership.rs",
-    "worker/src/plan.rs",
+    "worker/src/batch.rs",
     "worker/src/refresh/agenda.rs",
     "worker/src/refresh/snapshot.rs",
     "alerting/src/engine",
@@ -96,7 +96,7 @@ fn pure_modules_use_no_runtime_client_clock_or_randomness() {
     );
 }
 
-/// Crates that take the wall clock and fresh ids as parameters: see `shared/core/src/ports.rs`.
+/// Crates that take the wall clock and fresh ids as parameters: see `shared/core/src/clock.rs`.
 const WITHOUT_CLOCK: &[&str] = &["ingest/src", "worker/src", "alerting/src", "shared"];
 
 /// The files that may read the system's clock or draw random numbers.

@@ -30,7 +30,7 @@ pub mod step;
 use std::sync::Arc;
 
 pub use revwatch_core::alert;
-use revwatch_core::ports::{Clock, Ids};
+use revwatch_core::clock::{Clock, Ids};
 use revwatch_runtime::admin::Check;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::{AlertingConfig, ConfigError};

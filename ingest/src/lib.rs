@@ -53,7 +53,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Body;
 use hyper::{Request, Response};
-use revwatch_core::ports::{Clock, Ids};
+use revwatch_core::clock::{Clock, Ids};
 use revwatch_runtime::config::{ConfigError, Endpoint, Limits, TrustedProxies};
 use revwatch_runtime::listen::{ListenError, ListenSetting, listen};
 use revwatch_runtime::process::Process;
@@ -66,7 +66,6 @@ use crate::connection::Progress;
 use crate::deadlines::Deadlines;
 use crate::service::Edge;
 
-mod accept;
 mod answer;
 mod bodies;
 mod client;
@@ -79,6 +78,7 @@ mod publisher;
 mod request_metrics;
 mod request_span;
 mod service;
+mod verify;
 
 /// What the edge needs; all values are ready to use.
 pub struct Settings {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use revwatch_core::ports::Clock;
+use revwatch_core::clock::Clock;
 use revwatch_core::redact;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
 use revwatch_storage::ports::{Delivery, Publish, QueueError};
@@ -22,10 +22,10 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{error, info, warn};
 
-use crate::accept::Envelope;
 use crate::answer::Answer;
 use crate::request_metrics::RequestCounter;
 use crate::request_span::RequestSpan;
+use crate::verify::Envelope;
 
 /// Access to the queue, with limits on concurrency and time.
 pub(crate) struct Publisher {

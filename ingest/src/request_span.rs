@@ -12,8 +12,8 @@ use revwatch_runtime::telemetry::{
     Correlation, Span, SpanContext, SpanId, SpanKind, Tracer, new_span_id,
 };
 
-use crate::accept::{self, Envelope};
 use crate::answer::Answer;
+use crate::verify::{self, Envelope};
 
 /// One request with a genuine event.
 pub(crate) struct RequestSpan {
@@ -30,7 +30,7 @@ impl RequestSpan {
             correlation: Correlation::of(event_id),
             span: new_span_id(),
             began,
-            sender: accept::traceparent(headers),
+            sender: verify::traceparent(headers),
         }
     }
 

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Body;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, Request, Response};
-use revwatch_core::ports::{Clock, Ids};
+use revwatch_core::clock::{Clock, Ids};
 use revwatch_core::redact;
 use revwatch_core::signature::SignatureError;
 use revwatch_runtime::config::{Endpoint, Limits, TrustedProxies};
@@ -24,7 +24,6 @@ use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::Settings;
-use crate::accept::{self, Envelope, Route, Verdict};
 use crate::answer::Answer;
 use crate::bodies::{Bodies, BodyBudgetError};
 use crate::client::client;
@@ -35,6 +34,7 @@ use crate::peers::{PeerSlot, Peers};
 use crate::publisher::Publisher;
 use crate::request_metrics::RequestCounter;
 use crate::request_span::RequestSpan;
+use crate::verify::{self, Envelope, Route, Verdict};
 
 /// What all connections share.
 pub(crate) struct Edge {
@@ -143,7 +143,7 @@ impl Edge {
         // Until the body is read completely, the connection cannot serve another request.
         let mut early = !body.is_end_stream();
         let endpoints = self.endpoints.get();
-        let examined = match accept::route(&endpoints, &head.method, head.uri.path(), &head.headers)
+        let examined = match verify::route(&endpoints, &head.method, head.uri.path(), &head.headers)
         {
             Route::Refused(index, answer) => {
                 if let Some(index) = index {
@@ -267,7 +267,7 @@ impl Edge {
         let signature = headers.get("stripe-signature").map(HeaderValue::as_bytes);
         let tolerance_s = self.limits.signature_tolerance_seconds;
         let decide = |endpoint: &Endpoint| {
-            accept::decide(
+            verify::decide(
                 endpoint,
                 signature,
                 &body,

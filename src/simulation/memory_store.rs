@@ -17,7 +17,7 @@ use revwatch_storage::ports::{
     ChangeCursor, Changes, Commit, ConditionChange, Delivery, DueWindow, ReadResult, ReadSet,
     StoredEntity,
 };
-use revwatch_worker::plan::{Batch, Outcome};
+use revwatch_worker::batch::{Batch, Outcome};
 use uuid::Uuid;
 
 /// See the module.
@@ -255,7 +255,7 @@ fn lowest() -> ConditionKey {
 mod tests {
     use bytes::Bytes;
     use revwatch_core::entity::Entity;
-    use revwatch_worker::plan::recompute;
+    use revwatch_worker::batch::recompute;
 
     use super::*;
     use crate::simulation::template::{Instance, Template};

@@ -9,7 +9,7 @@ use revwatch_alerting::alert::{Alert, Command, CommandKind, Matcher, Silence};
 use revwatch_alerting::policy::Policy;
 use revwatch_core::observe::Plans;
 use revwatch_storage::ports::Delivery;
-use revwatch_worker::plan::Outcome;
+use revwatch_worker::batch::Outcome;
 use uuid::Uuid;
 
 use super::expectation::{check_want, view_summary};

@@ -25,7 +25,7 @@ use revwatch_alerting::rule::Rule;
 use revwatch_core::counters::hour_of;
 use revwatch_core::observe::Plans;
 use revwatch_storage::ports::{Delivery, DocumentWrite};
-use revwatch_worker::plan;
+use revwatch_worker::batch;
 
 use super::calendar::Calendar;
 use super::memory_store::MemoryStore;
@@ -149,7 +149,7 @@ impl Simulator {
     }
 
     /// Applies deliveries at the simulated time; the next tick evaluates them.
-    pub fn apply(&mut self, deliveries: &[Delivery]) -> anyhow::Result<Vec<plan::Outcome>> {
+    pub fn apply(&mut self, deliveries: &[Delivery]) -> anyhow::Result<Vec<batch::Outcome>> {
         self.apply_at(deliveries, self.now_s.saturating_mul(1000))
     }
 
@@ -317,7 +317,7 @@ impl Simulator {
         &mut self,
         deliveries: &[Delivery],
         now_ms: i64,
-    ) -> anyhow::Result<Vec<plan::Outcome>> {
+    ) -> anyhow::Result<Vec<batch::Outcome>> {
         if !deliveries.is_empty() {
             self.busy_s = self.now_s;
         }

@@ -243,7 +243,7 @@ mod plan {
     use revwatch_core::observe::Plans;
     use revwatch_storage::ports::{Delivery, ReadResult, ReadSet, StoredEntity};
     use revwatch_storage::redis::packed;
-    use revwatch_worker::plan::Batch;
+    use revwatch_worker::batch::Batch;
 
     use super::*;
     use crate::business::Histories;

@@ -16,7 +16,7 @@ use revwatch_core::event::Event;
 use revwatch_core::kpi::Kpis;
 use revwatch_core::observe::Plans;
 use revwatch_storage::ports::{ConditionChange, Delivery, ReadResult, StoredEntity};
-use revwatch_worker::plan::{Batch, Outcome, recompute};
+use revwatch_worker::batch::{Batch, Outcome, recompute};
 use uuid::Uuid;
 
 use crate::support::history::History;

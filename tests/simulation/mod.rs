@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fastrand::Rng;
+use revwatch_core::clock::Clock as _;
 use revwatch_core::event::Event;
-use revwatch_core::ports::Clock as _;
 use revwatch_storage::ports::{Consume as _, Delivery, Publish as _, Recovery as _};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::plan::Decision;
+use crate::batch::Decision;
 
 /// A committed batch.
 pub(crate) struct Applied {

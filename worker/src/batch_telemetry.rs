@@ -8,7 +8,7 @@ use revwatch_storage::ports::Delivery;
 
 use crate::Worker;
 use crate::applied::Applied;
-use crate::plan::{Outcome, label};
+use crate::batch::{Outcome, label};
 
 pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied) {
     let decision = &applied.decision;

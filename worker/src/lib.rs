@@ -1,7 +1,7 @@
 //! revwatch's worker: reads deliveries batch by batch, merges them into entities, commits, and only
 //! then acknowledges.
 //!
-//! [`plan`] decides purely what a batch changes; [`partition`] is the loop around it;
+//! [`batch`] decides purely what a batch changes; [`partition`] is the loop around it;
 //! [`membership`] assigns partitions to the live workers; [`recovery`] replays the archive after
 //! the store lost data, and `maintenance` starts it and applies pauses; [`refresh`] fetches
 //! accounts from Stripe's API that thin events only named; [`backfill`] lists past events there and
@@ -12,12 +12,12 @@
 
 mod applied;
 pub mod backfill;
+pub mod batch;
 mod batch_telemetry;
 mod concurrency;
 mod maintenance;
 pub mod membership;
 pub mod partition;
-pub mod plan;
 pub mod recovery;
 pub mod refresh;
 
@@ -25,8 +25,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use revwatch_core::clock::{Clock, Ids};
 use revwatch_core::observe::Plans;
-use revwatch_core::ports::{Clock, Ids};
 use revwatch_runtime::admin::Check;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::WorkerConfig;

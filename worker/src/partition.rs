@@ -19,8 +19,8 @@ use uuid::Uuid;
 
 use crate::Worker;
 use crate::applied::Applied;
+use crate::batch::{Batch, Decision, Outcome};
 use crate::batch_telemetry::report;
-use crate::plan::{Batch, Decision, Outcome};
 
 /// A partition that this worker reads.
 pub struct Partition {

@@ -10,8 +10,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use revwatch_core::clock::{Clock, Ids};
 use revwatch_core::pauses::{PauseHistory, Pauses, Scope};
-use revwatch_core::ports::{Clock, Ids};
 use revwatch_storage::journal::{self, DISMISSED, PAUSES_KEY, REQUEUED, pauses_in_store};
 use revwatch_storage::ports::{
     Coordination, Delivery, Documents, EventQueue, Fence, Health, HeldDelivery, HoldingQueue,
@@ -23,8 +23,8 @@ use uuid::Uuid;
 
 use crate::Worker;
 use crate::applied::Applied;
+use crate::batch::{Outcome, label};
 use crate::partition::{PartitionError, Source, apply};
-use crate::plan::{Outcome, label};
 
 /// In a replay, a pause takes effect this long after it was ordered: until every worker knew of the
 /// pause, some may have applied deliveries that it covers, and clocks differ. A delivery applied

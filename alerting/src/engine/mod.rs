@@ -10,13 +10,14 @@
 //! The engine is made of parts, each with its own fields and tests: `RuleSet`, `AlertTable`, `Watches`, `Groups`,
 //! `Mutes`, `SlaClocks`, `Outbox`, `Freshness`, `CounterReads`, `Pipeline` and `Changes`. A part knows no other; what
 //! concerns several of them is in the methods of [`Engine`]: `tick.rs` (what is read and when), `inputs.rs` (what rules
-//! evaluate), `transitions.rs` (the life of an alert), `muting.rs`, `grouping.rs`, `notification.rs` (messages and
+//! evaluate), `transitions.rs` (the life of an alert), `muting.rs`, `grouping.rs`, `attempts.rs` (messages and
 //! notices) and `commands.rs`. These only note what happened; `settle` decides for all of it at once.
 //!
 //! Invariant: every change comes with the documents that make it durable. The shell writes them before anything is
 //! delivered, and drops the engine when it cannot.
 
 mod alert_table;
+mod attempts;
 mod changes;
 mod commands;
 mod counter_reads;
@@ -26,7 +27,6 @@ mod groups;
 mod inputs;
 mod mutes;
 mod muting;
-mod notification;
 mod outbox;
 mod pipeline;
 mod rule_set;
@@ -42,13 +42,13 @@ use revwatch_storage::ports::{ChangeCursor, DocumentWrite};
 use serde::{Deserialize, Serialize};
 
 use self::alert_table::AlertTable;
+pub use self::attempts::{Attempt, AttemptResult, Origin};
 use self::changes::Changes;
 pub use self::counter_reads::CounterReadReason;
 use self::counter_reads::CounterReads;
 use self::freshness::Freshness;
 use self::groups::{Groups, place};
 use self::mutes::Mutes;
-pub use self::notification::{Attempt, AttemptResult, Origin};
 use self::outbox::Outbox;
 use self::pipeline::Pipeline;
 pub use self::pipeline::PipelineRead;

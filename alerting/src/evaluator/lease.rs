@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use revwatch_core::ports::Clock;
+use revwatch_core::clock::Clock;
 use revwatch_storage::ports::{Fence, StoreError};
 use tokio::time::Instant;
 

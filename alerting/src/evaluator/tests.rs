@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use revwatch_core::clock::Clock as _;
 use revwatch_core::condition::{Condition, ConditionKey, ConditionKind};
 use revwatch_core::entity::{EntityKey, EntityKind};
-use revwatch_core::ports::Clock as _;
 use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::config::{AlertingConfig, Config};
 use revwatch_runtime::telemetry::Metrics;

@@ -11,7 +11,7 @@ use revwatch_storage::ports::{
 };
 use revwatch_storage::sqlite::{Open, Sqlite};
 
-use revwatch_core::ports::Clock as _;
+use revwatch_core::clock::Clock as _;
 use revwatch_storage::system::SystemClock;
 
 use super::*;

@@ -15,7 +15,7 @@ mod socket;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use revwatch_core::ports::Clock;
+use revwatch_core::clock::Clock;
 use revwatch_core::signature::SigningKey;
 use revwatch_runtime::config::{Config, ConfigError, ExposeSecret as _, SlackConfig};
 use revwatch_runtime::listen::ListenError;

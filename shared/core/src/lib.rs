@@ -11,6 +11,7 @@
 
 pub mod alert;
 pub mod backoff;
+pub mod clock;
 pub mod condition;
 pub mod counters;
 pub mod entity;
@@ -20,7 +21,6 @@ pub mod kpi;
 pub mod money;
 pub mod observe;
 pub mod pauses;
-pub mod ports;
 pub mod recount;
 pub mod redact;
 pub mod signature;

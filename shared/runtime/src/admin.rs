@@ -18,7 +18,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::bounded::{Bounds, serve};
+use crate::bounded_server::{Bounds, serve};
 use crate::listen::{ListenError, ListenSetting, listen};
 use crate::telemetry::Metrics;
 

@@ -7,7 +7,7 @@
 pub mod admin;
 pub mod arguments;
 pub mod backend;
-pub mod bounded;
+pub mod bounded_server;
 pub mod config;
 #[cfg(feature = "client")]
 pub mod egress;

@@ -19,7 +19,7 @@ use crate::listen::ListenError;
 use crate::reload::{ActiveConfig, Apply, Prepare, Reload};
 use crate::supervise::{Supervisor, count_panics};
 use crate::telemetry::{Metrics, SetupError, Tracer, init_logs};
-use revwatch_core::ports::{Clock, Ids};
+use revwatch_core::clock::{Clock, Ids};
 use revwatch_storage::ports::EventQueue;
 use revwatch_storage::system::{SystemClock, SystemIds};
 

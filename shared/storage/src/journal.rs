@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use revwatch_core::clock::{Clock, Ids};
 use revwatch_core::pauses::Pauses;
-use revwatch_core::ports::{Clock, Ids};
 use serde::{Deserialize, Serialize};
 
 use crate::ports::{Documents, Journal, JournalEntry, PAUSES, QueueError, StoreError};

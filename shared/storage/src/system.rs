@@ -5,7 +5,7 @@
 //! numbers. `tests/purity.rs` checks it.
 
 use jiff::Timestamp;
-use revwatch_core::ports::{Clock, Ids};
+use revwatch_core::clock::{Clock, Ids};
 use uuid::Uuid;
 
 /// The system's wall clock.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{StatusCode, Url};
-use revwatch_core::ports::Clock;
+use revwatch_core::clock::Clock;
 use revwatch_runtime::config::{Config, EgressConfig, ExposeSecret as _, SecretString};
 use revwatch_runtime::egress::{EgressClient, HttpClient, HttpError, retry_after};
 

@@ -2,7 +2,7 @@
 
 use revwatch_core::observe::Plans;
 use revwatch_storage::ports::{Committed, Delivery, StateStore};
-use revwatch_worker::plan::Batch;
+use revwatch_worker::batch::Batch;
 
 use super::business::{self, Histories};
 

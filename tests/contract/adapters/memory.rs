@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
-use revwatch_core::ports::Clock;
+use revwatch_core::clock::Clock;
 use revwatch_storage::memory;
 use revwatch_storage::ports::{
     Commit, Committed, ConditionFeed, Consume, Entities, EventQueue, Publish, Recovery, StateStore,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use revwatch_core::ports::Clock;
+use revwatch_core::clock::Clock;
 use revwatch_storage::ports::{Delivery, Publish, QueueError};
 use revwatch_stripe::{ApiError, ApiErrorKind, Request, StripeApi};
 use serde::{Deserialize, Serialize};

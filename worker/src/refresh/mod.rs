@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use revwatch_core::clock::{Clock, Ids};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::event::{Event, day_of, partition_of};
-use revwatch_core::ports::{Clock, Ids};
 use revwatch_core::redact;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::ConfigError;

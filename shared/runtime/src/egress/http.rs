@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use reqwest::{Body, IntoUrl, Request, RequestBuilder, Response};
-use revwatch_core::ports::Clock;
+use revwatch_core::clock::Clock;
 use revwatch_storage::system::SystemClock;
 use serde::Serialize;
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use revwatch_core::ports::{Clock, Ids};
+use revwatch_core::clock::{Clock, Ids};
 use tokio::time::Instant;
 use uuid::{Builder, Uuid};
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use revwatch_core::ports::Clock;
+use revwatch_core::clock::Clock;
 use tokio::sync::Notify;
 
 use super::gate::{Gate, GateState};

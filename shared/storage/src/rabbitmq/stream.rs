@@ -9,7 +9,7 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, message::Delivery as Message};
-use revwatch_core::ports::Ids as _;
+use revwatch_core::clock::Ids as _;
 use uuid::Uuid;
 
 use super::error::AmqpError;

@@ -18,8 +18,8 @@ use redis::{
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::checks;
 use super::error::{OpenError, spoils_connection, store_error};
+use super::requirements;
 use super::script::Call;
 use super::target::Target;
 use crate::ports::StoreError;
@@ -144,7 +144,7 @@ async fn open_cluster(
         .map_err(store_error)?;
     let open = async {
         let mut connection = client.get_async_connection().await.map_err(store_error)?;
-        checks::examine_cluster(&mut connection, partitions).await?;
+        requirements::examine_cluster(&mut connection, partitions).await?;
         Ok(connection)
     };
     timeout(OPEN_TIMEOUT, open)
@@ -215,7 +215,7 @@ impl Source {
             }
         };
         let mut connection = opened.map_err(store_error)?;
-        checks::examine_single(&mut connection, partitions).await?;
+        requirements::examine_single(&mut connection, partitions).await?;
         Ok(connection)
     }
 }

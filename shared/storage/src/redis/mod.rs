@@ -10,17 +10,17 @@
 //! a data loss are higher than all issued before it, so an old cursor or fence is never taken for a new
 //! one.
 
-mod checks;
 mod commit;
 mod conditions;
 mod coordination;
 mod documents;
 mod error;
 mod handle;
-mod health;
 mod keys;
 mod link;
 mod read;
+mod recovery;
+mod requirements;
 mod script;
 mod target;
 

@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::aggregates::CURRENT;
-use super::health;
 use super::json::to_json;
+use super::recovery;
 use crate::ports::{Commit, Committed, ConditionChange};
 
 /// The numbers of condition changes and audit entries that are kept.
@@ -109,7 +109,7 @@ fn apply(c: &Connection, commit: &Commit, today: u32) -> rusqlite::Result<()> {
     for entry in &commit.audit {
         audit.execute([to_json(entry)?])?;
     }
-    health::raise_high_watermark(c, commit.partition, commit.high_watermark_ms)?;
+    recovery::raise_high_watermark(c, commit.partition, commit.high_watermark_ms)?;
     trim(c, "changes", CHANGES_KEPT, !commit.conditions.is_empty())?;
     trim(c, "audit", AUDIT_KEPT, !commit.audit.is_empty())
 }

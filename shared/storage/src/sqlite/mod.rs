@@ -16,11 +16,11 @@ mod documents;
 mod entities;
 mod error;
 mod handle;
-mod health;
 mod holding;
 mod journal;
 mod json;
 mod queue;
+mod recovery;
 mod thread;
 mod writer;
 
@@ -29,7 +29,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use revwatch_core::ports::Clock;
+use revwatch_core::clock::Clock;
 use revwatch_core::recount;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -157,7 +157,7 @@ fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
             transaction.execute_batch(include_str!("schema.sql"))?;
             transaction.execute_batch(include_str!("schema_2.sql"))?;
             transaction.execute_batch(include_str!("schema_3.sql"))?;
-            health::mark_complete(&transaction, partitions)?;
+            recovery::mark_complete(&transaction, partitions)?;
             transaction.execute(
                 "INSERT INTO meta VALUES ('partitions', ?1)",
                 [partitions.to_string()],
@@ -174,7 +174,7 @@ fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
             if version == 1 {
                 transaction.execute_batch(include_str!("schema_2.sql"))?;
                 transaction.execute_batch(include_str!("from_1_to_2.sql"))?;
-                health::mark_complete(&transaction, partitions)?;
+                recovery::mark_complete(&transaction, partitions)?;
             }
             transaction.execute_batch(include_str!("schema_3.sql"))?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;

@@ -14,9 +14,9 @@ use crate::ports::{Health, Recovery, StoreError};
 
 static HEALTH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/health.lua")));
 static BEGIN: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("lua/begin_healing.lua")));
-static END: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/end_healing.lua")));
-static DROP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/forget.lua")));
+    LazyLock::new(|| Script::new(include_str!("lua/begin_recovery.lua")));
+static END: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/end_recovery.lua")));
+static DROP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/drop_state.lua")));
 
 #[async_trait]
 impl Recovery for RedisStore {
