@@ -1,5 +1,5 @@
 //! The meaning of Stripe's events. Pure: no clock, no randomness, no I/O; time is an argument.
-//! [`ports`] declares the clock and the ids that code with effects takes.
+//! [`clock`] declares the clock and the ids that code with effects takes.
 //!
 //! [`event`] parses the envelope, [`observe`] derives from an event what it says about which
 //! entities, [`entity`] merges these observations in any order. [`counters`], [`condition`] and

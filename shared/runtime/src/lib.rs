@@ -1,6 +1,6 @@
 //! The parts common to every process of revwatch, whichever roles it runs: settings ([`config`],
 //! [`reload`]), metrics, logs and traces ([`telemetry`]), listeners ([`admin`], [`listen`],
-//! [`bounded`]), outgoing requests (`egress`, with the feature `client`), the queue and the store
+//! [`bounded_server`]), outgoing requests (`egress`, with the feature `client`), the queue and the store
 //! behind the ports ([`backend`]), files that people write ([`files`]), pauses between attempts
 //! ([`retries`]), and orderly start and shutdown ([`arguments`], [`process`], [`supervise`]).
 
