@@ -92,7 +92,7 @@ fn the_edge_links_few_crates_and_neither_a_store_nor_the_rule_engine() {
     );
 }
 
-/// Cargo finds tests beside a manifest only: elsewhere they are never run, and nothing says so.
+/// Cargo runs the tests in a folder next to a manifest only. It ignores all others without a warning.
 #[test]
 fn every_integration_test_belongs_to_a_crate() {
     let Some(names) = tracked() else { return };

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::trace::{Trace, lock};
 
-/// The workspace. What arrived stays, whoever sent it.
+/// The simulated workspace. It keeps every message, also those of processes that crashed later.
 pub(super) struct Slack {
     seed: u64,
     state: Mutex<State>,
