@@ -63,6 +63,7 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
         }
         let ended = alerting.lead(&holder, &mut state, shutdown).await;
         alerting.report(ended, &mut waits);
+        alerting.show_waiting(None);
         // The next start searches destinations for messages whose attempts had no result: they must have arrived by then,
         // or never will.
         tokio::select! {

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod backfill;
+mod backlog;
 mod config;
 mod crash;
 mod demo;

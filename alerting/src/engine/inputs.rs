@@ -176,7 +176,7 @@ impl Engine {
         self.position.rules = self.rules.fingerprints().to_vec();
     }
 
-    /// Rules on metrics evaluate the counters.
+    /// Rules on metrics evaluate the counters; while the workers are behind, only those about the pipeline.
     pub(super) fn on_counters(&mut self, inputs: MetricInputs<'_>) {
         self.freshness
             .update(newest_event_s(inputs.counters), inputs.pipeline.stalled_s);
@@ -185,7 +185,8 @@ impl Engine {
             let RuleKind::Metric(metric) = rule.kind.clone() else {
                 continue;
             };
-            if self.freshness.lateness(rule, inputs.now_s).is_some() {
+            let must_wait = self.is_catching_up() && !metric.measure.is_about_pipeline();
+            if must_wait || self.freshness.lateness(rule, inputs.now_s).is_some() {
                 continue;
             }
             let watched = self.watches.segments(&rule.name);

@@ -3,14 +3,16 @@
 //! A tick takes several rounds of [`Engine::required_reads`] and [`Engine::tick`], because what must be read depends on
 //! what was read before:
 //!
-//! 1. how many deliveries were processed and, from time to time, the status of the pipeline;
+//! 1. how many deliveries were processed and, from time to time, the status of the pipeline and its backlog;
 //! 2. the counters, if there is a [`CounterReadReason`], and the unread condition changes,
 //!    page by page;
 //! 3. all open conditions, if there is a [`ScanReason`]: they are evaluated some thousands at a time, and each part is
 //!    written before the next;
 //! 4. the conditions that fell due, and the commands.
 //!
-//! Invariant: nothing is decided before all changes are read. What a page shows as open, a later one may close.
+//! Invariant: nothing is decided before all changes are read. What a page shows as open, a later one may close. While the
+//! workers are behind (`catch_up.rs`), a delivery that still waits may close it: then only rules about the pipeline are
+//! evaluated, and changes, conditions and what falls due are read afterwards.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -23,7 +25,8 @@ use revwatch_storage::ports::{
     ChangeCursor, Changes as ChangePage, ConditionChange, DocumentWrite, DueWindow,
 };
 
-use super::counter_reads::{CounterReadReason, LastCounterRead};
+use super::catch_up::BacklogRead;
+use super::counter_reads::{CounterReadReason, CounterReads, LastCounterRead};
 use super::pipeline::PipelineRead;
 use super::{Engine, TransitionEvent};
 use crate::alert::Command;
@@ -60,6 +63,8 @@ pub struct ReadIntervals {
 pub struct ReadSet {
     /// The status of the pipeline.
     pub pipeline: bool,
+    /// The backlog of every partition.
+    pub backlog: bool,
     /// The sum of the current counters [`DELIVERIES`].
     pub deliveries: bool,
     /// Counters, and why.
@@ -97,6 +102,8 @@ pub struct ChangeRead {
 pub struct ReadResult<'a> {
     /// See [`ReadSet::pipeline`].
     pub pipeline: Option<PipelineRead>,
+    /// See [`ReadSet::backlog`].
+    pub backlog: Option<BacklogRead>,
     /// See [`ReadSet::deliveries`].
     pub deliveries: Option<i64>,
     /// See [`ReadSet::counters`].
@@ -187,6 +194,8 @@ pub(super) struct Progress {
     step: Step,
     /// The tick's time. Everything in it is evaluated as of this Unix second, however long it takes.
     now_s: i64,
+    /// The workers are behind: only rules about the pipeline are evaluated.
+    is_catching_up: bool,
 }
 
 #[derive(Default)]
@@ -256,16 +265,19 @@ impl Engine {
     /// What must be read for the next round of a tick.
     pub fn required_reads(&self, time: TickTime) -> ReadSet {
         match &self.progress.step {
-            Step::Begin => ReadSet {
-                pipeline: self
-                    .pipeline
-                    .is_read_due(self.intervals.pipeline, time.elapsed),
-                deliveries: true,
-                ..ReadSet::default()
-            },
+            Step::Begin => {
+                let interval = self.intervals.pipeline;
+                let pipeline = self.pipeline.is_read_due(interval, time.elapsed);
+                ReadSet {
+                    pipeline,
+                    backlog: pipeline || self.catch_up.is_read_due(time.elapsed),
+                    deliveries: true,
+                    ..ReadSet::default()
+                }
+            }
             Step::Follow(Follow { counters, .. }) => ReadSet {
                 counters: counters.as_ref().map(|planned| planned.read.clone()),
-                changes: Some(ChangeRead {
+                changes: (!self.is_catching_up()).then(|| ChangeRead {
                     cursor: self.position.cursor.clone(),
                     limit: PAGE,
                 }),
@@ -278,11 +290,24 @@ impl Engine {
             Step::Scanning(_) => ReadSet::default(),
             // Most ticks are within the second of the last one: nothing falls due in them.
             Step::Finish => ReadSet {
-                due: self.due_windows(self.progress.now_s),
+                due: match self.is_catching_up() {
+                    true => Vec::new(),
+                    false => self.due_windows(self.progress.now_s),
+                },
                 commands: true,
                 ..ReadSet::default()
             },
         }
+    }
+
+    /// How many deliveries wait, while the workers are behind and decisions must wait for them.
+    pub fn waiting_for(&self, time: TickTime) -> Option<u64> {
+        self.catch_up.waiting(time.elapsed)
+    }
+
+    /// In this tick; see [`Engine::waiting_for`].
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.progress.is_catching_up
     }
 
     /// The next round of a tick, with everything that [`Engine::required_reads`] requested. The decisions must be
@@ -310,7 +335,16 @@ impl Engine {
         if let Some(pipeline) = read.pipeline {
             self.pipeline.update(pipeline, time.elapsed);
         }
-        let is_ripe = self.watches.is_ripe(time.now_s);
+        if let Some(backlog) = read.backlog {
+            self.catch_up.update(backlog, time);
+        }
+        let was_catching_up = self.is_catching_up();
+        let is_catching_up = self.waiting_for(time).is_some();
+        if was_catching_up && !is_catching_up {
+            // Most rules have not been evaluated on the counters that were read meanwhile.
+            self.counter_reads = CounterReads::default();
+        }
+        let is_ripe = !is_catching_up && self.watches.is_ripe(time.now_s);
         let interval = self.intervals.counters;
         let hour = hour_of(time.now_s);
         let hours = hour.saturating_sub(self.hours_needed())..=hour;
@@ -325,6 +359,7 @@ impl Engine {
         });
         self.progress = Progress {
             now_s: time.now_s,
+            is_catching_up,
             step: Step::Follow(Follow {
                 counters,
                 ..Follow::default()
@@ -338,6 +373,10 @@ impl Engine {
         let now_s = self.progress.now_s;
         if let (Some(planned), Some(read)) = (follow.counters.take(), read.counters) {
             self.evaluate_counters(&planned, &read, time);
+        }
+        if self.is_catching_up() {
+            self.progress.step = Step::Finish;
+            return TickOutput::unfinished(Unfinished::CommandsUnread);
         }
         let Some(page) = read.changes else {
             self.progress.step = Step::Follow(follow);
@@ -442,7 +481,9 @@ impl Engine {
         for condition in &read.due {
             self.on_open(condition, now_s);
         }
-        self.position.until_s = now_s;
+        if !self.is_catching_up() {
+            self.position.until_s = now_s;
+        }
         let mut output = TickOutput::default();
         for (key, body) in &read.commands {
             match self.on_command(key, body, now_s) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use revwatch_core::clock::Clock;
-use revwatch_storage::ports::{Fence, StoreError};
+use revwatch_storage::ports::{Fence, Health, StoreError};
 use tokio::time::Instant;
 
 use super::error::EvaluatorError;
@@ -90,17 +90,27 @@ impl Alerting {
 
     /// The store's last recovery. While data is missing nothing is decided: alerts would resolve and fire again.
     pub(super) async fn recovery_id(&self) -> Result<String, EvaluatorError> {
+        Ok(recovery_id(&self.complete_health().await?))
+    }
+
+    /// The health of each partition; all are complete.
+    pub(super) async fn complete_health(&self) -> Result<Vec<Health>, EvaluatorError> {
         let health = self.store.health().await?;
         let incomplete = health.iter().filter(|health| !health.is_complete()).count();
         self.metrics
             .partitions_recovering
             .set(i64::try_from(incomplete).unwrap_or(i64::MAX));
-        if incomplete > 0 {
-            return Err(EvaluatorError::Incomplete);
+        match incomplete {
+            0 => Ok(health),
+            _ => Err(EvaluatorError::Incomplete),
         }
-        let ids = health
-            .iter()
-            .filter_map(|health| health.recovery_id.as_deref());
-        Ok(ids.collect::<Vec<_>>().join(" "))
     }
+}
+
+/// The store's last recovery.
+pub(super) fn recovery_id(health: &[Health]) -> String {
+    let ids = health
+        .iter()
+        .filter_map(|health| health.recovery_id.as_deref());
+    ids.collect::<Vec<_>>().join(" ")
 }

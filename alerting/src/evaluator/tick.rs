@@ -5,16 +5,16 @@ use std::borrow::Cow;
 use revwatch_core::redact;
 use revwatch_runtime::telemetry::Correlation;
 use revwatch_storage::journal;
-use revwatch_storage::ports::{COMMANDS, DocumentWrite, HoldingQueue};
+use revwatch_storage::ports::{COMMANDS, DocumentWrite, Health, HoldingQueue};
 use tokio::time::Instant;
 
 use super::error::EvaluatorError;
-use super::lease::LeaseGuard;
+use super::lease::{LeaseGuard, recovery_id};
 use crate::Alerting;
 use crate::alert::Alert;
 use crate::engine::{
-    self, ChangeRead, CounterRead, DELIVERIES, Decisions, Engine, HoursRead, PipelineRead,
-    ReadResult, ReadSet, TransitionEvent, UnreadableCommand,
+    self, BacklogRead, ChangeRead, CounterRead, DELIVERIES, Decisions, Engine, HoursRead,
+    PartitionBacklog, PipelineRead, ReadResult, ReadSet, TransitionEvent, UnreadableCommand,
 };
 use crate::metric_value::PipelineStatus;
 
@@ -47,6 +47,7 @@ impl Alerting {
                 self.cut_history(held, self.clock.now_s()).await?;
             }
             if output.unfinished.is_none() {
+                self.show_waiting(engine.waiting_for(held.time(self.clock.as_ref())));
                 return Ok(());
             }
             self.keep_lease(held).await?;
@@ -92,13 +93,20 @@ impl Alerting {
         held: &LeaseGuard<'_>,
     ) -> Result<ReadResult<'static>, EvaluatorError> {
         let mut read = ReadResult::default();
-        if reads.pipeline {
-            if self.recovery_id().await? != held.recovery_id {
+        let mut depth = None;
+        if reads.backlog {
+            let health = self.complete_health().await?;
+            if recovery_id(&health) != held.recovery_id {
                 return Err(EvaluatorError::Incomplete);
             }
+            depth = self.depth().await;
+            read.backlog = Some(backlog(depth.as_deref(), &health));
+        }
+        if reads.pipeline {
             self.show_kpis().await?;
             self.show_overdue(engine);
-            read.pipeline = Some(self.pipeline().await);
+            let waiting = depth.map(|depth| depth.iter().sum());
+            read.pipeline = Some(self.pipeline(waiting).await);
         }
         if reads.deliveries {
             read.deliveries = Some(self.store.current_counters(&DELIVERIES).await?);
@@ -129,11 +137,31 @@ impl Alerting {
         Ok(read)
     }
 
-    /// The status of the pipeline. A server that sends no response in time leaves its part unknown.
-    async fn pipeline(&self) -> PipelineRead {
+    /// Shows how many deliveries alerting waits for; see [`Engine::waiting_for`].
+    pub(super) fn show_waiting(&self, deliveries: Option<u64>) {
+        let gauge = &self.metrics.alerting_waits_for_deliveries;
+        let (before, waiting) = (gauge.get(), deliveries.unwrap_or(0));
+        gauge.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        match (before, waiting) {
+            (0, 1..) => tracing::info!(
+                deliveries = waiting,
+                "alerting waits until the deliveries that are queued have been applied"
+            ),
+            (1.., 0) => tracing::info!("alerting no longer waits for queued deliveries"),
+            _ => {}
+        }
+    }
+
+    /// How many deliveries wait in each partition; `None`: the queue sends no response in time.
+    async fn depth(&self) -> Option<Vec<u64>> {
+        let depth = tokio::time::timeout(self.lease() / 8, self.queue.depth());
+        depth.await.ok()?.ok()
+    }
+
+    /// The status of the pipeline, in which so many deliveries wait. A server that sends no response in time leaves its
+    /// part unknown.
+    async fn pipeline(&self, depth: Option<u64>) -> PipelineRead {
         let reads = async {
-            let depth = self.queue.depth().await.ok();
-            let depth = depth.map(|depth| depth.iter().sum::<u64>());
             let count = async |queue| self.queue.held_count(queue).await.ok();
             // While everything is paused, parked deliveries wait in their queues.
             let pauses = journal::pauses_in_store(self.store.as_ref()).await;
@@ -144,9 +172,9 @@ impl Alerting {
             };
             let parked = count(HoldingQueue::Parked).await.zip(waiting);
             let parked = parked.map(|(parked, waiting)| parked + waiting);
-            (depth, count(HoldingQueue::DeadLetters).await, parked)
+            (count(HoldingQueue::DeadLetters).await, parked)
         };
-        let (depth, dead, parked) = tokio::time::timeout(self.lease() / 4, reads)
+        let (dead, parked) = tokio::time::timeout(self.lease() / 8, reads)
             .await
             .unwrap_or_default();
         let count = |n: Option<u64>| n.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
@@ -189,6 +217,21 @@ impl Alerting {
         }
         Ok(())
     }
+}
+
+/// Of every partition: how many deliveries wait, and what is applied.
+fn backlog(depth: Option<&[u64]>, health: &[Health]) -> BacklogRead {
+    let Some(depth) = depth.filter(|depth| depth.len() == health.len()) else {
+        return BacklogRead::Unknown;
+    };
+    let partitions = depth
+        .iter()
+        .zip(health)
+        .map(|(waiting, health)| PartitionBacklog {
+            waiting: *waiting,
+            applied_until_ms: health.high_watermark_ms,
+        });
+    BacklogRead::Partitions(partitions.collect())
 }
 
 fn document(space: &'static str, key: String, body: Option<String>) -> DocumentWrite {

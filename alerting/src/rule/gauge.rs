@@ -120,6 +120,13 @@ impl Measure for Gauge {
         }
     }
 
+    fn is_about_pipeline(&self) -> bool {
+        matches!(
+            self.metric.source(),
+            Source::Pipeline(_) | Source::BrokenNotifiers
+        )
+    }
+
     fn history(&self) -> History {
         History {
             trend_step_hours: (self.metric == GaugeMetric::PastDueShare).then_some(24),

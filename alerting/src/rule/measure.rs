@@ -36,6 +36,11 @@ pub trait Measure: fmt::Debug + Send + Sync {
         }
     }
 
+    /// Whether it measures the pipeline itself, not the state that the pipeline keeps.
+    fn is_about_pipeline(&self) -> bool {
+        false
+    }
+
     /// The earlier hours that it reads.
     fn history(&self) -> History;
 

@@ -11,6 +11,8 @@ use super::*;
 /// What a tick finds in the store.
 #[derive(Default)]
 struct Found {
+    /// Deliveries that wait in the only partition; `None`: the queue does not answer.
+    waiting: Option<u64>,
     deliveries: i64,
     /// Each is read once; after the last there are no more changes.
     pages: Vec<ChangePage>,
@@ -26,13 +28,31 @@ type Rounds = Vec<(ReadSet, Option<Unfinished>)>;
 const HOUR_S: i64 = 3600;
 
 impl Found {
+    fn backlog(&self) -> BacklogRead {
+        let partition = |waiting| PartitionBacklog {
+            waiting,
+            applied_until_ms: None,
+        };
+        self.waiting.map_or(BacklogRead::Unknown, |waiting| {
+            BacklogRead::Partitions(vec![partition(waiting)])
+        })
+    }
+
     fn read(&mut self, reads: &ReadSet) -> ReadResult<'_> {
+        let (waiting, backlog) = (self.waiting, self.backlog());
         let page = |read: &ChangeRead| match self.pages.is_empty() {
             false => self.pages.remove(0),
             true => page(vec![], read.cursor.clone()),
         };
         ReadResult {
-            pipeline: reads.pipeline.then(PipelineRead::default),
+            pipeline: reads.pipeline.then(|| PipelineRead {
+                status: PipelineStatus {
+                    queue_depth: waiting.map(|waiting| i64::try_from(waiting).expect("few")),
+                    ..PipelineStatus::default()
+                },
+                stalled_s: None,
+            }),
+            backlog: reads.backlog.then_some(backlog),
             deliveries: reads.deliveries.then_some(self.deliveries),
             changes: reads.changes.as_ref().map(page),
             counters: reads.counters.as_ref().map(|_| CounterRead {
@@ -152,6 +172,7 @@ fn the_first_tick_of_all_reads_everything() {
     let rounds = desk.tick(&mut found, 500 * HOUR_S);
     let first = ReadSet {
         pipeline: true,
+        backlog: true,
         ..probe()
     };
     let with_counters = ReadSet {
@@ -322,6 +343,44 @@ fn a_scan_is_written_in_parts_and_an_evaluator_that_dies_within_it_starts_it_aga
     assert_eq!(desk.engine.scan_reason(100), Some(ScanReason::RulesChanged));
     desk.tick(&mut found, 100);
     assert_eq!(written(&desk), SCAN_PART + 2);
+}
+
+#[test]
+fn while_the_workers_are_behind_only_rules_about_the_pipeline_are_evaluated() {
+    let rules = format!(
+        "{RULES}\n[[rule]]\nname = \"queue\"\nkind = \"gauge\"\nmetric = \"queue_depth\"\nabove = 3\n\
+         severity = \"high\"\nroute = \"x\"\ntitle = \"Deliveries wait\"\nactions = [\"Look.\"]\n"
+    );
+    let rules = crate::rule_text::parse(&[("test".into(), rules)]).expect("valid");
+    let mut desk = Desk::open_engine(&Documents::default());
+    desk.reopen_with(rules, policy());
+    let mut found = Found {
+        waiting: Some(4),
+        open: vec![lost("acct_1")],
+        due: vec![lost("acct_2")],
+        ..Found::default()
+    };
+    let hour = Bucket::hour_of(100);
+    found.counters.add(hour, &["payouts", "failed", "usd"], 9);
+    let rounds = desk.tick(&mut found, 100);
+    assert_eq!(desk.engine.waiting_for(time(100)), Some(4));
+    assert!(reads(&rounds).iter().all(|reads| reads.changes.is_none()
+        && reads.conditions.is_none()
+        && reads.due.is_empty()));
+    assert_eq!(desk.alerts(), ["queue  firing"]);
+    found.waiting = Some(0);
+    desk.tick(&mut found, 101);
+    assert_eq!(desk.alerts(), ["queue  firing"], "it must be quiet");
+    desk.tick(&mut found, 103);
+    let expected = [
+        "failures currency=usd pending",
+        "lost account acct_1 firing",
+        "queue  firing",
+    ];
+    assert_eq!(desk.alerts(), expected, "now everything is evaluated");
+    desk.tick(&mut found, 111);
+    let alerts = desk.alerts();
+    assert!(alerts.contains(&"queue  resolved".to_owned()), "{alerts:?}");
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub struct Metrics {
     pub spans_dropped: IntCounter,
     /// `revwatch_alerts{rule,severity,state}`
     pub alerts: GaugeSet,
+    /// `revwatch_alerting_waits_for_deliveries`: while it is above 0, only rules about the pipeline are evaluated
+    pub alerting_waits_for_deliveries: IntGauge,
     /// `revwatch_alerts_overdue{severity,clock}`: past their deadline to respond or to resolve
     pub alerts_overdue: GaugeSet,
     /// `revwatch_alert_acknowledge_seconds{severity}`: fired → acknowledged
@@ -219,6 +221,12 @@ impl Metrics {
                 "revwatch_alerts",
                 "Active alerts, by rule, severity and state",
                 &["rule", "severity", "state"],
+            ),
+            alerting_waits_for_deliveries: r.register(IntGauge::new(
+                    "revwatch_alerting_waits_for_deliveries",
+                    "Deliveries received before alerting began, or during an outage, that must be applied before \
+                     rules are evaluated",
+                ),
             ),
             alerts_overdue: r.gauge_set(
                 "revwatch_alerts_overdue",

@@ -1,0 +1,301 @@
+//! Whether the workers have applied the deliveries that had been received: until then the state is one of the past, and
+//! a problem that it shows may have ended in a delivery that still waits.
+//!
+//! The workers are behind when an engine is opened, when the queue answers again, and when a partition continues in which
+//! deliveries have waited without being applied. They are behind until each partition has applied what had been received
+//! by then, or stands still. A queue that does not answer hands out no deliveries either: then the state is as good as it
+//! will be.
+
+use std::time::Duration;
+
+use super::TickTime;
+
+/// The deliveries of one partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PartitionBacklog {
+    /// How many wait; see [`revwatch_storage::ports::Consume::depth`].
+    pub waiting: u64,
+    /// Those received up to this Unix millisecond are applied; see
+    /// [`revwatch_storage::ports::Health::high_watermark_ms`].
+    pub applied_until_ms: Option<i64>,
+}
+
+/// The backlog, as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BacklogRead {
+    /// Of every partition.
+    Partitions(Vec<PartitionBacklog>),
+    /// The queue did not answer.
+    Unknown,
+}
+
+/// See the module. Nothing is known before the first read.
+#[derive(Default)]
+pub(super) struct CatchUp {
+    last: Option<LastRead>,
+    behind: Option<Behind>,
+}
+
+struct LastRead {
+    /// [`TickTime::elapsed`].
+    at: Duration,
+    partitions: Vec<Partition>,
+}
+
+struct Partition {
+    backlog: PartitionBacklog,
+    /// Since when nothing was applied.
+    still_since: Duration,
+}
+
+/// The workers are behind.
+struct Behind {
+    since: Duration,
+    /// What was received by this Unix millisecond must be applied.
+    until_ms: i64,
+}
+
+/// While the workers are behind, the backlog is read this often.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// A partition in which nothing waits has applied everything when it has stood still for this long: RabbitMQ does not
+/// count the deliveries that a worker has received and not acknowledged yet.
+const QUIET: Duration = Duration::from_secs(2);
+/// A partition whose deliveries have waited for this long while it stood still has stopped. When it continues, the
+/// workers are behind.
+const STOPPED: Duration = Duration::from_secs(10);
+/// A partition that stands still for longer is not waited for: alerts about the others matter more.
+const GIVE_UP: Duration = Duration::from_secs(60);
+/// Decisions wait no longer than this for workers that are behind.
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
+impl PartitionBacklog {
+    /// Whether deliveries were applied since `earlier`, or the first ones wait.
+    fn has_moved(self, earlier: Self) -> bool {
+        self.applied_until_ms != earlier.applied_until_ms
+            || self.waiting < earlier.waiting
+            || (earlier.waiting == 0 && self.waiting > 0)
+    }
+}
+
+impl Partition {
+    /// Whether it continues after it had stopped.
+    fn update(&mut self, backlog: PartitionBacklog, elapsed: Duration) -> bool {
+        let had_stopped = self.has_stopped(elapsed);
+        let has_moved = backlog.has_moved(self.backlog);
+        self.backlog = backlog;
+        if has_moved {
+            self.still_since = elapsed;
+        }
+        had_stopped && has_moved
+    }
+
+    fn has_stopped(&self, elapsed: Duration) -> bool {
+        self.backlog.waiting > 0 && self.still_for(elapsed) >= STOPPED
+    }
+
+    /// Whether what was received by `until_ms` is applied, or is not waited for.
+    fn has_caught_up(&self, until_ms: i64, elapsed: Duration) -> bool {
+        let applied_until_ms = self.backlog.applied_until_ms;
+        let still_for = self.still_for(elapsed);
+        applied_until_ms.is_some_and(|applied_ms| applied_ms >= until_ms)
+            || (self.backlog.waiting == 0 && still_for >= QUIET)
+            || still_for >= GIVE_UP
+    }
+
+    fn still_for(&self, elapsed: Duration) -> Duration {
+        elapsed.saturating_sub(self.still_since)
+    }
+}
+
+impl CatchUp {
+    /// Whether the backlog must be read, however recent the rest of the pipeline's status is: the workers are behind, or
+    /// will be when a partition that has stopped continues.
+    pub fn is_read_due(&self, elapsed: Duration) -> bool {
+        self.last.as_ref().is_some_and(|last| {
+            let has_stopped = |partition: &Partition| partition.has_stopped(elapsed);
+            let is_urgent = self.behind.is_some() || last.partitions.iter().any(has_stopped);
+            is_urgent && elapsed.saturating_sub(last.at) >= INTERVAL
+        })
+    }
+
+    /// The backlog was read.
+    pub fn update(&mut self, read: BacklogRead, time: TickTime) {
+        let at = time.elapsed;
+        let BacklogRead::Partitions(read) = read else {
+            *self = Self::default();
+            return;
+        };
+        let continues = match &mut self.last {
+            Some(last) if last.partitions.len() == read.len() => {
+                last.at = at;
+                let partitions = last.partitions.iter_mut().zip(read);
+                partitions.fold(false, |continues, (partition, backlog)| {
+                    partition.update(backlog, at) || continues
+                })
+            }
+            last => {
+                let first_read = |backlog| Partition {
+                    backlog,
+                    still_since: at,
+                };
+                let partitions = read.into_iter().map(first_read).collect();
+                *last = Some(LastRead { at, partitions });
+                true
+            }
+        };
+        match &self.behind {
+            Some(behind) if self.has_caught_up(behind.until_ms, at) => self.behind = None,
+            None if continues => {
+                self.behind = Some(Behind {
+                    since: at,
+                    until_ms: time.now_s.saturating_mul(1000),
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// How many deliveries wait, while decisions must wait for them.
+    pub fn waiting(&self, elapsed: Duration) -> Option<u64> {
+        let behind = self.behind.as_ref()?;
+        let waited = elapsed.saturating_sub(behind.since);
+        let partitions = || self.last.iter().flat_map(|last| &last.partitions);
+        (waited < LONGEST_WAIT).then(|| {
+            partitions()
+                .map(|partition| partition.backlog.waiting)
+                .sum()
+        })
+    }
+
+    fn has_caught_up(&self, until_ms: i64, elapsed: Duration) -> bool {
+        let mut partitions = self.last.iter().flat_map(|last| &last.partitions);
+        partitions.all(|partition| partition.has_caught_up(until_ms, elapsed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEGIN_S: i64 = 1000;
+
+    fn at(seconds: i64) -> TickTime {
+        TickTime {
+            now_s: BEGIN_S + seconds,
+            elapsed: Duration::from_secs(seconds.unsigned_abs()),
+        }
+    }
+
+    /// Of each partition: deliveries that wait, and the second up to which they are applied.
+    fn backlog(partitions: &[(u64, i64)]) -> BacklogRead {
+        let partitions = partitions.iter();
+        let backlog = partitions.map(|(waiting, applied_s)| PartitionBacklog {
+            waiting: *waiting,
+            applied_until_ms: Some((BEGIN_S + applied_s) * 1000),
+        });
+        BacklogRead::Partitions(backlog.collect())
+    }
+
+    /// What waits after each read, which is `(second, partitions)`.
+    fn waits(reads: &[(i64, &[(u64, i64)])]) -> Vec<Option<u64>> {
+        let mut catch_up = CatchUp::default();
+        let read = |(seconds, partitions): &(i64, &[(u64, i64)])| {
+            let time = at(*seconds);
+            catch_up.update(backlog(partitions), time);
+            catch_up.waiting(time.elapsed)
+        };
+        reads.iter().map(read).collect()
+    }
+
+    #[test]
+    fn an_opened_engine_waits_for_what_had_been_received() {
+        let reads: &[(i64, &[(u64, i64)])] = &[
+            (0, &[(400, -60), (2, -1)]),
+            (1, &[(150, -30), (3, 0)]),
+            (2, &[(40, -1), (9, 1)]),
+            (3, &[(40, 0), (9, 1)]),
+        ];
+        assert_eq!(waits(reads), [Some(402), Some(153), Some(49), None]);
+    }
+
+    #[test]
+    fn a_partition_in_which_nothing_waits_must_be_quiet() {
+        let reads: &[(i64, &[(u64, i64)])] = &[
+            (0, &[(0, -60)]),
+            (1, &[(0, -50)]),
+            (2, &[(0, -50)]),
+            (3, &[(0, -50)]),
+        ];
+        assert_eq!(waits(reads), [Some(0), Some(0), Some(0), None]);
+    }
+
+    #[test]
+    fn a_partition_that_stands_still_is_given_up_and_waited_for_when_it_continues() {
+        let reads: &[(i64, &[(u64, i64)])] = &[
+            (0, &[(7, -9)]),
+            (59, &[(8, -9)]),
+            (60, &[(8, -9)]),
+            (70, &[(9, -9)]),
+            (71, &[(5, -9)]),
+            (72, &[(0, 65)]),
+            (73, &[(0, 71)]),
+        ];
+        let expected = [Some(7), Some(8), None, None, Some(5), Some(0), None];
+        assert_eq!(waits(reads), expected);
+    }
+
+    #[test]
+    fn a_worker_that_is_slow_or_idle_is_not_behind() {
+        let reads: &[(i64, &[(u64, i64)])] = &[
+            (0, &[(0, -60)]),
+            (2, &[(0, -60)]),
+            (300, &[(50, -60)]),
+            (309, &[(40, -60)]),
+            (318, &[(60, 1)]),
+        ];
+        assert_eq!(waits(reads), [Some(0), None, None, None, None]);
+    }
+
+    #[test]
+    fn decisions_do_not_wait_for_ever() {
+        let reads: &[(i64, &[(u64, i64)])] = &[
+            (0, &[(900, -900)]),
+            (50, &[(800, -800)]),
+            (100, &[(700, -700)]),
+            (150, &[(600, -600)]),
+            (200, &[(500, -500)]),
+            (250, &[(400, -400)]),
+            (299, &[(300, -300)]),
+            (300, &[(200, -200)]),
+            (311, &[(100, -100)]),
+        ];
+        let waits = waits(reads);
+        assert_eq!((waits[6], waits[7], waits[8]), (Some(300), None, None));
+    }
+
+    #[test]
+    fn a_queue_that_does_not_answer_is_not_waited_for_until_it_does() {
+        let mut catch_up = CatchUp::default();
+        let mut waits = |seconds, read| {
+            catch_up.update(read, at(seconds));
+            catch_up.waiting(at(seconds).elapsed)
+        };
+        assert_eq!(waits(0, BacklogRead::Unknown), None);
+        assert_eq!(waits(10, backlog(&[(5, 0)])), Some(5));
+        assert_eq!(waits(11, BacklogRead::Unknown), None);
+        assert_eq!(waits(20, backlog(&[(5, 0)])), Some(5));
+    }
+
+    #[test]
+    fn the_backlog_is_read_often_only_while_that_matters() {
+        let mut catch_up = CatchUp::default();
+        assert!(!catch_up.is_read_due(at(0).elapsed));
+        catch_up.update(backlog(&[(0, -60)]), at(0));
+        assert!(catch_up.is_read_due(at(1).elapsed), "behind");
+        catch_up.update(backlog(&[(0, -60)]), at(2));
+        assert!(!catch_up.is_read_due(at(3).elapsed));
+        catch_up.update(backlog(&[(1, -60)]), at(10));
+        assert!(!catch_up.is_read_due(at(19).elapsed));
+        assert!(catch_up.is_read_due(at(20).elapsed), "it has stopped");
+    }
+}
