@@ -52,7 +52,7 @@ impl Business {
         post_all(&self.url, &bodies).await;
     }
 
-    /// A loss lasts until an evaluator has seen it: a shorter one raises no alert.
+    /// A loss lasts until an evaluator has seen it, and so does a recovery: a shorter one makes no difference.
     fn some(&mut self, variables: &Variables) -> Vec<usize> {
         let unseen = self.unseen(variables);
         let others = (0..ACCOUNTS)
@@ -61,7 +61,7 @@ impl Business {
         self.rng.choose_multiple(others, 3)
     }
 
-    /// The accounts that have lost charges and have no alert.
+    /// The accounts that have lost charges and have no alert, or have one and no longer lack them.
     fn unseen(&self, variables: &Variables) -> Vec<usize> {
         let alerts = alerts(variables);
         let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
@@ -69,7 +69,7 @@ impl Business {
             .filter_map(|alert| alert["evidence"]["account"].as_str())
             .collect();
         (0..ACCOUNTS)
-            .filter(|n| self.lost[*n] && !seen.contains(format!("acct_{n}").as_str()))
+            .filter(|n| self.lost[*n] != seen.contains(format!("acct_{n}").as_str()))
             .collect()
     }
 

@@ -3,7 +3,7 @@
 //! Invariant: the same batch over the same state at the same time gives the same commit, and a
 //! delivery is counted once no matter how often the queue redelivers it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 
 use revwatch_core::condition::Condition;
 use revwatch_core::counters::{Bucket, Counters};
@@ -14,6 +14,7 @@ use revwatch_core::observe::{Plans, observe};
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_storage::ports::{
     AuditEntry, Commit, ConditionChange, DedupeKey, Delivery, EntityWrite, ReadResult, ReadSet,
+    StoredEntity,
 };
 
 /// A parsed batch that has not yet been compared with the stored state.
@@ -75,6 +76,24 @@ struct Content {
     observations: Vec<Observation>,
 }
 
+/// Of each entity that the batch may change.
+type Changes<'a> = BTreeMap<&'a EntityKey, Change>;
+
+struct Change {
+    /// The stored version.
+    expected: u64,
+    before: Entity,
+    after: Entity,
+}
+
+/// What the batch contains so far. Within a batch, as between batches, the first delivery of an
+/// event wins, and a delivery that is there twice was delivered again.
+#[derive(Default)]
+struct Seen<'a> {
+    deliveries: HashSet<uuid::Uuid>,
+    applied: HashSet<&'a str>,
+}
+
 impl Batch {
     /// Parses the deliveries of one partition.
     pub fn read(partition: u32, deliveries: &[Delivery], plans: &Plans) -> Self {
@@ -93,14 +112,14 @@ impl Batch {
             .map(|d| read_item(d, pauses, plans))
             .collect();
         let mut read_set = ReadSet::default();
-        let mut seen: HashMap<&EntityKey, ()> = HashMap::new();
+        let mut seen: HashSet<&EntityKey> = HashSet::new();
         for item in &items {
             read_set.dedupe_keys.push((item.day, item.event_id.clone()));
             read_set
                 .dedupe_keys
                 .push((item.day, item.delivery_id.simple().to_string()));
             for observation in item.content.iter().flat_map(|c| &c.observations) {
-                if seen.insert(&observation.key, ()).is_none() {
+                if seen.insert(&observation.key) {
                     read_set.entities.push(observation.key.clone());
                 }
             }
@@ -123,117 +142,88 @@ impl Batch {
     /// Decides, given the store's answer to `read_set`. `now_ms` (Unix milliseconds) is used only
     /// to count processing times. Fails if the store holds data that this version cannot decode.
     pub fn decide(&self, found: &ReadResult, now_ms: i64) -> Result<Decision, String> {
+        let now_ms = self.timed.then_some(now_ms);
+        let mut entities = self.found_entities(found)?;
         let mut commit = Commit {
             partition: self.partition,
             ..Commit::default()
         };
+        let mut seen = Seen::default();
         let mut outcomes = Vec::with_capacity(self.items.len());
-        let mut entities: BTreeMap<&EntityKey, (u64, Entity, Entity)> = BTreeMap::new();
-        for (key, stored) in self.read_set.entities.iter().zip(&found.entities) {
-            let (version, entity) = match stored {
-                Some(stored) => (stored.version, Entity::decode(key, &stored.body)?),
-                None => (0, Entity::new(key)),
-            };
-            entities.insert(key, (version, entity.clone(), entity));
-        }
-        // Within a batch, as between batches, the first delivery of an event wins.
-        let mut applied_here: HashMap<&str, ()> = HashMap::new();
         for (item, dedupe_keys) in self.items.iter().zip(found.dedupe_keys.chunks(2)) {
-            let (by_event, by_delivery) = (dedupe_keys[0], dedupe_keys[1]);
-            let outcome = if by_delivery.is_some() || by_event == Some(item.delivery_id) {
-                Outcome::Redelivered
-            } else {
-                match &item.content {
-                    Err(reason) => Outcome::Dead(reason.clone()),
-                    Ok(_)
-                        if by_event.is_some()
-                            || applied_here.contains_key(item.event_id.as_str()) =>
-                    {
-                        Outcome::Duplicate
-                    }
-                    Ok(_) if let Some(reason) = &item.pause_reason => {
-                        Outcome::Paused(reason.clone())
-                    }
-                    Ok(content) => {
-                        applied_here.insert(&item.event_id, ());
-                        for observation in &content.observations {
-                            if let Some((_, _, entity)) = entities.get_mut(&observation.key) {
-                                entity.merge(observation);
-                            }
-                        }
-                        let outcome = if content.known {
-                            Outcome::Applied
-                        } else {
-                            Outcome::Ignored
-                        };
-                        let now_ms = self.timed.then_some(now_ms);
-                        count_times(&mut commit.counters, item, content, &outcome, now_ms);
-                        outcome
+            let outcome = seen.outcome(item, dedupe_keys[0], dedupe_keys[1]);
+            if let (Outcome::Applied | Outcome::Ignored, Ok(content)) = (&outcome, &item.content) {
+                for observation in &content.observations {
+                    if let Some(change) = entities.get_mut(&observation.key) {
+                        change.after.merge(observation);
                     }
                 }
-            };
-            if let Some(counter) = outcome.counter() {
-                let key = match outcome {
-                    Outcome::Applied | Outcome::Ignored => item.event_id.clone(),
-                    _ => item.delivery_id.simple().to_string(),
-                };
-                commit.high_watermark_ms = commit.high_watermark_ms.max(item.received_ms);
-                commit.dedupe_keys.push(DedupeKey {
-                    day: item.day,
-                    key,
-                    delivery: item.delivery_id,
-                });
-                commit
-                    .counters
-                    .add(Bucket::Current, &["events", counter], 1);
+                count_times(&mut commit.counters, item, content, &outcome, now_ms);
             }
+            count(&mut commit, item, &outcome);
             outcomes.push(outcome);
         }
-        let mut changed = Vec::new();
-        for (key, (version, before, after)) in entities {
-            if before == after {
-                continue;
-            }
-            commit.entities.push(EntityWrite {
-                key: key.clone(),
-                expected: version,
-                body: after.encode(),
-            });
-            commit
-                .counters
-                .add_difference(&before.tally(), &after.tally());
-            commit
-                .conditions
-                .extend(condition_changes(&before.conditions(), after.conditions()));
-            changed.extend(
-                transitions(&before, &after)
-                    .into_iter()
-                    .map(|t| (key.clone(), t)),
-            );
-        }
-        commit
-            .audit
-            .extend(changed.iter().map(|(subject, t)| AuditEntry {
-                at_s: t.at_s,
-                subject: subject.clone(),
-                event_id: t.event_id.clone(),
-                what: if t.expected {
-                    t.what.clone()
-                } else {
-                    format!("{} (unexpected)", t.what)
-                },
-            }));
-        let created_s = self
-            .items
-            .iter()
-            .map(|item| item.content.as_ref().ok().map(|c| c.created_s))
-            .collect();
+        let transitions = add_changes(&mut commit, entities);
+        let created_s = |item: &Item| item.content.as_ref().ok().map(|content| content.created_s);
         Ok(Decision {
             commit,
             outcomes,
-            created_s,
-            transitions: changed,
+            created_s: self.items.iter().map(created_s).collect(),
+            transitions,
         })
+    }
+
+    /// The entities of the read set, as they are stored.
+    fn found_entities(&self, found: &ReadResult) -> Result<Changes<'_>, String> {
+        let stored = self.read_set.entities.iter().zip(&found.entities);
+        let changes = stored.map(|(key, stored)| Ok((key, Change::of(key, stored.as_ref())?)));
+        changes.collect()
+    }
+}
+
+impl Change {
+    /// None yet.
+    fn of(key: &EntityKey, stored: Option<&StoredEntity>) -> Result<Self, String> {
+        let (expected, before) = match stored {
+            Some(StoredEntity { version, body }) => (*version, Entity::decode(key, body)?),
+            None => (0, Entity::new(key)),
+        };
+        Ok(Self {
+            expected,
+            after: before.clone(),
+            before,
+        })
+    }
+}
+
+impl<'a> Seen<'a> {
+    /// The outcome of the next delivery, given the deliveries that stored the dedupe keys of its event
+    /// and of itself.
+    fn outcome(
+        &mut self,
+        item: &'a Item,
+        by_event: Option<uuid::Uuid>,
+        by_delivery: Option<uuid::Uuid>,
+    ) -> Outcome {
+        let was_processed = by_delivery.is_some() || by_event == Some(item.delivery_id);
+        if !self.deliveries.insert(item.delivery_id) || was_processed {
+            return Outcome::Redelivered;
+        }
+        let content = match &item.content {
+            Ok(content) => content,
+            Err(reason) => return Outcome::Dead(reason.clone()),
+        };
+        if by_event.is_some() || self.applied.contains(item.event_id.as_str()) {
+            return Outcome::Duplicate;
+        }
+        if let Some(reason) = &item.pause_reason {
+            return Outcome::Paused(reason.clone());
+        }
+        self.applied.insert(&item.event_id);
+        match content.known {
+            true => Outcome::Applied,
+            false => Outcome::Ignored,
+        }
     }
 }
 
@@ -296,6 +286,65 @@ fn read_item(delivery: &Delivery, pauses: &PauseHistory, plans: &Plans) -> Item 
         pause_reason: pauses.hold(&event, delivery.received_ms),
         content,
     }
+}
+
+/// Notes that a delivery was processed, unless it is paused or was processed before.
+fn count(commit: &mut Commit, item: &Item, outcome: &Outcome) {
+    let Some(counter) = outcome.counter() else {
+        return;
+    };
+    let key = match outcome {
+        Outcome::Applied | Outcome::Ignored => item.event_id.clone(),
+        _ => item.delivery_id.simple().to_string(),
+    };
+    commit.high_watermark_ms = commit.high_watermark_ms.max(item.received_ms);
+    commit.dedupe_keys.push(DedupeKey {
+        day: item.day,
+        key,
+        delivery: item.delivery_id,
+    });
+    commit
+        .counters
+        .add(Bucket::Current, &["events", counter], 1);
+}
+
+/// Adds the entities that changed, and what follows from that; returns their transitions.
+fn add_changes(commit: &mut Commit, entities: Changes<'_>) -> Vec<(EntityKey, Transition)> {
+    let mut changed = Vec::new();
+    for (key, change) in entities {
+        let Change {
+            expected,
+            before,
+            after,
+        } = change;
+        if before == after {
+            continue;
+        }
+        commit.entities.push(EntityWrite {
+            key: key.clone(),
+            expected,
+            body: after.encode(),
+        });
+        commit
+            .counters
+            .add_difference(&before.tally(), &after.tally());
+        commit
+            .conditions
+            .extend(condition_changes(&before.conditions(), after.conditions()));
+        let of_entity = transitions(&before, &after).into_iter();
+        changed.extend(of_entity.map(|transition| (key.clone(), transition)));
+    }
+    let entry = |(subject, transition): &(EntityKey, Transition)| AuditEntry {
+        at_s: transition.at_s,
+        subject: subject.clone(),
+        event_id: transition.event_id.clone(),
+        what: match transition.expected {
+            true => transition.what.clone(),
+            false => format!("{} (unexpected)", transition.what),
+        },
+    };
+    commit.audit.extend(changed.iter().map(entry));
+    changed
 }
 
 /// Counts an event in the hour of its `created` time (the newest such hour shows how current the
@@ -395,6 +444,31 @@ mod tests {
                 NOW_MS,
             )
             .expect("nothing stored")
+    }
+
+    #[test]
+    fn a_delivery_that_is_in_a_batch_twice_is_processed_once() {
+        let counted = |deliveries: &[Delivery]| {
+            let Decision {
+                commit, outcomes, ..
+            } = decide(deliveries, &[]);
+            let keys: HashSet<&str> = commit
+                .dedupe_keys
+                .iter()
+                .map(|dedupe| dedupe.key.as_str())
+                .collect();
+            assert_eq!(keys.len(), commit.dedupe_keys.len(), "each key once");
+            let names: Vec<_> = outcomes.iter().map(Outcome::as_str).collect();
+            names.join(" ")
+        };
+        let (first, second) = (delivery(1, FAILED), delivery(2, FAILED));
+        let broken = delivery(3, "{");
+        let repeats = [first.clone(), second.clone(), second, first];
+        assert_eq!(
+            counted(&repeats),
+            "applied duplicate redelivered redelivered"
+        );
+        assert_eq!(counted(&[broken.clone(), broken]), "dead redelivered");
     }
 
     #[test]

@@ -26,6 +26,10 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// park deliveries that need not be parked.
 const PAUSE_SETTLE: Duration = Duration::from_secs(30);
 
+/// A worker that cannot read the pauses may park deliveries for longer. So parked deliveries are triaged
+/// this often if their number has changed.
+const TRIAGE_INTERVAL: Duration = Duration::from_mins(5);
+
 /// How often a long replay logs its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -39,9 +43,11 @@ pub(crate) struct Maintenance {
     /// Whether pauses were restored from the journal since the store was last found incomplete.
     restored: bool,
     /// The running recovery. Aborted when this task ends; the partition's next owner continues it.
-    running_recovery: Option<AbortOnDropHandle<()>>,
-    /// When pauses last changed. `None` once nothing can be left to requeue.
-    changed: Option<Instant>,
+    running_recovery: Option<AbortOnDropHandle<Result<(), PartitionError>>>,
+    /// When pauses last changed.
+    changed: Instant,
+    /// When parked deliveries were last triaged.
+    triaged: Instant,
     /// How many deliveries the last triage kept parked. While neither their number nor the pauses
     /// change, another triage would do nothing.
     kept: Option<u64>,
@@ -61,7 +67,8 @@ impl Maintenance {
             pauses,
             restored: false,
             running_recovery: None,
-            changed: None,
+            changed: Instant::now(),
+            triaged: Instant::now(),
             kept: None,
         }
     }
@@ -106,13 +113,11 @@ impl Maintenance {
             .running_recovery
             .take_if(|running_recovery| running_recovery.is_finished())
         {
-            // Passes a panic of the recovery on, so that the supervisor of this task sees it.
-            if let Some(panic) = ended
-                .await
-                .err()
-                .and_then(|error| error.try_into_panic().ok())
-            {
-                std::panic::resume_unwind(panic);
+            // Passes a panic of the recovery on, so that the supervisor of this task sees it. An error is one
+            // of this check, so that the next replay waits for its turn.
+            match ended.await {
+                Ok(recovered) => recovered?,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
         }
         if incomplete == 0 {
@@ -165,7 +170,7 @@ impl Maintenance {
         // After the partitions, so that the gauge is never ahead of them.
         self.worker.metrics.paused.set(i64::from(is_any_paused));
         if is_new {
-            (self.changed, self.kept) = (Some(Instant::now()), None);
+            (self.changed, self.kept) = (Instant::now(), None);
         }
     }
 
@@ -179,12 +184,12 @@ impl Maintenance {
             .set(i64::try_from(parked).unwrap_or(i64::MAX));
         if !self.owned.borrow().contains(&REQUEUE_PARTITION) {
             // The partition's next owner starts as if pauses had just changed.
-            (self.changed, self.kept) = (Some(Instant::now()), None);
+            (self.changed, self.kept) = (Instant::now(), None);
             return Ok(());
         }
-        let Some(changed) = self.changed else {
+        if self.changed.elapsed() > PAUSE_SETTLE && self.triaged.elapsed() < TRIAGE_INTERVAL {
             return Ok(());
-        };
+        }
         let Some(pauses) = self.pauses.borrow().clone() else {
             return Ok(());
         };
@@ -194,7 +199,7 @@ impl Maintenance {
                 _ => Disposition::Requeue(Box::new(held.delivery.clone())),
             };
             let summary = queue.triage(HoldingQueue::Parked, &mut decide).await?;
-            self.kept = Some(summary.kept);
+            (self.triaged, self.kept) = (Instant::now(), Some(summary.kept));
             if summary.requeued > 0 {
                 tracing::info!(
                     deliveries = summary.requeued,
@@ -203,14 +208,15 @@ impl Maintenance {
                 );
             }
         }
-        if changed.elapsed() > PAUSE_SETTLE {
-            self.changed = None;
-        }
         Ok(())
     }
 }
 
-async fn recover(worker: Worker, partitions: Vec<IncompletePartition>, pauses: PauseHistory) {
+async fn recover(
+    worker: Worker,
+    partitions: Vec<IncompletePartition>,
+    pauses: PauseHistory,
+) -> Result<(), PartitionError> {
     let mut logged_at = Instant::now();
     let mut on_progress = |read| {
         if logged_at.elapsed() > PROGRESS_INTERVAL {
@@ -218,7 +224,6 @@ async fn recover(worker: Worker, partitions: Vec<IncompletePartition>, pauses: P
             tracing::info!(read, "replaying the archive");
         }
     };
-    if let Err(error) = recovery::recover(&worker, &partitions, &pauses, &mut on_progress).await {
-        tracing::warn!(%error, "the replay of the archive failed; retrying");
-    }
+    recovery::recover(&worker, &partitions, &pauses, &mut on_progress).await?;
+    Ok(())
 }

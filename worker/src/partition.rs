@@ -28,6 +28,8 @@ pub struct Partition {
     number: u32,
     pauses: watch::Receiver<Option<Arc<Pauses>>>,
     failing: FailingPartitions,
+    /// The last error was one of the queue.
+    has_queue_failed: bool,
 }
 
 /// Partitions that need an operator to change something, each with the reason; for `/readyz`.
@@ -110,6 +112,7 @@ impl Partition {
             number,
             pauses,
             failing: FailingPartitions::default(),
+            has_queue_failed: false,
         }
     }
 
@@ -153,7 +156,8 @@ impl Partition {
         self.set_error(None);
     }
 
-    fn set_error(&self, reason: Option<&PartitionError>) {
+    fn set_error(&mut self, reason: Option<&PartitionError>) {
+        self.has_queue_failed = matches!(reason, Some(PartitionError::Queue(_)));
         self.worker
             .metrics
             .partition_fails(self.number, reason.is_some());
@@ -172,6 +176,10 @@ impl Partition {
             // While everything is paused nothing is consumed, and deliveries stay in the queue.
             let pauses = PauseHistory::from(pauses.as_ref().clone());
             let mut consumer = self.worker.queue.consume(self.number).await?;
+            if self.has_queue_failed {
+                // An idle partition may have no batch for a long time.
+                self.set_error(None);
+            }
             while !self.pauses.has_changed().unwrap_or(false) {
                 tokio::select! {
                     biased;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use revwatch_core::clock::{Clock, Ids};
 use revwatch_core::pauses::{PauseHistory, Pauses, Scope};
+use revwatch_core::redact;
 use revwatch_storage::journal::{self, DISMISSED, PAUSES_KEY, REQUEUED, pauses_in_store};
 use revwatch_storage::ports::{
     Coordination, Delivery, Documents, EventQueue, Fence, Health, HeldDelivery, HoldingQueue,
@@ -235,8 +236,8 @@ pub async fn replay(
         }
     }
     while let Some(done) = appliers.join_next().await {
-        // An applier panics only where a worker would, too.
-        let part = done.map_err(|error| PartitionError::Unreadable(error.to_string()))??;
+        // A panic is passed on, so that the supervisor of this task reports it. Nothing cancels an applier.
+        let part = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
         total.applied += part.applied;
         total.other += part.other;
         total.held_back += part.held_back;
@@ -400,7 +401,8 @@ async fn pause_history(
 }
 
 fn read(body: &str) -> Result<Pauses, PartitionError> {
-    serde_json::from_str(body).map_err(|e| PartitionError::Unreadable(e.to_string()))
+    let unreadable = |error| format!("the pauses, {}", redact::place(&error));
+    serde_json::from_str(body).map_err(|error| PartitionError::Unreadable(unreadable(error)))
 }
 
 fn write(pauses: &Pauses) -> Result<String, PartitionError> {

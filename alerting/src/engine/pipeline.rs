@@ -55,20 +55,22 @@ impl Pipeline {
     }
 
     fn stalled_s(&mut self, deliveries: i64, elapsed: Duration) -> i64 {
-        let is_waiting = self.last.status.queue_depth.is_some_and(|depth| depth > 0);
-        if !is_waiting {
-            self.waiting = None;
-            return 0;
-        }
+        let earlier = self.waiting.take();
+        let earlier = earlier.filter(|waiting| waiting.deliveries == deliveries);
         let begin = Waiting {
             since: elapsed,
             deliveries,
         };
-        let before = self.waiting.take();
-        let waiting = before.filter(|waiting| waiting.deliveries == deliveries);
-        let waiting = self.waiting.insert(waiting.unwrap_or(begin));
-        let stalled = elapsed.saturating_sub(waiting.since);
-        i64::try_from(stalled.as_secs()).unwrap_or(i64::MAX)
+        self.waiting = match self.last.status.queue_depth {
+            Some(0) => None,
+            Some(_) => Some(earlier.unwrap_or(begin)),
+            // What waited waits still: nothing was processed since.
+            None => earlier,
+        };
+        self.waiting.as_ref().map_or(0, |waiting| {
+            let stalled = elapsed.saturating_sub(waiting.since);
+            i64::try_from(stalled.as_secs()).unwrap_or(i64::MAX)
+        })
     }
 }
 
@@ -116,6 +118,21 @@ mod tests {
         assert_eq!(stalled_s(&mut pipeline, 8, 370), 0, "none waits");
         pipeline.update(depth(1), at(380));
         assert_eq!(stalled_s(&mut pipeline, 8, 390), 0, "it waits from now on");
+    }
+
+    #[test]
+    fn a_stall_goes_on_while_the_queue_does_not_answer() {
+        let mut pipeline = Pipeline::default();
+        let stalled_s = |pipeline: &mut Pipeline, deliveries, seconds| {
+            let status = pipeline.status(deliveries, [].iter(), at(seconds));
+            status.stalled_s
+        };
+        pipeline.update(depth(3), at(0));
+        assert_eq!(stalled_s(&mut pipeline, 7, 0), 0);
+        pipeline.update(PipelineRead::default(), at(10));
+        assert_eq!(stalled_s(&mut pipeline, 7, 310), 310);
+        assert_eq!(stalled_s(&mut pipeline, 8, 320), 0, "one was processed");
+        assert_eq!(stalled_s(&mut pipeline, 8, 700), 0, "none is known to wait");
     }
 
     #[test]

@@ -35,14 +35,14 @@ impl Alerting {
             let reads = engine.required_reads(held.time(self.clock.as_ref()));
             let read = self.read(engine, reads, held).await?;
             let output = engine.tick(read, held.time(self.clock.as_ref()));
-            for (key, command) in &output.commands {
-                held.journal.note_action(key, command);
-            }
             for UnreadableCommand { key, place } in &output.unreadable {
                 let key = redact::id(key);
                 tracing::error!(%key, at = place, "a command cannot be read; it is discarded");
             }
             self.write(output.decisions, held).await?;
+            for (key, command) in &output.commands {
+                held.journal.note_action(key, command);
+            }
             if output.cut_history {
                 self.cut_history(held, self.clock.now_s()).await?;
             }
@@ -67,15 +67,16 @@ impl Alerting {
         if !writes.is_empty() && self.recovery_id().await? != held.recovery_id {
             return Err(EvaluatorError::Incomplete);
         }
-        for transition in &transitions {
-            log_transition(transition);
-            self.clock(transition);
-        }
         for part in writes.chunks(WRITE_BATCH) {
             self.store.write_documents(held.fence, part).await?;
             held.journal.note(part, self.clock.now_ms());
             self.keep_lease(held).await?;
             self.flush(held);
+        }
+        // Another evaluator decides again what is not written.
+        for transition in &transitions {
+            log_transition(transition);
+            self.clock(transition);
         }
         self.flush(held);
         Ok(())
@@ -158,25 +159,30 @@ impl Alerting {
         depth.await.ok()?.ok()
     }
 
-    /// The status of the pipeline, in which so many deliveries wait. A server that sends no response in time leaves its
-    /// part unknown.
+    /// The status of the pipeline, in which so many deliveries wait. What is not read in time is unknown.
     async fn pipeline(&self, depth: Option<u64>) -> PipelineRead {
-        let reads = async {
-            let count = async |queue| self.queue.held_count(queue).await.ok();
-            // While everything is paused, parked deliveries wait in their queues.
-            let pauses = journal::pauses_in_store(self.store.as_ref()).await;
-            let pauses = pauses.ok().flatten();
-            let waiting = match pauses.is_some_and(|pauses| pauses.is_everything_paused()) {
-                true => depth,
-                false => Some(0),
-            };
-            let parked = count(HoldingQueue::Parked).await.zip(waiting);
-            let parked = parked.map(|(parked, waiting)| parked + waiting);
-            (count(HoldingQueue::DeadLetters).await, parked)
+        let within = self.lease() / 8;
+        let count = async |queue| {
+            let count = tokio::time::timeout(within, self.queue.held_count(queue));
+            count.await.ok()?.ok()
         };
-        let (dead, parked) = tokio::time::timeout(self.lease() / 8, reads)
-            .await
-            .unwrap_or_default();
+        let pauses = async {
+            let pauses = journal::pauses_in_store(self.store.as_ref());
+            tokio::time::timeout(within, pauses).await.ok()?.ok()
+        };
+        let (dead, parked, pauses) = tokio::join!(
+            count(HoldingQueue::DeadLetters),
+            count(HoldingQueue::Parked),
+            pauses
+        );
+        // While everything is paused, parked deliveries wait in their queues.
+        let waiting = pauses.and_then(|pauses| match pauses {
+            Some(pauses) if pauses.is_everything_paused() => depth,
+            _ => Some(0),
+        });
+        let parked = parked
+            .zip(waiting)
+            .map(|(parked, waiting)| parked + waiting);
         let count = |n: Option<u64>| n.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
         PipelineRead {
             status: PipelineStatus {
@@ -199,14 +205,19 @@ impl Alerting {
         let keep_s = self.config.history.0;
         let mut old = Vec::new();
         for (key, body) in self.store.documents(engine::HISTORY).await? {
-            let alert: Alert = serde_json::from_str(&body)?;
-            if alert.resolved_s.is_some_and(|at_s| at_s + keep_s < now_s) {
-                old.push(document(engine::HISTORY, key, None));
+            match serde_json::from_str::<Alert>(&body) {
+                Ok(alert) if alert.resolved_s.is_none_or(|at_s| at_s + keep_s >= now_s) => {}
+                Ok(_) => old.push(document(engine::HISTORY, key, None)),
+                Err(error) => {
+                    let (key, at) = (redact::id(&key), redact::place(&error));
+                    tracing::error!(%key, at, "an old alert cannot be read; it stays in the history");
+                }
             }
         }
         for part in old.chunks(DELETE_BATCH) {
             self.store.write_documents(held.fence, part).await?;
             held.journal.note(part, self.clock.now_ms());
+            self.keep_lease(held).await?;
         }
         for space in [engine::ALERTS, engine::SILENCES, engine::PENDING] {
             let open = self.store.documents(space).await?.into_iter();
