@@ -1,13 +1,11 @@
-//! Open conditions, their changes, and the audit trail.
+//! Open conditions and their changes.
 
 use async_trait::async_trait;
 use revwatch_core::condition::Condition;
 
 use super::handle::Memory;
 use super::lock::lock;
-use crate::ports::{
-    AuditEntry, AuditTrail, ChangeCursor, Changes, ConditionFeed, DueWindow, StoreError,
-};
+use crate::ports::{ChangeCursor, Changes, ConditionFeed, DueWindow, StoreError};
 
 #[async_trait]
 impl ConditionFeed for Memory {
@@ -67,21 +65,5 @@ impl ConditionFeed for Memory {
             gap: false,
             more: found.next().is_some(),
         })
-    }
-}
-
-#[async_trait]
-impl AuditTrail for Memory {
-    async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
-        self.shared.pass(&self.gate).await;
-        let state = lock(&self.shared.store);
-        Ok(state
-            .derived
-            .audit
-            .iter()
-            .rev()
-            .take(limit)
-            .cloned()
-            .collect())
     }
 }

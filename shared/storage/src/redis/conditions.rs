@@ -7,7 +7,8 @@ use revwatch_core::redact;
 
 use super::handle::RedisStore;
 use super::keys;
-use super::read::{Scan, from_json, stream_id};
+use super::scan::Scan;
+use super::streams::{from_json, stream_id};
 use crate::ports::{ChangeCursor, Changes, ConditionChange, ConditionFeed, DueWindow, StoreError};
 
 #[async_trait]

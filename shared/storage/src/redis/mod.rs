@@ -10,18 +10,22 @@
 //! a data loss are higher than all issued before it, so an old cursor or fence is never taken for a new
 //! one.
 
+mod aggregates;
+mod audit;
 mod commit;
 mod conditions;
 mod coordination;
 mod documents;
+mod entities;
 mod error;
 mod handle;
 mod keys;
 mod link;
-mod read;
 mod recovery;
 mod requirements;
+mod scan;
 mod script;
+mod streams;
 mod target;
 
 #[doc(hidden)]

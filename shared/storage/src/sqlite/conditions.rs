@@ -1,4 +1,4 @@
-//! Open conditions, their changes, and the audit trail.
+//! Open conditions and their changes.
 
 use async_trait::async_trait;
 use revwatch_core::condition::Condition;
@@ -6,9 +6,7 @@ use rusqlite::params;
 
 use super::handle::{Sqlite, store_error};
 use super::json::{from_json, texts};
-use crate::ports::{
-    AuditEntry, AuditTrail, ChangeCursor, Changes, ConditionFeed, DueWindow, StoreError,
-};
+use crate::ports::{ChangeCursor, Changes, ConditionFeed, DueWindow, StoreError};
 
 #[async_trait]
 impl ConditionFeed for Sqlite {
@@ -77,20 +75,5 @@ impl ConditionFeed for Sqlite {
             gap,
             more,
         })
-    }
-}
-
-#[async_trait]
-impl AuditTrail for Sqlite {
-    async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let bodies = Sqlite::read(self, move |c| {
-            texts(
-                c,
-                "SELECT body FROM audit ORDER BY seq DESC LIMIT ?1",
-                [limit],
-            )
-        });
-        from_json(&bodies.await.map_err(store_error)?)
     }
 }
