@@ -12,7 +12,7 @@ use revwatch_storage::journal::{self, OperatorAction};
 use revwatch_storage::ports::{AuditEntry, Journal, QueueError};
 use revwatch_storage::system::SystemIds;
 
-use super::Common;
+use super::global_options::GlobalOptions;
 use super::time::iso_ms;
 
 /// Options of `audit`.
@@ -48,18 +48,18 @@ pub struct By {
 }
 
 /// Runs `audit`.
-pub async fn run(common: &Common, args: &AuditArgs) -> anyhow::Result<()> {
+pub async fn run(options: &GlobalOptions, args: &AuditArgs) -> anyhow::Result<()> {
     if args.changes {
-        return changes(common, args.limit).await;
+        return changes(options, args.limit).await;
     }
-    let queue = Backend::queue(&common.config()?).await?;
+    let queue = Backend::queue(&options.config()?).await?;
     let mut acts = journal::operator_actions(queue.as_ref()).await?;
     queue.close().await;
     acts.retain(|act| args.who.as_ref().is_none_or(|who| act.who == *who));
     acts.retain(|act| args.what.as_ref().is_none_or(|what| act.what == *what));
     acts.drain(..acts.len().saturating_sub(args.limit));
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         let rows: Vec<_> = acts
             .iter()
             .map(|act| serde_json::json!({"at": iso_ms(act.at_ms), "who": act.who, "what": act.what, "detail": act.detail}))
@@ -89,14 +89,14 @@ pub async fn run(common: &Common, args: &AuditArgs) -> anyhow::Result<()> {
 }
 
 /// The audit trail of state changes (K10), also oldest first.
-async fn changes(common: &Common, limit: usize) -> anyhow::Result<()> {
-    let mut entries = Backend::store(&common.config()?)
+async fn changes(options: &GlobalOptions, limit: usize) -> anyhow::Result<()> {
+    let mut entries = Backend::store(&options.config()?)
         .await?
         .audit(limit)
         .await?;
     entries.reverse();
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         let rows: Vec<_> = entries
             .iter()
             .map(|AuditEntry { at_s, subject, event_id, what }| {

@@ -12,7 +12,7 @@ use revwatch_runtime::config::{
 };
 use serde_json::{Value, json};
 
-use super::Common;
+use super::global_options::GlobalOptions;
 use crate::serve::Role;
 
 /// Subcommands of `config`.
@@ -53,20 +53,20 @@ pub struct PrintArgs {
 }
 
 /// Runs `config`.
-pub fn run(common: &Common, command: &ConfigCommand) -> anyhow::Result<()> {
+pub fn run(options: &GlobalOptions, command: &ConfigCommand) -> anyhow::Result<()> {
     match command {
-        ConfigCommand::Print(args) => print(common, args),
-        ConfigCommand::Check(args) => check(common, &args.roles),
+        ConfigCommand::Print(args) => print(options, args),
+        ConfigCommand::Check(args) => check(options, &args.roles),
     }
 }
 
-fn print(common: &Common, args: &PrintArgs) -> anyhow::Result<()> {
+fn print(options: &GlobalOptions, args: &PrintArgs) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if args.defaults {
         return Ok(out.write_all(DEFAULTS.as_bytes())?);
     }
-    let effective = Effective::from_environment(common.config.as_deref())?;
-    if common.json {
+    let effective = Effective::from_environment(options.config.as_deref())?;
+    if options.json {
         writeln!(out, "{:#}", effective.json())?;
     } else {
         out.write_all(effective.toml().as_bytes())?;
@@ -74,13 +74,13 @@ fn print(common: &Common, args: &PrintArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check(common: &Common, roles: &[Role]) -> anyhow::Result<()> {
-    let (effective, mut faults) = Effective::read_environment(common.config.as_deref());
+fn check(options: &GlobalOptions, roles: &[Role]) -> anyhow::Result<()> {
+    let (effective, mut faults) = Effective::read_environment(options.config.as_deref());
     let warnings = unknown_in_environment();
     // A fault in the file may hide others. Faults that follow from it are reported as well.
     let checked = effective.map(|effective| Checked::of(effective.config, roles, &mut faults));
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         let mut value = json!({"ok": faults.is_empty(), "faults": faults, "warnings": warnings});
         if let (Some(checked), Value::Object(value), true) =
             (&checked, &mut value, faults.is_empty())

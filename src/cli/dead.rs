@@ -18,8 +18,8 @@ use revwatch_storage::ports::{
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::Common;
 use super::audit::{By, note};
+use super::global_options::GlobalOptions;
 use super::time::iso_ms;
 
 /// Subcommands of `dead`.
@@ -75,22 +75,22 @@ pub struct Selection {
 }
 
 /// Runs `dead`.
-pub async fn run(common: &Common, command: &DeadCommand) -> anyhow::Result<()> {
-    let queue = Backend::queue(&common.config()?).await?;
+pub async fn run(options: &GlobalOptions, command: &DeadCommand) -> anyhow::Result<()> {
+    let queue = Backend::queue(&options.config()?).await?;
     let result = match command {
-        DeadCommand::List { limit } => list(common, queue.as_ref(), *limit).await,
-        DeadCommand::Show { ids } => show(common, queue.as_ref(), ids).await,
-        DeadCommand::Replay(selection) => triage(common, queue.as_ref(), selection, true).await,
-        DeadCommand::Drop(selection) => triage(common, queue.as_ref(), selection, false).await,
+        DeadCommand::List { limit } => list(options, queue.as_ref(), *limit).await,
+        DeadCommand::Show { ids } => show(options, queue.as_ref(), ids).await,
+        DeadCommand::Replay(selection) => triage(options, queue.as_ref(), selection, true).await,
+        DeadCommand::Drop(selection) => triage(options, queue.as_ref(), selection, false).await,
     };
     queue.close().await;
     result
 }
 
-async fn list(common: &Common, queue: &dyn Holding, limit: usize) -> anyhow::Result<()> {
+async fn list(options: &GlobalOptions, queue: &dyn Holding, limit: usize) -> anyhow::Result<()> {
     let letters = queue.oldest_held(HoldingQueue::DeadLetters, limit).await?;
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         writeln!(
             out,
             "{:#}",
@@ -123,7 +123,7 @@ async fn list(common: &Common, queue: &dyn Holding, limit: usize) -> anyhow::Res
     Ok(())
 }
 
-async fn show(common: &Common, queue: &dyn Holding, ids: &[String]) -> anyhow::Result<()> {
+async fn show(options: &GlobalOptions, queue: &dyn Holding, ids: &[String]) -> anyhow::Result<()> {
     // All are visited, because several may belong to one event. Only requested ones are kept.
     let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
     let mut visit = |letter: HeldDelivery| {
@@ -143,7 +143,7 @@ async fn show(common: &Common, queue: &dyn Holding, ids: &[String]) -> anyhow::R
         bail!("no dead letter has the id {missing}: see `revwatch dead list`");
     }
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         let rows = found.iter().map(|letter| {
             let mut value = describe(letter);
             value["body"] = String::from_utf8_lossy(&letter.delivery.body).into();
@@ -178,7 +178,7 @@ async fn show(common: &Common, queue: &dyn Holding, ids: &[String]) -> anyhow::R
 }
 
 async fn triage(
-    common: &Common,
+    options: &GlobalOptions,
     queue: &dyn EventQueue,
     selection: &Selection,
     replay: bool,
@@ -243,7 +243,7 @@ async fn triage(
         .filter(|id| !matched.contains(id))
         .collect();
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         let value = json!({"requeued": summary.requeued, "discarded": summary.discarded, "kept": summary.kept, "unknown": missing});
         writeln!(out, "{value:#}")?;
     } else {

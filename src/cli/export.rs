@@ -10,9 +10,9 @@ use revwatch_core::view;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::ports::{Entities, StateStore};
 
-use super::Common;
 use super::alerts::stored::load_alerts;
 use super::audit::{By, note};
+use super::global_options::GlobalOptions;
 
 /// Options of `export`.
 #[derive(Debug, Args)]
@@ -34,8 +34,8 @@ pub enum ExportKind {
 }
 
 /// Runs `export`.
-pub async fn run(common: &Common, args: &ExportArgs) -> anyhow::Result<()> {
-    let config = common.config()?;
+pub async fn run(options: &GlobalOptions, args: &ExportArgs) -> anyhow::Result<()> {
+    let config = options.config()?;
     let (queue, store) = (
         Backend::queue(&config).await?,
         Backend::store(&config).await?,

@@ -8,14 +8,17 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use super::Common;
+use super::global_options::GlobalOptions;
 
 /// Shorter than Docker's default timeout of 30 seconds. (Kubernetes' is one second.)
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs `health`.
-pub async fn run(common: &Common) -> anyhow::Result<()> {
-    let url = format!("http://{}/readyz", reachable(common.config()?.admin_listen));
+pub async fn run(options: &GlobalOptions) -> anyhow::Result<()> {
+    let url = format!(
+        "http://{}/readyz",
+        reachable(options.config()?.admin_listen)
+    );
     let client = reqwest::Client::builder()
         .no_proxy()
         .timeout(REQUEST_TIMEOUT)
@@ -30,7 +33,7 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("{url} is not revwatch"))?;
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         writeln!(out, "{report:#}")?;
     } else {
         for (check, word) in report["checks"].as_object().into_iter().flatten() {

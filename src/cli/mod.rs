@@ -7,24 +7,25 @@ mod config;
 mod dead;
 mod evidence;
 mod export;
+mod global_options;
 mod health;
-mod inspect;
+mod metrics;
 mod pause;
 mod reference;
 mod replay;
 mod rules;
 pub mod send;
+mod state;
 mod time;
 mod verify;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use revwatch_runtime::config::Config;
 use revwatch_runtime::process::prepare;
 use tokio::sync::oneshot;
 
+use self::global_options::GlobalOptions;
 use crate::demo;
 use crate::serve::{Role, serve};
 
@@ -36,7 +37,7 @@ use crate::serve::{Role, serve};
 #[command(version, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(flatten)]
-    common: Common,
+    options: GlobalOptions,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -47,23 +48,6 @@ Examples:
   STRIPE_WEBHOOK_SECRET=whsec_… revwatch            serve on 127.0.0.1:8080, state in ./revwatch-data
   revwatch send events.jsonl --secret whsec_…       sign and post your own events
   revwatch metrics --json                           key metrics, at any time";
-
-/// Options that every command takes.
-#[derive(Debug, Clone, Args)]
-pub struct Common {
-    /// TOML file with settings; environment variables override it.
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Print JSON instead of a table.
-    #[arg(long, global = true)]
-    json: bool,
-}
-
-impl Common {
-    fn config(&self) -> anyhow::Result<Config> {
-        Ok(Config::from_environment(self.config.as_deref())?)
-    }
-}
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -93,7 +77,7 @@ Examples:
 Examples:
   revwatch state subscription sub_1MowQVLkdIwHu7ixeRlqHVzs
   revwatch state account acct_1032D82eZvKYlo2C --json")]
-    State(inspect::StateArgs),
+    State(state::StateArgs),
     /// Show key metrics: MRR, churn, past-due share and recovery, payments, payouts, disputes,
     /// onboarding.
     ///
@@ -220,28 +204,28 @@ struct ServeArgs {
 
 /// Runs the command. Its error goes to standard error.
 pub async fn run(cli: Cli) -> ExitCode {
-    let Cli { common, command } = cli;
+    let Cli { options, command } = cli;
     let result = match command {
-        None => run_serve(&common, &Role::ALL).await,
-        Some(Command::Serve(args)) => run_serve(&common, &args.roles).await,
+        None => run_serve(&options, &Role::ALL).await,
+        Some(Command::Serve(args)) => run_serve(&options, &args.roles).await,
         Some(Command::Demo(args)) => demo::run(args).await,
-        Some(Command::Send(args)) => send::run(&common, &args).await,
-        Some(Command::State(args)) => inspect::state(&common, &args).await,
-        Some(Command::Metrics) => inspect::metrics(&common).await,
-        Some(Command::Export(args)) => export::run(&common, &args).await,
-        Some(Command::Evidence(args)) => evidence::run(&common, &args).await,
-        Some(Command::Alerts(command)) => alerts::run(&common, &command).await,
-        Some(Command::Dead(command)) => dead::run(&common, &command).await,
-        Some(Command::Backfill(args)) => backfill::run(&common, &args).await,
-        Some(Command::Replay(args)) => replay::run(&common, &args).await,
-        Some(Command::Rebuild(args)) => replay::rebuild(&common, &args).await,
-        Some(Command::Pause(args)) => pause::run(&common, &args, true).await,
-        Some(Command::Resume(args)) => pause::run(&common, &args, false).await,
-        Some(Command::Audit(args)) => audit::run(&common, &args).await,
-        Some(Command::Verify) => verify::run(&common).await,
-        Some(Command::Health) => health::run(&common).await,
-        Some(Command::Rules(command)) => rules::run(&common, &command).await,
-        Some(Command::Config(command)) => config::run(&common, &command),
+        Some(Command::Send(args)) => send::run(&options, &args).await,
+        Some(Command::State(args)) => state::run(&options, &args).await,
+        Some(Command::Metrics) => metrics::run(&options).await,
+        Some(Command::Export(args)) => export::run(&options, &args).await,
+        Some(Command::Evidence(args)) => evidence::run(&options, &args).await,
+        Some(Command::Alerts(command)) => alerts::run(&options, &command).await,
+        Some(Command::Dead(command)) => dead::run(&options, &command).await,
+        Some(Command::Backfill(args)) => backfill::run(&options, &args).await,
+        Some(Command::Replay(args)) => replay::run(&options, &args).await,
+        Some(Command::Rebuild(args)) => replay::rebuild(&options, &args).await,
+        Some(Command::Pause(args)) => pause::run(&options, &args, true).await,
+        Some(Command::Resume(args)) => pause::run(&options, &args, false).await,
+        Some(Command::Audit(args)) => audit::run(&options, &args).await,
+        Some(Command::Verify) => verify::run(&options).await,
+        Some(Command::Health) => health::run(&options).await,
+        Some(Command::Rules(command)) => rules::run(&options, &command).await,
+        Some(Command::Config(command)) => config::run(&options, &command),
         Some(Command::Reference(args)) => reference::run(&args),
     };
     match result {
@@ -254,9 +238,9 @@ pub async fn run(cli: Cli) -> ExitCode {
     }
 }
 
-async fn run_serve(common: &Common, roles: &[Role]) -> anyhow::Result<()> {
+async fn run_serve(options: &GlobalOptions, roles: &[Role]) -> anyhow::Result<()> {
     let (started, _) = oneshot::channel();
-    serve(prepare(common.config.as_deref())?, roles, |_| {}, started).await
+    serve(prepare(options.config.as_deref())?, roles, |_| {}, started).await
 }
 
 /// `revwatch export … | head` is not a failure.

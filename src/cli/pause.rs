@@ -10,8 +10,8 @@ use revwatch_storage::ports::{EventQueue, HoldingQueue};
 use revwatch_storage::system::{SystemClock, SystemIds};
 use revwatch_worker::recovery::{change_pauses, pauses};
 
-use super::Common;
 use super::audit::{By, note};
+use super::global_options::GlobalOptions;
 
 /// Options of `pause` and `resume`.
 #[derive(Debug, Args)]
@@ -39,8 +39,8 @@ enum Mode {
 }
 
 /// Runs `pause` (`paused`) or `resume`.
-pub async fn run(common: &Common, args: &PauseArgs, paused: bool) -> anyhow::Result<()> {
-    let config = common.config()?;
+pub async fn run(options: &GlobalOptions, args: &PauseArgs, paused: bool) -> anyhow::Result<()> {
+    let config = options.config()?;
     let (queue, store) = (
         Backend::queue(&config).await?,
         Backend::store(&config).await?,
@@ -80,19 +80,19 @@ pub async fn run(common: &Common, args: &PauseArgs, paused: bool) -> anyhow::Res
         )
         .await?
     };
-    let result = show(common, queue.as_ref(), &now).await;
+    let result = show(options, queue.as_ref(), &now).await;
     queue.close().await;
     result
 }
 
-async fn show(common: &Common, queue: &dyn EventQueue, now: &Pauses) -> anyhow::Result<()> {
+async fn show(options: &GlobalOptions, queue: &dyn EventQueue, now: &Pauses) -> anyhow::Result<()> {
     let (waiting, parked) = (
         queue.depth().await?,
         queue.held_count(HoldingQueue::Parked).await?,
     );
     let waiting: u64 = waiting.iter().sum();
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         let mut value = serde_json::to_value(now)?;
         value["waiting"] = waiting.into();
         value["parked"] = parked.into();

@@ -19,8 +19,8 @@ use revwatch_worker::recovery::{
 };
 use revwatch_worker::{BatchPermits, Worker};
 
-use super::Common;
 use super::audit::{By, note};
+use super::global_options::GlobalOptions;
 use super::time::time;
 
 /// Options of `replay`.
@@ -44,9 +44,9 @@ pub struct RebuildArgs {
 }
 
 /// Runs `replay`.
-pub async fn run(common: &Common, args: &ReplayArgs) -> anyhow::Result<()> {
+pub async fn run(options: &GlobalOptions, args: &ReplayArgs) -> anyhow::Result<()> {
     let from = time("--from", &args.from, Timestamp::now())?;
-    let config = common.config()?;
+    let config = options.config()?;
     let worker = worker(&config).await?;
     let queue = worker.queue.clone();
     note(queue.as_ref(), &args.by, "replay", &format!("from {from}")).await?;
@@ -61,12 +61,12 @@ pub async fn run(common: &Common, args: &ReplayArgs) -> anyhow::Result<()> {
     .await?;
     progress.finish_and_clear();
     queue.close().await;
-    print(common, replayed)
+    print(options, replayed)
 }
 
 /// Runs `rebuild`.
-pub async fn rebuild(common: &Common, args: &RebuildArgs) -> anyhow::Result<()> {
-    let config = common.config()?;
+pub async fn rebuild(options: &GlobalOptions, args: &RebuildArgs) -> anyhow::Result<()> {
+    let config = options.config()?;
     let worker = worker(&config).await?;
     let (queue, store) = (worker.queue.clone(), worker.store.clone());
     anyhow::ensure!(
@@ -109,7 +109,7 @@ pub async fn rebuild(common: &Common, args: &RebuildArgs) -> anyhow::Result<()> 
     }
     progress.finish_and_clear();
     queue.close().await;
-    print(common, total)
+    print(options, total)
 }
 
 /// The parts of a worker that the commands need. It processes no queue.
@@ -144,7 +144,7 @@ fn bar() -> ProgressBar {
     bar
 }
 
-fn print(common: &Common, replayed: ReplaySummary) -> anyhow::Result<()> {
+fn print(options: &GlobalOptions, replayed: ReplaySummary) -> anyhow::Result<()> {
     let ReplaySummary {
         read,
         applied,
@@ -153,7 +153,7 @@ fn print(common: &Common, replayed: ReplaySummary) -> anyhow::Result<()> {
     } = replayed;
     let known = read.saturating_sub(applied + other + held_back);
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         let value = serde_json::json!({"read": read, "applied": applied, "known": known, "other": other, "held_back": held_back});
         writeln!(out, "{value:#}")?;
         return Ok(());

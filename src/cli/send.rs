@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Common;
+use super::global_options::GlobalOptions;
 
 /// Options of `send`.
 #[derive(Debug, Args)]
@@ -37,10 +37,10 @@ pub struct SendArgs {
 }
 
 /// Runs `send`.
-pub async fn run(common: &Common, args: &SendArgs) -> anyhow::Result<()> {
+pub async fn run(options: &GlobalOptions, args: &SendArgs) -> anyhow::Result<()> {
     let secret = match &args.secret {
         Some(secret) => secret.clone(),
-        None => first_secret(common)?,
+        None => first_secret(options)?,
     };
     let key = SigningKey::new(&secret).context("the secret is empty: give --secret whsec_…")?;
     let text = read(&args.file)?;
@@ -83,7 +83,7 @@ pub async fn run(common: &Common, args: &SendArgs) -> anyhow::Result<()> {
     }
     progress.finish_and_clear();
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         writeln!(
             out,
             "{}",
@@ -160,9 +160,9 @@ pub async fn post(
     Ok(Some(refusal))
 }
 
-fn first_secret(common: &Common) -> anyhow::Result<String> {
+fn first_secret(options: &GlobalOptions) -> anyhow::Result<String> {
     use revwatch_runtime::config::ExposeSecret as _;
-    let config = common.config()?;
+    let config = options.config()?;
     let secrets = config
         .stripe_webhook_secret
         .context("give --secret whsec_… or set STRIPE_WEBHOOK_SECRET")?;

@@ -6,6 +6,11 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp, Unit};
 use revwatch_core::view::rfc3339;
 
+/// The time, in Unix seconds.
+pub fn now_s() -> i64 {
+    Timestamp::now().as_second()
+}
+
 /// A day (its start, in UTC), a time, or an age. The error names `option`.
 pub fn time(option: &str, text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
     if let Ok(at) = text.parse() {

@@ -15,7 +15,7 @@ use revwatch_core::view::verification::{self, Verification};
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::ports::{Recovery, StateStore, StoreError};
 
-use super::Common;
+use super::global_options::GlobalOptions;
 
 /// How many recounts confirm a difference while events are applied.
 const MAX_CHECKS: u32 = 10;
@@ -30,8 +30,8 @@ const COMPLETE_TIMEOUT: Duration = Duration::from_secs(10);
 const PROGRESS_MIN_ENTITIES: u64 = 5_000;
 
 /// Runs `verify`.
-pub async fn run(common: &Common) -> anyhow::Result<()> {
-    let store = Backend::store(&common.config()?).await?;
+pub async fn run(options: &GlobalOptions) -> anyhow::Result<()> {
+    let store = Backend::store(&options.config()?).await?;
     let first_hour = first_hour(Timestamp::now().as_second());
     let incomplete = wait_until_complete(store.as_ref()).await?;
     let (mut entities, mut comparison) = recount(store.as_ref(), first_hour).await?;
@@ -43,7 +43,7 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
         recounts += 1;
     }
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         let shown = verification::describe(&Verification {
             entities,
             recounts,

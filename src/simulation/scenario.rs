@@ -9,7 +9,7 @@ use revwatch_alerting::alert::Subject;
 use revwatch_alerting::lifecycle::Stage;
 use revwatch_alerting::metric_value::PipelineStatus;
 use revwatch_alerting::rule::Rule;
-use revwatch_core::span::Span;
+use revwatch_core::durations::Span;
 use revwatch_storage::ports::Delivery;
 use serde::Deserialize;
 

@@ -1,7 +1,7 @@
 //! The facts of an alert, as name and value. Pure.
 
+use revwatch_core::durations::duration;
 use revwatch_core::entity::EntityKind;
-use revwatch_core::span::duration;
 
 use super::format::{in_unit, measured, time};
 use super::links::{customer_page, event_page};

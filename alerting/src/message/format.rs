@@ -1,8 +1,8 @@
 //! Times and metric values as people read them. Pure.
 
 use jiff::Timestamp;
+use revwatch_core::durations::duration;
 use revwatch_core::money::Money;
-use revwatch_core::span::duration;
 
 use crate::alert::{MetricValue, Side, Subject, Unit};
 

@@ -1,7 +1,7 @@
 //! `condition`: one alert for every entity that has a condition. Pure.
 
 use revwatch_core::condition::ConditionKind;
-use revwatch_core::span::Span;
+use revwatch_core::durations::Span;
 
 use super::fields::Fields;
 use super::kind::Kind;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use revwatch_core::condition::ConditionKind;
-use revwatch_core::span::Span;
+use revwatch_core::durations::Span;
 use serde::Deserialize;
 
 use super::fields::Fields;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use revwatch_core::span::Span;
+use revwatch_core::durations::Span;
 
 use super::fields::Fields;
 

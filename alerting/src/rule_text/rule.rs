@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use revwatch_core::span::Span;
+use revwatch_core::durations::Span;
 use revwatch_runtime::config::Clock;
 use toml::Spanned;
 use toml::de::DeValue;

@@ -5,13 +5,14 @@ use std::io::Write as _;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
-use revwatch_core::span::Span;
+use revwatch_core::durations::Span;
 use revwatch_core::view::alert_history::{self as view, HistorySelection};
 use revwatch_storage::ports::Documents;
 use serde_json::Value;
 
 use super::stored::load_alerts;
-use super::{Common, now_s};
+use crate::cli::global_options::GlobalOptions;
+use crate::cli::time::now_s;
 
 /// Options of `alerts history`.
 #[derive(Debug, Args)]
@@ -31,7 +32,11 @@ pub struct HistoryArgs {
 }
 
 /// Runs `alerts history`.
-pub async fn run(common: &Common, store: &dyn Documents, args: &HistoryArgs) -> anyhow::Result<()> {
+pub async fn run(
+    options: &GlobalOptions,
+    store: &dyn Documents,
+    args: &HistoryArgs,
+) -> anyhow::Result<()> {
     let now_s = now_s();
     let selection = HistorySelection {
         since_s: now_s - args.since.0,
@@ -41,7 +46,7 @@ pub async fn run(common: &Common, store: &dyn Documents, args: &HistoryArgs) -> 
     };
     let alerts = selection.of(load_alerts(store).await?);
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         let described = alerts.iter().map(|alert| view::describe(alert, now_s));
         writeln!(out, "{:#}", Value::Array(described.collect()))?;
         return Ok(());

@@ -11,7 +11,8 @@ use revwatch_core::view::alert::{self as view, ListedState};
 use revwatch_storage::ports::Documents;
 
 use super::stored::load_alerts;
-use super::{Common, now_s};
+use crate::cli::global_options::GlobalOptions;
+use crate::cli::time::now_s;
 
 /// Options of `alerts list`.
 #[derive(Debug, Args)]
@@ -49,10 +50,14 @@ enum StateName {
 }
 
 /// Runs `alerts list`.
-pub async fn run(common: &Common, store: &dyn Documents, args: &ListArgs) -> anyhow::Result<()> {
+pub async fn run(
+    options: &GlobalOptions,
+    store: &dyn Documents,
+    args: &ListArgs,
+) -> anyhow::Result<()> {
     let alerts = args.selection().of(load_alerts(store).await?);
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         writeln!(out, "{:#}", serde_json::to_value(&alerts)?)?;
         return Ok(());
     }

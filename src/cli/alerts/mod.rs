@@ -12,7 +12,7 @@ mod submit;
 use clap::Subcommand;
 use revwatch_runtime::backend::Backend;
 
-use super::Common;
+use super::global_options::GlobalOptions;
 
 /// Subcommands of `alerts`.
 #[derive(Debug, Subcommand)]
@@ -76,22 +76,18 @@ Examples:
 }
 
 /// Runs `alerts`.
-pub async fn run(common: &Common, command: &AlertsCommand) -> anyhow::Result<()> {
-    let store = Backend::store(&common.config()?).await?;
+pub async fn run(options: &GlobalOptions, command: &AlertsCommand) -> anyhow::Result<()> {
+    let store = Backend::store(&options.config()?).await?;
     let store = store.as_ref();
     match command {
-        AlertsCommand::List(args) => list::run(common, store, args).await,
-        AlertsCommand::Show(args) => show::run(common, store, args).await,
-        AlertsCommand::Ack(args) => submit::acknowledge(common, store, args).await,
-        AlertsCommand::Resolve(args) => submit::resolve(common, store, args).await,
-        AlertsCommand::Silence(args) => silence::silence(common, store, args).await,
-        AlertsCommand::Unsilence(args) => silence::unsilence(common, store, args).await,
-        AlertsCommand::Silences(args) => silences::run(common, store, args).await,
-        AlertsCommand::History(args) => history::run(common, store, args).await,
-        AlertsCommand::Report(args) => report::run(common, store, args).await,
+        AlertsCommand::List(args) => list::run(options, store, args).await,
+        AlertsCommand::Show(args) => show::run(options, store, args).await,
+        AlertsCommand::Ack(args) => submit::acknowledge(options, store, args).await,
+        AlertsCommand::Resolve(args) => submit::resolve(options, store, args).await,
+        AlertsCommand::Silence(args) => silence::silence(options, store, args).await,
+        AlertsCommand::Unsilence(args) => silence::unsilence(options, store, args).await,
+        AlertsCommand::Silences(args) => silences::run(options, store, args).await,
+        AlertsCommand::History(args) => history::run(options, store, args).await,
+        AlertsCommand::Report(args) => report::run(options, store, args).await,
     }
-}
-
-fn now_s() -> i64 {
-    jiff::Timestamp::now().as_second()
 }

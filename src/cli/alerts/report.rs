@@ -10,7 +10,8 @@ use revwatch_core::view::alert_report as view;
 use revwatch_storage::ports::Documents;
 
 use super::stored::load_alerts;
-use super::{Common, now_s};
+use crate::cli::global_options::GlobalOptions;
+use crate::cli::time::now_s;
 
 /// Options of `alerts report`.
 #[derive(Debug, Args)]
@@ -21,10 +22,14 @@ pub struct ReportArgs {
 }
 
 /// Runs `alerts report`.
-pub async fn run(common: &Common, store: &dyn Documents, args: &ReportArgs) -> anyhow::Result<()> {
+pub async fn run(
+    options: &GlobalOptions,
+    store: &dyn Documents,
+    args: &ReportArgs,
+) -> anyhow::Result<()> {
     let lines = report(&load_alerts(store).await?, args.months, now_s());
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         writeln!(out, "{:#}", serde_json::to_value(&lines)?)?;
         return Ok(());
     }

@@ -12,7 +12,8 @@ use revwatch_core::view::alert_details as view;
 use revwatch_storage::ports::Documents;
 
 use super::stored::{load_alerts, load_silences, unknown_alert};
-use super::{Common, now_s};
+use crate::cli::global_options::GlobalOptions;
+use crate::cli::time::now_s;
 
 /// Options of `alerts show`.
 #[derive(Debug, Args)]
@@ -22,7 +23,11 @@ pub struct ShowArgs {
 }
 
 /// Runs `alerts show`.
-pub async fn run(common: &Common, store: &dyn Documents, args: &ShowArgs) -> anyhow::Result<()> {
+pub async fn run(
+    options: &GlobalOptions,
+    store: &dyn Documents,
+    args: &ShowArgs,
+) -> anyhow::Result<()> {
     let (members, others) = view::members_of(&args.id, load_alerts(store).await?);
     let alert = others
         .iter()
@@ -31,7 +36,7 @@ pub async fn run(common: &Common, store: &dyn Documents, args: &ShowArgs) -> any
     let silences = load_silences(store).await?;
     let (text, now_s) = (text(alert), now_s());
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         let described = view::describe(alert, &members, &text, now_s)?;
         writeln!(out, "{described:#}")?;
         return Ok(());

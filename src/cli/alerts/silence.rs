@@ -7,7 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 use revwatch_alerting::alert::{Alert, CommandKind, Matcher, Mute, Silence};
-use revwatch_core::span::Span;
+use revwatch_core::durations::Span;
 use revwatch_core::view::alert::{matcher, silence_end};
 use revwatch_core::view::rfc3339;
 use revwatch_storage::ports::Documents;
@@ -16,7 +16,8 @@ use uuid::Uuid;
 
 use super::stored::{load_alerts, load_open, load_pending_silences, load_silences};
 use super::submit::{CommandState, Submission, group_note};
-use super::{Common, now_s};
+use crate::cli::global_options::GlobalOptions;
+use crate::cli::time::now_s;
 
 /// Options of `alerts silence`.
 #[derive(Debug, Args)]
@@ -62,7 +63,7 @@ const MAX_SILENCE_S: i64 = 366 * 86_400;
 
 /// Runs `alerts silence`.
 pub async fn silence(
-    common: &Common,
+    options: &GlobalOptions,
     store: &dyn Documents,
     args: &SilenceArgs,
 ) -> anyhow::Result<()> {
@@ -74,7 +75,7 @@ pub async fn silence(
         .await?;
     let muted = muted_by(store, &silence).await?;
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         let value = json!({
             "id": silence.id, "matches": silence.matches, "until": rfc3339(Some(silence.until_s)), "reason": silence.reason,
             "by": silence.by, "mutes": muted.iter().map(|a| &a.id).collect::<Vec<_>>(), "taken": outcome == CommandState::Applied,
@@ -105,7 +106,7 @@ pub async fn silence(
 
 /// Runs `alerts unsilence`.
 pub async fn unsilence(
-    common: &Common,
+    options: &GlobalOptions,
     store: &dyn Documents,
     args: &UnsilenceArgs,
 ) -> anyhow::Result<()> {
@@ -133,7 +134,7 @@ pub async fn unsilence(
         )
         .await?;
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         writeln!(
             out,
             "{:#}",

@@ -12,7 +12,8 @@ use revwatch_storage::ports::Documents;
 use serde_json::{Value, json};
 
 use super::stored::{load_alerts, load_pending_silences, load_silences};
-use super::{Common, now_s};
+use crate::cli::global_options::GlobalOptions;
+use crate::cli::time::now_s;
 
 /// Options of `alerts silences`.
 #[derive(Debug, Args)]
@@ -24,7 +25,7 @@ pub struct SilencesArgs {
 
 /// Runs `alerts silences`.
 pub async fn run(
-    common: &Common,
+    options: &GlobalOptions,
     store: &dyn Documents,
     args: &SilencesArgs,
 ) -> anyhow::Result<()> {
@@ -55,7 +56,7 @@ pub async fn run(
             .count()
     };
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         let rows: Vec<Value> = rows
             .iter()
             .map(|(silence, state)| {

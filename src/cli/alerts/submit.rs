@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::stored::{load_alerts, load_open};
-use super::{Common, now_s};
+use crate::cli::global_options::GlobalOptions;
+use crate::cli::time::now_s;
 
 /// Options of `alerts ack` and `alerts resolve`.
 #[derive(Debug, Args)]
@@ -52,7 +53,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs `alerts ack`.
 pub async fn acknowledge(
-    common: &Common,
+    options: &GlobalOptions,
     store: &dyn Documents,
     args: &AlertIds,
 ) -> anyhow::Result<()> {
@@ -67,12 +68,12 @@ pub async fn acknowledge(
         })
         .collect();
     let outcome = args.submission.submit(store, commands).await?;
-    print(common, store, args, &open, outcome).await
+    print(options, store, args, &open, outcome).await
 }
 
 /// Runs `alerts resolve`.
 pub async fn resolve(
-    common: &Common,
+    options: &GlobalOptions,
     store: &dyn Documents,
     args: &AlertIds,
 ) -> anyhow::Result<()> {
@@ -84,7 +85,7 @@ pub async fn resolve(
         })
         .collect();
     let outcome = args.submission.submit(store, commands).await?;
-    print(common, store, args, &open, outcome).await
+    print(options, store, args, &open, outcome).await
 }
 
 impl Submission {
@@ -137,7 +138,7 @@ impl Submission {
 
 /// Prints the state of the alerts and whether the command was carried out.
 async fn print(
-    common: &Common,
+    options: &GlobalOptions,
     store: &dyn Documents,
     args: &AlertIds,
     selected: &[Alert],
@@ -150,7 +151,7 @@ async fn print(
         .filter(is_selected)
         .collect();
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         let rows: Vec<Value> = alerts
             .iter()
             .map(|alert| describe(alert, outcome))

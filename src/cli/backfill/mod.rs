@@ -25,8 +25,8 @@ use revwatch_worker::backfill::{
 use serde_json::json;
 
 use self::progress::{Progress, ProgressFile};
-use super::Common;
 use super::audit::{By, note};
+use super::global_options::GlobalOptions;
 use super::time::time;
 
 /// Options of `backfill`.
@@ -63,7 +63,7 @@ struct RefusedListing {
 }
 
 /// Runs `backfill`.
-pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
+pub async fn run(options: &GlobalOptions, args: &BackfillArgs) -> anyhow::Result<()> {
     ensure!(
         args.rate > 0.0 && args.rate <= 100.0,
         "--rate must be more than 0 and at most 100"
@@ -78,7 +78,7 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
             "--account {account:?} is not a connected account: the id begins with acct_"
         );
     }
-    let config = common.config()?;
+    let config = options.config()?;
     let api = StripeApi::of(&config, Arc::new(SystemClock));
     let api = api.context("cannot set up HTTPS for Stripe's API")?.context(
         "backfill reads from Stripe's API: set STRIPE_SECRET_KEY (a restricted key that may read events is enough, and with \
@@ -129,7 +129,7 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
     note(backend.queue.as_ref(), &args.by, "backfill", &detail).await?;
     backend.queue.close().await;
     file.remove()?;
-    print(common, &progress, &refused, is_resumed)?;
+    print(options, &progress, &refused, is_resumed)?;
     match refused.first() {
         None => Ok(()),
         Some(first) => bail!(
@@ -357,7 +357,7 @@ fn show(bar: &ProgressBar, progress: &Progress, n: usize) {
 }
 
 fn print(
-    common: &Common,
+    options: &GlobalOptions,
     progress: &Progress,
     refused: &[RefusedListing],
     is_resumed: bool,
@@ -380,7 +380,7 @@ fn print(
     };
     let some = |at_s: Option<i64>| at_s.map(|at_s| rfc3339(Some(at_s)));
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         let rows: Vec<_> = listings
             .iter()
             .map(|l| {

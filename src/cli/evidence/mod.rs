@@ -21,10 +21,10 @@ use serde_json::json;
 
 use self::folder::Folder;
 use self::pseudonym::Pseudonyms;
-use super::Common;
 use super::alerts::stored::load_alerts;
 use super::audit::{By, note};
 use super::export::{self, ExportKind};
+use super::global_options::GlobalOptions;
 use super::time::{iso_ms, time};
 
 /// Options of `evidence`.
@@ -44,12 +44,12 @@ pub struct EvidenceArgs {
 }
 
 /// Runs `evidence`.
-pub async fn run(common: &Common, args: &EvidenceArgs) -> anyhow::Result<()> {
+pub async fn run(options: &GlobalOptions, args: &EvidenceArgs) -> anyhow::Result<()> {
     let now = Timestamp::now();
     let since = time("--since", &args.since, now)?;
     ensure!(since < now, "--since {} is not in the past", args.since);
     let (since_s, now_s) = (since.as_second(), now.as_second());
-    let config = common.config()?;
+    let config = options.config()?;
     let (queue, store) = (
         Backend::queue(&config).await?,
         Backend::store(&config).await?,
@@ -136,7 +136,7 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> anyhow::Result<()> {
         "revwatch": env!("CARGO_PKG_VERSION"), "critical_cases": handled.len(),
     }))?;
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         writeln!(
             out,
             "{:#}",

@@ -4,8 +4,8 @@
 use revwatch_alerting::alert::Alert;
 use revwatch_alerting::rule::Severity;
 use revwatch_core::alert::report::{Verdict, counts, resolution, response};
+use revwatch_core::durations::duration;
 use revwatch_core::kpi::Kpis;
-use revwatch_core::span::duration;
 
 /// One line of the scorecard.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,14 +8,15 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
+use revwatch_core::durations::Span;
 use revwatch_core::observe::Plans;
-use revwatch_core::span::Span;
 use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::ports::{Delivery, Replay};
 use serde_json::{Value, json};
 
-use super::{BacktestArgs, Common};
+use super::BacktestArgs;
+use crate::cli::global_options::GlobalOptions;
 use crate::simulation::backtest::{Fired, Report, RuleReport, backtest};
 use crate::simulation::simulator::SimulationConfig;
 
@@ -25,8 +26,8 @@ const PROGRESS_MIN_EVENTS: usize = 2_000;
 const MAX_LISTED: usize = 200;
 
 /// Runs `rules backtest`.
-pub async fn run(common: &Common, args: &BacktestArgs) -> anyhow::Result<()> {
-    let config = common.config()?;
+pub async fn run(options: &GlobalOptions, args: &BacktestArgs) -> anyhow::Result<()> {
+    let config = options.config()?;
     let since_s = since(&args.since, now_s())?;
     let step: Span = args
         .step
@@ -52,7 +53,7 @@ pub async fn run(common: &Common, args: &BacktestArgs) -> anyhow::Result<()> {
     progress.finish_and_clear();
     let report = played?;
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         writeln!(
             out,
             "{:#}",

@@ -9,12 +9,12 @@ use revwatch_alerting::rules_file::{self, RuleError};
 use revwatch_runtime::files::read_toml;
 use serde_json::{Value, json};
 
-use super::Common;
+use crate::cli::global_options::GlobalOptions;
 
 /// Runs `rules check`.
-pub fn run(common: &Common, paths: &[PathBuf]) -> anyhow::Result<()> {
+pub fn run(options: &GlobalOptions, paths: &[PathBuf]) -> anyhow::Result<()> {
     let checked = if paths.is_empty() {
-        let config = common.config()?;
+        let config = options.config()?;
         rules_file::load(config.rules.as_deref()).map_err(|error| match error {
             RuleError::Invalid(invalid) => Ok(invalid),
             error => Err(error),
@@ -28,7 +28,7 @@ pub fn run(common: &Common, paths: &[PathBuf]) -> anyhow::Result<()> {
     };
     let mut out = std::io::stdout().lock();
     let RulesError { mut faults } = match checked {
-        Ok(rules) if common.json => {
+        Ok(rules) if options.json => {
             writeln!(
                 out,
                 "{:#}",
@@ -43,7 +43,7 @@ pub fn run(common: &Common, paths: &[PathBuf]) -> anyhow::Result<()> {
         Err(invalid) => invalid?,
     };
     in_order(&mut faults);
-    if common.json {
+    if options.json {
         let described: Vec<Value> = faults.iter().map(|fault| describe(fault)).collect();
         writeln!(out, "{:#}", json!({"ok": false, "faults": described}))?;
     } else {

@@ -7,13 +7,13 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_alerting::rule::Rule;
 use serde_json::{Value, json};
 
-use super::Common;
+use crate::cli::global_options::GlobalOptions;
 
 /// Runs `rules list`.
-pub fn run(common: &Common) -> anyhow::Result<()> {
-    let rules = super::rules(&common.config()?, None)?;
+pub fn run(options: &GlobalOptions) -> anyhow::Result<()> {
+    let rules = super::rules(&options.config()?, None)?;
     let mut out = std::io::stdout().lock();
-    if common.json {
+    if options.json {
         let row = |rule: &Rule| {
             let Rule {
                 name,

@@ -14,7 +14,7 @@ use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rules_file;
 use revwatch_runtime::config::{AlertingConfig, Config};
 
-use super::Common;
+use super::global_options::GlobalOptions;
 use crate::simulation::simulator::NOTIFIER;
 
 /// Subcommands of `rules`.
@@ -96,12 +96,12 @@ pub struct BacktestArgs {
 }
 
 /// Runs `rules`.
-pub async fn run(common: &Common, command: &RulesCommand) -> anyhow::Result<()> {
+pub async fn run(options: &GlobalOptions, command: &RulesCommand) -> anyhow::Result<()> {
     match command {
-        RulesCommand::List => list::run(common),
-        RulesCommand::Check(args) => check::run(common, &args.paths),
-        RulesCommand::Test(args) => test::run(common, args),
-        RulesCommand::Backtest(args) => backtest::run(common, args).await,
+        RulesCommand::List => list::run(options),
+        RulesCommand::Check(args) => check::run(options, &args.paths),
+        RulesCommand::Test(args) => test::run(options, args),
+        RulesCommand::Backtest(args) => backtest::run(options, args).await,
     }
 }
 

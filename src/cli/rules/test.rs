@@ -10,8 +10,9 @@ use revwatch_runtime::config::Config;
 use revwatch_runtime::files::read_toml;
 use serde_json::{Value, json};
 
+use super::TestArgs;
 use super::files::{Folder, Nothing, SHIPPED};
-use super::{Common, TestArgs};
+use crate::cli::global_options::GlobalOptions;
 use crate::simulation::runner::{Failure, Verdict, moment_text, play};
 use crate::simulation::scenario::Scenario;
 use crate::simulation::scenario_file::parse;
@@ -23,8 +24,8 @@ enum Outcome {
 }
 
 /// Runs `rules test`.
-pub fn run(common: &Common, args: &TestArgs) -> anyhow::Result<()> {
-    let rules = super::rules(&common.config()?, args.rules.as_deref())?;
+pub fn run(options: &GlobalOptions, args: &TestArgs) -> anyhow::Result<()> {
+    let rules = super::rules(&options.config()?, args.rules.as_deref())?;
     // Tests mean the same everywhere: the settings of this deployment do not apply.
     let policy = super::policy(&Config::load(None, &|_| None)?.alerting)?;
     let mut files: Vec<(NamedText, bool)> = Vec::new();
@@ -43,7 +44,7 @@ pub fn run(common: &Common, args: &TestArgs) -> anyhow::Result<()> {
     let mut outcome = Vec::new();
     for (scenario, shipped) in &scenarios {
         let one = run_one(scenario, *shipped, &policy)?;
-        if !common.json {
+        if !options.json {
             write!(out, "{}", report(&one))?;
         }
         outcome.push(one);
@@ -52,7 +53,7 @@ pub fn run(common: &Common, args: &TestArgs) -> anyhow::Result<()> {
     let skipped = count(|one| matches!(one, Outcome::Skipped { .. }));
     let failed = count(|one| matches!(one, Outcome::Ran(verdict) if !verdict.failures.is_empty()));
     let passed = outcome.len() - skipped - failed;
-    if common.json {
+    if options.json {
         let described: Vec<Value> = outcome.iter().map(describe).collect();
         writeln!(
             out,

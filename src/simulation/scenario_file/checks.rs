@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use revwatch_alerting::lifecycle::Stage;
-use revwatch_core::span::Span;
+use revwatch_core::durations::Span;
 use revwatch_runtime::files::place;
 use serde::Deserialize;
 use toml::Spanned;

@@ -12,7 +12,7 @@ use std::ops::Range;
 use revwatch_alerting::metric_value::PipelineStatus;
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rule_text::{self, NamedText};
-use revwatch_core::span::Span;
+use revwatch_core::durations::Span;
 use revwatch_runtime::files::place;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

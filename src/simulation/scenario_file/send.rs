@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use revwatch_core::durations::Span;
 use revwatch_core::event::Event;
-use revwatch_core::span::Span;
 use revwatch_storage::ports::Delivery;
 use serde::Deserialize;
 use toml::Spanned;

@@ -9,7 +9,7 @@ use super::column::time;
 use super::{NOT_KNOWN, rfc3339};
 use crate::alert::Alert;
 use crate::alert::report::{Verdict, counts, resolution, response};
-use crate::span::duration;
+use crate::durations::duration;
 
 /// Which resolved alerts are shown. All given criteria must match.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use super::NOT_KNOWN;
 use crate::alert::report::Line;
-use crate::span::duration;
+use crate::durations::duration;
 
 /// The header of [`row`].
 pub const HEADER: [&str; 8] = [

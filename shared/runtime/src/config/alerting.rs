@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use revwatch_core::span::Span;
+use revwatch_core::durations::Span;
 
 /// Evaluation of rules, and what their severities mean.
 #[derive(Debug, Clone, Deserialize)]

@@ -1,0 +1,41 @@
+//! `revwatch state`: one entity with its history.
+
+use std::io::Write as _;
+
+use anyhow::bail;
+use clap::Args;
+use revwatch_core::entity::{Entity, EntityKey, EntityKind};
+use revwatch_core::view;
+use revwatch_runtime::backend::Backend;
+
+use super::global_options::GlobalOptions;
+
+/// Options of `state`.
+#[derive(Debug, Args)]
+pub struct StateArgs {
+    /// subscription, invoice, payout, account, payment_intent, checkout_session, dispute, refund or
+    /// transfer.
+    kind: EntityKind,
+    /// The object's id at Stripe.
+    id: String,
+}
+
+/// Runs `state`.
+pub async fn run(options: &GlobalOptions, args: &StateArgs) -> anyhow::Result<()> {
+    let store = Backend::store(&options.config()?).await?;
+    let key = EntityKey::new(args.kind, &args.id);
+    let Some(stored) = store.entity(&key).await? else {
+        bail!(
+            "no {key}: no event about it has been applied (ids of this kind begin with {})",
+            args.kind.row().id_prefixes.join(" or ")
+        );
+    };
+    let entity = Entity::decode(&key, &stored.body).map_err(anyhow::Error::msg)?;
+    // Always JSON: this is the documented interface.
+    writeln!(
+        std::io::stdout().lock(),
+        "{:#}",
+        view::entity::describe(&key, &entity)
+    )?;
+    Ok(())
+}
