@@ -12,6 +12,7 @@ use revwatch_storage::journal::{self, OperatorAction};
 use revwatch_storage::ports::{AuditEntry, Journal, QueueError};
 use revwatch_storage::system::SystemIds;
 
+use super::completeness::Partial;
 use super::global_options::GlobalOptions;
 use super::time::iso_ms;
 
@@ -31,6 +32,8 @@ pub struct AuditArgs {
     /// accounts, with the event that caused each.
     #[arg(long, conflicts_with_all = ["who", "what"])]
     changes: bool,
+    #[command(flatten)]
+    partial: Partial,
 }
 
 /// The person who runs a command.
@@ -50,7 +53,7 @@ pub struct By {
 /// Runs `audit`.
 pub async fn run(options: &GlobalOptions, args: &AuditArgs) -> anyhow::Result<()> {
     if args.changes {
-        return changes(options, args.limit).await;
+        return changes(options, args).await;
     }
     let queue = Backend::queue(&options.config()?).await?;
     let mut acts = journal::operator_actions(queue.as_ref()).await?;
@@ -89,11 +92,10 @@ pub async fn run(options: &GlobalOptions, args: &AuditArgs) -> anyhow::Result<()
 }
 
 /// The audit trail of state changes (K10), also oldest first.
-async fn changes(options: &GlobalOptions, limit: usize) -> anyhow::Result<()> {
-    let mut entries = Backend::store(&options.config()?)
-        .await?
-        .audit(limit)
-        .await?;
+async fn changes(options: &GlobalOptions, args: &AuditArgs) -> anyhow::Result<()> {
+    let store = Backend::store(&options.config()?).await?;
+    let entries = async { Ok(store.audit(args.limit).await?) };
+    let mut entries = args.partial.read(store.as_ref(), entries).await?;
     entries.reverse();
     let mut out = std::io::stdout().lock();
     if options.json {

@@ -1,6 +1,6 @@
 //! `revwatch export`: CSV with a header, sorted by id.
 
-use std::io::Write;
+use std::io::Write as _;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -12,6 +12,7 @@ use revwatch_storage::ports::{Entities, StateStore};
 
 use super::alerts::stored::load_alerts;
 use super::audit::{By, note};
+use super::completeness::Partial;
 use super::global_options::GlobalOptions;
 
 /// Options of `export`.
@@ -20,6 +21,8 @@ pub struct ExportArgs {
     /// What to export.
     #[arg(value_parser = parser())]
     kind: ExportKind,
+    #[command(flatten)]
+    partial: Partial,
     #[command(flatten)]
     by: By,
 }
@@ -43,11 +46,14 @@ pub async fn run(options: &GlobalOptions, args: &ExportArgs) -> anyhow::Result<(
     // The audit entry comes first: every export is in the audit, even one that fails.
     note(queue.as_ref(), &args.by, "export", &args.kind.name()).await?;
     queue.close().await;
-    write(store.as_ref(), args.kind, std::io::stdout().lock()).await
+    let csv = csv(store.as_ref(), args.kind);
+    let csv = args.partial.read(store.as_ref(), csv).await?;
+    std::io::stdout().lock().write_all(&csv)?;
+    Ok(())
 }
 
-/// Writes the header and the rows.
-pub async fn write(store: &dyn StateStore, kind: ExportKind, to: impl Write) -> anyhow::Result<()> {
+/// The header and the rows.
+pub async fn csv(store: &dyn StateStore, kind: ExportKind) -> anyhow::Result<Vec<u8>> {
     let (header, mut rows) = match kind {
         ExportKind::Alerts => (
             view::alert::EXPORT.iter().map(|c| c.name).collect(),
@@ -60,13 +66,12 @@ pub async fn write(store: &dyn StateStore, kind: ExportKind, to: impl Write) -> 
         ExportKind::Entities(kind) => (view::entity::header(kind), entity_rows(store, kind).await?),
     };
     rows.sort();
-    let mut out = csv::Writer::from_writer(to);
+    let mut out = csv::Writer::from_writer(Vec::new());
     out.write_record(header)?;
     for row in rows {
         out.write_record(row)?;
     }
-    out.flush()?;
-    Ok(())
+    Ok(out.into_inner().map_err(csv::IntoInnerError::into_error)?)
 }
 
 impl ExportKind {

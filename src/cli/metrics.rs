@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
@@ -9,14 +10,24 @@ use revwatch_core::kpi::{Kpis, hours_needed};
 use revwatch_core::view;
 use revwatch_runtime::backend::Backend;
 
+use super::completeness::Partial;
 use super::global_options::GlobalOptions;
 
+/// Options of `metrics`.
+#[derive(Debug, Args)]
+pub struct MetricsArgs {
+    #[command(flatten)]
+    partial: Partial,
+}
+
 /// Runs `metrics`.
-pub async fn run(options: &GlobalOptions) -> anyhow::Result<()> {
+pub async fn run(options: &GlobalOptions, args: &MetricsArgs) -> anyhow::Result<()> {
     let store = Backend::store(&options.config()?).await?;
     let now_s = Timestamp::now().as_second();
     let (from, to) = hours_needed(now_s);
-    let kpis = Kpis::compute(&store.counters(from, to).await?, now_s);
+    let counters = async { Ok(store.counters(from, to).await?) };
+    let counters = args.partial.read(store.as_ref(), counters).await?;
+    let kpis = Kpis::compute(&counters, now_s);
     let mut out = std::io::stdout().lock();
     if options.json {
         writeln!(out, "{:#}", serde_json::to_value(&kpis)?)?;

@@ -3,6 +3,7 @@
 mod alerts;
 mod audit;
 mod backfill;
+mod completeness;
 mod config;
 mod dead;
 mod evidence;
@@ -83,7 +84,7 @@ Examples:
     ///
     /// With --json it prints all of them.
     #[command(after_help = "Example:\n  revwatch metrics --json")]
-    Metrics,
+    Metrics(metrics::MetricsArgs),
     /// Print entities as CSV, sorted by id.
     #[command(after_help = "\
 Examples:
@@ -211,7 +212,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Some(Command::Demo(args)) => demo::run(args).await,
         Some(Command::Send(args)) => send::run(&options, &args).await,
         Some(Command::State(args)) => state::run(&options, &args).await,
-        Some(Command::Metrics) => metrics::run(&options).await,
+        Some(Command::Metrics(args)) => metrics::run(&options, &args).await,
         Some(Command::Export(args)) => export::run(&options, &args).await,
         Some(Command::Evidence(args)) => evidence::run(&options, &args).await,
         Some(Command::Alerts(command)) => alerts::run(&options, &command).await,

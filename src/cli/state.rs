@@ -2,12 +2,13 @@
 
 use std::io::Write as _;
 
-use anyhow::bail;
+use anyhow::Context as _;
 use clap::Args;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind};
 use revwatch_core::view;
 use revwatch_runtime::backend::Backend;
 
+use super::completeness::Partial;
 use super::global_options::GlobalOptions;
 
 /// Options of `state`.
@@ -18,18 +19,23 @@ pub struct StateArgs {
     kind: EntityKind,
     /// The object's id at Stripe.
     id: String,
+    #[command(flatten)]
+    partial: Partial,
 }
 
 /// Runs `state`.
 pub async fn run(options: &GlobalOptions, args: &StateArgs) -> anyhow::Result<()> {
     let store = Backend::store(&options.config()?).await?;
     let key = EntityKey::new(args.kind, &args.id);
-    let Some(stored) = store.entity(&key).await? else {
-        bail!(
-            "no {key}: no event about it has been applied (ids of this kind begin with {})",
-            args.kind.row().id_prefixes.join(" or ")
-        );
+    let read = async {
+        store.entity(&key).await?.with_context(|| {
+            format!(
+                "no {key}: no event about it has been applied (ids of this kind begin with {})",
+                args.kind.row().id_prefixes.join(" or ")
+            )
+        })
     };
+    let stored = args.partial.read(store.as_ref(), read).await?;
     let entity = Entity::decode(&key, &stored.body).map_err(anyhow::Error::msg)?;
     // Always JSON: this is the documented interface.
     writeln!(

@@ -2,7 +2,7 @@
 //! entities.
 
 use std::io::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::bail;
 use comfy_table::Table;
@@ -13,8 +13,9 @@ use revwatch_core::entity::{Entity, EntityKey, EntityKind};
 use revwatch_core::recount::{Comparison, Difference, Recount, StoredAggregates, first_hour};
 use revwatch_core::view::verification::{self, Verification};
 use revwatch_runtime::backend::Backend;
-use revwatch_storage::ports::{Recovery, StateStore, StoreError};
+use revwatch_storage::ports::{StateStore, StoreError};
 
+use super::completeness::wait_until_complete;
 use super::global_options::GlobalOptions;
 
 /// How many recounts confirm a difference while events are applied.
@@ -23,9 +24,6 @@ const MAX_CHECKS: u32 = 10;
 /// Long enough for a batch in progress to be committed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long to wait for incomplete partitions before the command fails.
-const COMPLETE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// From this many entities on, progress is shown on a terminal.
 const PROGRESS_MIN_ENTITIES: u64 = 5_000;
 
@@ -33,7 +31,8 @@ const PROGRESS_MIN_ENTITIES: u64 = 5_000;
 pub async fn run(options: &GlobalOptions) -> anyhow::Result<()> {
     let store = Backend::store(&options.config()?).await?;
     let first_hour = first_hour(Timestamp::now().as_second());
-    let incomplete = wait_until_complete(store.as_ref()).await?;
+    let health = wait_until_complete(store.as_ref()).await?;
+    let incomplete = health.iter().filter(|health| !health.is_complete()).count();
     let (mut entities, mut comparison) = recount(store.as_ref(), first_hour).await?;
     let mut recounts = 1;
     while !comparison.differences.is_empty() && !comparison.undisturbed && recounts < MAX_CHECKS {
@@ -78,24 +77,6 @@ pub async fn run(options: &GlobalOptions) -> anyhow::Result<()> {
             "{n} difference(s) between the store and its {entities} entities, the same in each of {recounts} recounts while \
              events were applied"
         ),
-    }
-}
-
-/// How many partitions remain incomplete. A new deployment, or a restarted Redis, is complete
-/// within a moment.
-async fn wait_until_complete(store: &dyn Recovery) -> anyhow::Result<usize> {
-    let began = Instant::now();
-    loop {
-        let incomplete = store
-            .health()
-            .await?
-            .iter()
-            .filter(|health| !health.is_complete())
-            .count();
-        if incomplete == 0 || began.elapsed() > COMPLETE_TIMEOUT {
-            return Ok(incomplete);
-        }
-        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 

@@ -3,6 +3,7 @@
 mod alerts;
 mod backfill;
 mod backlog;
+mod completeness;
 mod config;
 mod crash;
 mod demo;

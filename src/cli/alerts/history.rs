@@ -7,10 +7,11 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_core::durations::Span;
 use revwatch_core::view::alert_history::{self as view, HistorySelection};
-use revwatch_storage::ports::Documents;
+use revwatch_storage::ports::StateStore;
 use serde_json::Value;
 
 use super::stored::load_alerts;
+use crate::cli::completeness::Partial;
 use crate::cli::global_options::GlobalOptions;
 use crate::cli::time::now_s;
 
@@ -29,14 +30,17 @@ pub struct HistoryArgs {
     /// Also list the members of groups.
     #[arg(long)]
     members: bool,
+    #[command(flatten)]
+    partial: Partial,
 }
 
 /// Runs `alerts history`.
 pub async fn run(
     options: &GlobalOptions,
-    store: &dyn Documents,
+    store: &dyn StateStore,
     args: &HistoryArgs,
 ) -> anyhow::Result<()> {
+    let alerts = args.partial.read(store, load_alerts(store)).await?;
     let now_s = now_s();
     let selection = HistorySelection {
         since_s: now_s - args.since.0,
@@ -44,7 +48,7 @@ pub async fn run(
         limit: args.limit,
         members: args.members,
     };
-    let alerts = selection.of(load_alerts(store).await?);
+    let alerts = selection.of(alerts);
     let mut out = std::io::stdout().lock();
     if options.json {
         let described = alerts.iter().map(|alert| view::describe(alert, now_s));

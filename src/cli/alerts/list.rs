@@ -8,9 +8,10 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_alerting::rule::Severity;
 use revwatch_core::view::alert::{self as view, ListedState};
-use revwatch_storage::ports::Documents;
+use revwatch_storage::ports::StateStore;
 
 use super::stored::load_alerts;
+use crate::cli::completeness::Partial;
 use crate::cli::global_options::GlobalOptions;
 use crate::cli::time::now_s;
 
@@ -38,6 +39,8 @@ pub struct ListArgs {
     /// Also list the members of groups.
     #[arg(long)]
     members: bool,
+    #[command(flatten)]
+    partial: Partial,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,10 +55,11 @@ enum StateName {
 /// Runs `alerts list`.
 pub async fn run(
     options: &GlobalOptions,
-    store: &dyn Documents,
+    store: &dyn StateStore,
     args: &ListArgs,
 ) -> anyhow::Result<()> {
-    let alerts = args.selection().of(load_alerts(store).await?);
+    let alerts = args.partial.read(store, load_alerts(store)).await?;
+    let alerts = args.selection().of(alerts);
     let mut out = std::io::stdout().lock();
     if options.json {
         writeln!(out, "{:#}", serde_json::to_value(&alerts)?)?;

@@ -12,6 +12,7 @@ mod submit;
 use clap::Subcommand;
 use revwatch_runtime::backend::Backend;
 
+use super::completeness::explain;
 use super::global_options::GlobalOptions;
 
 /// Subcommands of `alerts`.
@@ -79,15 +80,21 @@ Examples:
 pub async fn run(options: &GlobalOptions, command: &AlertsCommand) -> anyhow::Result<()> {
     let store = Backend::store(&options.config()?).await?;
     let store = store.as_ref();
-    match command {
-        AlertsCommand::List(args) => list::run(options, store, args).await,
-        AlertsCommand::Show(args) => show::run(options, store, args).await,
+    let acted = match command {
+        AlertsCommand::List(args) => return list::run(options, store, args).await,
+        AlertsCommand::Show(args) => return show::run(options, store, args).await,
+        AlertsCommand::Silences(args) => return silences::run(options, store, args).await,
+        AlertsCommand::History(args) => return history::run(options, store, args).await,
+        AlertsCommand::Report(args) => return report::run(options, store, args).await,
         AlertsCommand::Ack(args) => submit::acknowledge(options, store, args).await,
         AlertsCommand::Resolve(args) => submit::resolve(options, store, args).await,
         AlertsCommand::Silence(args) => silence::silence(options, store, args).await,
         AlertsCommand::Unsilence(args) => silence::unsilence(options, store, args).await,
-        AlertsCommand::Silences(args) => silences::run(options, store, args).await,
-        AlertsCommand::History(args) => history::run(options, store, args).await,
-        AlertsCommand::Report(args) => report::run(options, store, args).await,
+    };
+    // Commands on alerts are carried out during a recovery as well. What they do not find may have
+    // been lost.
+    match acted {
+        Ok(()) => Ok(()),
+        Err(error) => Err(explain(store, error).await),
     }
 }

@@ -7,9 +7,10 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_core::alert::report::report;
 use revwatch_core::view::alert_report as view;
-use revwatch_storage::ports::Documents;
+use revwatch_storage::ports::StateStore;
 
 use super::stored::load_alerts;
+use crate::cli::completeness::Partial;
 use crate::cli::global_options::GlobalOptions;
 use crate::cli::time::now_s;
 
@@ -19,15 +20,18 @@ pub struct ReportArgs {
     /// Number of calendar months (UTC), including this one.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
     months: u32,
+    #[command(flatten)]
+    partial: Partial,
 }
 
 /// Runs `alerts report`.
 pub async fn run(
     options: &GlobalOptions,
-    store: &dyn Documents,
+    store: &dyn StateStore,
     args: &ReportArgs,
 ) -> anyhow::Result<()> {
-    let lines = report(&load_alerts(store).await?, args.months, now_s());
+    let alerts = args.partial.read(store, load_alerts(store)).await?;
+    let lines = report(&alerts, args.months, now_s());
     let mut out = std::io::stdout().lock();
     if options.json {
         writeln!(out, "{:#}", serde_json::to_value(&lines)?)?;

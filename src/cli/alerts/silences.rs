@@ -8,10 +8,11 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_alerting::alert::{Mute, Silence};
 use revwatch_core::view::alert::matcher;
 use revwatch_core::view::rfc3339;
-use revwatch_storage::ports::Documents;
+use revwatch_storage::ports::StateStore;
 use serde_json::{Value, json};
 
 use super::stored::{load_alerts, load_pending_silences, load_silences};
+use crate::cli::completeness::Partial;
 use crate::cli::global_options::GlobalOptions;
 use crate::cli::time::now_s;
 
@@ -21,17 +22,25 @@ pub struct SilencesArgs {
     /// Also silences that ended recently.
     #[arg(long)]
     all: bool,
+    #[command(flatten)]
+    partial: Partial,
 }
 
 /// Runs `alerts silences`.
 pub async fn run(
     options: &GlobalOptions,
-    store: &dyn Documents,
+    store: &dyn StateStore,
     args: &SilencesArgs,
 ) -> anyhow::Result<()> {
     let now_s = now_s();
-    let pending = load_pending_silences(store).await?;
-    let stored = load_silences(store).await?;
+    let read = async {
+        Ok((
+            load_pending_silences(store).await?,
+            load_silences(store).await?,
+            load_alerts(store).await?,
+        ))
+    };
+    let (pending, stored, alerts) = args.partial.read(store, read).await?;
     let mut rows: Vec<(Silence, &str)> = pending
         .into_iter()
         .filter(|silence| stored.iter().all(|applied| applied.id != silence.id))
@@ -47,7 +56,6 @@ pub async fn run(
     }));
     rows.retain(|(_, state)| args.all || *state != "ended");
     rows.sort_by_key(|(silence, _)| (silence.until_s, silence.id.clone()));
-    let alerts = load_alerts(store).await?;
     let mutes = |silence: &Silence| {
         let by = Some(Mute::Silence(silence.id.clone()));
         alerts

@@ -12,17 +12,20 @@ use std::path::PathBuf;
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use jiff::Timestamp;
+use revwatch_core::alert::Alert;
 use revwatch_core::entity::EntityKind;
 use revwatch_core::kpi::{Kpis, hours_needed};
 use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::journal::{self, OperatorAction};
+use revwatch_storage::ports::StateStore;
 use serde_json::json;
 
 use self::folder::Folder;
 use self::pseudonym::Pseudonyms;
 use super::alerts::stored::load_alerts;
 use super::audit::{By, note};
+use super::completeness::read_complete;
 use super::export::{self, ExportKind};
 use super::global_options::GlobalOptions;
 use super::time::{iso_ms, time};
@@ -43,6 +46,26 @@ pub struct EvidenceArgs {
     by: By,
 }
 
+/// What the store is read for.
+struct State {
+    /// As CSV.
+    subscriptions: Vec<u8>,
+    alerts: Vec<Alert>,
+    kpis: Kpis,
+}
+
+impl State {
+    async fn read(store: &dyn StateStore, now_s: i64) -> anyhow::Result<Self> {
+        let (from, to) = hours_needed(now_s);
+        Ok(Self {
+            subscriptions: export::csv(store, ExportKind::Entities(EntityKind::Subscription))
+                .await?,
+            alerts: load_alerts(store).await?,
+            kpis: Kpis::compute(&store.counters(from, to).await?, now_s),
+        })
+    }
+}
+
 /// Runs `evidence`.
 pub async fn run(options: &GlobalOptions, args: &EvidenceArgs) -> anyhow::Result<()> {
     let now = Timestamp::now();
@@ -57,6 +80,13 @@ pub async fn run(options: &GlobalOptions, args: &EvidenceArgs) -> anyhow::Result
     let store = store.as_ref();
     let names = Pseudonyms::draw().context("the operating system returned no random numbers")?;
 
+    // Before anything is written: evidence of a part of the state would be wrong.
+    let state = read_complete(store, State::read(store, now_s));
+    let State {
+        subscriptions,
+        alerts,
+        kpis,
+    } = state.await?;
     let mut folder = Folder::create(&args.out, &rfc3339(Some(now_s))[..10])?;
     // Written before the files, so that it is in the log of this review.
     let detail = format!(
@@ -68,27 +98,17 @@ pub async fn run(options: &GlobalOptions, args: &EvidenceArgs) -> anyhow::Result
     let acts = journal::operator_actions(queue.as_ref()).await?;
     queue.close().await;
 
-    let mut subscriptions = Vec::new();
-    export::write(
-        store,
-        ExportKind::Entities(EntityKind::Subscription),
-        &mut subscriptions,
-    )
-    .await?;
     folder.write(
         "subscriptions.csv",
         "Every subscription and its status now, with Stripe's ids",
         &subscriptions,
     )?;
 
-    let alerts = load_alerts(store).await?;
     let handled = cases::handled(&alerts, since_s);
     let rows = handled.iter().map(|alert| cases::row(alert, &names, now_s));
     let contains = "Critical alerts of the review, under pseudonyms";
     folder.write("critical-cases.csv", contains, &csv(&cases::HEADER, rows)?)?;
 
-    let (from, to) = hours_needed(now_s);
-    let kpis = Kpis::compute(&store.counters(from, to).await?, now_s);
     let lines = scorecard::scorecard(&kpis, &alerts, since_s, now_s);
     let rows = lines.iter().map(|line| line.row().to_vec());
     folder.write(
