@@ -36,7 +36,7 @@ pub struct Check {
 
 /// The admin listener, bound but not yet serving.
 pub struct Admin {
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     local_addr: SocketAddr,
     metrics: Metrics,
     readiness: Readiness,
@@ -89,7 +89,13 @@ impl Admin {
         metrics: Metrics,
         readiness: Readiness,
     ) -> Result<Self, ListenError> {
-        let (listener, local_addr) = listen(addr, ListenSetting::Admin).await?;
+        let setting = ListenSetting::Admin;
+        let (listener, local_addr) = listen(addr, setting).await?;
+        let listener = listener.into_std().map_err(|source| ListenError {
+            setting,
+            addr,
+            source,
+        })?;
         Ok(Self {
             listener,
             local_addr,
@@ -104,20 +110,28 @@ impl Admin {
     }
 
     /// Serves until `shutdown`. Stop the roles first, so that their shutdown can be observed.
-    pub async fn serve(self, shutdown: CancellationToken) {
+    ///
+    /// After a panic it can be called again: the socket stays open in between.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no descriptor left for a second handle on the socket.
+    pub async fn serve(&self, shutdown: CancellationToken) {
+        let listener = self.listener.try_clone().and_then(TcpListener::from_std);
+        let listener = listener.expect("a handle on the socket");
         let router = Router::new()
             .route("/metrics", get(metrics))
-            .with_state(self.metrics)
+            .with_state(self.metrics.clone())
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(readyz))
-            .with_state(self.readiness);
+            .with_state(self.readiness.clone());
         let bounds = Bounds {
             connections: MAX_CONNECTIONS,
             idle: IDLE_TIMEOUT,
             life: None,
             drain: DRAIN_TIMEOUT,
         };
-        serve(self.listener, router, bounds, shutdown).await;
+        serve(listener, router, bounds, shutdown).await;
     }
 }
 
@@ -155,6 +169,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::supervise::Supervisor;
 
     #[tokio::test]
     async fn serves_metrics_health_and_readiness_until_shutdown() {
@@ -168,7 +183,8 @@ mod tests {
         .expect("a port");
         let addr = admin.local_addr();
         let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(admin.serve(shutdown.clone()));
+        let stop = shutdown.clone();
+        let serving = tokio::spawn(async move { admin.serve(stop).await });
 
         metrics.dead_letters.set(7);
         let answer = fetch(addr, "/metrics").await;
@@ -202,6 +218,46 @@ mod tests {
 
         // An idle connection does not delay shutdown.
         let _idle = TcpStream::connect(addr).await.expect("the admin listener");
+        shutdown.cancel();
+        timeout(Duration::from_secs(10), serving)
+            .await
+            .expect("in time")
+            .expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn it_serves_again_after_a_panic_and_says_so() {
+        let readiness = Readiness::default();
+        let admin = Admin::bind(
+            ([127, 0, 0, 1], 0).into(),
+            Metrics::new(),
+            readiness.clone(),
+        )
+        .await
+        .expect("a port");
+        let (addr, shutdown) = (admin.local_addr(), CancellationToken::new());
+        let (cause, mut panics) = (CancellationToken::new(), true);
+        let (panic_now, admin) = (cause.clone(), Arc::new(admin));
+        let begin = move |stop: CancellationToken| {
+            let (admin, panics) = (admin.clone(), std::mem::take(&mut panics));
+            let panic_now = panic_now.clone();
+            async move {
+                tokio::select! {
+                    () = admin.serve(stop) => {}
+                    () = panic_now.cancelled(), if panics => panic!("the intended panic"),
+                }
+            }
+        };
+        let supervisor = Supervisor::new(&readiness);
+        let serving = tokio::spawn(supervisor.keep("admin".into(), shutdown.clone(), begin));
+        assert!(fetch(addr, "/readyz").await.starts_with("HTTP/1.1 200"));
+        cause.cancel();
+        // A request in between waits for the next start.
+        let failing = "restarting after a panic: admin";
+        let shown = async { while !fetch(addr, "/readyz").await.contains(failing) {} };
+        timeout(Duration::from_secs(30), shown)
+            .await
+            .expect("it is served again");
         shutdown.cancel();
         timeout(Duration::from_secs(10), serving)
             .await

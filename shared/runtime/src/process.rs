@@ -117,9 +117,19 @@ impl Process {
         let admin = Admin::bind(config.admin_listen, metrics.clone(), readiness.clone()).await?;
         let admin_addr = admin.local_addr();
         let admin_shutdown = CancellationToken::new();
-        let admin = tokio::spawn(admin.serve(admin_shutdown.clone()));
-        let (reload, parts) = (Mutex::new(reload), Mutex::default());
         let tasks = Supervisor::new(&readiness);
+        let admin = tokio::spawn(tasks.clone().keep(
+            "admin listener".into(),
+            admin_shutdown.clone(),
+            {
+                let admin = Arc::new(admin);
+                move |stop| {
+                    let admin = admin.clone();
+                    async move { admin.serve(stop).await }
+                }
+            },
+        ));
+        let (reload, parts) = (Mutex::new(reload), Mutex::default());
         Ok(Self {
             config,
             clock: Arc::new(SystemClock),
