@@ -1,5 +1,6 @@
 //! What the store holds: maps, and the log of commits from which a rollback rebuilds them.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use revwatch_core::condition::{Condition, ConditionKey};
@@ -192,10 +193,8 @@ impl Derived {
                 Bucket::Current => None,
                 Bucket::Hour(hour) => Some(hour),
             };
-            let value = self.counters.entry((hour, name.to_string())).or_default();
-            *value += by;
+            self.add((hour, name.to_string()), by);
         }
-        self.counters.retain(|_, value| *value != 0);
         for (change, number) in commit.conditions.iter().zip(numbers) {
             match change {
                 ConditionChange::Open(condition) => {
@@ -207,6 +206,20 @@ impl Derived {
             self.changes.insert(number, change.clone());
         }
         self.audit.extend(commit.audit.iter().cloned());
+    }
+
+    /// A counter that is 0 is not kept.
+    fn add(&mut self, counter: (Option<u32>, String), by: i64) {
+        match self.counters.entry(counter) {
+            Entry::Occupied(mut counter) => {
+                *counter.get_mut() += by;
+                if *counter.get() == 0 {
+                    counter.remove();
+                }
+            }
+            Entry::Vacant(counter) if by != 0 => drop(counter.insert(by)),
+            Entry::Vacant(_) => {}
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use revwatch_storage::ports::{Consume, EventQueue, Publish, QueueError};
 use revwatch_storage::rabbitmq::RabbitQueue;
 
-use super::{connect, options, publish};
+use super::setup::{connect, options, publish};
 use crate::contract::fixtures::{PARTITIONS, delivery, eventually, receive, within};
 use crate::support::rabbitmq::RabbitServer;
 

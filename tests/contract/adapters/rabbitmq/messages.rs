@@ -8,17 +8,15 @@ use revwatch_storage::ports::{
     Consume, Disposition, EventQueue, HeldDelivery, Holding, HoldingQueue, Replay, TriageSummary,
 };
 
-use super::{MANY, RawChannel, connect, publish, publish_concurrently};
+use super::setup::{MANY, Setup, connect, publish, publish_concurrently};
 use crate::contract::fixtures::{PARTITIONS, delivery, eventually, receive, within};
 use crate::support::rabbitmq::RabbitServer;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deliveries_published_during_a_confirm_share_a_message() {
-    let server = RabbitServer::shared().await;
-    let url = server.url();
-    let queue = connect(&url).await;
-    let raw = RawChannel::open(&url).await;
-    let sent = publish_concurrently(&queue, 1).await;
+    let setup = Setup::on_shared_server().await;
+    let (queue, raw) = (&setup.queue, &setup.raw);
+    let sent = publish_concurrently(queue, 1).await;
     let messages = raw.count("revwatch.events.p1").await as usize;
     assert!(
         (2..MANY / 4).contains(&messages),
@@ -59,11 +57,9 @@ async fn deliveries_published_during_a_confirm_share_a_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_dead_lettered_by_the_broker_are_listed() {
-    let server = RabbitServer::shared().await;
-    let url = server.url();
-    let queue = connect(&url).await;
-    publish(&queue, 3, 5).await.expect("published");
-    let raw = RawChannel::open(&url).await;
+    let setup = Setup::on_shared_server().await;
+    let (queue, raw) = (&setup.queue, &setup.raw);
+    publish(queue, 3, 5).await.expect("published");
     let get = raw
         .channel
         .basic_get("revwatch.events.p3".into(), Default::default());
@@ -102,11 +98,9 @@ async fn messages_dead_lettered_by_the_broker_are_listed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn triage_decides_on_each_delivery_of_a_dead_lettered_message() {
-    let server = RabbitServer::shared().await;
-    let url = server.url();
-    let queue = connect(&url).await;
-    let sent = publish_concurrently(&queue, 2).await;
-    let raw = RawChannel::open(&url).await;
+    let setup = Setup::on_shared_server().await;
+    let (queue, raw) = (&setup.queue, &setup.raw);
+    let sent = publish_concurrently(queue, 2).await;
     loop {
         let get = raw
             .channel

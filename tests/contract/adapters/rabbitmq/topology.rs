@@ -4,17 +4,15 @@ use revwatch_storage::ports::{Consume, EventQueue, Holding, HoldingQueue, QueueE
 use revwatch_storage::rabbitmq::{RabbitOptions, RabbitQueue};
 use secrecy::SecretString;
 
-use super::{MANY, RawChannel, connect, options, publish, publish_concurrently};
+use super::setup::{MANY, Setup, connect, options, publish, publish_concurrently};
 use crate::contract::fixtures::{PARTITIONS, eventually, receive, within};
 use crate::support::rabbitmq::RabbitServer;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deliveries_survive_the_deletion_of_a_partition_queue() {
-    let server = RabbitServer::shared().await;
-    let url = server.url();
-    let queue = connect(&url).await;
+    let setup = Setup::on_shared_server().await;
+    let (queue, raw) = (&setup.queue, &setup.raw);
     let mut consumer = queue.consume(2).await.expect("a consumer");
-    let raw = RawChannel::open(&url).await;
     raw.channel
         .queue_delete("revwatch.events.p2".into(), Default::default())
         .await
@@ -26,7 +24,7 @@ async fn deliveries_survive_the_deletion_of_a_partition_queue() {
     assert!(matches!(error, QueueError::Unavailable(_)), "{error}");
     drop(consumer);
     // The publishing connection knows nothing of it: what it accepts is kept held …
-    publish(&queue, 2, 7).await.expect("published");
+    publish(queue, 2, 7).await.expect("published");
     assert_eq!(raw.count("revwatch.unroutable").await, 1);
     // … and is requeued once the partition is consumed.
     let mut consumer = queue.consume(2).await.expect("a consumer");
@@ -48,20 +46,18 @@ async fn deliveries_survive_the_deletion_of_a_partition_queue() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exchange_deleted_while_publishing_is_declared_again() {
-    let server = RabbitServer::shared().await;
-    let url = server.url();
-    let queue = connect(&url).await;
-    publish(&queue, 0, 0).await.expect("published");
-    let raw = RawChannel::open(&url).await;
+    let setup = Setup::on_shared_server().await;
+    let (queue, raw) = (&setup.queue, &setup.raw);
+    publish(queue, 0, 0).await.expect("published");
     raw.channel
         .exchange_delete("revwatch.intake".into(), Default::default())
         .await
         .expect("deleted");
-    publish(&queue, 0, 1)
+    publish(queue, 0, 1)
         .await
         .expect_err("there is no such exchange");
     eventually("publishing works again", async || {
-        publish(&queue, 0, 2).await.is_ok()
+        publish(queue, 0, 2).await.is_ok()
     })
     .await;
     queue.close().await;
@@ -69,10 +65,8 @@ async fn an_exchange_deleted_while_publishing_is_declared_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_published_by_hand_are_delivered_or_dead_lettered() {
-    let server = RabbitServer::shared().await;
-    let url = server.url();
-    let queue = connect(&url).await;
-    let raw = RawChannel::open(&url).await;
+    let setup = Setup::on_shared_server().await;
+    let (queue, raw) = (&setup.queue, &setup.raw);
     for (key, body) in [("p1", &b"\xff junk"[..]), ("p77", br#"{"id":"evt_lost"}"#)] {
         let publish = raw.channel.basic_publish(
             "revwatch.intake".into(),
@@ -118,17 +112,15 @@ async fn messages_published_by_hand_are_delivered_or_dead_lettered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unroutable_messages_of_many_deliveries_are_requeued() {
-    let server = RabbitServer::shared().await;
-    let url = server.url();
-    let queue = connect(&url).await;
-    let raw = RawChannel::open(&url).await;
+    let setup = Setup::on_shared_server().await;
+    let (queue, raw) = (&setup.queue, &setup.raw);
     raw.channel
         .queue_delete("revwatch.events.p3".into(), Default::default())
         .await
         .expect("deleted");
-    let sent = publish_concurrently(&queue, 3).await;
+    let sent = publish_concurrently(queue, 3).await;
     assert!(raw.count("revwatch.unroutable").await > 0);
-    let raw = connect(&url).await;
+    let raw = connect(&setup.url).await;
     let mut consumer = raw.consume(3).await.expect("a consumer");
     let mut home = receive(&mut *consumer, MANY, true).await;
     home.sort_by_key(|delivery| delivery.received_ms);
