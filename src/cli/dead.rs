@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::ops::ControlFlow;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
@@ -56,13 +56,10 @@ pub enum DeadCommand {
 
 /// Selects dead letters.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true).args(["ids", "all"]))]
 pub struct Selection {
     /// Ids of events or deliveries, as `dead list` shows them.
-    #[arg(
-        required_unless_present = "all",
-        conflicts_with = "all",
-        value_name = "ID"
-    )]
+    #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// All of them.
     #[arg(long)]

@@ -80,12 +80,18 @@ pub async fn run(options: &GlobalOptions, args: &PauseArgs, paused: bool) -> any
         )
         .await?
     };
-    let result = show(options, queue.as_ref(), &now).await;
+    let result = show(options, queue.as_ref(), &now, !args.show).await;
     queue.close().await;
     result
 }
 
-async fn show(options: &GlobalOptions, queue: &dyn EventQueue, now: &Pauses) -> anyhow::Result<()> {
+/// `changed`: the command has just changed them.
+async fn show(
+    options: &GlobalOptions,
+    queue: &dyn EventQueue,
+    now: &Pauses,
+    changed: bool,
+) -> anyhow::Result<()> {
     let (waiting, parked) = (
         queue.depth().await?,
         queue.held_count(HoldingQueue::Parked).await?,
@@ -99,10 +105,16 @@ async fn show(options: &GlobalOptions, queue: &dyn EventQueue, now: &Pauses) -> 
         writeln!(out, "{value:#}")?;
         return Ok(());
     }
-    writeln!(out, "Processing: {now}.")?;
-    writeln!(
-        out,
-        "{waiting} deliveries waiting, {parked} parked. Workers follow within seconds; nothing is lost."
-    )?;
+    if now.is_any_paused() {
+        writeln!(out, "Processing: {now}.")?;
+    } else {
+        writeln!(out, "Nothing is paused.")?;
+    }
+    let note = if changed {
+        " Workers follow within seconds; nothing is lost."
+    } else {
+        ""
+    };
+    writeln!(out, "{waiting} deliveries waiting, {parked} parked.{note}")?;
     Ok(())
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use revwatch_core::observe::Plans;
+use revwatch_core::view::rfc3339;
 use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::Config;
@@ -45,14 +46,16 @@ pub struct RebuildArgs {
 
 /// Runs `replay`.
 pub async fn run(options: &GlobalOptions, args: &ReplayArgs) -> anyhow::Result<()> {
-    let from = time("--from", &args.from, Timestamp::now())?;
+    // An age is not meant to the nanosecond: the audit names the second from which it replays.
+    let from_s = time("--from", &args.from, Timestamp::now())?.as_second();
     let config = options.config()?;
     let worker = worker(&config).await?;
     let queue = worker.queue.clone();
-    note(queue.as_ref(), &args.by, "replay", &format!("from {from}")).await?;
+    let detail = format!("from {}", rfc3339(Some(from_s)));
+    note(queue.as_ref(), &args.by, "replay", &detail).await?;
     let paused = pauses(queue.as_ref(), worker.store.as_ref()).await?.into();
     let from = (0..queue.partitions())
-        .map(|partition| (partition, from.as_millisecond()))
+        .map(|partition| (partition, from_s * 1000))
         .collect::<BTreeMap<_, _>>();
     let progress = bar();
     let replayed = replay(&worker, from, &paused, &mut |read| {

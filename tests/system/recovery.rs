@@ -108,7 +108,16 @@ async fn pausing_holds_back_and_loses_nothing(deployment: &Deployment) {
     .await;
     assert_eq!(applied(), Some(60));
 
-    print(&variables, &["resume", "--by", "ada"]);
+    let resumed = print(&variables, &["resume", "--by", "ada"]);
+    assert!(
+        resumed.starts_with("Nothing is paused.") && resumed.contains("Workers follow"),
+        "{resumed}"
+    );
+    let shown = print(&variables, &["pause", "--show"]);
+    assert!(
+        shown.starts_with("Nothing is paused.") && !shown.contains("Workers follow"),
+        "{shown}"
+    );
     until("everything resumes", || async {
         (applied() == Some(90)).then_some(())
     })
@@ -136,6 +145,12 @@ async fn pausing_holds_back_and_loses_nothing(deployment: &Deployment) {
         assert_eq!(acts[n], (what.into(), detail.into()));
     }
     assert_eq!(acts[3].0, "replay");
+    let from = acts[3].1.as_str().expect("text");
+    assert_eq!(
+        from.len(),
+        "from 2026-03-01T00:00:00Z".len(),
+        "whole seconds: {from}"
+    );
     assert_eq!(acts[4], ("resume".into(), "everything".into()));
 }
 
@@ -315,6 +330,11 @@ async fn dead_letters_are_listed_requeued_and_discarded(deployment: &Deployment)
     );
     let unknown = cli(&variables, &["dead", "drop", "evt_0"]);
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("no dead letter has the id evt_0"));
+    for command in ["drop", "replay"] {
+        let nothing = cli(&variables, &["dead", command]);
+        let error = String::from_utf8_lossy(&nothing.stderr).into_owned();
+        assert!(error.contains("<ID|--all>"), "{error}");
+    }
     assert!(
         print(
             &variables,

@@ -21,7 +21,8 @@ pub struct Kpis {
     pub events_applied: i64,
     /// Deliveries of events that were applied before.
     pub events_duplicate: i64,
-    /// Deliveries that cannot be applied.
+    /// Deliveries that became dead letters. One that is requeued and still cannot be applied counts
+    /// again.
     pub events_dead: i64,
     /// Events of types that Stripe does not document.
     pub events_ignored: i64,

@@ -8,14 +8,15 @@ use crate::money::Money;
 
 /// The metrics that a person reads first: name and value.
 pub fn rows(kpis: &Kpis) -> Vec<(&'static str, String)> {
-    let events = format!(
-        "{} applied, {} duplicate, {} ignored, {} dead",
+    // Dead-lettered is what happened: those that are requeued and fail again count again.
+    let deliveries = format!(
+        "{} applied, {} duplicate, {} ignored, {} dead-lettered",
         kpis.events_applied, kpis.events_duplicate, kpis.events_ignored, kpis.events_dead
     );
     let mrr = kpis.mrr_minor.iter();
     let mrr = mrr.map(|(currency, minor)| Money::new(*minor, currency).to_string());
     vec![
-        ("Events", events),
+        ("Deliveries", deliveries),
         ("MRR", list(mrr)),
         ("Subscriptions", counts(&kpis.subscriptions)),
         (
@@ -60,7 +61,10 @@ mod tests {
     #[test]
     fn what_is_not_known_is_a_dash() {
         let rows = rows(&Kpis::default());
-        assert_eq!(rows[0].1, "0 applied, 0 duplicate, 0 ignored, 0 dead");
+        assert_eq!(
+            rows[0].1,
+            "0 applied, 0 duplicate, 0 ignored, 0 dead-lettered"
+        );
         assert!(
             rows[1..].iter().all(|(_, value)| value == NOT_KNOWN),
             "{rows:?}"
