@@ -133,10 +133,7 @@ mod tests {
             server_run_id: "run".to_owned(),
             ..Health::default()
         };
-        let (whole, part) = (
-            [complete("1"), complete("1")],
-            [complete("1"), lost.clone()],
-        );
+        let (whole, part) = ([complete("1"), complete("1")], [complete("1"), lost]);
         let incomplete = IncompleteError {
             incomplete: 1,
             partitions: 2,
