@@ -12,7 +12,7 @@ use revwatch_storage::journal::{self, OperatorAction};
 use revwatch_storage::ports::{AuditEntry, Journal, QueueError};
 use revwatch_storage::system::SystemIds;
 
-use super::completeness::Partial;
+use super::completeness::{Partial, Shown};
 use super::global_options::GlobalOptions;
 use super::time::iso_ms;
 
@@ -95,7 +95,10 @@ pub async fn run(options: &GlobalOptions, args: &AuditArgs) -> anyhow::Result<()
 async fn changes(options: &GlobalOptions, args: &AuditArgs) -> anyhow::Result<()> {
     let store = Backend::store(&options.config()?).await?;
     let entries = async { Ok(store.audit(args.limit).await?) };
-    let mut entries = args.partial.read(store.as_ref(), entries).await?;
+    let mut entries = args
+        .partial
+        .read(store.as_ref(), Shown::Entities, entries)
+        .await?;
     entries.reverse();
     let mut out = std::io::stdout().lock();
     if options.json {

@@ -2,11 +2,14 @@
 //!
 //! After a loss of data, and during a rebuild, the store holds a part of the state, and nothing in that
 //! part says so. Commands that show state therefore refuse to, unless `--partial` is given.
+//!
+//! Workers replay the archive; then an alerting process restores alerts from the journal.
 
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use revwatch_storage::ports::{Health, Recovery, StoreError};
+use revwatch_alerting::engine::{POSITION, are_alerts_restored};
+use revwatch_storage::ports::{Health, StateStore};
 
 /// Option of the commands that show state.
 #[derive(Debug, Clone, Copy, Args)]
@@ -16,18 +19,44 @@ pub struct Partial {
     partial: bool,
 }
 
-/// The store was incomplete when it was read.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{incomplete} of {partitions} partitions are incomplete: their data is new, was lost or was dropped, and a running \
-     worker has yet to apply the archive again. `revwatch verify` succeeds when it is done"
-)]
-pub struct IncompleteError {
-    incomplete: usize,
-    partitions: usize,
+/// What a command shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// What follows from events.
+    Entities,
+    /// Alerts, silences or past alerts; perhaps also what follows from events.
+    Alerts,
 }
 
-/// How long to wait for incomplete partitions. A new deployment, or a restarted Redis, is complete
+/// The store was incomplete when it was read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IncompleteError {
+    /// A part of what follows from events is missing.
+    #[error(
+        "{incomplete} of {partitions} partitions are incomplete: their data is new, was lost or was dropped, and a running \
+         worker has yet to apply the archive again. `revwatch verify` succeeds when it is done"
+    )]
+    Partitions {
+        incomplete: usize,
+        partitions: usize,
+    },
+    /// Alerts may be missing.
+    #[error(
+        "alerts and silences may be missing: no alerting process has restored them from the journal since the store was \
+         last recovered or rebuilt. Start one (`revwatch serve`)"
+    )]
+    Alerts,
+}
+
+/// How complete the store was at one time.
+#[derive(Debug, Clone)]
+pub struct Completeness {
+    /// Of each partition.
+    pub health: Vec<Health>,
+    are_alerts_restored: bool,
+}
+
+/// How long to wait until the store is complete. A new deployment, or a restarted Redis, is complete
 /// within a moment.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -38,7 +67,8 @@ impl Partial {
     /// its result in any case, and a warning on standard error.
     pub async fn read<T>(
         self,
-        store: &(impl Recovery + ?Sized),
+        store: &dyn StateStore,
+        shown: Shown,
         read: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
         if !self.partial {
@@ -46,11 +76,11 @@ impl Partial {
                 true => anyhow::anyhow!("{error}; --partial shows what is there"),
                 false => error,
             };
-            return read_complete(store, read).await.map_err(refused);
+            return read_complete(store, shown, read).await.map_err(refused);
         }
-        let before = store.health().await?;
+        let before = Completeness::of(store, shown).await?;
         let result = read.await;
-        if let Err(incomplete) = complete_throughout(&before, &store.health().await?) {
+        if let Err(incomplete) = before.holds_until(&store.health().await?) {
             eprintln!("revwatch: this is a part: {incomplete}");
         }
         result
@@ -60,57 +90,75 @@ impl Partial {
 /// The result of `read` if the store was complete from its begin to its end; otherwise an
 /// [`IncompleteError`], even if `read` failed: what it did not find may be there later.
 pub async fn read_complete<T>(
-    store: &(impl Recovery + ?Sized),
+    store: &dyn StateStore,
+    shown: Shown,
     read: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
-    let before = wait_until_complete(store).await?;
-    complete_throughout(&before, &before)?;
+    let before = wait_until_complete(store, shown).await?;
+    before.holds_until(&before.health)?;
     let result = read.await;
-    complete_throughout(&before, &store.health().await?)?;
+    before.holds_until(&store.health().await?)?;
     result
 }
 
-/// The error of a command that acts; if the store is incomplete, that too, because it may be the
+/// The error of a command on alerts; if the store is incomplete, that too, because it may be the
 /// reason.
-pub async fn explain(store: &(impl Recovery + ?Sized), error: anyhow::Error) -> anyhow::Error {
-    let Ok(health) = store.health().await else {
+pub async fn explain(store: &dyn StateStore, error: anyhow::Error) -> anyhow::Error {
+    let Ok(now) = Completeness::of(store, Shown::Alerts).await else {
         return error;
     };
-    match complete_throughout(&health, &health) {
+    match now.holds_until(&now.health) {
         Ok(()) => error,
         Err(incomplete) => anyhow::anyhow!("{error:#} ({incomplete})"),
     }
 }
 
-/// The health of the partitions once all are complete, or after a while.
+/// How complete the store is once it is, or after a while.
 pub async fn wait_until_complete(
-    store: &(impl Recovery + ?Sized),
-) -> Result<Vec<Health>, StoreError> {
+    store: &dyn StateStore,
+    shown: Shown,
+) -> anyhow::Result<Completeness> {
     let began = Instant::now();
     loop {
-        let health = store.health().await?;
-        if health.iter().all(Health::is_complete) || began.elapsed() > TIMEOUT {
-            return Ok(health);
+        let now = Completeness::of(store, shown).await?;
+        if now.holds_until(&now.health).is_ok() || began.elapsed() > TIMEOUT {
+            return Ok(now);
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Fails if a partition was incomplete at one of the two times, or lost data in between.
-fn complete_throughout(before: &[Health], after: &[Health]) -> Result<(), IncompleteError> {
-    let is_complete = |(before, after): &(&Health, &Health)| {
-        before.is_complete()
-            && after.is_complete()
-            && before.server_run_id == after.server_run_id
-            && before.recovery_id == after.recovery_id
-    };
-    let complete = before.iter().zip(after).filter(is_complete).count();
-    match after.len() - complete {
-        0 => Ok(()),
-        incomplete => Err(IncompleteError {
-            incomplete,
-            partitions: after.len(),
-        }),
+impl Completeness {
+    async fn of(store: &dyn StateStore, shown: Shown) -> anyhow::Result<Self> {
+        // Documents are read after the health: a loss in between shows in the next health.
+        let health = store.health().await?;
+        let are_alerts_restored = match shown {
+            Shown::Entities => true,
+            Shown::Alerts => are_alerts_restored(&store.documents(POSITION).await?, &health)?,
+        };
+        Ok(Self {
+            health,
+            are_alerts_restored,
+        })
+    }
+
+    /// Fails if the store was incomplete at this time or at the later one, or lost data in between.
+    fn holds_until(&self, later: &[Health]) -> Result<(), IncompleteError> {
+        let is_complete = |(before, after): &(&Health, &Health)| {
+            before.is_complete()
+                && after.is_complete()
+                && before.server_run_id == after.server_run_id
+                && before.recovery_id == after.recovery_id
+        };
+        let complete = self.health.iter().zip(later).filter(is_complete).count();
+        match later.len() - complete {
+            0 if self.are_alerts_restored => Ok(()),
+            0 => Err(IncompleteError::Alerts),
+            incomplete => Err(IncompleteError::Partitions {
+                incomplete,
+                partitions: later.len(),
+            }),
+        }
     }
 }
 
@@ -127,33 +175,43 @@ mod tests {
         }
     }
 
+    fn seen(health: &[Health], are_alerts_restored: bool) -> Completeness {
+        Completeness {
+            health: health.to_vec(),
+            are_alerts_restored,
+        }
+    }
+
     #[test]
     fn a_partition_that_is_incomplete_at_the_begin_or_at_the_end_is_counted() {
         let lost = Health {
             server_run_id: "run".to_owned(),
             ..Health::default()
         };
-        let (whole, part) = ([complete("1"), complete("1")], [complete("1"), lost]);
-        let incomplete = IncompleteError {
+        let (all, part) = ([complete("1"), complete("1")], [complete("1"), lost]);
+        let incomplete = IncompleteError::Partitions {
             incomplete: 1,
             partitions: 2,
         };
-        assert_eq!(complete_throughout(&whole, &whole), Ok(()));
-        for (before, after) in [(&whole, &part), (&part, &whole), (&part, &part)] {
-            assert_eq!(
-                complete_throughout(before, after).as_ref(),
-                Err(&incomplete)
-            );
+        assert_eq!(seen(&all, true).holds_until(&all), Ok(()));
+        for (before, after) in [(&all, &part), (&part, &all), (&part, &part)] {
+            let held = seen(before, true).holds_until(after);
+            assert_eq!(held.as_ref(), Err(&incomplete));
         }
-        assert!(
-            incomplete
-                .to_string()
-                .starts_with("1 of 2 partitions are incomplete")
-        );
+        let text = incomplete.to_string();
+        assert!(text.starts_with("1 of 2 partitions are incomplete"));
     }
 
     #[test]
     fn a_partition_that_was_lost_and_recovered_in_between_is_counted() {
-        assert!(complete_throughout(&[complete("1")], &[complete("2")]).is_err());
+        let before = seen(&[complete("1")], true);
+        assert!(before.holds_until(&[complete("2")]).is_err());
+    }
+
+    #[test]
+    fn alerts_that_are_not_restored_are_incomplete_although_all_partitions_are_complete() {
+        let before = seen(&[complete("1")], false);
+        let held = before.holds_until(&[complete("1")]);
+        assert_eq!(held, Err(IncompleteError::Alerts));
     }
 }

@@ -12,7 +12,7 @@ use revwatch_storage::ports::{Entities, StateStore};
 
 use super::alerts::stored::load_alerts;
 use super::audit::{By, note};
-use super::completeness::Partial;
+use super::completeness::{Partial, Shown};
 use super::global_options::GlobalOptions;
 
 /// Options of `export`.
@@ -47,7 +47,10 @@ pub async fn run(options: &GlobalOptions, args: &ExportArgs) -> anyhow::Result<(
     note(queue.as_ref(), &args.by, "export", &args.kind.name()).await?;
     queue.close().await;
     let csv = csv(store.as_ref(), args.kind);
-    let csv = args.partial.read(store.as_ref(), csv).await?;
+    let csv = args
+        .partial
+        .read(store.as_ref(), args.kind.shown(), csv)
+        .await?;
     std::io::stdout().lock().write_all(&csv)?;
     Ok(())
 }
@@ -80,6 +83,13 @@ impl ExportKind {
         match self {
             Self::Entities(kind) => kind.plural().replace('_', "-"),
             Self::Alerts => "alerts".to_owned(),
+        }
+    }
+
+    fn shown(self) -> Shown {
+        match self {
+            Self::Entities(_) => Shown::Entities,
+            Self::Alerts => Shown::Alerts,
         }
     }
 

@@ -10,7 +10,7 @@ use revwatch_core::kpi::{Kpis, hours_needed};
 use revwatch_core::view;
 use revwatch_runtime::backend::Backend;
 
-use super::completeness::Partial;
+use super::completeness::{Partial, Shown};
 use super::global_options::GlobalOptions;
 
 /// Options of `metrics`.
@@ -26,7 +26,10 @@ pub async fn run(options: &GlobalOptions, args: &MetricsArgs) -> anyhow::Result<
     let now_s = Timestamp::now().as_second();
     let (from, to) = hours_needed(now_s);
     let counters = async { Ok(store.counters(from, to).await?) };
-    let counters = args.partial.read(store.as_ref(), counters).await?;
+    let counters = args
+        .partial
+        .read(store.as_ref(), Shown::Entities, counters)
+        .await?;
     let kpis = Kpis::compute(&counters, now_s);
     let mut out = std::io::stdout().lock();
     if options.json {

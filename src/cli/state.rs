@@ -8,7 +8,7 @@ use revwatch_core::entity::{Entity, EntityKey, EntityKind};
 use revwatch_core::view;
 use revwatch_runtime::backend::Backend;
 
-use super::completeness::Partial;
+use super::completeness::{Partial, Shown};
 use super::global_options::GlobalOptions;
 
 /// Options of `state`.
@@ -35,7 +35,10 @@ pub async fn run(options: &GlobalOptions, args: &StateArgs) -> anyhow::Result<()
             )
         })
     };
-    let stored = args.partial.read(store.as_ref(), read).await?;
+    let stored = args
+        .partial
+        .read(store.as_ref(), Shown::Entities, read)
+        .await?;
     let entity = Entity::decode(&key, &stored.body).map_err(anyhow::Error::msg)?;
     // Always JSON: this is the documented interface.
     writeln!(

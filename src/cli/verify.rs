@@ -15,7 +15,7 @@ use revwatch_core::view::verification::{self, Verification};
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::ports::{StateStore, StoreError};
 
-use super::completeness::wait_until_complete;
+use super::completeness::{Shown, wait_until_complete};
 use super::global_options::GlobalOptions;
 
 /// How many recounts confirm a difference while events are applied.
@@ -31,8 +31,12 @@ const PROGRESS_MIN_ENTITIES: u64 = 5_000;
 pub async fn run(options: &GlobalOptions) -> anyhow::Result<()> {
     let store = Backend::store(&options.config()?).await?;
     let first_hour = first_hour(Timestamp::now().as_second());
-    let health = wait_until_complete(store.as_ref()).await?;
-    let incomplete = health.iter().filter(|health| !health.is_complete()).count();
+    let found = wait_until_complete(store.as_ref(), Shown::Entities).await?;
+    let incomplete = found
+        .health
+        .iter()
+        .filter(|health| !health.is_complete())
+        .count();
     let (mut entities, mut comparison) = recount(store.as_ref(), first_hour).await?;
     let mut recounts = 1;
     while !comparison.differences.is_empty() && !comparison.undisturbed && recounts < MAX_CHECKS {

@@ -41,7 +41,7 @@ async fn a_part_of_the_state_is_shown_only_on_request_on_servers() {
 async fn a_part_of_the_state_is_shown_only_on_request(deployment: &mut Deployment) {
     let variables = deployment.variables(&[]);
     let history = History::new(51, 20, jiff::Timestamp::now().as_second());
-    let process = Revwatch::serve(&variables, "ingest,worker");
+    let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     load(&process, &history.events, history.events.len()).await;
     until("all are applied", || async {
         (metrics(&variables)["events_applied"] == history.events.len()).then_some(())
@@ -103,6 +103,23 @@ async fn a_part_of_the_state_is_shown_only_on_request(deployment: &mut Deploymen
         (text(&shown.stdout), text(&shown.stderr)),
         (payouts, String::new())
     );
+    // An alerting process has yet to restore the alerts.
+    let alerts: [&[&str]; 3] = [&["alerts", "list"], &["export", "alerts"], evidence];
+    for (command, output) in at_once(&variables, alerts.into_iter()) {
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {error}");
+        assert!(
+            error.contains("alerts and silences may be missing"),
+            "{command:?}: {error}"
+        );
+    }
+    let alerting = Revwatch::serve(&variables, "alerting");
+    until("the alerts are restored", || async {
+        let listed = cli(&variables, &["alerts", "list"]);
+        listed.status.success().then_some(())
+    })
+    .await;
+    alerting.stop();
     process.stop();
 }
 

@@ -30,6 +30,7 @@ mod mutes;
 mod muting;
 mod outbox;
 mod pipeline;
+mod position;
 mod rule_set;
 mod sla_clocks;
 mod tick;
@@ -37,9 +38,7 @@ mod transitions;
 mod update;
 mod watches;
 
-use std::collections::BTreeSet;
-
-use revwatch_storage::ports::{ChangeCursor, DocumentWrite};
+use revwatch_storage::ports::DocumentWrite;
 use serde::{Deserialize, Serialize};
 
 use self::alert_table::AlertTable;
@@ -55,6 +54,7 @@ use self::mutes::Mutes;
 use self::outbox::Outbox;
 use self::pipeline::Pipeline;
 pub use self::pipeline::PipelineRead;
+pub use self::position::{EvaluatorPosition, are_alerts_restored};
 use self::rule_set::RuleSet;
 use self::sla_clocks::SlaClocks;
 use self::tick::Progress;
@@ -74,26 +74,6 @@ use crate::rule::{Rule, RuleKind, Severity};
 pub const PENDING: &str = "pending";
 /// How far the evaluator has read.
 pub const POSITION: &str = "evaluator";
-
-/// How far the evaluator has read.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct EvaluatorPosition {
-    /// Of the condition changes.
-    pub cursor: ChangeCursor,
-    /// Conditions that fall due up to this Unix second have been evaluated.
-    pub until_s: i64,
-    /// The rules for which that is true.
-    pub rules: Vec<String>,
-    /// Rules that skipped a condition while events were late for them: when they are not, all open conditions are
-    /// evaluated.
-    pub waiting: BTreeSet<String>,
-    /// Unix second at which old alerts were last removed from the history.
-    pub history_cut_s: i64,
-    /// The store's last recovery by then; see [`revwatch_storage::ports::Health::recovery_id`].
-    #[serde(default, alias = "healed_by")]
-    pub recovery_id: String,
-}
 
 /// A rule and a subject that it watches.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -166,10 +146,7 @@ impl Engine {
         policy: Policy,
         stored: &Documents,
     ) -> Result<Self, serde_json::Error> {
-        let position: EvaluatorPosition = match stored.progress.first() {
-            Some((_, body)) => serde_json::from_str(body)?,
-            None => EvaluatorPosition::default(),
-        };
+        let position = EvaluatorPosition::of(&stored.progress)?;
         let mut engine = Self {
             rules: RuleSet::new(rules),
             policy,

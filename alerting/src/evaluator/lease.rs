@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use revwatch_core::clock::Clock;
-use revwatch_storage::ports::{Fence, Health, StoreError};
+use revwatch_storage::ports::{Fence, Health, StoreError, last_recovery};
 use tokio::time::Instant;
 
 use super::error::EvaluatorError;
@@ -90,7 +90,7 @@ impl Alerting {
 
     /// The store's last recovery. While data is missing nothing is decided: alerts would resolve and fire again.
     pub(super) async fn recovery_id(&self) -> Result<String, EvaluatorError> {
-        Ok(recovery_id(&self.complete_health().await?))
+        Ok(last_recovery(&self.complete_health().await?))
     }
 
     /// The health of each partition; all are complete.
@@ -105,12 +105,4 @@ impl Alerting {
             _ => Err(EvaluatorError::Incomplete),
         }
     }
-}
-
-/// The store's last recovery.
-pub(super) fn recovery_id(health: &[Health]) -> String {
-    let ids = health
-        .iter()
-        .filter_map(|health| health.recovery_id.as_deref());
-    ids.collect::<Vec<_>>().join(" ")
 }

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use revwatch_core::redact;
 use revwatch_runtime::telemetry::Correlation;
 use revwatch_storage::journal;
-use revwatch_storage::ports::{COMMANDS, DocumentWrite, Health, HoldingQueue};
+use revwatch_storage::ports::{COMMANDS, DocumentWrite, Health, HoldingQueue, last_recovery};
 use tokio::time::Instant;
 
 use super::error::EvaluatorError;
-use super::lease::{LeaseGuard, recovery_id};
+use super::lease::LeaseGuard;
 use crate::Alerting;
 use crate::alert::Alert;
 use crate::engine::{
@@ -97,7 +97,7 @@ impl Alerting {
         let mut depth = None;
         if reads.backlog {
             let health = self.complete_health().await?;
-            if recovery_id(&health) != held.recovery_id {
+            if last_recovery(&health) != held.recovery_id {
                 return Err(EvaluatorError::Incomplete);
             }
             depth = self.depth().await;

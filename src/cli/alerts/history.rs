@@ -11,7 +11,7 @@ use revwatch_storage::ports::StateStore;
 use serde_json::Value;
 
 use super::stored::load_alerts;
-use crate::cli::completeness::Partial;
+use crate::cli::completeness::{Partial, Shown};
 use crate::cli::global_options::GlobalOptions;
 use crate::cli::time::now_s;
 
@@ -40,7 +40,10 @@ pub async fn run(
     store: &dyn StateStore,
     args: &HistoryArgs,
 ) -> anyhow::Result<()> {
-    let alerts = args.partial.read(store, load_alerts(store)).await?;
+    let alerts = args
+        .partial
+        .read(store, Shown::Alerts, load_alerts(store))
+        .await?;
     let now_s = now_s();
     let selection = HistorySelection {
         since_s: now_s - args.since.0,

@@ -11,7 +11,7 @@ use revwatch_core::view::alert::{self as view, ListedState};
 use revwatch_storage::ports::StateStore;
 
 use super::stored::load_alerts;
-use crate::cli::completeness::Partial;
+use crate::cli::completeness::{Partial, Shown};
 use crate::cli::global_options::GlobalOptions;
 use crate::cli::time::now_s;
 
@@ -58,7 +58,10 @@ pub async fn run(
     store: &dyn StateStore,
     args: &ListArgs,
 ) -> anyhow::Result<()> {
-    let alerts = args.partial.read(store, load_alerts(store)).await?;
+    let alerts = args
+        .partial
+        .read(store, Shown::Alerts, load_alerts(store))
+        .await?;
     let alerts = args.selection().of(alerts);
     let mut out = std::io::stdout().lock();
     if options.json {

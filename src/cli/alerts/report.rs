@@ -10,7 +10,7 @@ use revwatch_core::view::alert_report as view;
 use revwatch_storage::ports::StateStore;
 
 use super::stored::load_alerts;
-use crate::cli::completeness::Partial;
+use crate::cli::completeness::{Partial, Shown};
 use crate::cli::global_options::GlobalOptions;
 use crate::cli::time::now_s;
 
@@ -30,7 +30,10 @@ pub async fn run(
     store: &dyn StateStore,
     args: &ReportArgs,
 ) -> anyhow::Result<()> {
-    let alerts = args.partial.read(store, load_alerts(store)).await?;
+    let alerts = args
+        .partial
+        .read(store, Shown::Alerts, load_alerts(store))
+        .await?;
     let lines = report(&alerts, args.months, now_s());
     let mut out = std::io::stdout().lock();
     if options.json {

@@ -12,7 +12,7 @@ use revwatch_core::view::alert_details as view;
 use revwatch_storage::ports::StateStore;
 
 use super::stored::{load_alerts, load_silences, unknown_alert};
-use crate::cli::completeness::Partial;
+use crate::cli::completeness::{Partial, Shown};
 use crate::cli::global_options::GlobalOptions;
 use crate::cli::time::now_s;
 
@@ -39,7 +39,7 @@ pub async fn run(
             .with_context(|| unknown_alert(&args.id))?;
         Ok((alert, members, load_silences(store).await?))
     };
-    let (alert, members, silences) = args.partial.read(store, read).await?;
+    let (alert, members, silences) = args.partial.read(store, Shown::Alerts, read).await?;
     let (text, now_s) = (text(&alert), now_s());
     let mut out = std::io::stdout().lock();
     if options.json {

@@ -12,7 +12,7 @@ use revwatch_storage::ports::StateStore;
 use serde_json::{Value, json};
 
 use super::stored::{load_alerts, load_pending_silences, load_silences};
-use crate::cli::completeness::Partial;
+use crate::cli::completeness::{Partial, Shown};
 use crate::cli::global_options::GlobalOptions;
 use crate::cli::time::now_s;
 
@@ -40,7 +40,7 @@ pub async fn run(
             load_alerts(store).await?,
         ))
     };
-    let (pending, stored, alerts) = args.partial.read(store, read).await?;
+    let (pending, stored, alerts) = args.partial.read(store, Shown::Alerts, read).await?;
     let mut rows: Vec<(Silence, &str)> = pending
         .into_iter()
         .filter(|silence| stored.iter().all(|applied| applied.id != silence.id))

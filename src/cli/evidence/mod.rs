@@ -25,7 +25,7 @@ use self::folder::Folder;
 use self::pseudonym::Pseudonyms;
 use super::alerts::stored::load_alerts;
 use super::audit::{By, note};
-use super::completeness::read_complete;
+use super::completeness::{Shown, read_complete};
 use super::export::{self, ExportKind};
 use super::global_options::GlobalOptions;
 use super::time::{iso_ms, time};
@@ -81,7 +81,7 @@ pub async fn run(options: &GlobalOptions, args: &EvidenceArgs) -> anyhow::Result
     let names = Pseudonyms::draw().context("the operating system returned no random numbers")?;
 
     // Before anything is written: evidence of a part of the state would be wrong.
-    let state = read_complete(store, State::read(store, now_s));
+    let state = read_complete(store, Shown::Alerts, State::read(store, now_s));
     let State {
         subscriptions,
         alerts,

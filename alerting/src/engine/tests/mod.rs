@@ -8,14 +8,14 @@ mod notifications;
 mod old_names;
 mod ticks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use revwatch_core::condition::{Condition, ConditionKey, ConditionKind};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::{EntityKey, EntityKind};
 use revwatch_core::money::Money;
 use revwatch_runtime::config::Config;
-use revwatch_storage::ports::{COMMANDS, ConditionChange, DueWindow};
+use revwatch_storage::ports::{COMMANDS, ChangeCursor, ConditionChange, DueWindow};
 
 use super::*;
 use crate::alert::{AlertState, Command, CommandKind, Matcher, MessageKey, NoticeKind, Silence};

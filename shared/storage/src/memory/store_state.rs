@@ -8,7 +8,9 @@ use revwatch_core::counters::Bucket;
 use revwatch_core::entity::EntityKind;
 use uuid::Uuid;
 
-use crate::ports::{AuditEntry, Commit, Committed, ConditionChange, Health, StoredEntity};
+use crate::ports::{
+    AuditEntry, Commit, Committed, ConditionChange, Health, NEVER_RECOVERED, StoredEntity,
+};
 
 /// All state except the queue's.
 pub(super) struct StoreState {
@@ -56,7 +58,7 @@ impl StoreState {
         let complete = Health {
             server_run_id: run_id(1),
             complete_in: Some(run_id(1)),
-            recovery_id: Some("new".to_owned()),
+            recovery_id: Some(NEVER_RECOVERED.to_owned()),
             ..Health::default()
         };
         Self {

@@ -61,7 +61,7 @@ pub use self::error::{BoxError, QueueError, StoreError};
 pub use self::holding::{Disposition, HeldDelivery, Holding, HoldingQueue, TriageSummary};
 pub use self::journal::{Journal, JournalEntry};
 pub use self::publish::{Delivery, Publish};
-pub use self::recovery::{Health, Recovery};
+pub use self::recovery::{Health, NEVER_RECOVERED, Recovery, last_recovery};
 pub use self::replay::{Archive, Replay};
 
 /// The complete queue.

@@ -4,6 +4,9 @@ use async_trait::async_trait;
 
 use super::error::StoreError;
 
+/// See [`Health::recovery_id`].
+pub const NEVER_RECOVERED: &str = "new";
+
 /// Whether a partition still has everything that was committed to it.
 ///
 /// A store can lose data without an error: it restarts without its file or with an older one, a lagging
@@ -16,7 +19,8 @@ pub struct Health {
     pub server_run_id: String,
     /// The run id under which the partition was last made complete.
     pub complete_in: Option<String>,
-    /// The recovery that made it complete; each recovery has its own id.
+    /// The recovery that made it complete; each recovery has its own id. [`NEVER_RECOVERED`] in a store that
+    /// has been complete since it was made.
     pub recovery_id: Option<String>,
     /// The newest `received_ms` committed while the partition was complete. An adapter may record it up to a
     /// second late.
@@ -30,6 +34,14 @@ impl Health {
     pub fn is_complete(&self) -> bool {
         self.recovery.is_none() && self.complete_in.as_ref() == Some(&self.server_run_id)
     }
+}
+
+/// Names the last recoveries of all partitions together: another recovery of any of them changes it.
+pub fn last_recovery(health: &[Health]) -> String {
+    let ids = health
+        .iter()
+        .filter_map(|health| health.recovery_id.as_deref());
+    ids.collect::<Vec<_>>().join(" ")
 }
 
 /// Detects lost data and coordinates the replay.

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::handle::{Sqlite, store_error};
-use crate::ports::{Health, Recovery, StoreError};
+use crate::ports::{Health, NEVER_RECOVERED, Recovery, StoreError};
 
 /// The file never changes its run id.
 const RUN_ID: &str = "file";
@@ -14,8 +14,8 @@ const RUN_ID: &str = "file";
 pub(super) fn mark_complete(c: &Connection, partitions: u32) -> rusqlite::Result<()> {
     for partition in 0..partitions {
         c.execute(
-            "INSERT INTO health (partition, whole_in, healed_by) VALUES (?1, ?2, 'new')",
-            params![partition, RUN_ID],
+            "INSERT INTO health (partition, whole_in, healed_by) VALUES (?1, ?2, ?3)",
+            params![partition, RUN_ID, NEVER_RECOVERED],
         )?;
     }
     Ok(())
