@@ -64,20 +64,20 @@ impl Engine {
                 // A metric moves all the time; an entity changes when something happened to it.
                 let is_due = metric.is_none() || now_s - alert.revised_s >= REFRESH_S;
                 let before = alert.evidence.money.clone();
-                if (moved || alert.has_unsent_changes) && is_due {
+                if moved || (alert.has_unsent_changes && is_due) {
                     alert.evidence = with_trend(evidence);
-                    alert.revise(now_s);
-                    self.changes.touch(alert_id);
-                } else if moved {
-                    let trend = std::mem::take(&mut alert.evidence.trend);
-                    alert.evidence = Evidence { trend, ..evidence };
-                    alert.has_unsent_changes = true;
+                    if is_due {
+                        alert.revise(now_s);
+                    } else {
+                        alert.has_unsent_changes = true;
+                    }
                     self.changes.touch(alert_id);
                 }
                 let alert_id = alert_id.clone();
                 self.member_shows(&alert_id, &before, is_due.then_some(now_s));
             }
             Effect::Resolve { evidence } => {
+                let evidence = evidence.map(with_trend);
                 if let Some(Watch::Firing { alert_id }) = self.set_watch(key, None) {
                     self.resolve(&alert_id, evidence, now_s, None);
                 }
@@ -197,8 +197,7 @@ impl Engine {
         alert.resolved_by = by.map(str::to_owned);
         self.clock(&alert, alert.resolved_s);
         if let Some(evidence) = evidence {
-            let trend = std::mem::take(&mut alert.evidence.trend);
-            alert.evidence = Evidence { trend, ..evidence };
+            alert.evidence = evidence;
         }
         alert.revise(now_s);
         self.note_inhibitor(&alert, false);

@@ -27,6 +27,32 @@ fn a_metric_rule_waits_for_its_time_and_evaluates_each_segment() {
 }
 
 #[test]
+fn a_trend_ends_with_the_value_that_the_alert_shows() {
+    let mut desk = Desk::new();
+    let mut counters = Counters::default();
+    counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
+    for now_s in [100, 160] {
+        desk.engine.on_counters(facts(&counters, now_s));
+        desk.deliver_all(now_s);
+    }
+    let ends_now = |desk: &Desk| {
+        let alert = desk.engine.alerts().next().expect("an alert");
+        let last = alert.evidence.trend.last().and_then(|point| point.value);
+        let shown = alert.evidence.metric_value.map(|shown| shown.value);
+        assert!(last.is_some() && last == shown, "{:?}", alert.evidence);
+    };
+    ends_now(&desk);
+    // It moved, too soon for a change of its message.
+    counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 1);
+    desk.engine.on_counters(facts(&counters, 170));
+    ends_now(&desk);
+    counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 9);
+    desk.engine.on_counters(facts(&counters, 200));
+    assert_eq!(desk.alerts(), ["failures currency usd resolved"]);
+    ends_now(&desk);
+}
+
+#[test]
 fn an_unknown_metric_does_not_resolve_by_time_alone() {
     let patient = RULES.replace(
         "for = \"1m\"\nseverity",
