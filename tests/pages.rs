@@ -46,8 +46,12 @@ fn examples() -> String {
         "# Messages\n\nWhat people read, by severity: the text as mail has it. Slack shows the same with links and \
                     buttons (acknowledge, silence, open in Stripe). A test renders this page.\n"
             .to_owned();
-    let mut add = |title: &str, alert: &Alert, way: &MessageKey| {
-        let message = render(alert, way, &NotificationState::default());
+    let mut add = |title: &str, alert: &Alert, way: &MessageKey, delivered_revision: u32| {
+        let state = NotificationState {
+            delivered_revision,
+            ..NotificationState::default()
+        };
+        let message = render(alert, way, &state);
         page.push_str(&format!("\n## {title}\n\n```text\n{}\n```\n", message.text));
         if title == "Critical" {
             page.push_str(&format!(
@@ -58,7 +62,7 @@ fn examples() -> String {
     };
     let main = MessageKey::main("email");
     let mut critical = critical();
-    add("Critical", &critical, &main);
+    add("Critical", &critical, &main, 0);
     let policy = policy();
     critical
         .notices
@@ -70,18 +74,28 @@ fn examples() -> String {
             notifier: "email".into(),
             notice: 1,
         },
+        0,
     );
     critical.state = AlertState::Acknowledged;
     critical.acknowledged_s = Some(FIRED_S + 1860);
     critical.acknowledged_by = Some("ana".into());
-    add("Acknowledged (changed in place in Slack)", &critical, &main);
+    add(
+        "Acknowledged (changed in place in Slack)",
+        &critical,
+        &main,
+        1,
+    );
     critical.state = AlertState::Resolved;
     critical.resolved_s = Some(FIRED_S + 3000);
-    add("Resolved", &critical, &main);
-    add("High", &high(), &main);
-    add("Medium", &medium(), &main);
-    add("Low (listed, not sent by default)", &low(), &main);
-    add("A group of alerts", &many(), &main);
+    add("Resolved", &critical, &main, 1);
+    let mut unseen = self::critical();
+    unseen.state = AlertState::Resolved;
+    unseen.resolved_s = Some(FIRED_S + 900);
+    add("Resolved before it could be delivered", &unseen, &main, 0);
+    add("High", &high(), &main, 0);
+    add("Medium", &medium(), &main, 0);
+    add("Low (listed, not sent by default)", &low(), &main, 0);
+    add("A group of alerts", &many(), &main, 0);
     page
 }
 

@@ -41,7 +41,8 @@ pub(super) fn update_reason(
     let nothing = NotificationState::default();
     let state = alert.notifications.get(key).unwrap_or(&nothing);
     let is_delivered = state.delivered_revision > 0;
-    if alert.muted.is_some() && !(is_delivered && alert.is_resolved()) {
+    let may_have_arrived = is_delivered || state.attempting_revision.is_some();
+    if alert.muted.is_some() && !(may_have_arrived && alert.is_resolved()) {
         return None;
     }
     if key.notice > 0 {
@@ -49,9 +50,10 @@ pub(super) fn update_reason(
         return is_due.then_some(UpdateReason::NotDelivered);
     }
     if !is_delivered {
-        // An alert that resolved before its first delivery is delivered as resolved, except by a notifier that
-        // could not deliver at all.
-        let is_late = alert.is_resolved() && (!capabilities.resolves || state.broken.is_some());
+        // Nobody misses an alert because it was short or its destination was down: one that resolved before its
+        // first delivery is delivered once, as both. A broken notifier has nothing to add to what another delivered.
+        let is_known = state.broken.is_some() && is_delivered_by_another(alert);
+        let is_late = alert.is_resolved() && (!capabilities.resolves || is_known);
         return (!is_late).then_some(UpdateReason::NotDelivered);
     }
     if state.delivered_revision >= alert.revision {
@@ -61,6 +63,12 @@ pub(super) fn update_reason(
         return (capabilities.edits || capabilities.resolves).then_some(UpdateReason::Resolved);
     }
     capabilities.edits.then_some(UpdateReason::Changed)
+}
+
+/// Whether any notifier has delivered the alert's own message.
+fn is_delivered_by_another(alert: &Alert) -> bool {
+    let mut messages = alert.notifications.iter();
+    messages.any(|(key, state)| key.notice == 0 && state.delivered_revision > 0)
 }
 
 /// A notice follows the alert's own message, unless that cannot be delivered.
@@ -135,6 +143,34 @@ mod tests {
         assert_eq!(reasons(&muted(0, AlertState::Resolved)), [None; 3]);
         let resolved = Some(UpdateReason::Resolved);
         assert_eq!(reasons(&muted(1, AlertState::Resolved))[0], resolved);
+        // Its readers may have it: an attempt ended without an answer before the alert was muted.
+        let unconfirmed = |state| {
+            let mut alert = muted(0, state);
+            for state in alert.notifications.values_mut() {
+                state.attempting_revision = Some(1);
+            }
+            reasons(&alert)
+        };
+        assert_eq!(unconfirmed(AlertState::Firing), [None; 3]);
+        let late = Some(UpdateReason::NotDelivered);
+        assert_eq!(unconfirmed(AlertState::Resolved), [late, late, None]);
+    }
+
+    #[test]
+    fn a_broken_notifier_delivers_late_what_no_other_has_delivered() {
+        let mut alert = alert(0, AlertState::Resolved);
+        for state in alert.notifications.values_mut() {
+            state.broken = Some("no channel".into());
+        }
+        let late = Some(UpdateReason::NotDelivered);
+        assert_eq!(reasons(&alert), [late, late, None]);
+        let delivered = NotificationState {
+            delivered_revision: 1,
+            ..NotificationState::default()
+        };
+        let other = MessageKey::main("email");
+        alert.notifications.insert(other, delivered);
+        assert_eq!(reasons(&alert), [None; 3]);
     }
 
     #[test]

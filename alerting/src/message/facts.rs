@@ -38,8 +38,8 @@ impl Fact {
     }
 }
 
-/// All facts, in the order in which people need them.
-pub(super) fn facts(alert: &Alert, state: &NotificationState) -> Vec<Fact> {
+/// All facts, in the order in which people need them. `fired_unseen`: it resolved before its readers got it.
+pub(super) fn facts(alert: &Alert, state: &NotificationState, fired_unseen: bool) -> Vec<Fact> {
     let mut facts = Vec::new();
     if state.possible_duplicate {
         let what = "an earlier attempt at this message ended without an answer";
@@ -48,6 +48,13 @@ pub(super) fn facts(alert: &Alert, state: &NotificationState) -> Vec<Fact> {
     facts.extend(amounts(alert));
     facts.extend(subjects(alert));
     facts.push(Fact::new("Since", time(alert.since_s)));
+    if fired_unseen {
+        let fired = time(alert.fired_s);
+        facts.push(Fact::new(
+            "Fired",
+            format!("{fired}; it resolved before this message could be delivered"),
+        ));
+    }
     facts.extend(trend_text(alert).map(|trend| Fact::new("Trend", trend)));
     facts.extend(response(alert));
     facts.extend(resolution(alert));

@@ -67,8 +67,13 @@ pub fn render(alert: &Alert, key: &MessageKey, state: &NotificationState) -> Mes
         .notices
         .iter()
         .find(|notice| notice.number == key.notice);
-    let facts = facts(alert, state);
-    let headline = headline(alert, notice);
+    // Whoever reads of the end first must learn that it had fired. An earlier attempt that may have arrived said so.
+    let fired_unseen = alert.is_resolved()
+        && notice.is_none()
+        && state.delivered_revision == 0
+        && !state.possible_duplicate;
+    let facts = facts(alert, state, fired_unseen);
+    let headline = headline(alert, notice, fired_unseen);
     let suffix = if key.notice == 0
         && state.delivered_revision > 0
         && state.receipt.is_none()
@@ -105,7 +110,7 @@ pub fn render(alert: &Alert, key: &MessageKey, state: &NotificationState) -> Mes
 }
 
 /// For example `🔴 CRITICAL: More than 5 % of payouts are failing`.
-pub fn headline(alert: &Alert, notice: Option<&Notice>) -> String {
+fn headline(alert: &Alert, notice: Option<&Notice>, fired_unseen: bool) -> String {
     let severity = match alert.severity {
         Severity::Critical => "🔴 CRITICAL",
         Severity::High => "🟠 HIGH",
@@ -114,6 +119,7 @@ pub fn headline(alert: &Alert, notice: Option<&Notice>) -> String {
     };
     let status = match (alert.state, notice) {
         (_, Some(notice)) => format!("{} · {severity}", notice_text(notice.kind)),
+        (AlertState::Resolved, None) if fired_unseen => "✅ FIRED AND RESOLVED".to_owned(),
         (AlertState::Resolved, None) => "✅ RESOLVED".to_owned(),
         (AlertState::Acknowledged, None) => format!("{severity} (acknowledged)"),
         (AlertState::Firing, None) => severity.to_owned(),

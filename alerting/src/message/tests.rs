@@ -96,7 +96,28 @@ fn one_account_from_firing_to_resolved() {
     insta::assert_snapshot!("acknowledged_text", show(&alert).text);
     alert.state = AlertState::Resolved;
     alert.resolved_s = Some(FIRED_S + 7200);
-    insta::assert_snapshot!("resolved_text", show(&alert).text);
+    let delivered = NotificationState {
+        delivered_revision: 1,
+        ..NotificationState::default()
+    };
+    let key = MessageKey::main("slack");
+    insta::assert_snapshot!("resolved_text", render(&alert, &key, &delivered).text);
+}
+
+#[test]
+fn an_alert_that_resolved_before_its_readers_got_it_says_when_it_fired() {
+    let mut alert = account();
+    alert.state = AlertState::Resolved;
+    alert.resolved_s = Some(FIRED_S + 7200);
+    insta::assert_snapshot!("fired_and_resolved_text", show(&alert).text);
+    // They may have it, if an attempt ended without an answer.
+    let unconfirmed = NotificationState {
+        possible_duplicate: true,
+        ..NotificationState::default()
+    };
+    let message = render(&alert, &MessageKey::main("slack"), &unconfirmed);
+    assert!(message.headline.starts_with("✅ RESOLVED: "));
+    assert!(!message.text.contains("Fired: "), "{}", message.text);
 }
 
 #[test]

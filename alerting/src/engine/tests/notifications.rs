@@ -291,12 +291,12 @@ fn a_deleted_message_is_posted_again() {
 }
 
 #[test]
-fn an_alert_that_resolved_before_delivery_is_delivered_as_resolved() {
+fn an_alert_that_resolved_before_delivery_is_delivered_once_as_both() {
     // It was read while it was open, and closed before a message could be sent.
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 100);
     desk.close(&lost("acct_1"), 100);
-    let resolved = "✅ RESOLVED: A provider can no longer take charges";
+    let resolved = "✅ FIRED AND RESOLVED: A provider can no longer take charges";
     assert_eq!(
         desk.deliver_all(100),
         [format!("email {resolved}"), format!("slack {resolved}")]
@@ -307,7 +307,7 @@ fn an_alert_that_resolved_before_delivery_is_delivered_as_resolved() {
         desk.open(&lost(&format!("acct_{n}")), 200);
         desk.close(&lost(&format!("acct_{n}")), 200);
     }
-    let many = "✅ RESOLVED: 8 × A provider can no longer take charges";
+    let many = "✅ FIRED AND RESOLVED: 8 × A provider can no longer take charges";
     assert_eq!(
         desk.deliver_all(200),
         [format!("email {many}"), format!("slack {many}")]
@@ -333,7 +333,7 @@ fn an_alert_that_resolved_before_delivery_is_delivered_as_resolved() {
     assert!(
         desk.deliver_all(310)
             .iter()
-            .all(|sent| sent.contains("RESOLVED: 10 × "))
+            .all(|sent| sent.contains("✅ RESOLVED: 10 × "))
     );
     // A silenced alert is not delivered as resolved either.
     let silence = Silence {
@@ -351,6 +351,25 @@ fn an_alert_that_resolved_before_delivery_is_delivered_as_resolved() {
     desk.open(&lost("acct_1"), 410);
     desk.close(&lost("acct_1"), 410);
     assert_eq!(desk.deliver_all(410), Vec::<String>::new());
+    assert_eq!(desk.alerts(), Vec::<String>::new());
+}
+
+#[test]
+fn the_only_notifier_delivers_after_its_repair_what_fired_and_resolved_meanwhile() {
+    let broken = |_: &MessageKey| Outcome::Failed {
+        reason: "invalid_auth".into(),
+        permanent: true,
+    };
+    let mut desk = Desk::new();
+    desk.reopen_with(rules(), policy_with(&["slack"]));
+    desk.open(&lost("acct_1"), 20);
+    desk.deliver(20, broken);
+    desk.close(&lost("acct_1"), 30);
+    assert_eq!(desk.deliver_all(30), Vec::<String>::new());
+    assert_eq!(
+        desk.deliver_all(20 + 300),
+        ["slack ✅ FIRED AND RESOLVED: A provider can no longer take charges"]
+    );
     assert_eq!(desk.alerts(), Vec::<String>::new());
 }
 
