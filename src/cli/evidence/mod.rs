@@ -111,13 +111,9 @@ pub async fn run(options: &GlobalOptions, args: &EvidenceArgs) -> anyhow::Result
 
     let lines = scorecard::scorecard(&kpis, &alerts, since_s, now_s);
     let rows = lines.iter().map(|line| line.row().to_vec());
-    folder.write(
-        "scorecard.csv",
-        "Key figures",
-        &csv(&scorecard::HEADER, rows)?,
-    )?;
+    folder.write("scorecard.csv", "KPIs", &csv(&scorecard::HEADER, rows)?)?;
     let mut page = format!(
-        "# Scorecard\n\n{} to {}\n\n| figure | value | meaning |\n|---|---|---|\n",
+        "# Scorecard\n\n{} to {}\n\n| kpi | value | meaning |\n|---|---|---|\n",
         rfc3339(Some(since_s)),
         rfc3339(Some(now_s))
     );
@@ -129,7 +125,7 @@ pub async fn run(options: &GlobalOptions, args: &EvidenceArgs) -> anyhow::Result
             line.meaning
         ));
     }
-    folder.write("scorecard.md", "Key figures, for people", page.as_bytes())?;
+    folder.write("scorecard.md", "KPIs, for people", page.as_bytes())?;
 
     let rows = acts
         .iter()
@@ -216,7 +212,7 @@ critical-cases.csv   Critical alerts that fired, were acknowledged or were resol
                      Text from Stripe and from people is left out. Times and amounts are
                      real: with access to the business's own records, a case can still be
                      identified by them. Consider that before you hand the file on.
-scorecard.csv, .md   Key figures; `not known` where revwatch cannot know.
+scorecard.csv, .md   KPIs; `not known` where revwatch cannot know.
 decision-log.csv     Who acknowledged, silenced, replayed, paused, exported in the period,
                      {log}
 "

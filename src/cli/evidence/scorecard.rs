@@ -30,7 +30,7 @@ pub enum Value {
 }
 
 /// The columns of [`Line::row`].
-pub const HEADER: [&str; 4] = ["figure", "value", "unit", "meaning"];
+pub const HEADER: [&str; 4] = ["kpi", "value", "unit", "meaning"];
 
 /// Shown in place of an unknown value.
 pub const NOT_KNOWN: &str = "not known";

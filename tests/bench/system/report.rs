@@ -63,7 +63,7 @@ impl Report {
         }
         if let Some(file) = json {
             let lines: Vec<Line<'_>> = self.lines().collect();
-            let all = serde_json::json!({ "figures": lines, "ratios": ratios });
+            let all = serde_json::json!({ "values": lines, "ratios": ratios });
             std::fs::write(file, serde_json::to_vec_pretty(&all).expect("JSON"))
                 .expect("the file of --json");
         }
