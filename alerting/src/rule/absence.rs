@@ -3,7 +3,7 @@
 use super::count::CountMetric;
 use super::fields::Fields;
 use super::kind::Kind;
-use super::measure::Measure;
+use super::measure::{Measure, MeasureNames};
 use super::metric::Named;
 use super::rule_kind::{MetricRule, RuleKind};
 use super::threshold::Threshold;
@@ -42,16 +42,8 @@ fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
 }
 
 impl Measure for Absence {
-    fn kind(&self) -> &'static str {
-        KIND.name
-    }
-
-    fn metric(&self) -> &'static str {
-        self.metric.name()
-    }
-
-    fn segments(&self) -> &'static [&'static str] {
-        self.metric.segments()
+    fn names(&self) -> MeasureNames {
+        MeasureNames::of(KIND.name, self.metric)
     }
 
     fn unit(&self) -> Unit {

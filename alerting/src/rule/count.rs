@@ -6,7 +6,7 @@ use revwatch_core::counters::Bucket;
 
 use super::fields::Fields;
 use super::kind::Kind;
-use super::measure::Measure;
+use super::measure::{Measure, MeasureNames};
 use super::metric::{Named, metrics};
 use super::rule_kind::{MetricRule, RuleKind};
 use super::window::{History, Window};
@@ -74,16 +74,8 @@ fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
 }
 
 impl Measure for Count {
-    fn kind(&self) -> &'static str {
-        KIND.name
-    }
-
-    fn metric(&self) -> &'static str {
-        self.metric.name()
-    }
-
-    fn segments(&self) -> &'static [&'static str] {
-        self.metric.segments()
+    fn names(&self) -> MeasureNames {
+        MeasureNames::of(KIND.name, self.metric)
     }
 
     fn unit(&self) -> Unit {

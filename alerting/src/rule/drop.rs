@@ -8,7 +8,7 @@ use revwatch_core::money::Money;
 
 use super::fields::Fields;
 use super::kind::Kind;
-use super::measure::Measure;
+use super::measure::{Measure, MeasureNames};
 use super::metric::{Named, metrics};
 use super::rule_kind::{MetricRule, RuleKind};
 use super::threshold::Bounds;
@@ -71,16 +71,8 @@ fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
 }
 
 impl Measure for Drop {
-    fn kind(&self) -> &'static str {
-        KIND.name
-    }
-
-    fn metric(&self) -> &'static str {
-        self.metric.name()
-    }
-
-    fn segments(&self) -> &'static [&'static str] {
-        self.metric.segments()
+    fn names(&self) -> MeasureNames {
+        MeasureNames::of(KIND.name, self.metric)
     }
 
     fn unit(&self) -> Unit {

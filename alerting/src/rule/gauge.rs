@@ -6,7 +6,7 @@ use revwatch_core::counters::Bucket;
 
 use super::fields::Fields;
 use super::kind::Kind;
-use super::measure::Measure;
+use super::measure::{Measure, MeasureNames};
 use super::metric::{Named, metrics};
 use super::rule_kind::{MetricRule, RuleKind};
 use super::threshold::Bounds;
@@ -92,16 +92,8 @@ fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
 }
 
 impl Measure for Gauge {
-    fn kind(&self) -> &'static str {
-        KIND.name
-    }
-
-    fn metric(&self) -> &'static str {
-        self.metric.name()
-    }
-
-    fn segments(&self) -> &'static [&'static str] {
-        self.metric.segments()
+    fn names(&self) -> MeasureNames {
+        MeasureNames::of(KIND.name, self.metric)
     }
 
     fn unit(&self) -> Unit {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use jiff::tz::TimeZone;
 
+use super::metric::Named;
 use super::threshold::{Bounds, Threshold, Verdict};
 use super::window::{History, POINTS};
 use crate::alert::Unit;
@@ -11,14 +12,23 @@ use crate::metric_value::{MetricInputs, MetricQuery, Sample, Samples};
 
 /// How the metric values of one rule are computed: the part in which kinds of rules differ.
 pub trait Measure: fmt::Debug + Send + Sync {
-    /// The name of its kind.
-    fn kind(&self) -> &'static str;
+    /// What rule files call it.
+    fn names(&self) -> MeasureNames;
 
-    /// The metric's name in rule files.
-    fn metric(&self) -> &'static str;
+    /// See [`MeasureNames::kind`].
+    fn kind(&self) -> &'static str {
+        self.names().kind
+    }
 
-    /// The dimensions that the metric can be divided by.
-    fn segments(&self) -> &'static [&'static str];
+    /// See [`MeasureNames::metric`].
+    fn metric(&self) -> &'static str {
+        self.names().metric
+    }
+
+    /// See [`MeasureNames::segments`].
+    fn segments(&self) -> &'static [&'static str] {
+        self.names().segments
+    }
 
     /// The unit of its values.
     fn unit(&self) -> Unit;
@@ -74,6 +84,28 @@ pub trait Measure: fmt::Debug + Send + Sync {
     /// Whether people choose the threshold, so that a description names it.
     fn has_threshold(&self) -> bool {
         true
+    }
+}
+
+/// What rule files call a measure.
+#[derive(Debug, Clone, Copy)]
+pub struct MeasureNames {
+    /// The name of its kind.
+    pub kind: &'static str,
+    /// The metric's name.
+    pub metric: &'static str,
+    /// The dimensions that the metric can be divided by.
+    pub segments: &'static [&'static str],
+}
+
+impl MeasureNames {
+    /// Of a metric of `kind`.
+    pub(super) fn of(kind: &'static str, metric: impl Named) -> Self {
+        Self {
+            kind,
+            metric: metric.name(),
+            segments: metric.segments(),
+        }
     }
 }
 

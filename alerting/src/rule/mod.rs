@@ -24,7 +24,7 @@ pub(crate) mod window;
 pub use self::definition::{Rule, SlaOverride};
 pub use self::kind::Kind;
 pub use self::kinds::KINDS;
-pub use self::measure::Measure;
+pub use self::measure::{Measure, MeasureNames};
 pub use self::metric::Named;
 pub use self::rule_kind::{MetricRule, NoData, RuleKind};
 pub use self::threshold::{Bounds, Threshold, Verdict};
