@@ -6,11 +6,11 @@ use revwatch_alerting::alert::{
     Alert, AlertState, Evidence, Group, Member, MessageKey, MetricValue, NoticeKind,
     NotificationState, Point, Side, Subject, Unit,
 };
-use revwatch_alerting::lifecycle::diagram;
 use revwatch_alerting::message::render;
 use revwatch_alerting::policy::{Capabilities, Policy};
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rule_text::built_in;
+use revwatch_alerting::stage::diagram;
 use revwatch_core::entity::{EntityKey, EntityKind};
 use revwatch_core::money::Money;
 use revwatch_runtime::config::Config;

@@ -39,7 +39,7 @@ pub(crate) async fn attempt(
                 Lookup::Later { reason } if may_defer => {
                     return (Outcome::Unknown { reason }, revision);
                 }
-                Lookup::Later { .. } | Lookup::CannotTell => {
+                Lookup::Later { .. } | Lookup::Inconclusive => {
                     possible_duplicate = true;
                     return (notifier.deliver(unconfirmed).await, revision);
                 }
@@ -137,7 +137,7 @@ mod tests {
                 false,
             ),
             (Lookup::Absent, true, 1, false),
-            (Lookup::CannotTell, true, 1, true),
+            (Lookup::Inconclusive, true, 1, true),
             (later(), true, 0, false),
             (later(), false, 1, true),
         ] {

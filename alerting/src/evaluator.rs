@@ -25,7 +25,7 @@ use crate::dispatch::InFlight;
 use crate::engine::{self, Documents, Engine};
 use crate::journal_sync::{self, JournalWriter};
 use crate::notify::ATTEMPT_TIMEOUT;
-use crate::setup::PendingConfig;
+use crate::settings::PendingSettings;
 
 /// What this process remembers whether it holds the lease or not.
 struct ProcessState {
@@ -34,7 +34,7 @@ struct ProcessState {
     attempts: InFlight,
     journal: JournalWriter,
     /// New settings that wait to be applied.
-    new_settings: PendingConfig,
+    new_settings: PendingSettings,
     /// New settings were applied, and no notifier was tried with them yet.
     retry_broken: bool,
 }
@@ -52,13 +52,13 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
         kpis_shown: None,
         attempts: InFlight::new(),
         journal: JournalWriter::default(),
-        new_settings: std::mem::take(&mut alerting.arriving),
+        new_settings: std::mem::take(&mut alerting.new_settings),
         retry_broken: false,
     };
     let mut waits = false;
     while !shutdown.is_cancelled() {
-        if let Some(setup) = state.new_settings.take() {
-            alerting.take_over(setup);
+        if let Some(settings) = state.new_settings.take() {
+            alerting.take_over(settings);
             state.retry_broken = true;
         }
         let ended = alerting.lead(&holder, &mut state, shutdown).await;
@@ -152,7 +152,7 @@ impl Alerting {
         engine: &mut Engine,
         attempts: &mut InFlight,
         held: &mut LeaseGuard<'_>,
-        new_settings: &mut PendingConfig,
+        new_settings: &mut PendingSettings,
         shutdown: &CancellationToken,
     ) -> Result<Stop, EvaluatorError> {
         let mut ticks = self.ticks();

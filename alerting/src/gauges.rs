@@ -10,8 +10,8 @@ use revwatch_storage::ports::StoreError;
 use crate::Alerting;
 use crate::alert::report::overdue;
 use crate::engine::{Engine, TransitionEvent};
-use crate::lifecycle::Stage;
 use crate::rule::Severity;
+use crate::stage::Stage;
 
 impl Alerting {
     /// Shows the KPIs on the metrics page.

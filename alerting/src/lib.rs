@@ -1,7 +1,7 @@
 //! revwatch's alerting: evaluates rules on the state, decides which alerts fire and resolve, and notifies people.
 //!
-//! Deciding is pure ([`evaluation`], [`step`], [`engine`], [`policy`], [`message`]); around it the evaluator holds the
-//! lease, reads the store and writes what the engine decides, and notifiers deliver messages.
+//! Deciding is pure ([`metric_evaluation`], [`phase`], [`engine`], [`policy`], [`message`]); around it the evaluator holds
+//! the lease, reads the store and writes what the engine decides, and notifiers deliver messages.
 //!
 //! Invariant: an alert is durable before a message about it is sent, and so is the attempt; it is retried until a
 //! notifier has confirmed it.
@@ -9,23 +9,23 @@
 mod attempt;
 mod dispatch;
 pub mod engine;
-pub mod evaluation;
 mod evaluator;
 mod gauges;
 mod journal_sync;
-pub mod lifecycle;
 pub mod message;
+pub mod metric_evaluation;
 pub mod metric_value;
 mod notification_telemetry;
 pub mod notify;
 pub mod outcome;
+pub mod phase;
 pub mod policy;
 pub mod rule;
 pub mod rule_text;
 pub mod rules_file;
-mod setup;
+mod settings;
 pub mod slack_actions;
-pub mod step;
+pub mod stage;
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 use self::notify::{EgressClient, Notifier};
 use self::policy::{Policy, PolicyError};
 use self::rule::Rule;
-pub use self::setup::{PendingConfig, Setup};
+pub use self::settings::{AlertingSettings, PendingSettings};
 use self::slack_actions::SlackActions;
 
 /// What alerting needs.
@@ -70,7 +70,7 @@ pub struct Alerting {
     /// Passes while the store answers.
     pub ready: Check,
     /// Where new rules, notifiers and settings arrive.
-    pub arriving: PendingConfig,
+    pub new_settings: PendingSettings,
 }
 
 /// Alerting cannot start; the text names the setting.
@@ -78,7 +78,7 @@ pub struct Alerting {
 pub enum StartError {
     /// The rules, the notifiers, or the routes.
     #[error(transparent)]
-    Setup(#[from] ConfigError),
+    Settings(#[from] ConfigError),
     /// The receiver of Slack's interactions.
     #[error(transparent)]
     Actions(#[from] slack_actions::StartError),
@@ -87,11 +87,11 @@ pub enum StartError {
 impl Alerting {
     /// As `process` is configured, on `backend`. Settings that make no sense are refused before anything begins.
     pub async fn of(process: &Process, backend: &Backend) -> Result<Self, StartError> {
-        let Setup {
+        let AlertingSettings {
             rules,
             notifiers,
             config,
-        } = Setup::of(&process.config)?;
+        } = AlertingSettings::of(&process.config)?;
         let egress = EgressClient::new(process.config.egress);
         let store = backend.store.clone();
         let actions = SlackActions::bind(
@@ -101,14 +101,14 @@ impl Alerting {
             process.clock.clone(),
         )
         .await?;
-        let (send, arriving) = PendingConfig::new();
+        let (send, new_settings) = PendingSettings::new();
         let switch = actions.switch(store.clone());
         process.on_reload(move |config| {
-            let (send, setup) = (send.clone(), Setup::of(config)?);
+            let (send, settings) = (send.clone(), AlertingSettings::of(config)?);
             let switch_actions = switch.prepare(config)?;
             Ok(Box::new(move || {
                 switch_actions();
-                drop(send.send_replace(Some(setup)));
+                drop(send.send_replace(Some(settings)));
             }))
         });
         Ok(Self {
@@ -123,21 +123,21 @@ impl Alerting {
             metrics: process.metrics.clone(),
             tracer: process.tracer.clone(),
             ready: process.readiness.check("alerting"),
-            arriving,
+            new_settings,
         })
     }
 
     fn policy(&self) -> Result<Policy, PolicyError> {
-        setup::policy(&self.config, &self.notifiers)
+        settings::policy(&self.config, &self.notifiers)
     }
 
     /// Uses new settings from now on. No attempt may be under way.
-    fn take_over(&mut self, setup: Setup) {
-        let Setup {
+    fn take_over(&mut self, new: AlertingSettings) {
+        let AlertingSettings {
             rules,
             notifiers,
             config,
-        } = setup;
+        } = new;
         tracing::info!(rules = rules.len(), "alerting uses new settings");
         (self.rules, self.notifiers, self.config) = (rules, notifiers, config);
     }

@@ -46,8 +46,8 @@ pub enum Lookup {
         /// For the log.
         reason: String,
     },
-    /// The destination can never answer.
-    CannotTell,
+    /// No search will say: this destination has none, or its answer leaves it open.
+    Inconclusive,
 }
 
 impl Outcome {

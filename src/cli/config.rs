@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use revwatch_alerting::Setup;
+use revwatch_alerting::AlertingSettings;
 use revwatch_alerting::slack_actions::SlackActions;
 use revwatch_runtime::backend::Uses;
 use revwatch_runtime::config::{
@@ -110,7 +110,7 @@ struct Checked {
     config: Config,
     uses: Uses,
     endpoints: Vec<Endpoint>,
-    alerting: Option<Setup>,
+    alerting: Option<AlertingSettings>,
 }
 
 impl Checked {
@@ -136,7 +136,7 @@ impl Checked {
                 .unwrap_or_default();
         }
         if roles.contains(&Role::Alerting) {
-            alerting = Setup::of(&config).map_err(&mut note).ok();
+            alerting = AlertingSettings::of(&config).map_err(&mut note).ok();
             if let Err(error) = SlackActions::check(&config) {
                 note(error);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use revwatch_alerting::lifecycle::Stage;
+use revwatch_alerting::stage::Stage;
 
 use super::scenario::{Expect, Want};
 use super::simulator::{Simulator, View};

@@ -6,9 +6,9 @@ use std::fmt;
 
 use jiff::Timestamp;
 use revwatch_alerting::alert::Subject;
-use revwatch_alerting::lifecycle::Stage;
 use revwatch_alerting::metric_value::PipelineStatus;
 use revwatch_alerting::rule::Rule;
+use revwatch_alerting::stage::Stage;
 use revwatch_core::durations::Span;
 use revwatch_storage::ports::Delivery;
 use serde::Deserialize;

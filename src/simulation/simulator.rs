@@ -16,12 +16,12 @@ use revwatch_alerting::engine::{
     self, Attempt, AttemptResult, Decisions, Documents, Engine, PipelineRead, ReadIntervals,
     ReadResult, TickTime, WatchKey,
 };
-use revwatch_alerting::lifecycle::Stage;
 use revwatch_alerting::message::Message;
 use revwatch_alerting::metric_value::PipelineStatus;
 use revwatch_alerting::outcome::Outcome;
 use revwatch_alerting::policy::Policy;
 use revwatch_alerting::rule::Rule;
+use revwatch_alerting::stage::Stage;
 use revwatch_core::counters::hour_of;
 use revwatch_core::observe::Plans;
 use revwatch_storage::ports::{Delivery, DocumentWrite};

@@ -355,13 +355,13 @@ mod alerting {
     use revwatch_alerting::engine::{
         CounterRead, Documents, Engine, PipelineRead, ReadResult, TickTime,
     };
-    use revwatch_alerting::evaluation::{Evaluation, evaluate};
+    use revwatch_alerting::metric_evaluation::{Evaluation, evaluate};
     use revwatch_alerting::metric_value::{MetricInputs, PipelineStatus};
     use revwatch_alerting::notify::Capabilities;
+    use revwatch_alerting::phase::{HoldTimes, Phase, next_phase};
     use revwatch_alerting::policy::Policy;
     use revwatch_alerting::rule::{MetricRule, RuleKind};
     use revwatch_alerting::rule_text::built_in;
-    use revwatch_alerting::step::{HoldTimes, Phase, step};
     use revwatch_core::condition::{Condition, ConditionKind};
     use revwatch_core::counters::{Bucket, Counters, hour_of};
     use revwatch_runtime::config::Config;
@@ -434,7 +434,7 @@ mod alerting {
             clear_since_s: None,
         };
         bencher.with_inputs(evaluation).bench_values(|evaluation| {
-            step(
+            next_phase(
                 HoldTimes::default(),
                 divan::black_box(phase),
                 evaluation,

@@ -196,7 +196,7 @@ impl Notifier for SlackOfProcess {
             (Script::TooMany | Script::ServerError, _) => Lookup::Later {
                 reason: "Slack limits how often it may be read".to_owned(),
             },
-            (Script::LoseRequest, _) => Lookup::CannotTell,
+            (Script::LoseRequest, _) => Lookup::Inconclusive,
             (_, Some(post)) => Lookup::Found {
                 receipt: Some(post.receipt),
                 revision: Some(post.revision),

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use jiff::Timestamp;
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::slack_actions::SlackActions;
-use revwatch_alerting::{Alerting, PendingConfig, rules_file};
+use revwatch_alerting::{Alerting, PendingSettings, rules_file};
 use revwatch_core::observe::Plans;
 use revwatch_ingest::{Settings, Webhooks};
 use revwatch_runtime::admin::Readiness;
@@ -251,7 +251,7 @@ impl World {
             metrics: Metrics::new(),
             tracer: Tracer::default(),
             ready: Readiness::default().check("alerting"),
-            arriving: PendingConfig::default(),
+            new_settings: PendingSettings::default(),
         }
     }
 }

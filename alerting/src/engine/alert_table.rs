@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::alert::Alert;
-use crate::lifecycle::Stage;
+use crate::stage::Stage;
 
 /// See the module.
 ///

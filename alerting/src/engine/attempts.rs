@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::Engine;
+use super::message_updates::{UpdateReason, message_keys, update_reason};
 use super::outbox::Lane;
 use super::sla_clocks::notice_skip;
-use super::update::{UpdateReason, message_keys, update_reason};
 use crate::alert::{Alert, AlertState, MessageKey, NoticeKind, NotificationState};
 use crate::message::{Message, render};
 use crate::outcome::Outcome;

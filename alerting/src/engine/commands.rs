@@ -4,8 +4,8 @@ use revwatch_storage::ports::COMMANDS;
 
 use super::{Engine, SILENCES, Watch, key_of};
 use crate::alert::{AlertState, Command, CommandKind, NoticeKind, Silence};
-use crate::lifecycle::Stage;
 use crate::policy::silenced;
+use crate::stage::Stage;
 
 impl Engine {
     /// Carries out the command stored under `key`, deletes it and returns it. One that cannot be read is deleted too.

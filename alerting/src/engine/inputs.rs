@@ -9,7 +9,7 @@ use revwatch_storage::ports::{ConditionChange, DueWindow};
 use super::rule_set::rule_delay;
 use super::{Engine, ScanReason, WatchKey};
 use crate::alert::{Evidence, Subject};
-use crate::evaluation::{Evaluation, evaluate};
+use crate::metric_evaluation::{Evaluation, evaluate};
 use crate::metric_value::{MetricInputs, newest_event_s};
 use crate::rule::{Rule, RuleKind};
 

@@ -10,7 +10,7 @@
 //! The engine is made of parts, each with its own fields and tests: `RuleSet`, `AlertTable`, `Watches`, `Groups`,
 //! `Mutes`, `SlaClocks`, `Outbox`, `Freshness`, `CounterReads`, `Pipeline`, `CatchUp` and `Changes`. A part knows no other; what
 //! concerns several of them is in the methods of [`Engine`]: `tick.rs` (what is read and when), `inputs.rs` (what rules
-//! evaluate), `transitions.rs` (the life of an alert), `muting.rs`, `grouping.rs`, `attempts.rs` (messages and
+//! evaluate), `firing.rs` (alerts fire and resolve), `muting.rs`, `grouping.rs`, `attempts.rs` (messages and
 //! notices) and `commands.rs`. These only note what happened; `settle` decides for all of it at once.
 //!
 //! Invariant: every change comes with the documents that make it durable. The shell writes them before anything is
@@ -22,10 +22,12 @@ mod catch_up;
 mod changes;
 mod commands;
 mod counter_reads;
+mod firing;
 mod freshness;
 mod grouping;
 mod groups;
 mod inputs;
+mod message_updates;
 mod mutes;
 mod muting;
 mod outbox;
@@ -34,8 +36,6 @@ mod position;
 mod rule_set;
 mod sla_clocks;
 mod tick;
-mod transitions;
-mod update;
 mod watches;
 
 use revwatch_storage::ports::DocumentWrite;
@@ -65,10 +65,10 @@ pub use self::tick::{
 use self::watches::{StoredWatch, Watch, Watches};
 pub use crate::alert::{ALERTS, HISTORY, SILENCES};
 use crate::alert::{Alert, Subject};
-use crate::evaluation::Evaluation;
-use crate::lifecycle::Stage;
+use crate::metric_evaluation::Evaluation;
 use crate::policy::Policy;
 use crate::rule::{Rule, RuleKind, Severity};
+use crate::stage::Stage;
 
 /// Rules that hold, but not yet for long enough, and those whose alert a person resolved.
 pub const PENDING: &str = "pending";

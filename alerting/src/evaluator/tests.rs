@@ -147,7 +147,7 @@ fn alerting(
         metrics: Metrics::new(),
         tracer: Default::default(),
         ready: readiness.check("alerting"),
-        arriving: PendingConfig::default(),
+        new_settings: PendingSettings::default(),
     };
     (alerting, readiness)
 }

@@ -53,7 +53,7 @@ pub trait Notifier: Send + Sync {
     /// Checks whether `message` arrived, after an attempt that ended without an answer. Never
     /// sends.
     async fn find(&self, _message: &Message) -> Lookup {
-        Lookup::CannotTell
+        Lookup::Inconclusive
     }
 }
 

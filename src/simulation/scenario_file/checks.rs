@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use revwatch_alerting::lifecycle::Stage;
+use revwatch_alerting::stage::Stage;
 use revwatch_core::durations::Span;
 use revwatch_runtime::files::place;
 use serde::Deserialize;

@@ -19,10 +19,10 @@ use revwatch_storage::ports::{COMMANDS, ChangeCursor, ConditionChange, DueWindow
 
 use super::*;
 use crate::alert::{AlertState, Command, CommandKind, Matcher, MessageKey, NoticeKind, Silence};
-use crate::lifecycle::TRANSITIONS;
 use crate::metric_value::{MetricInputs, PipelineStatus};
 use crate::outcome::Outcome;
 use crate::policy::Capabilities;
+use crate::stage::TRANSITIONS;
 
 const RULES: &str = r##"
 [[rule]]

@@ -244,7 +244,7 @@ impl Notifier for SlackBot {
         match timeout(ATTEMPT_TIMEOUT, self.search_message(message)).await {
             Ok(Ok(lookup)) => lookup,
             Ok(Err(SearchError::Later(reason))) => Lookup::Later { reason },
-            Ok(Err(SearchError::Never)) => Lookup::CannotTell,
+            Ok(Err(SearchError::Never)) => Lookup::Inconclusive,
             Err(_) => Lookup::Later {
                 reason: format!("{PROVIDER}: no answer in time"),
             },

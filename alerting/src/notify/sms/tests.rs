@@ -240,17 +240,17 @@ async fn the_search_is_bounded() {
         (listed(&["al_1-0"], SINCE, None), "found", 1),
         (listed(&["x"], SINCE, None), "absent", 1),
         (listed(&["x"], BEFORE, Some(path)), "absent", 1),
-        (listed(&["x"], SINCE, Some(path)), "cannot tell", 3),
+        (listed(&["x"], SINCE, Some(path)), "inconclusive", 3),
         (
             listed(&["x"], SINCE, Some("//elsewhere.example/")),
-            "cannot tell",
+            "inconclusive",
             1,
         ),
         (Reply::status(429), "later", 1),
         (Reply::status(500), "later", 1),
         (Reply::ok("?"), "later", 1),
         (Reply::silence(), "later", 1),
-        (Reply::status(401), "cannot tell", 1),
+        (Reply::status(401), "inconclusive", 1),
     ];
     for (reply, expected, requests) in table {
         let answer = reply.clone();
@@ -260,7 +260,7 @@ async fn the_search_is_bounded() {
             Lookup::Found { .. } => "found",
             Lookup::Absent => "absent",
             Lookup::Later { .. } => "later",
-            Lookup::CannotTell => "cannot tell",
+            Lookup::Inconclusive => "inconclusive",
         };
         assert_eq!(
             (word, stub.requests().len()),

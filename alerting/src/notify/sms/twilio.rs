@@ -136,7 +136,7 @@ impl Twilio {
                 status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
                     return Err(later(format!("{PROVIDER} answered {status}")));
                 }
-                status if !status.is_success() => return Err(Lookup::CannotTell),
+                status if !status.is_success() => return Err(Lookup::Inconclusive),
                 _ => {}
             }
             let page = http_outcome::json::<Page>(response, MAX_RESPONSE_BYTES).await;
@@ -160,11 +160,11 @@ impl Twilio {
                 None => return Ok(None),
                 // The request carries the credentials, so the path must be our own.
                 Some(next) if next.starts_with(&format!("{}?", self.path())) => uri = next,
-                Some(_) => return Err(Lookup::CannotTell),
+                Some(_) => return Err(Lookup::Inconclusive),
             }
         }
         // It may be on a later page.
-        Err(Lookup::CannotTell)
+        Err(Lookup::Inconclusive)
     }
 }
 

@@ -357,7 +357,7 @@ async fn a_channel_name_is_resolved_once() {
         3
     );
     let elsewhere = bot_of(&stub.url(), &[("default", "#nowhere")]);
-    assert_eq!(elsewhere.find(&message()).await, Lookup::CannotTell);
+    assert_eq!(elsewhere.find(&message()).await, Lookup::Inconclusive);
 }
 
 #[tokio::test]
@@ -368,11 +368,11 @@ async fn a_failed_search_is_reported() {
         (error("ratelimited"), "later"),
         (Reply::ok("?"), "later"),
         (Reply::silence(), "later"),
-        (error("missing_scope"), "cannot tell"),
-        (error("not_in_channel"), "cannot tell"),
-        (error("invalid_auth"), "cannot tell"),
+        (error("missing_scope"), "inconclusive"),
+        (error("not_in_channel"), "inconclusive"),
+        (error("invalid_auth"), "inconclusive"),
         // More pages than the search reads.
-        (page(&[], "on"), "cannot tell"),
+        (page(&[], "on"), "inconclusive"),
     ];
     for (reply, expected) in table {
         let (answer, count) = (reply.clone(), Arc::new(AtomicUsize::new(0)));
@@ -387,7 +387,7 @@ async fn a_failed_search_is_reported() {
             .await;
         let word = match &found {
             Lookup::Later { .. } => "later",
-            Lookup::CannotTell => "cannot tell",
+            Lookup::Inconclusive => "inconclusive",
             _ => "else",
         };
         assert_eq!(word, expected, "{reply:?}");

@@ -12,7 +12,7 @@ use crate::rules_file;
 
 /// Rules, notifiers and settings.
 #[derive(Clone)]
-pub struct Setup {
+pub struct AlertingSettings {
     /// The rules.
     pub rules: Vec<Rule>,
     /// The notifiers, in order of preference; at least one.
@@ -21,7 +21,7 @@ pub struct Setup {
     pub config: AlertingConfig,
 }
 
-impl Setup {
+impl AlertingSettings {
     /// As `config` says; files of rules are read now. Names every fault.
     pub fn of(config: &Config) -> Result<Self, ConfigError> {
         let mut faults = Vec::new();
@@ -32,13 +32,13 @@ impl Setup {
         });
         let (notifiers, wrong) = notify::all_configured(config);
         faults.extend(wrong.iter().map(ToString::to_string));
-        let setup = Self {
+        let settings = Self {
             rules,
             notifiers,
             config: config.alerting.clone(),
         };
-        faults.extend(setup.policy().err().map(|error| error.to_string()));
-        ConfigError::none_of(faults).map(|()| setup)
+        faults.extend(settings.policy().err().map(|error| error.to_string()));
+        ConfigError::none_of(faults).map(|()| settings)
     }
 
     /// Notifiers and deadlines by severity and route.
@@ -47,7 +47,7 @@ impl Setup {
     }
 }
 
-/// See [`Setup::policy`].
+/// See [`AlertingSettings::policy`].
 pub(crate) fn policy(
     config: &AlertingConfig,
     notifiers: &[Arc<dyn Notifier>],
@@ -63,11 +63,11 @@ pub(crate) fn policy(
 
 /// Where new settings arrive. By default none ever do.
 #[derive(Clone, Default)]
-pub struct PendingConfig(Option<watch::Receiver<Option<Setup>>>);
+pub struct PendingSettings(Option<watch::Receiver<Option<AlertingSettings>>>);
 
-impl PendingConfig {
+impl PendingSettings {
     /// With the sender of the settings.
-    pub fn new() -> (watch::Sender<Option<Setup>>, Self) {
+    pub fn new() -> (watch::Sender<Option<AlertingSettings>>, Self) {
         let (sender, receiver) = watch::channel(None);
         (sender, Self(Some(receiver)))
     }
@@ -85,7 +85,7 @@ impl PendingConfig {
     }
 
     /// The settings that have arrived since this was last called.
-    pub(crate) fn take(&mut self) -> Option<Setup> {
+    pub(crate) fn take(&mut self) -> Option<AlertingSettings> {
         let receiver = self
             .0
             .as_mut()

@@ -1,14 +1,14 @@
-//! The phases of each rule and subject, and the life of each alert.
+//! Alerts fire, change and resolve as the evaluations of their rules say.
 
 use super::watches::StoredWatch;
 use super::{Engine, PENDING, REFRESH_S, TransitionEvent, Watch, WatchKey, key_of};
 use crate::alert::report::counts;
 use crate::alert::{Alert, AlertState, Evidence, Subject, id};
-use crate::evaluation::{Evaluation, trend};
-use crate::lifecycle::{Stage, is_drawn};
+use crate::metric_evaluation::{Evaluation, trend};
 use crate::metric_value::MetricInputs;
+use crate::phase::{Effect, HoldTimes, Phase, next_phase};
 use crate::rule::MetricRule;
-use crate::step::{Effect, HoldTimes, Phase, step};
+use crate::stage::{Stage, is_drawn};
 
 impl Engine {
     /// One evaluation of one rule and one subject. `metric` is given when the rule is on a metric.
@@ -26,7 +26,7 @@ impl Engine {
             keep_firing_for_s: rule.keep_firing_for_s,
         };
         let before = self.phase(&key);
-        let (after, effect) = step(hold, before, evaluation, now_s);
+        let (after, effect) = next_phase(hold, before, evaluation, now_s);
         self.set_phase(&key, before, after, now_s, hold);
         let segment = match &key.subject {
             Subject::Segment { value, .. } => value.as_str(),

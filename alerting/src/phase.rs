@@ -1,7 +1,8 @@
-//! The life of an alert, as a pure function: phase, evaluation and time in, new phase and effect out.
+//! When a rule fires and resolves for one subject, as a pure function: phase, evaluation and time in, new phase and
+//! effect out.
 
 use crate::alert::Evidence;
-use crate::evaluation::Evaluation;
+use crate::metric_evaluation::Evaluation;
 
 /// What is remembered of one rule and one subject between evaluations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,10 +56,15 @@ pub struct HoldTimes {
     pub keep_firing_for_s: i64,
 }
 
-/// One step for one subject.
+/// The phase of one subject after an evaluation, and what that causes.
 ///
 /// Invariant: what is unknown neither fires nor resolves.
-pub fn step(hold: HoldTimes, phase: Phase, evaluation: Evaluation, now_s: i64) -> (Phase, Effect) {
+pub fn next_phase(
+    hold: HoldTimes,
+    phase: Phase,
+    evaluation: Evaluation,
+    now_s: i64,
+) -> (Phase, Effect) {
     match (phase, evaluation) {
         (phase, Evaluation::Unknown) => (phase, Effect::Nothing),
         (Phase::Inactive | Phase::Pending { .. } | Phase::Dismissed, Evaluation::Clear { .. }) => {
@@ -138,7 +144,7 @@ mod tests {
         let mut phase = start;
         let mut log = String::new();
         for (now_s, evaluation) in evaluations {
-            let (next, effect) = step(hold, phase, evaluation.clone(), *now_s);
+            let (next, effect) = next_phase(hold, phase, evaluation.clone(), *now_s);
             log.push(match (effect, next) {
                 (Effect::Fire { .. }, Phase::Firing { .. }) => 'F',
                 (Effect::Resolve { .. }, Phase::Inactive) => 'R',
