@@ -215,7 +215,7 @@ impl Alerting {
                 .await?;
         }
         self.keep_lease(held).await?;
-        held.journal.end(&self.queue, self.journal_within()).await;
+        held.journal.end(&self.journal, self.journal_within()).await;
         Ok(())
     }
 
@@ -228,8 +228,9 @@ impl Alerting {
     ) -> Result<Engine, EvaluatorError> {
         let mut engine = self.stored_engine().await?;
         if engine.recovery_id() != recovery_id {
-            let (queue, store) = (self.queue.as_ref(), self.store.as_ref());
-            let writes = journal_sync::differences(queue, store, journal).await?;
+            let writes =
+                journal_sync::differences(self.journal.as_ref(), self.store.as_ref(), journal)
+                    .await?;
             tracing::info!(
                 documents = writes.len(),
                 "the store has recovered: documents that only the journal has are restored"

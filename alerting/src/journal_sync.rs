@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use revwatch_core::backoff::Backoff;
 use revwatch_storage::journal::{ACTIONS, OperatorAction};
-use revwatch_storage::ports::{DocumentWrite, EventQueue, JournalEntry, StateStore, StoreError};
+use revwatch_storage::ports::{DocumentWrite, Documents, Journal, JournalEntry, StoreError};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::Instant;
@@ -114,7 +114,7 @@ impl JournalWriter {
     /// Takes the journal's result, if it has come, and sends the next lines, unless a result is missing or a backoff
     /// has not ended. Waits for neither. A result that does not come `within` this time, which the lease must outlive,
     /// is a failure.
-    pub(crate) fn flush(&mut self, queue: &Arc<dyn EventQueue>, within: Duration) {
+    pub(crate) fn flush(&mut self, journal: &Arc<dyn Journal>, within: Duration) {
         if let Some(in_flight) = &mut self.in_flight {
             match in_flight.result.try_recv() {
                 Err(TryRecvError::Empty) => return,
@@ -133,9 +133,9 @@ impl JournalWriter {
             .unzip();
         let (sender, result) = oneshot::channel();
         self.in_flight = Some(InFlight { lines, result });
-        let queue = queue.clone();
+        let journal = journal.clone();
         tokio::spawn(async move {
-            let result = match tokio::time::timeout(within, queue.append_journal(entries)).await {
+            let result = match tokio::time::timeout(within, journal.append_journal(entries)).await {
                 Ok(result) => result.map_err(|error| error.to_string()),
                 Err(_) => Err("no response in time".to_owned()),
             };
@@ -159,14 +159,14 @@ impl JournalWriter {
 
     /// The lease is about to be released: lines that wait are written now, or never by this process. A journal that
     /// fails is not tried again.
-    pub(crate) async fn end(&mut self, queue: &Arc<dyn EventQueue>, within: Duration) {
+    pub(crate) async fn end(&mut self, journal: &Arc<dyn Journal>, within: Duration) {
         let last = async {
             self.take_result().await;
             self.retry_at = None;
-            self.flush(queue, within);
+            self.flush(journal, within);
             while self.is_in_flight() {
                 self.take_result().await;
-                self.flush(queue, within);
+                self.flush(journal, within);
             }
         };
         let _ = tokio::time::timeout(LAST_WITHIN.min(within), last).await;
@@ -181,7 +181,7 @@ impl JournalWriter {
     /// Another process may have evaluated since: lines that wait are replaced by the documents as they are stored.
     pub(crate) async fn catch_up(
         &mut self,
-        store: &dyn StateStore,
+        store: &dyn Documents,
         at_ms: i64,
     ) -> Result<(), StoreError> {
         for space in JOURNALED {
@@ -259,8 +259,8 @@ fn lost() -> Result<(), String> {
 
 /// The documents by which a store that lost data, or has older ones, differs from the journal.
 pub(crate) async fn differences(
-    queue: &dyn EventQueue,
-    store: &dyn StateStore,
+    journal: &dyn Journal,
+    store: &dyn Documents,
     keeping: &JournalWriter,
 ) -> Result<Vec<DocumentWrite>, EvaluatorError> {
     let mut newest: BTreeMap<&'static str, BTreeMap<String, (i64, Option<String>)>> =
@@ -275,7 +275,7 @@ pub(crate) async fn differences(
             newest.entry(space).or_default().insert(key, (at_ms, body));
         }
     };
-    queue.read_journal(&mut each).await?;
+    journal.read_journal(&mut each).await?;
     for JournalEntry {
         at_ms,
         space,
@@ -357,4 +357,4 @@ fn progress(state: &NotificationState) -> (u32, Option<u32>) {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

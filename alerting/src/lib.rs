@@ -26,6 +26,8 @@ pub mod rules_file;
 mod settings;
 pub mod slack_actions;
 pub mod stage;
+#[cfg(test)]
+mod test_support;
 
 use std::sync::Arc;
 
@@ -36,7 +38,7 @@ use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::{AlertingConfig, ConfigError};
 use revwatch_runtime::process::Process;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
-use revwatch_storage::ports::{EventQueue, StateStore};
+use revwatch_storage::ports::{Consume, Holding, Journal, StateStore};
 use tokio_util::sync::CancellationToken;
 
 use self::notify::{EgressClient, Notifier};
@@ -49,8 +51,12 @@ use self::slack_actions::SlackActions;
 pub struct Alerting {
     /// Where state is.
     pub store: Arc<dyn StateStore>,
-    /// What waits to become state, for rules on the pipeline itself.
-    pub queue: Arc<dyn EventQueue>,
+    /// Deliveries that wait to become state, for rules on the pipeline itself.
+    pub queue: Arc<dyn Consume>,
+    /// Dead letters and parked deliveries, for the same rules.
+    pub holding: Arc<dyn Holding>,
+    /// What must survive the store.
+    pub journal: Arc<dyn Journal>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// The name of this process as holder of the lease.
@@ -114,6 +120,8 @@ impl Alerting {
         Ok(Self {
             store,
             queue: backend.queue.clone(),
+            holding: backend.queue.clone(),
+            journal: backend.queue.clone(),
             clock: process.clock.clone(),
             ids: process.ids.clone(),
             rules,

@@ -238,6 +238,8 @@ impl World {
         let gate = memory.gate();
         Alerting {
             queue: memory.clone(),
+            holding: memory.clone(),
+            journal: memory.clone(),
             store: memory,
             clock: self.clock.clone(),
             ids: self.ids.clone(),

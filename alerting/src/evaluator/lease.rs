@@ -12,7 +12,7 @@ use crate::engine::TickTime;
 use crate::journal_sync::JournalWriter;
 
 /// The lease that makes one process of several the evaluator.
-pub(super) const LEASE: &str = "alerting";
+pub(crate) const LEASE: &str = "alerting";
 
 /// The lease, as this process holds it, and what it may write while it does.
 pub(crate) struct LeaseGuard<'a> {

@@ -13,24 +13,21 @@ use revwatch_runtime::config::{AlertingConfig, Config};
 use revwatch_runtime::telemetry::Metrics;
 use revwatch_storage::ports::{
     Commit, ConditionChange, Coordination as _, DocumentWrite, Documents as _, Entities as _,
-    EventQueue,
+    Journal,
 };
-use revwatch_storage::sqlite::{FILE_NAME, Open, Sqlite};
+use revwatch_storage::sqlite::{FILE_NAME, Sqlite};
 use revwatch_storage::system::{SystemClock, SystemIds};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::alert::{Alert, Evidence, Subject};
-use crate::journal_sync::tests::BrokenJournal;
 use crate::message::Message;
 use crate::notify::{Capabilities, Lookup, Notifier, Outcome};
 use crate::rule::Rule;
 use crate::slack_actions::SlackActions;
+use crate::test_support::{BrokenJournal, LONG, lease, open_sqlite};
 use crate::{rules_file, run};
-
-/// A test fails when something takes longer.
-const LONG: Duration = Duration::from_secs(30);
 
 /// A notifier that takes as long as the test wants.
 #[derive(Default)]
@@ -128,13 +125,15 @@ fn shipped_rules() -> Vec<Rule> {
 
 fn alerting(
     store: &Arc<Sqlite>,
-    queue: Arc<dyn EventQueue>,
+    journal: Arc<dyn Journal>,
     notifier: Arc<dyn Notifier>,
 ) -> (Alerting, Readiness) {
     let readiness = Readiness::default();
     let alerting = Alerting {
         store: store.clone(),
-        queue,
+        queue: store.clone(),
+        holding: store.clone(),
+        journal,
         clock: Arc::new(SystemClock),
         ids: Arc::new(SystemIds),
         rules: shipped_rules(),
@@ -162,11 +161,7 @@ async fn leave_alert(sqlite: &Sqlite) {
         Evidence::default(),
     );
     alert.notifiers.push("slack".to_owned());
-    let fence = sqlite
-        .lease(LEASE, "before", 60_000)
-        .await
-        .expect("answered")
-        .expect("free");
+    let fence = lease(sqlite, "before").await;
     let body = serde_json::to_string(&alert).expect("plain data");
     let write = DocumentWrite {
         space: engine::ALERTS,
@@ -208,8 +203,7 @@ fn rename(folder: &Path, from: &str, to: &str) {
 #[tokio::test]
 async fn a_message_is_not_searched_for_while_its_delivery_is_under_way() {
     let folder = tempfile::tempdir().expect("a folder");
-    let sqlite =
-        Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
+    let sqlite = open_sqlite(&folder);
     leave_alert(&sqlite).await;
 
     let (slow, shutdown) = (Arc::new(SlowNotifier::default()), CancellationToken::new());
@@ -246,8 +240,7 @@ async fn a_message_is_not_searched_for_while_its_delivery_is_under_way() {
 #[tokio::test]
 async fn a_silent_journal_delays_no_alert() {
     let folder = tempfile::tempdir().expect("a folder");
-    let sqlite =
-        Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
+    let sqlite = open_sqlite(&folder);
     leave_alert(&sqlite).await;
     let (silent, recording) = (
         Arc::new(BrokenJournal::default()),
@@ -262,7 +255,7 @@ async fn a_silent_journal_delays_no_alert() {
         .expect("it is delivered");
     assert!(!silent.is_cancelled(), "the alert waited for the journal");
     let written = async {
-        while !silent.is_written_to() {
+        while silent.requests().is_empty() {
             sleep(Duration::from_millis(5)).await;
         }
     };
@@ -277,8 +270,7 @@ async fn a_silent_journal_delays_no_alert() {
 async fn conditions_that_closed_before_they_were_read_notify_no_one() {
     const PAYOUTS: usize = 1_100;
     let folder = tempfile::tempdir().expect("a folder");
-    let sqlite =
-        Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
+    let sqlite = open_sqlite(&folder);
     let evaluating = |recording: &Arc<RecordingNotifier>| {
         let (alerting, readiness) = alerting(&sqlite, sqlite.clone(), recording.clone());
         let shutdown = CancellationToken::new();

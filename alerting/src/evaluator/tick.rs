@@ -83,7 +83,7 @@ impl Alerting {
     }
 
     pub(super) fn flush(&self, held: &mut LeaseGuard<'_>) {
-        held.journal.flush(&self.queue, self.journal_within());
+        held.journal.flush(&self.journal, self.journal_within());
     }
 
     /// Reads what a round of a tick requires.
@@ -163,7 +163,7 @@ impl Alerting {
     async fn pipeline(&self, depth: Option<u64>) -> PipelineRead {
         let within = self.lease() / 8;
         let count = async |queue| {
-            let count = tokio::time::timeout(within, self.queue.held_count(queue));
+            let count = tokio::time::timeout(within, self.holding.held_count(queue));
             count.await.ok()?.ok()
         };
         let pauses = async {

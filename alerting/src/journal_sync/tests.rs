@@ -1,134 +1,15 @@
 //! The journal writer with an embedded queue and with one that fails or never responds.
 
-use std::ops::ControlFlow;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use async_trait::async_trait;
-use revwatch_storage::ports::{
-    Archive, Consume, Consumer, Coordination as _, Delivery, Disposition, Documents as _,
-    HeldDelivery, Holding, HoldingQueue, Journal, Publish, QueueError, Replay, TriageSummary,
-};
-use revwatch_storage::sqlite::{Open, Sqlite};
-
 use revwatch_core::clock::Clock as _;
+use revwatch_storage::sqlite::Sqlite;
 use revwatch_storage::system::SystemClock;
 
 use super::*;
 use crate::alert::{Evidence, MessageKey, Subject};
+use crate::test_support::{BrokenJournal, LONG, lease, open_sqlite};
 
-const LONG: Duration = Duration::from_secs(30);
-
-/// An empty queue with a journal that fails, or never responds.
-#[derive(Default)]
-pub(crate) struct BrokenJournal {
-    fails: bool,
-    requests: Mutex<Vec<Vec<JournalEntry>>>,
-    /// A caller stopped waiting.
-    is_cancelled: AtomicBool,
-}
-
-impl BrokenJournal {
-    pub(crate) fn is_written_to(&self) -> bool {
-        !self.requests.lock().expect("no panic").is_empty()
-    }
-
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.is_cancelled.load(Ordering::SeqCst)
-    }
-}
-
-struct Waiting<'a>(&'a BrokenJournal);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.is_cancelled.store(true, Ordering::SeqCst);
-    }
-}
-
-#[async_trait]
-impl Publish for BrokenJournal {
-    fn partitions(&self) -> u32 {
-        1
-    }
-
-    async fn publish(&self, _: Delivery) -> Result<(), QueueError> {
-        unreachable!()
-    }
-}
-
-#[async_trait]
-impl Consume for BrokenJournal {
-    async fn consume(&self, _: u32) -> Result<Box<dyn Consumer>, QueueError> {
-        unreachable!()
-    }
-
-    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
-        Ok(vec![0])
-    }
-}
-
-#[async_trait]
-impl Holding for BrokenJournal {
-    async fn hold(&self, _: HoldingQueue, _: HeldDelivery) -> Result<(), QueueError> {
-        unreachable!()
-    }
-
-    async fn visit_held(
-        &self,
-        _: HoldingQueue,
-        _: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
-    ) -> Result<(), QueueError> {
-        unreachable!()
-    }
-
-    async fn triage(
-        &self,
-        _: HoldingQueue,
-        _: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
-    ) -> Result<TriageSummary, QueueError> {
-        unreachable!()
-    }
-
-    async fn held_count(&self, _: HoldingQueue) -> Result<u64, QueueError> {
-        Ok(0)
-    }
-}
-
-#[async_trait]
-impl Replay for BrokenJournal {
-    async fn archive(&self, _: i64) -> Result<Box<dyn Archive>, QueueError> {
-        unreachable!()
-    }
-}
-
-#[async_trait]
-impl Journal for BrokenJournal {
-    async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
-        self.requests.lock().expect("no panic").push(entries);
-        if self.fails {
-            return Err(QueueError::Misconfigured("out of order".into()));
-        }
-        let _waiting = Waiting(self);
-        std::future::pending().await
-    }
-
-    async fn read_journal(
-        &self,
-        _: &mut (dyn FnMut(JournalEntry) + Send),
-    ) -> Result<(), QueueError> {
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl EventQueue for BrokenJournal {
-    async fn close(&self) {}
-}
-
-fn opened(folder: &tempfile::TempDir) -> (Arc<Sqlite>, Arc<dyn EventQueue>) {
-    let sqlite =
-        Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
+fn opened(folder: &tempfile::TempDir) -> (Arc<Sqlite>, Arc<dyn Journal>) {
+    let sqlite = open_sqlite(folder);
     (sqlite.clone(), sqlite)
 }
 
@@ -145,11 +26,7 @@ fn silence(key: &str, body: Option<&str>) -> DocumentWrite {
 async fn documents_that_the_journal_does_not_have_yet_are_not_undone() {
     let folder = tempfile::tempdir().expect("a folder");
     let (sqlite, queue) = opened(&folder);
-    let fence = sqlite
-        .lease("alerting", "me", 60_000)
-        .await
-        .expect("answered")
-        .expect("free");
+    let fence = lease(&sqlite, "me").await;
     let (before, after) = (
         [silence("ended", Some("1")), silence("longer", Some("1"))],
         [
@@ -192,7 +69,7 @@ async fn documents_that_the_journal_does_not_have_yet_are_not_undone() {
     };
     assert_eq!(lost(&journal).await, after);
     // Also while the lines are in flight.
-    let silent: Arc<dyn EventQueue> = Arc::new(BrokenJournal::default());
+    let silent: Arc<dyn Journal> = Arc::new(BrokenJournal::default());
     journal.flush(&silent, LONG);
     assert!(journal.is_in_flight());
     assert_eq!(lost(&journal).await, after);
@@ -204,11 +81,7 @@ async fn documents_that_the_journal_does_not_have_yet_are_not_undone() {
 async fn an_attempt_that_the_journal_does_not_have_yet_is_not_forgotten() {
     let folder = tempfile::tempdir().expect("a folder");
     let (sqlite, queue) = opened(&folder);
-    let fence = sqlite
-        .lease("alerting", "me", 60_000)
-        .await
-        .expect("answered")
-        .expect("free");
+    let fence = lease(&sqlite, "me").await;
     let rule = crate::rule_text::built_in().expect("valid").remove(0);
     let mut alert = Alert::fire(&rule, &Subject::Business, 0, 0, Evidence::default());
     let mut write = |attempting_revision, delivered_revision| {
@@ -246,11 +119,7 @@ async fn an_attempt_that_the_journal_does_not_have_yet_is_not_forgotten() {
 async fn writes_of_another_evaluator_are_not_undone() {
     let folder = tempfile::tempdir().expect("a folder");
     let (sqlite, queue) = opened(&folder);
-    let fence = sqlite
-        .lease("alerting", "other", 60_000)
-        .await
-        .expect("answered")
-        .expect("free");
+    let fence = lease(&sqlite, "other").await;
     let silence = |body: &str| silence("a", Some(body));
     let (mut own, mut others) = (JournalWriter::default(), JournalWriter::default());
     own.note(&[silence("older")], SystemClock.now_ms());
@@ -288,7 +157,7 @@ async fn writes_of_another_evaluator_are_not_undone() {
 #[tokio::test]
 async fn lines_wait_for_the_result_and_the_newest_of_each_key_is_sent_next() {
     let silent = Arc::new(BrokenJournal::default());
-    let queue: Arc<dyn EventQueue> = silent.clone();
+    let queue: Arc<dyn Journal> = silent.clone();
     let mut journal = JournalWriter::default();
     journal.note(
         &[silence("a", Some("1")), silence("b", Some("1"))],
@@ -300,7 +169,7 @@ async fn lines_wait_for_the_result_and_the_newest_of_each_key_is_sent_next() {
     // One at a time, so that the older line does not come last.
     journal.flush(&queue, LONG);
     tokio::task::yield_now().await;
-    assert_eq!(silent.requests.lock().expect("no panic").len(), 1);
+    assert_eq!(silent.requests().len(), 1);
     assert_eq!(journal.waiting.len(), 2);
     journal.on_result(Ok(()));
     let waiting: Vec<_> = journal
@@ -316,12 +185,9 @@ async fn lines_wait_for_the_result_and_the_newest_of_each_key_is_sent_next() {
 
 #[tokio::test]
 async fn a_failing_journal_is_retried_after_a_backoff_and_once_at_the_end() {
-    let failing = Arc::new(BrokenJournal {
-        fails: true,
-        ..BrokenJournal::default()
-    });
-    let queue: Arc<dyn EventQueue> = failing.clone();
-    let requests = || failing.requests.lock().expect("no panic").len();
+    let failing = Arc::new(BrokenJournal::failing());
+    let queue: Arc<dyn Journal> = failing.clone();
+    let requests = || failing.requests().len();
     let mut journal = JournalWriter::default();
     journal.note(&[silence("a", Some("1"))], SystemClock.now_ms());
     journal.flush(&queue, LONG);
@@ -339,7 +205,7 @@ async fn a_failing_journal_is_retried_after_a_backoff_and_once_at_the_end() {
 #[tokio::test]
 async fn waiting_lines_are_bounded_and_sent_in_batches_in_their_order() {
     let silent = Arc::new(BrokenJournal::default());
-    let queue: Arc<dyn EventQueue> = silent.clone();
+    let queue: Arc<dyn Journal> = silent.clone();
     let mut journal = JournalWriter::default();
     let writes: Vec<_> = (0..MAX_WAITING + 5)
         .rev()
@@ -353,7 +219,7 @@ async fn waiting_lines_are_bounded_and_sent_in_batches_in_their_order() {
     assert_eq!(journal.dropped, 5);
     journal.flush(&queue, LONG);
     tokio::task::yield_now().await;
-    let requests = silent.requests.lock().expect("no panic");
+    let requests = silent.requests();
     let first: Vec<_> = requests.concat().into_iter().map(|line| line.key).collect();
     let expected: Vec<_> = writes
         .into_iter()

@@ -135,9 +135,12 @@ impl Watch {
         // It outlives the first tick.
         config.lease_seconds = 300.0;
         let metrics = Metrics::new();
+        let queue = Arc::new(sqlite);
         let alerting = Alerting {
             store: store.clone(),
-            queue: Arc::new(sqlite),
+            queue: queue.clone(),
+            holding: queue.clone(),
+            journal: queue,
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
             rules: (0..size.rules).flat_map(shipped_again).collect(),
