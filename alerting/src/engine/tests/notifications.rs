@@ -355,6 +355,30 @@ fn an_alert_that_resolved_before_delivery_is_delivered_once_as_both() {
 }
 
 #[test]
+fn an_alert_whose_firing_may_have_arrived_is_resolved_in_either_case() {
+    let unknown = |_: &MessageKey| Outcome::Unknown {
+        reason: "no answer".into(),
+    };
+    let mut desk = Desk::new();
+    desk.reopen_with(rules(), policy_with(&["slack"]));
+    desk.open(&lost("acct_1"), 20);
+    desk.deliver(20, unknown);
+    desk.close(&lost("acct_1"), 30);
+    desk.settle(30);
+    let lane = ("slack".to_owned(), "alerts-critical".to_owned());
+    let job = desk.engine.begin_attempt(&lane, 30_000).expect("the end");
+    let (doubtful, _) = job.unconfirmed.expect("it may have arrived");
+    // If the search finds nothing, its readers do not know of it. If it cannot tell, they may.
+    let title = "A provider can no longer take charges";
+    assert_eq!(
+        job.message.headline,
+        format!("✅ FIRED AND RESOLVED: {title}")
+    );
+    assert_eq!(doubtful.headline, format!("✅ RESOLVED: {title}"));
+    assert!(doubtful.possible_duplicate);
+}
+
+#[test]
 fn the_only_notifier_delivers_after_its_repair_what_fired_and_resolved_meanwhile() {
     let broken = |_: &MessageKey| Outcome::Failed {
         reason: "invalid_auth".into(),
