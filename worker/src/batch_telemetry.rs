@@ -35,7 +35,7 @@ pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied
             count += 1;
             metrics
                 .processing_seconds
-                .observe(seconds(now_ms - delivery.received_ms));
+                .observe(seconds(now_ms.saturating_sub(delivery.received_ms)));
             if let Some(created_s) = created_s {
                 metrics
                     .event_age_seconds

@@ -47,7 +47,7 @@ fn snapshot(event: &Event<'_>) -> Result<Observation, ObserveError> {
     };
     let external = object.external_accounts.unwrap_or_default();
     let update = AccountUpdate::Snapshot {
-        country: object.country,
+        country: country(object.country.as_deref()),
         created_s: object.created.map(|s| s.0),
         state: recorded_state(event, facts)?,
         has_external_account: !external.data.unwrap_or_default().is_empty()
@@ -78,9 +78,9 @@ fn external_account(event: &Event<'_>) -> Result<Option<Observation>, ObserveErr
     let view = ExternalAccount {
         last_event: (event.created_s, event.id.clone().into_owned()),
         removed: event.kind == "account.external_account.deleted",
-        last4: object.last4,
-        country: object.country,
-        currency: object.currency,
+        last4: last4(object.last4.as_deref()),
+        country: country(object.country.as_deref()),
+        currency: object.currency.map(|code| code.to_ascii_lowercase()),
     };
     Ok(Some(about_account(
         event,
@@ -125,6 +125,21 @@ fn capability(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
         state: recorded_state(event, facts)?,
     };
     Ok(Some(about_account(event, account, update)))
+}
+
+/// Two letters (ISO 3166-1). A country becomes a part of counters and labels, so other text is
+/// unknown: unlike a currency, no amount depends on it.
+fn country(text: Option<&str>) -> Option<String> {
+    let is_country = |text: &&str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_alphabetic());
+    text.filter(is_country).map(str::to_ascii_uppercase)
+}
+
+/// The last four digits, also if a complete number was sent. Text without them is unknown.
+fn last4(text: Option<&str>) -> Option<String> {
+    let text = text?;
+    let last = text.get(text.len().checked_sub(4)?..)?;
+    let is_number = last.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| last.to_owned())
 }
 
 fn about_account(event: &Event<'_>, id: &str, update: AccountUpdate) -> Observation {

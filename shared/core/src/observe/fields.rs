@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
 use crate::entity::timeline::fingerprint;
+use crate::event::MAX_S;
 
 /// Stripe sends a reference as an id, or as the complete object if it was expanded.
 #[derive(Debug, Clone, Deserialize)]
@@ -50,7 +51,7 @@ impl TryFrom<i64> for Seconds {
     type Error = &'static str;
 
     fn try_from(seconds: i64) -> Result<Self, Self::Error> {
-        if (0..=253_402_300_799).contains(&seconds) {
+        if (0..=MAX_S).contains(&seconds) {
             Ok(Self(seconds))
         } else {
             Err("out of range")

@@ -131,9 +131,9 @@ fn apply_discounts(
             CouponValue::Percent(percent) => amount
                 .checked_mul(Decimal::ONE_HUNDRED - percent)?
                 .checked_div(Decimal::ONE_HUNDRED)?,
-            CouponValue::Minor(amount_off) => {
-                (amount - per_month(Decimal::from(amount_off))?).max(Decimal::ZERO)
-            }
+            CouponValue::Minor(amount_off) => amount
+                .checked_sub(per_month(Decimal::from(amount_off))?)?
+                .max(Decimal::ZERO),
         };
     }
     Some(amount)

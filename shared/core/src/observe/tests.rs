@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::entity::account::AccountUpdate;
 use crate::entity::{Entity, Update};
 
 fn observe_object(
@@ -216,12 +217,24 @@ fn overflow_and_division_by_zero_are_unreadable() {
         json!({"unit_amount": i64::MAX, "recurring": {"interval": "day", "interval_count": 1}}),
         json!({"unit_amount": 1, "recurring": {"interval": "day", "interval_count": 1}, "transform_quantity": {"divide_by": 0, "round": "up"}}),
     ] {
-        let object = json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": price, "quantity": u64::MAX}]}});
-        let error = observe_object("customer.subscription.updated", None, &object)
-            .expect_err("too large")
-            .to_string();
-        assert!(error.contains("overflow"), "{error}");
+        assert_overflow(&json!([{"price": price, "quantity": u64::MAX}]), &json!([]));
     }
+    // The smallest decimal, from which nothing can be subtracted.
+    let price = json!({"unit_amount_decimal": "-79228162514264337593543950335", "recurring": {"interval": "month", "interval_count": 1}});
+    let discount = json!([{"coupon": {"duration": "forever", "amount_off": 1}}]);
+    let plain = json!([{"price": price, "quantity": 1}]);
+    let discounted = json!([{"price": price, "quantity": 1, "discounts": discount}]);
+    assert_overflow(&plain, &discount);
+    assert_overflow(&discounted, &json!([]));
+}
+
+#[track_caller]
+fn assert_overflow(items: &serde_json::Value, discounts: &serde_json::Value) {
+    let object = json!({"id": "sub_1", "status": "active", "items": {"data": items}, "discounts": discounts});
+    let error = observe_object("customer.subscription.updated", None, &object)
+        .expect_err("too large")
+        .to_string();
+    assert!(error.contains("overflow"), "{error}");
 }
 
 #[test]
@@ -343,4 +356,37 @@ fn any_event_with_an_account_makes_it_known() {
         .len(),
         2
     );
+}
+
+#[test]
+fn a_country_is_two_letters_and_of_an_account_number_four_digits_are_kept() {
+    let shown = |country: &str, last4: &str| {
+        let object = json!({"id": "ba_1", "country": country, "last4": last4, "currency": "EUR"});
+        let seen = observe_object("account.external_account.created", Some("acct_1"), &object)
+            .expect("readable");
+        match &seen.last().expect("an observation").update {
+            Update::Account(AccountUpdate::ExternalAccount { view, .. }) => {
+                assert_eq!(view.currency.as_deref(), Some("eur"));
+                (view.country.clone(), view.last4.clone())
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let known = |country: &str, last4: &str| (Some(country.to_owned()), Some(last4.to_owned()));
+    assert_eq!(shown("PT", "6789"), known("PT", "6789"));
+    assert_eq!(shown("de", "DE89370400440532013000"), known("DE", "3000"));
+    for (country, last4) in [
+        ("Germany", "Jane"),
+        ("D1", "789"),
+        ("", ""),
+        ("\u{e9}\u{e9}", "12\u{e9}3"),
+    ] {
+        assert_eq!(shown(country, last4), (None, None), "{country} {last4}");
+    }
+    let object = json!({"id": "acct_1", "country": "Jane Doe", "charges_enabled": true, "payouts_enabled": true});
+    let seen = observe_object("account.updated", None, &object).expect("readable");
+    match &seen.last().expect("an observation").update {
+        Update::Account(AccountUpdate::Snapshot { country, .. }) => assert_eq!(*country, None),
+        other => panic!("{other:?}"),
+    }
 }

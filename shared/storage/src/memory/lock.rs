@@ -1,8 +1,0 @@
-//! Locks, also after a panic.
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// A panic of another thread leaves the data as it was between two changes.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
