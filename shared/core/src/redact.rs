@@ -144,6 +144,35 @@ pub fn phrase(text: &str) -> Cow<'_, str> {
     })
 }
 
+/// The detail of a condition: our own words with numbers, a plan, or Stripe's words. What follows
+/// the code of a failure is Stripe's sentence, and is replaced.
+pub fn detail(text: &str) -> Cow<'_, str> {
+    if is_count(text) {
+        return Cow::Borrowed(text);
+    }
+    if let Some(plan) = text.strip_prefix("plan ") {
+        return Cow::Owned(format!("plan {}", name(plan)));
+    }
+    if let Some(step) = text.strip_prefix("reached ") {
+        return Cow::Owned(format!("reached {}", kind(step)));
+    }
+    if let Some((code, sentence)) = text.split_once(": ") {
+        return Cow::Owned(format!("{}: {}", kind(code), digest(sentence)));
+    }
+    let words: Vec<_> = text.split(", ").map(kind).collect();
+    Cow::Owned(words.join(", "))
+}
+
+/// `3 attempt(s)`, or `2 due, 1 overdue`.
+fn is_count(text: &str) -> bool {
+    let number = |text: &str| text.parse::<u32>().is_ok();
+    match text.split(' ').collect::<Vec<_>>()[..] {
+        [attempts, "attempt(s)"] => number(attempts),
+        [due, "due,", overdue, "overdue"] => number(due) && number(overdue),
+        _ => false,
+    }
+}
+
 /// Whether it could contain a telephone or account number.
 fn has_many_digits(text: &str) -> bool {
     text.split(|c: char| !c.is_ascii_digit())
@@ -218,6 +247,32 @@ mod tests {
             "downgrade pro (USD 1,234.50 a month) → starter (USD 9.00)",
         ] {
             assert_eq!(phrase(text), text);
+        }
+    }
+
+    #[test]
+    fn of_a_detail_our_own_words_and_those_of_stripe_are_shown() {
+        for text in [
+            "3 attempt(s)",
+            "2 due, 1 overdue",
+            "plan PRO",
+            "reached onboarding_started",
+            "requirements.past_due",
+            "card_payments, transfers",
+        ] {
+            assert_eq!(detail(text), text);
+        }
+        for (text, shown) in [
+            ("account_closed: Jane's account", "account_closed: unusual-"),
+            ("plan Jane Doe", "plan unusual-"),
+            ("Jane Doe", "unusual-"),
+            ("jane doe", "unusual-"),
+            ("jane attempt(s)", "unusual-"),
+            ("transfers, Jane", "transfers, unusual-"),
+        ] {
+            let redacted = detail(text);
+            assert!(redacted.starts_with(shown), "{redacted}");
+            assert!(!redacted.to_lowercase().contains("jane"), "{redacted}");
         }
     }
 

@@ -161,7 +161,7 @@ pub struct Group {
 pub struct Member {
     /// The alert's id.
     pub alert_id: String,
-    /// Whom it is about.
+    /// What it is about.
     pub subject: Subject,
     /// The connected account concerned.
     pub account: Option<String>,
@@ -207,6 +207,10 @@ impl Alert {
         let currency =
             |money: &mut Money| money.currency = redact::name(&money.currency).into_owned();
         alert.subject = alert.subject.redacted();
+        // Firing it made a label of the segment.
+        if let Subject::Segment { by, value } = &alert.subject {
+            alert.labels.insert(by.clone(), value.clone());
+        }
         let Evidence {
             account,
             customer,
@@ -221,14 +225,9 @@ impl Alert {
             .chain(event_ids)
             .for_each(id);
         money.iter_mut().for_each(currency);
-        detail.iter_mut().for_each(|text| {
-            // A word of Stripe's, or a step of the funnel.
-            let (ours, theirs) = match text.strip_prefix("reached ") {
-                Some(step) => ("reached ", step),
-                None => ("", text.as_str()),
-            };
-            *text = format!("{ours}{}", redact::kind(theirs));
-        });
+        detail
+            .iter_mut()
+            .for_each(|text| *text = redact::detail(text).into_owned());
         if let Some(group) = &mut alert.group {
             group.money.iter_mut().for_each(currency);
             for member in &mut group.top {
@@ -352,4 +351,35 @@ impl Severity {
 /// The id of the alert with this name.
 pub fn id(name: &str) -> String {
     format!("al_{}", hex::encode(&Sha256::digest(name)[..8]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_redacted_as_the_subject_and_as_a_label() {
+        let template = AlertTemplate {
+            rule: "accounts_created_by_country".into(),
+            severity: Severity::Low,
+            route: "default".into(),
+            labels: BTreeMap::from([("tag".into(), "growth team".into())]),
+            title: "Many accounts".into(),
+            actions: Vec::new(),
+            runbook: None,
+        };
+        let subject = Subject::Segment {
+            by: "country".into(),
+            value: "Jane Doe".into(),
+        };
+        let alert = Alert::fire(template, &subject, 1, 2, Evidence::default());
+        let shown = alert.redacted();
+        assert!(alert.labels["country"] == "Jane Doe" && shown.labels["tag"] == "growth team");
+        assert!(
+            shown.labels["country"].starts_with("unusual-"),
+            "{:?}",
+            shown.labels
+        );
+        assert!(!format!("{shown:?}").contains("Jane"), "{shown:?}");
+    }
 }
