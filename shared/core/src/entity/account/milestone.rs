@@ -20,7 +20,7 @@ pub enum Milestone {
 }
 
 impl Milestone {
-    /// All, in order.
+    /// All, in order. New milestones are appended: their places are stored.
     pub const ALL: [Self; 5] = [
         Self::AccountCreated,
         Self::OnboardingStarted,
@@ -30,7 +30,7 @@ impl Milestone {
     ];
 
     /// The name that exports and metrics use.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::AccountCreated => "account_created",
             Self::OnboardingStarted => "onboarding_started",
@@ -42,26 +42,28 @@ impl Milestone {
 }
 
 /// The stored form of a milestone is its index here.
-const MILESTONES: &[&str] = &[
-    "account_created",
-    "onboarding_started",
-    "external_account_added",
-    "charges_enabled",
-    "onboarding_completed",
-];
+const NAMES: [&str; Milestone::ALL.len()] = {
+    let mut names = [""; Milestone::ALL.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = Milestone::ALL[index].as_str();
+        index += 1;
+    }
+    names
+};
 
 impl Serialize for Milestone {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        compact::write(self.as_str(), MILESTONES, serializer)
+        compact::write(self.as_str(), &NAMES, serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Milestone {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = compact::read(MILESTONES, deserializer)?;
+        let name = compact::read(&NAMES, deserializer)?;
         let found = Self::ALL
             .into_iter()
             .find(|milestone| milestone.as_str() == name);
-        found.ok_or_else(|| serde::de::Error::unknown_variant(&name, MILESTONES))
+        found.ok_or_else(|| serde::de::Error::unknown_variant(&name, &NAMES))
     }
 }

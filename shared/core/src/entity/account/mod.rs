@@ -62,9 +62,10 @@ impl EntityState for Account {
             }
             before = Some(facts);
         }
+        // In this order: within one second, the removal is the later one.
         for (latest, what) in [
-            (&self.deauthorized, "disconnected"),
             (&self.authorized, "connected"),
+            (&self.deauthorized, "disconnected"),
         ] {
             if let Some((at_s, event_id)) = latest {
                 found.push(Transition {
@@ -75,6 +76,7 @@ impl EntityState for Account {
                 });
             }
         }
+        found.sort_by_key(|transition| transition.at_s);
         found
     }
 

@@ -75,6 +75,28 @@ fn charging(account: &Account) -> (i64, BTreeMap<Bucket, i64>) {
 }
 
 #[test]
+fn transitions_are_listed_oldest_first_connections_too() {
+    let changes = |story: &Story| -> Vec<(i64, String)> {
+        let transitions = account_after(story).transitions();
+        transitions.into_iter().map(|t| (t.at_s, t.what)).collect()
+    };
+    let shown = changes(&[(10, 'd'), (20, 'a'), (30, '+')]);
+    let expected = [
+        (10, "disconnected"),
+        (20, "connected"),
+        (30, "charges_enabled (new) → true"),
+        (30, "payouts_enabled (new) → false"),
+    ];
+    assert_eq!(shown, expected.map(|(at_s, what)| (at_s, what.to_owned())));
+    let same_second = changes(&[(10, 'd'), (10, 'a')]);
+    let expected = [(10, "connected"), (10, "disconnected")];
+    assert_eq!(
+        same_second,
+        expected.map(|(at_s, what)| (at_s, what.to_owned()))
+    );
+}
+
+#[test]
 fn charging_changes_count_in_their_hour() {
     const H: i64 = HOUR_S;
     let table: [(&Story, &[(u32, i64)]); 12] = [
