@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 /// comparisons. Stores delete older hours eventually.
 pub const HOURS_KEPT_DAYS: u32 = 400;
 
+/// The part of a name for what no event has shown.
+pub const UNKNOWN: &str = "unknown";
+
 /// When a number counts: while the entity has its current state, or in one hour of history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Bucket {

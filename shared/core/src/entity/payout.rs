@@ -13,7 +13,7 @@ use super::stripe_enums::PayoutStatus;
 use super::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
 use super::transition::{Transition, status_changes};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
-use crate::counters::{Bucket, Tally};
+use crate::counters::{Bucket, Tally, UNKNOWN};
 use crate::money::Money;
 
 /// The state of a payout, as known from its events.
@@ -54,9 +54,6 @@ pub struct PayoutFacts {
     #[serde(default)]
     pub failure_message: Option<String>,
 }
-
-/// The currency of a payout whose events have none.
-const UNKNOWN: &str = "unknown";
 
 impl Payout {
     /// Merges one event.

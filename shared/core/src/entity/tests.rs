@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::kind::{KINDS, is_grouped_by_customer, row_of_event};
 use super::{Entity, EntityKey, EntityKind};
+use crate::counters::{Bucket, Counters, Tally};
 use crate::event::{Event, known_kinds};
 use crate::observe::{Plans, observe};
 
@@ -235,4 +236,19 @@ fn an_object_with_a_page_in_the_dashboard_has_a_link() {
         let expected = path.map(|path| format!("https://dashboard.stripe.com{path}"));
         assert_eq!(kind.dashboard_url(id, account), expected, "{kind:?} {id}");
     }
+}
+
+#[test]
+fn a_status_that_this_version_does_not_know_counts_as_other() {
+    let count = |status: &str| {
+        let object = json!({"id": "re_1", "object": "refund", "status": status, "amount": 500, "currency": "usd"});
+        let (_, entity) = sample("refund.updated", &object);
+        let mut tally = Tally::default();
+        entity.state().contributions(&mut tally);
+        let counters = Counters::from(&tally);
+        ["pending", "jane_doe", "other"]
+            .map(|name| counters.get(Bucket::Current, &["refunds", name]))
+    };
+    assert_eq!(count("pending"), [1, 0, 0]);
+    assert_eq!(count("jane_doe"), [0, 0, 1]);
 }

@@ -3,7 +3,7 @@
 use super::facts::AccountFacts;
 use super::milestone::Milestone;
 use super::state::Account;
-use crate::counters::{Bucket, Tally};
+use crate::counters::{Bucket, Tally, UNKNOWN};
 use crate::entity::risk::Risk;
 use crate::histogram;
 
@@ -13,7 +13,7 @@ pub(super) fn add(account: &Account, tally: &mut Tally) {
     let Some(began_s) = account.began_s() else {
         return;
     };
-    let risk = account.risk().map_or("unknown", Risk::as_str);
+    let risk = account.risk().map_or(UNKNOWN, Risk::as_str);
     tally.add(Bucket::Current, &["accounts", risk], 1);
     if account.connected() && account.current().is_some_and(|f| f.charges_enabled) {
         tally.add(Bucket::Current, &["accounts_charging"], 1);
@@ -38,7 +38,7 @@ pub(super) fn add(account: &Account, tally: &mut Tally) {
 
 /// Every milestone up to the furthest one, now and in the cohort of the account.
 fn add_funnel(account: &Account, began_s: i64, tally: &mut Tally) {
-    let country = account.country.as_deref().unwrap_or("unknown");
+    let country = account.country.as_deref().unwrap_or(UNKNOWN);
     let furthest = account.stage();
     for milestone in Milestone::ALL.into_iter().filter(|m| *m <= furthest) {
         let name = milestone.as_str();

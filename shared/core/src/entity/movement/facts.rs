@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::ConditionKind;
-use crate::counters::Tally;
+use crate::counters::{Tally, UNKNOWN};
 use crate::entity::kind::EntityKind;
 use crate::entity::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
 
@@ -85,9 +85,6 @@ pub(super) const NO_RULES: MovementRules = MovementRules {
     condition: |_| None,
 };
 
-/// The currency of a movement whose events have none.
-const UNKNOWN: &str = "unknown";
-
 fn any_kind() -> EntityKind {
     EntityKind::Payment
 }
@@ -115,6 +112,50 @@ impl MoneyMovement {
         self.origin.currency.as_deref().unwrap_or(UNKNOWN)
     }
 }
+
+impl MoneyMovementFacts {
+    /// The status if this version knows it, else `other`: bounded, for counters.
+    pub(super) fn status_label(&self) -> &'static str {
+        let known = STATUSES.iter().find(|known| **known == self.status);
+        known.copied().unwrap_or("other")
+    }
+}
+
+/// Sources: the `status` of <https://docs.stripe.com/api/payment_intents/object>,
+/// `checkout/sessions`, `disputes`, `refunds` under the same address; our words for transfers.
+const STATUSES: &[&str] = &[
+    // Payments, those of old API versions included.
+    "requires_payment_method",
+    "requires_confirmation",
+    "requires_action",
+    "requires_source",
+    "requires_source_action",
+    "requires_capture",
+    "processing",
+    "succeeded",
+    "canceled",
+    // Checkouts.
+    "open",
+    "complete",
+    "expired",
+    // Disputes.
+    "warning_needs_response",
+    "warning_under_review",
+    "warning_closed",
+    "needs_response",
+    "under_review",
+    "charge_refunded",
+    "prevented",
+    "won",
+    "lost",
+    // Refunds.
+    "pending",
+    "failed",
+    // Transfers.
+    "created",
+    "partially_reversed",
+    "reversed",
+];
 
 impl Facts for MoneyMovementFacts {
     /// Final statuses come last; a refund or transfer can still change after it succeeded. The

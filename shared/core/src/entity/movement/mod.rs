@@ -64,7 +64,11 @@ impl EntityState for MoneyMovement {
     fn contributions(&self, tally: &mut Tally) {
         (self.rules().contributions)(self, tally);
         if let Some(facts) = self.current() {
-            tally.add(Bucket::Current, &[self.kind.plural(), &facts.status], 1);
+            tally.add(
+                Bucket::Current,
+                &[self.kind.plural(), facts.status_label()],
+                1,
+            );
         }
     }
 
