@@ -26,20 +26,17 @@ pub fn header(kind: EntityKind) -> Vec<&'static str> {
 }
 
 /// The values of the columns as text; what is not known is empty. `None` for an object that events
-/// only mentioned. An account has a row from its first mention: it is a customer of the platform.
+/// only mentioned.
 pub fn row(entity: &Entity) -> Option<Vec<String>> {
     let state = entity.state();
-    let is_mentioned_only = state.details()["current"].is_null();
-    if is_mentioned_only && !matches!(entity, Entity::Account(_)) {
-        return None;
-    }
-    Some(
+    let cells = || {
         state
             .fields()
             .iter()
             .map(|field| cell(&field.value))
-            .collect(),
-    )
+            .collect()
+    };
+    state.has_row().then(cells)
 }
 
 /// Everything that is known of an entity: its columns and details, its history, its events and its
@@ -96,6 +93,10 @@ impl Columns for Subscription {
     fn details(&self) -> Value {
         json!({"current": self.current()})
     }
+
+    fn has_row(&self) -> bool {
+        self.current().is_some()
+    }
 }
 
 impl Columns for Invoice {
@@ -122,6 +123,10 @@ impl Columns for Invoice {
     fn details(&self) -> Value {
         json!({"current": self.current()})
     }
+
+    fn has_row(&self) -> bool {
+        self.current().is_some()
+    }
 }
 
 impl Columns for Payout {
@@ -142,6 +147,10 @@ impl Columns for Payout {
 
     fn details(&self) -> Value {
         json!({"current": self.current()})
+    }
+
+    fn has_row(&self) -> bool {
+        self.current().is_some()
     }
 }
 
@@ -175,6 +184,11 @@ impl Columns for Account {
             "external_accounts": self.external_accounts,
         })
     }
+
+    /// From the first mention: it is a customer of the platform.
+    fn has_row(&self) -> bool {
+        true
+    }
 }
 
 impl Columns for MoneyMovement {
@@ -200,6 +214,10 @@ impl Columns for MoneyMovement {
 
     fn details(&self) -> Value {
         json!({"current": self.current()})
+    }
+
+    fn has_row(&self) -> bool {
+        self.current().is_some()
     }
 }
 

@@ -22,6 +22,9 @@ pub trait Columns: Sized + 'static {
 
     /// What JSON contains in addition to the columns.
     fn details(&self) -> Value;
+
+    /// Whether exports have a row of it: not of an object that events only mentioned.
+    fn has_row(&self) -> bool;
 }
 
 /// [`Columns`] without knowing the type.
@@ -31,6 +34,9 @@ pub trait Fields {
 
     /// See [`Columns::details`].
     fn details(&self) -> Value;
+
+    /// See [`Columns::has_row`].
+    fn has_row(&self) -> bool;
 }
 
 impl<T: Columns> Fields for T {
@@ -45,5 +51,9 @@ impl<T: Columns> Fields for T {
 
     fn details(&self) -> Value {
         Columns::details(self)
+    }
+
+    fn has_row(&self) -> bool {
+        Columns::has_row(self)
     }
 }
