@@ -10,6 +10,8 @@
 //! Invariant: an adapter knows neither rules nor Stripe; one contract suite covers all of them.
 
 pub mod journal;
+#[cfg(any(feature = "memory", feature = "rabbitmq", feature = "redis"))]
+mod lock;
 #[cfg(feature = "memory")]
 pub mod memory;
 pub mod ports;

@@ -2,15 +2,19 @@
 //! connection, a channel.
 //!
 //! Invariant: at most one attempt to open it is in progress. It runs in a task of its own: a caller
-//! whose within ends neither interrupts it nor starts another. After a failure no caller starts an
+//! whose `within` ends neither interrupts it nor starts another. After a failure no caller starts an
 //! attempt before the backoff has passed: all of them receive the failure at once.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use revwatch_core::backoff::Backoff;
+use tokio::time::Instant;
+
+use crate::lock::lock;
 
 /// See the module.
 pub(crate) struct Reconnecting<T, E> {
@@ -78,7 +82,10 @@ impl<T: Send + Sync + 'static, E: SlotError> Reconnecting<T, E> {
             match &state.current {
                 Some(current) if (self.is_usable)(current) => return Ok(Arc::clone(current)),
                 Some(_) => {
-                    tracing::warn!(what = self.name, "lost; opening it again");
+                    tracing::warn!(
+                        what = self.name,
+                        "the connection or channel was lost; opening it again"
+                    );
                     state.current = None;
                 }
                 None => {}
@@ -126,8 +133,14 @@ impl<T: Send + Sync + 'static, E: SlotError> Reconnecting<T, E> {
     fn attempt(&self, opening: BoxFuture<'static, Result<T, E>>) -> Attempt<T, E> {
         let shared_state = Arc::clone(&self.state);
         let backoff = self.backoff;
+        let name = self.name.clone();
         let task = tokio::spawn(async move {
-            let result = opening.await.map(Arc::new);
+            // A panic must not leave the ended attempt in the slot.
+            let result = AssertUnwindSafe(opening)
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|_| Err(E::unavailable(format!("opening {name} panicked"))))
+                .map(Arc::new);
             let mut state = lock(&shared_state);
             state.attempt = None;
             match &result {
@@ -153,11 +166,6 @@ impl<T: Send + Sync + 'static, E: SlotError> Reconnecting<T, E> {
         .boxed()
         .shared()
     }
-}
-
-/// A panic of another holder leaves the value as it was: it is only ever replaced.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -228,6 +236,17 @@ mod tests {
             .await
             .expect_err("the backoff has not passed");
         assert_eq!(second, Failure("down".into()));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_failed_attempt_and_the_next_one_is_made() {
+        let none = Duration::ZERO;
+        let slot: Reconnecting<u32, Failure> = Reconnecting::new("it".into(), |_| true, none);
+        let panics = || async { panic!("while it is opened") }.boxed();
+        let failure = slot.get(LONG, panics).await.expect_err("it panicked");
+        assert_eq!(failure, Failure("opening it panicked".into()));
+        let second = slot.get(LONG, || async { Ok(7) }.boxed()).await;
+        assert_eq!(*second.expect("opened"), 7);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::recount;
 
 use super::handle::Memory;
-use super::lock::lock;
+use crate::lock::lock;
 use crate::ports::{Aggregates, StoreError};
 
 /// Hours are kept for a day longer than they are compared, as the other adapters do.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::handle::Memory;
-use super::lock::lock;
+use crate::lock::lock;
 use crate::ports::{AuditEntry, AuditTrail, StoreError};
 
 #[async_trait]

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use revwatch_core::condition::Condition;
 
 use super::handle::Memory;
-use super::lock::lock;
+use crate::lock::lock;
 use crate::ports::{ChangeCursor, Changes, ConditionFeed, DueWindow, StoreError};
 
 #[async_trait]

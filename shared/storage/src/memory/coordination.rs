@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::handle::Memory;
-use super::lock::lock;
 use super::store_state::Lease;
+use crate::lock::lock;
 use crate::ports::{Coordination, Fence, StoreError};
 
 #[async_trait]

@@ -5,8 +5,8 @@ use std::ops::Bound;
 use async_trait::async_trait;
 
 use super::handle::Memory;
-use super::lock::lock;
 use super::store_state::StoredDocument;
+use crate::lock::lock;
 use crate::ports::{
     Document, DocumentPage, DocumentUpdate, DocumentUpdated, DocumentWrite, Documents, Fence,
     KeyRange, StoreError,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use revwatch_core::entity::{EntityKey, EntityKind};
 
 use super::handle::{Memory, take_one};
-use super::lock::lock;
+use crate::lock::lock;
 use crate::ports::{
     Commit, Committed, Entities, EntityCursor, EntityFilter, EntityPage, MAX_ENTITIES_EXAMINED,
     ReadResult, ReadSet, StoreError, StoredEntity,

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
-use super::lock::lock;
+use crate::lock::lock;
 
 /// What the operations of one handle do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use revwatch_core::clock::Clock;
 use tokio::sync::Notify;
 
 use super::gate::{Gate, GateState};
-use super::lock::lock;
 use super::queue_state::QueueState;
 use super::store_state::StoreState;
+use crate::lock::lock;
 
 /// A handle on queue and store.
 pub struct Memory {

@@ -13,7 +13,6 @@ mod entities;
 mod fakes;
 mod gate;
 mod handle;
-mod lock;
 mod queue;
 mod queue_state;
 mod recovery;

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 
 use super::gate::Gate;
 use super::handle::{Memory, Shared, take_one};
-use super::lock::lock;
 use super::queue_state::Partition;
+use crate::lock::lock;
 use crate::ports::{
     Archive, Consume, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, Holding,
     HoldingQueue, Journal, JournalEntry, Publish, QueueError, Replay, TriageSummary,

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::handle::Memory;
-use super::lock::lock;
 use super::store_state::Derived;
+use crate::lock::lock;
 use crate::ports::{Health, Recovery, StoreError};
 
 #[async_trait]

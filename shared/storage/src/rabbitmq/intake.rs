@@ -16,7 +16,7 @@ use super::error::AmqpError;
 use super::publish::{OutboundMessage, Publisher};
 use super::{message, pack, topology};
 use crate::ports::Delivery;
-use crate::reconnecting::lock;
+use crate::lock::lock;
 
 /// See the module.
 pub(super) struct Intake {

@@ -16,7 +16,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::AmqpError;
 use super::link::{Link, Open};
-use crate::reconnecting::{Reconnecting, lock};
+use crate::lock::lock;
+use crate::reconnecting::Reconnecting;
 
 /// See the module.
 pub(super) struct Publisher {
