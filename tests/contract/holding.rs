@@ -249,21 +249,33 @@ async fn triage_requeues_discards_or_keeps_each_delivery(place: &dyn QueuePlace)
         "the other holding queue is unchanged"
     );
 
-    // A delivery for an unknown partition is not lost.
-    let unknown_partition = within(queue.triage(HoldingQueue::DeadLetters, &mut |held| {
-        Disposition::Requeue(Box::new(Delivery {
+    // A delivery for an unknown partition stays held, and the decisions on the others are carried out.
+    within(queue.hold(HoldingQueue::DeadLetters, parked[1].clone()))
+        .await
+        .expect("stored");
+    let mut decide = |held: &HeldDelivery| match held.at_ms {
+        0 => Disposition::Requeue(Box::new(Delivery {
             partition: PARTITIONS,
             ..held.delivery.clone()
-        }))
-    }))
-    .await;
-    drop(unknown_partition);
-    eventually("it is held again", async || {
-        queue
-            .held_count(HoldingQueue::DeadLetters)
+        })),
+        _ => Disposition::Discard,
+    };
+    let summary = within(queue.triage(HoldingQueue::DeadLetters, &mut decide))
+        .await
+        .expect("triage");
+    assert_eq!(
+        summary,
+        TriageSummary {
+            requeued: 0,
+            discarded: 1,
+            kept: 1
+        }
+    );
+    eventually("it is still held", async || {
+        within(queue.oldest_held(HoldingQueue::DeadLetters, 10))
             .await
-            .expect("a count")
-            == 1
+            .expect("dead letters")
+            == parked[..1]
     })
     .await;
     queue.close().await;

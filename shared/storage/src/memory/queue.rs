@@ -117,29 +117,29 @@ impl Holding for Memory {
         self.shared.pass(&self.gate).await;
         let mut summary = TriageSummary::default();
         for held in self.all_held(place) {
-            let requeued = match decide(&held) {
+            let requeued = match decide(&held).checked(self.shared.partitions) {
                 Disposition::Keep => {
                     summary.kept += 1;
                     continue;
                 }
-                Disposition::Requeue(delivery) => {
-                    self.enter(delivery.partition).await?;
-                    summary.requeued += 1;
-                    Some(*delivery)
-                }
-                Disposition::Discard => {
-                    summary.discarded += 1;
-                    None
-                }
+                Disposition::Requeue(delivery) => Some(*delivery),
+                Disposition::Discard => None,
             };
             let mut state = lock(&self.shared.queue);
-            if let Some(delivery) = requeued {
-                state.push(delivery);
+            let before = state.held.len();
+            let is_this = |(found, other): &(HoldingQueue, HeldDelivery)| {
+                *found == place && other.delivery.id == held.delivery.id
+            };
+            state.held.retain(|other| !is_this(other));
+            match requeued {
+                // A concurrent triage decided on it.
+                _ if state.held.len() == before => {}
+                Some(delivery) => {
+                    state.push(delivery);
+                    summary.requeued += 1;
+                }
+                None => summary.discarded += 1,
             }
-            let id = held.delivery.id;
-            state
-                .held
-                .retain(|(found, other)| *found != place || other.delivery.id != id);
         }
         self.shared.published.notify_waiters();
         Ok(summary)

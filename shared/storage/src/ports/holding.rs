@@ -40,6 +40,16 @@ pub enum Disposition {
     Discard,
 }
 
+impl Disposition {
+    /// A delivery for a partition that does not exist stays held: requeued it would be lost.
+    pub(crate) fn checked(self, partitions: u32) -> Self {
+        match self {
+            Self::Requeue(delivery) if delivery.partition >= partitions => Self::Keep,
+            disposition => disposition,
+        }
+    }
+}
+
 /// What [`Holding::triage`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TriageSummary {
@@ -93,8 +103,9 @@ pub trait Holding: Send + Sync {
         Ok(oldest.into_values().collect())
     }
 
-    /// Applies the decision of `decide` to each delivery held at the time of the call. An interrupted call may
-    /// have requeued a delivery without removing it; deduplication by delivery id makes the repeat harmless.
+    /// Applies the decision of `decide` to each delivery held at the time of the call. One that was to be requeued
+    /// to a partition that does not exist stays held and counts as kept. An interrupted call may have requeued a
+    /// delivery without removing it; deduplication by delivery id makes the repeat harmless.
     /// A requeued delivery is in the archive and, where the store can lose data, was noted in the journal
     /// first: see [`crate::journal::REQUEUED`].
     async fn triage(

@@ -207,11 +207,7 @@ impl Holding for RabbitQueue {
     ) -> Result<TriageSummary, QueueError> {
         let _alone = self.visiting.lock().await;
         let partitions = self.partitions;
-        let mut checked = |held: &HeldDelivery| match decide(held) {
-            // It would become unroutable and then a dead letter.
-            Disposition::Requeue(delivery) if delivery.partition >= partitions => Disposition::Keep,
-            disposition => disposition,
-        };
+        let mut checked = |held: &HeldDelivery| decide(held).checked(partitions);
         Ok(holding::triage(
             &self.consuming,
             &self.publisher,

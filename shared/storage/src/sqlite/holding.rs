@@ -7,7 +7,9 @@ use rusqlite::{Connection, params};
 
 use super::handle::{Sqlite, queue_error};
 use super::queue::{DELIVERY, delivery, insert};
-use crate::ports::{Disposition, HeldDelivery, Holding, HoldingQueue, QueueError, TriageSummary};
+use crate::ports::{
+    Delivery, Disposition, HeldDelivery, Holding, HoldingQueue, QueueError, TriageSummary,
+};
 
 #[async_trait]
 impl Holding for Sqlite {
@@ -56,45 +58,23 @@ impl Holding for Sqlite {
                 .map_err(queue_error)?;
             let Some((seq, _)) = page.last() else { break };
             after = *seq;
-            let mut done = Vec::new();
+            let mut decisions = Vec::new();
             for (seq, held) in page.into_iter().filter(|(seq, _)| *seq <= last) {
-                let requeued = match decide(&held) {
-                    Disposition::Keep => {
-                        summary.kept += 1;
-                        continue;
-                    }
-                    Disposition::Requeue(delivery) => {
-                        self.takes(delivery.partition)?;
-                        summary.requeued += 1;
-                        Some(*delivery)
-                    }
-                    Disposition::Discard => {
-                        summary.discarded += 1;
-                        None
-                    }
-                };
-                done.push((seq, requeued));
-            }
-            // Deleted here and inserted into the queue in one transaction.
-            let touched: Vec<u32> = done
-                .iter()
-                .filter_map(|(_, d)| d.as_ref().map(|d| d.partition))
-                .collect();
-            self.write(move |c| {
-                for (seq, requeued) in &done {
-                    if let Some(delivery) = requeued {
-                        insert(c, delivery)?;
-                    }
-                    c.prepare_cached("DELETE FROM aside WHERE seq = ?1")?
-                        .execute([seq])?;
+                match decide(&held).checked(self.0.partitions) {
+                    Disposition::Keep => summary.kept += 1,
+                    Disposition::Requeue(delivery) => decisions.push((seq, Some(*delivery))),
+                    Disposition::Discard => decisions.push((seq, None)),
                 }
-                Ok(())
-            })
-            .await
-            .map_err(queue_error)?;
-            touched
-                .into_iter()
-                .for_each(|p| self.0.published[p as usize].notify_waiters());
+            }
+            let (requeued, discarded) = self
+                .write(move |c| carry_out(c, &decisions))
+                .await
+                .map_err(queue_error)?;
+            summary.requeued += requeued.len() as u64;
+            summary.discarded += discarded;
+            for partition in requeued {
+                self.0.published[partition as usize].notify_waiters();
+            }
         }
         Ok(summary)
     }
@@ -120,6 +100,30 @@ impl Sqlite {
             .await
             .map_err(queue_error)
     }
+}
+
+/// Removes the decided deliveries and inserts those that are requeued into the queue, in one transaction. One that is
+/// no longer held was decided by a concurrent triage: it is neither requeued nor counted. Returns the partition of
+/// each requeued delivery, and how many were discarded.
+fn carry_out(
+    c: &Connection,
+    decisions: &[(i64, Option<Delivery>)],
+) -> rusqlite::Result<(Vec<u32>, u64)> {
+    let (mut requeued, mut discarded) = (Vec::new(), 0);
+    for (seq, decided) in decisions {
+        let removed = c
+            .prepare_cached("DELETE FROM aside WHERE seq = ?1")?
+            .execute([seq])?;
+        match decided {
+            _ if removed == 0 => {}
+            Some(delivery) => {
+                insert(c, delivery)?;
+                requeued.push(delivery.partition);
+            }
+            None => discarded += 1,
+        }
+    }
+    Ok((requeued, discarded))
 }
 
 fn column_value(place: HoldingQueue) -> &'static str {
@@ -168,4 +172,76 @@ fn held_page(
         Ok((row.get(0)?, HeldDelivery { delivery, reason: row.get(2)?, at_ms: row.get(3)? }))
     })?
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use uuid::Uuid;
+
+    use super::super::Open;
+    use super::*;
+    use crate::ports::Consume as _;
+
+    fn held(n: u128) -> HeldDelivery {
+        HeldDelivery {
+            delivery: Delivery {
+                id: Uuid::from_u128(n),
+                event_id: format!("evt_{n}"),
+                event_type: "payout.paid".into(),
+                partition: 0,
+                endpoint: "stripe".into(),
+                received_ms: 1,
+                traceparent: None,
+                body: Bytes::from_static(b"{}"),
+            },
+            reason: "a test".into(),
+            at_ms: 1,
+        }
+    }
+
+    /// A triage by another process, which ends before this returns.
+    fn triage_elsewhere(folder: &Path, disposition: &Disposition) -> TriageSummary {
+        let triage = async {
+            let other = Sqlite::open(folder, Open::Existing).expect("the same store");
+            let mut decide = |_: &HeldDelivery| disposition.clone();
+            other
+                .triage(HoldingQueue::DeadLetters, &mut decide)
+                .await
+                .expect("a triage")
+        };
+        let run = || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(triage)
+        };
+        std::thread::scope(|scope| scope.spawn(run).join().expect("no panic"))
+    }
+
+    #[tokio::test]
+    async fn of_two_concurrent_triages_one_decides_on_a_delivery() {
+        let requeue = Disposition::Requeue(Box::new(held(1).delivery));
+        for first in [Disposition::Discard, requeue.clone()] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let sqlite =
+                Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
+            let dead = HoldingQueue::DeadLetters;
+            sqlite.hold(dead, held(1)).await.expect("held");
+            let mut elsewhere = TriageSummary::default();
+            // It is decided elsewhere after this triage has read it.
+            let mut decide = |_: &HeldDelivery| {
+                elsewhere = triage_elsewhere(folder.path(), &first);
+                requeue.clone()
+            };
+            let here = sqlite.triage(dead, &mut decide).await.expect("a triage");
+            assert_eq!(here, TriageSummary::default(), "{first:?}");
+            assert_eq!(elsewhere.requeued + elsewhere.discarded, 1);
+            let queued = sqlite.depth().await.expect("a depth");
+            assert_eq!(queued, [elsewhere.requeued], "{first:?}");
+        }
+    }
 }
