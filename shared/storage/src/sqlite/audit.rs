@@ -17,6 +17,6 @@ impl AuditTrail for Sqlite {
                 [limit],
             )
         });
-        from_json(&bodies.await.map_err(store_error)?)
+        from_json(&bodies.await.map_err(store_error)?, "an entry of the audit")
     }
 }

@@ -15,7 +15,7 @@ impl ConditionFeed for Sqlite {
             texts(c, "SELECT body FROM conditions ORDER BY due_s", [])
         })
         .await;
-        from_json(&bodies.map_err(store_error)?)
+        from_json(&bodies.map_err(store_error)?, "an open condition")
     }
 
     async fn conditions_due(&self, windows: &[DueWindow]) -> Result<Vec<Condition>, StoreError> {
@@ -29,7 +29,7 @@ impl ConditionFeed for Sqlite {
             }
             Ok(bodies)
         });
-        from_json(&bodies.await.map_err(store_error)?)
+        from_json(&bodies.await.map_err(store_error)?, "an open condition")
     }
 
     async fn condition_changes(
@@ -70,7 +70,7 @@ impl ConditionFeed for Sqlite {
         .await
         .map_err(store_error)?;
         Ok(Changes {
-            changes: from_json(&bodies)?,
+            changes: from_json(&bodies, "a change of a condition")?,
             cursor: ChangeCursor::from([(0, last)]),
             gap,
             more,

@@ -90,7 +90,7 @@ impl SqliteError {
 }
 
 /// How to proceed with an unreadable file.
-const RESTORE: &str =
+pub(super) const RESTORE: &str =
     "Stop revwatch, keep a copy of the file, and restore a backup or name an empty folder";
 
 impl From<SqliteError> for StoreError {

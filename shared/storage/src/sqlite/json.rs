@@ -22,9 +22,15 @@ pub(super) fn to_json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))
 }
 
-pub(super) fn from_json<T: DeserializeOwned>(bodies: &[String]) -> Result<Vec<T>, StoreError> {
+/// The values of `bodies`; `what` names one of them in an error.
+pub(super) fn from_json<T: DeserializeOwned>(
+    bodies: &[String],
+    what: &str,
+) -> Result<Vec<T>, StoreError> {
+    let corrupt =
+        |e: serde_json::Error| StoreError::Corrupt(format!("{what}, {}", redact::place(&e)));
     bodies
         .iter()
-        .map(|body| serde_json::from_str(body).map_err(|e| StoreError::Corrupt(redact::place(&e))))
+        .map(|body| serde_json::from_str(body).map_err(corrupt))
         .collect()
 }

@@ -40,7 +40,7 @@ use self::error::SqliteError;
 use self::handle::Inner;
 pub use self::handle::Sqlite;
 pub use self::schema::Open;
-use self::schema::{Prepare, prepare};
+use self::schema::{PrepareError, prepare};
 use self::thread::keep_thread;
 use self::watcher::{prune, watch};
 use self::writer::write_loop;
@@ -78,8 +78,9 @@ impl Sqlite {
             |error: &rusqlite::Error| SqliteError::of(&path.display().to_string(), error);
         let mut connection = connect(&path).map_err(|e| cannot_open(&e))?;
         let partitions = prepare(&mut connection, how).map_err(|e| match e {
-            Prepare::Sql(e) => cannot_open(&e).into(),
-            Prepare::Wrong(text) => StoreError::Misconfigured(text),
+            PrepareError::Sql(e) => cannot_open(&e).into(),
+            PrepareError::Misconfigured(text) => StoreError::Misconfigured(text),
+            PrepareError::Corrupt(text) => StoreError::Corrupt(text),
         })?;
         let mut checkpoints =
             Checkpoints::of(&mut connection, path.clone()).map_err(|e| cannot_open(&e))?;
@@ -129,6 +130,25 @@ mod tests {
 
     use super::writer::Job;
     use super::*;
+
+    #[test]
+    fn a_store_without_its_number_of_partitions_is_corrupt() {
+        for change in [
+            "DELETE FROM meta WHERE key = 'partitions'",
+            "UPDATE meta SET value = 'x' WHERE key = 'partitions'",
+            "UPDATE meta SET value = '0' WHERE key = 'partitions'",
+        ] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let create = Open::Create { partitions: 1 };
+            drop(Sqlite::open(folder.path(), create).expect("a store"));
+            let file = connect(&folder.path().join(FILE_NAME)).expect("the file");
+            file.execute(change, []).expect("changed");
+            for how in [create, Open::Existing] {
+                let error = Sqlite::open(folder.path(), how).err();
+                assert!(matches!(error, Some(StoreError::Corrupt(_))), "{error:?}");
+            }
+        }
+    }
 
     /// Other jobs of the same round and later jobs are not affected.
     #[tokio::test]

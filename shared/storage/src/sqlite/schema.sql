@@ -19,7 +19,7 @@ CREATE TABLE archive (
 -- The last acknowledged id of each partition.
 CREATE TABLE cursors (partition INTEGER PRIMARY KEY, id INTEGER NOT NULL);
 
--- "This delivery was dealt with": by event id, or by delivery id for repeats.
+-- Dedupe keys: this delivery was applied or ignored. By event id, or by delivery id for repeats.
 CREATE TABLE marks (
     key TEXT NOT NULL,
     day INTEGER NOT NULL,
@@ -38,7 +38,7 @@ CREATE TABLE entities (
     PRIMARY KEY (kind, id, partition)
 ) WITHOUT ROWID;
 
--- hour is hours since 1970, or -1 for standing counters.
+-- hour is hours since 1970, or -1 for counters of the current state.
 CREATE TABLE counters (
     hour INTEGER NOT NULL,
     name TEXT NOT NULL,
