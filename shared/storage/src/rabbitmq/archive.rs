@@ -1,5 +1,6 @@
 //! Reads the archive stream from a time up to its present end.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,6 +19,8 @@ const CLOCK_SKEW_SECONDS: i64 = 600;
 pub(super) struct ArchiveReader {
     walk: StreamReader,
     from_ms: i64,
+    /// The deliveries of the last message that did not fit into the page.
+    rest: VecDeque<Delivery>,
 }
 
 impl ArchiveReader {
@@ -25,6 +28,7 @@ impl ArchiveReader {
         Ok(Self {
             walk: StreamReader::begin(link, topology::ARCHIVE, entry(from_ms)).await?,
             from_ms,
+            rest: VecDeque::new(),
         })
     }
 }
@@ -32,15 +36,17 @@ impl ArchiveReader {
 #[async_trait]
 impl Archive for ArchiveReader {
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
-        let mut found = Vec::new();
-        while found.len() < max.max(1) {
+        let max = max.max(1);
+        while self.rest.len() < max {
             let Some(archived) = self.walk.next().await? else {
                 break;
             };
             let deliveries = message::deliveries(archived, 0).into_iter();
-            found.extend(deliveries.filter(|delivery| delivery.received_ms >= self.from_ms));
+            let wanted = deliveries.filter(|delivery| delivery.received_ms >= self.from_ms);
+            self.rest.extend(wanted);
         }
-        Ok(found)
+        let page = self.rest.len().min(max);
+        Ok(self.rest.drain(..page).collect())
     }
 }
 
