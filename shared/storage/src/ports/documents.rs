@@ -1,7 +1,7 @@
 //! JSON documents by space and key.
 //!
-//! Every document has a version. A version is never used twice in a space's lifetime, not even for a key
-//! that is deleted and written again, so a compare-and-set cannot mistake a new document for an old one.
+//! Every document has a version. A key never has the same version twice, not even if it is deleted and
+//! written again, so a compare-and-set cannot mistake a new document for an old one.
 
 use async_trait::async_trait;
 use uuid::Uuid;

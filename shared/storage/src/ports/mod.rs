@@ -19,7 +19,7 @@
 //! | [`Aggregates`] | counters | the worker's commits |
 //! | [`ConditionFeed`] | open conditions and their changes | the worker's commits |
 //! | [`AuditTrail`] | what changed and why | the worker's commits |
-//! | [`Documents`] | JSON by space and key | holders of a lease; anyone by compare-and-set |
+//! | [`Documents`] | JSON by space and key | holders of a lease; any process by compare-and-set, and where it may submit |
 //! | [`Coordination`] | leases, group membership | every process |
 //! | [`Recovery`] | whether the data is complete | the worker |
 //!

@@ -69,7 +69,8 @@ pub(super) fn is_precondition_failed(error: &lapin::Error) -> bool {
     )
 }
 
-fn soft_or_hard(error: &lapin::Error) -> Option<&AMQPErrorKind> {
+/// The code with which RabbitMQ closed the channel (soft) or the connection (hard).
+pub(super) fn soft_or_hard(error: &lapin::Error) -> Option<&AMQPErrorKind> {
     match error.kind() {
         ErrorKind::ProtocolError(error) => Some(error.kind()),
         _ => None,

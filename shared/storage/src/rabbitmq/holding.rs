@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::Channel;
@@ -11,12 +11,14 @@ use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
 };
 use lapin::types::{DeliveryTag, FieldTable};
+use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::error::AmqpError;
 use super::link::{Link, Open, REQUEST_TIMEOUT};
 use super::publish::{OutboundMessage, Publisher};
 use super::{journal, message, topology};
-use crate::ports::{Disposition, HeldDelivery, TriageSummary};
+use crate::ports::{Delivery, Disposition, HeldDelivery, TriageSummary};
 
 /// Returned messages are ready again within milliseconds; if not, a visit soon after passes fewer.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -161,97 +163,15 @@ pub(super) async fn triage(
     let open = link.open(REQUEST_TIMEOUT).await?;
     let channel = link.channel(&open).await?;
     // Counted once: kept deliveries move to the end and must not be decided on again.
-    let mut waiting = link.count(&open, &channel, place).await?;
-    let mut summary = TriageSummary::default();
-    if waiting == 0 {
-        link.request(
-            &open,
-            "closing a channel",
-            channel.close(200, "done".into()),
-        )
-        .await?;
-        return Ok(summary);
-    }
-    // Consumed, not fetched with basic.get: acknowledging many fetched messages becomes many commands to the queue,
-    // and RabbitMQ drops some of them when the channel closes.
-    link.request(
-        &open,
-        "limiting prefetch",
-        channel.basic_qos(PAGE, BasicQosOptions::default()),
-    )
-    .await?;
-    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    let subscription = channel.basic_consume(place.into(), "".into(), options, arguments);
-    let mut messages = link.request(&open, READING, subscription).await?;
-    // A delivery whose confirm was lost was held twice; it is decided on once.
-    let mut done = HashSet::new();
-    while waiting > 0 {
-        let (mut messages_out, mut requeued_ms) = (Vec::new(), Vec::new());
-        // Only of this page: a delivery that appears again later may be the copy published here, and must stay.
-        let mut kept = HashSet::new();
-        let mut last = 0;
-        for _ in 0..waiting.min(u64::from(PAGE)) {
-            let next = async { messages.next().await.transpose() };
-            // Another process may triage, too: then fewer messages are left than counted.
-            let next = tokio::time::timeout(EMPTY_AFTER, link.request(&open, READING, next));
-            let Ok(received) = next.await else { break };
-            let Some(message) = received? else { break };
-            last = message.delivery_tag;
-            for held in message::held_deliveries(message) {
-                let id = held.delivery.id;
-                if done.contains(&id) {
-                    continue;
-                }
-                match decide(&held) {
-                    Disposition::Keep if !kept.insert(id) => {}
-                    Disposition::Keep => {
-                        summary.kept += 1;
-                        messages_out.push(message_for(place, held));
-                    }
-                    Disposition::Requeue(delivery) => {
-                        done.insert(id);
-                        summary.requeued += 1;
-                        requeued_ms.push(delivery.received_ms);
-                        // Not through the intake if the archive has it already.
-                        let is_archived = delivery.id == id;
-                        messages_out.push(OutboundMessage {
-                            exchange: if is_archived {
-                                topology::EVENTS
-                            } else {
-                                topology::INTAKE
-                            },
-                            routing_key: topology::routing_key(delivery.partition),
-                            properties: message::properties(&delivery),
-                            body: delivery.body,
-                        });
-                    }
-                    Disposition::Discard => {
-                        done.insert(id);
-                        summary.discarded += 1;
-                    }
-                }
-            }
-        }
-        if last == 0 {
-            break;
-        }
-        waiting = waiting.saturating_sub(u64::from(PAGE));
-        if waiting == 0 {
-            // Kept deliveries move to the end of the queue. The next reader must find them there, not in transit to
-            // this consumer.
-            let cancel = channel.basic_cancel(messages.tag(), BasicCancelOptions::default());
-            link.request(&open, "ending a consumer", cancel).await?;
-        }
-        journal::note_requeued(publisher, requeued_ms.into_iter()).await?;
-        futures_util::future::try_join_all(
-            messages_out
-                .into_iter()
-                .map(|message| publisher.publish(message)),
-        )
-        .await?;
-        let removal = channel.basic_ack(last, BasicAckOptions { multiple: true });
-        link.request(&open, "removing held deliveries", removal)
-            .await?;
+    let waiting = link.count(&open, &channel, place).await?;
+    let mut decisions = Decisions {
+        place,
+        decide,
+        done: HashSet::new(),
+        summary: TriageSummary::default(),
+    };
+    if waiting > 0 {
+        triage_waiting(link, publisher, &open, &channel, waiting, &mut decisions).await?;
     }
     // Prefetched messages return to the queue.
     link.request(
@@ -260,7 +180,136 @@ pub(super) async fn triage(
         channel.close(200, "done".into()),
     )
     .await?;
-    Ok(summary)
+    Ok(decisions.summary)
+}
+
+/// Decides on the next `waiting` messages, page by page.
+async fn triage_waiting(
+    link: &Link,
+    publisher: &Arc<Publisher>,
+    open: &Arc<Open>,
+    channel: &Channel,
+    mut waiting: u64,
+    decisions: &mut Decisions<'_>,
+) -> Result<(), AmqpError> {
+    // Consumed, not fetched with basic.get: acknowledging many fetched messages becomes many commands to the queue,
+    // and RabbitMQ drops some of them when the channel closes.
+    link.request(
+        open,
+        "limiting prefetch",
+        channel.basic_qos(PAGE, BasicQosOptions::default()),
+    )
+    .await?;
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    let subscription = channel.basic_consume(decisions.place.into(), "".into(), options, arguments);
+    let mut messages = link.request(open, READING, subscription).await?;
+    while waiting > 0 {
+        let size = waiting.min(u64::from(PAGE));
+        let Some(page) = read_page(link, open, &mut messages, size, decisions).await? else {
+            break;
+        };
+        waiting -= size;
+        if waiting == 0 {
+            // Kept deliveries move to the end of the queue. The next reader must find them there, not in transit to
+            // this consumer.
+            let cancel = channel.basic_cancel(messages.tag(), BasicCancelOptions::default());
+            link.request(open, "ending a consumer", cancel).await?;
+        }
+        journal::note_requeued(publisher, page.requeued_ms.into_iter()).await?;
+        let outbound = page.outbound.into_iter();
+        futures_util::future::try_join_all(outbound.map(|message| publisher.publish(message)))
+            .await?;
+        let removal = channel.basic_ack(page.last, BasicAckOptions { multiple: true });
+        link.request(open, "removing held deliveries", removal)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Reads and decides on at most `size` messages; `None` if none are left.
+async fn read_page(
+    link: &Link,
+    open: &Arc<Open>,
+    messages: &mut lapin::Consumer,
+    size: u64,
+    decisions: &mut Decisions<'_>,
+) -> Result<Option<TriagedPage>, AmqpError> {
+    let mut page = TriagedPage::default();
+    for _ in 0..size {
+        let next = async { messages.next().await.transpose() };
+        // Another process may triage, too: then fewer messages are left than counted.
+        let next = tokio::time::timeout(EMPTY_AFTER, link.request(open, READING, next));
+        let Ok(received) = next.await else { break };
+        let Some(message) = received? else { break };
+        page.last = message.delivery_tag;
+        for held in message::held_deliveries(message) {
+            decisions.decide_on(held, &mut page);
+        }
+    }
+    Ok((page.last != 0).then_some(page))
+}
+
+/// What is decided, and what was.
+struct Decisions<'a> {
+    place: &'static str,
+    decide: &'a mut (dyn for<'b> FnMut(&'b HeldDelivery) -> Disposition + Send),
+    /// A delivery whose confirm was lost was held twice; it is decided on once.
+    done: HashSet<Uuid>,
+    summary: TriageSummary,
+}
+
+/// The messages of a page that were decided on.
+#[derive(Default)]
+struct TriagedPage {
+    /// The tag of the last message; tags begin with 1.
+    last: DeliveryTag,
+    outbound: Vec<OutboundMessage>,
+    /// When the requeued deliveries were received.
+    requeued_ms: Vec<i64>,
+    /// Only of this page: a delivery that appears again later may be the copy published here, and must stay.
+    kept: HashSet<Uuid>,
+}
+
+impl Decisions<'_> {
+    fn decide_on(&mut self, held: HeldDelivery, page: &mut TriagedPage) {
+        let id = held.delivery.id;
+        if self.done.contains(&id) {
+            return;
+        }
+        match (self.decide)(&held) {
+            Disposition::Keep if !page.kept.insert(id) => {}
+            Disposition::Keep => {
+                self.summary.kept += 1;
+                page.outbound.push(message_for(self.place, held));
+            }
+            Disposition::Requeue(delivery) => {
+                self.done.insert(id);
+                self.summary.requeued += 1;
+                page.requeued_ms.push(delivery.received_ms);
+                page.outbound.push(requeued(id, *delivery));
+            }
+            Disposition::Discard => {
+                self.done.insert(id);
+                self.summary.discarded += 1;
+            }
+        }
+    }
+}
+
+/// The message that puts a delivery, held as `held_id`, back into its queue: not through the intake if the archive has
+/// it already.
+fn requeued(held_id: Uuid, delivery: Delivery) -> OutboundMessage {
+    let is_archived = delivery.id == held_id;
+    OutboundMessage {
+        exchange: if is_archived {
+            topology::EVENTS
+        } else {
+            topology::INTAKE
+        },
+        routing_key: topology::routing_key(delivery.partition),
+        properties: message::properties(&delivery),
+        body: delivery.body,
+    }
 }
 
 /// The message that puts a delivery into a holding queue.

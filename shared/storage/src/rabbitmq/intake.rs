@@ -15,8 +15,8 @@ use tokio::time::{Duration, Instant};
 use super::error::AmqpError;
 use super::publish::{OutboundMessage, Publisher};
 use super::{message, pack, topology};
-use crate::ports::Delivery;
 use crate::lock::lock;
+use crate::ports::Delivery;
 
 /// See the module.
 pub(super) struct Intake {
@@ -44,7 +44,8 @@ const MAX_PACK_DELIVERIES: usize = 32;
 const MAX_PACK_BYTES: usize = 256 * 1024;
 
 impl Intake {
-    /// Every publish has at most `publish_timeout`.
+    /// A delivery waits at most `publish_timeout` for the confirm of an earlier message, and its own message as long
+    /// for its confirm.
     pub(super) fn new(
         publisher: Arc<Publisher>,
         partitions: u32,

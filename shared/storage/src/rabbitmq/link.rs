@@ -12,7 +12,7 @@ use lapin::{Channel, Connection, ConnectionProperties, Event};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 
-use super::error::AmqpError;
+use super::error::{AmqpError, soft_or_hard};
 use super::{topology, transport};
 use crate::reconnecting::Reconnecting;
 
@@ -165,9 +165,9 @@ impl Link {
         &self,
         open: &Arc<Open>,
         doing: &str,
-        question: impl Future<Output = lapin::Result<T>>,
+        request: impl Future<Output = lapin::Result<T>>,
     ) -> Result<T, AmqpError> {
-        let failure = match tokio::time::timeout(REQUEST_TIMEOUT, question).await {
+        let failure = match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => AmqpError::while_doing(doing, error),
             Err(_) => AmqpError::unavailable(format!(
@@ -288,11 +288,7 @@ async fn watch_for_blocks(
 fn connect_failure(broker: &Broker, error: lapin::Error) -> AmqpError {
     use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
     let address = &broker.address;
-    let kind = match error.kind() {
-        lapin::ErrorKind::ProtocolError(error) => Some(error.kind().clone()),
-        _ => None,
-    };
-    match kind {
+    match soft_or_hard(&error) {
         Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => AmqpError::Misconfigured(
             format!("RabbitMQ at {address} refuses this user name or password"),
         ),

@@ -2,6 +2,7 @@
 //! everything else is in message properties and headers.
 //!
 //! Invariant: every message reads back as some delivery, even one published by hand.
+
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};

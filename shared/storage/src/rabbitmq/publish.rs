@@ -22,7 +22,7 @@ use crate::reconnecting::Reconnecting;
 /// See the module.
 pub(super) struct Publisher {
     link: Arc<Link>,
-    outlet: Reconnecting<PublishChannel, AmqpError>,
+    channels: Reconnecting<PublishChannel, AmqpError>,
     publish_timeout: Duration,
 }
 
@@ -45,14 +45,14 @@ impl Publisher {
     /// Every publish takes at most `publish_timeout`, connecting included.
     pub(super) fn new(link: Arc<Link>, publish_timeout: Duration) -> Self {
         // No backoff of its own: it has the link's.
-        let outlet = Reconnecting::new(
+        let channels = Reconnecting::new(
             "the channel to publish on".to_owned(),
             PublishChannel::usable,
             Duration::ZERO,
         );
         Self {
             link,
-            outlet,
+            channels,
             publish_timeout,
         }
     }
@@ -60,29 +60,29 @@ impl Publisher {
     /// Returns `Ok` once RabbitMQ has confirmed the message. A cancelled caller does not interrupt it.
     pub(super) async fn publish(
         self: &Arc<Self>,
-        parcel: OutboundMessage,
+        message: OutboundMessage,
     ) -> Result<(), AmqpError> {
         let publisher = Arc::clone(self);
-        tokio::spawn(async move { publisher.store(parcel).await })
+        tokio::spawn(async move { publisher.store(message).await })
             .await
             .unwrap_or_else(|_| Err(AmqpError::unavailable("the process is stopping".to_owned())))
     }
 
     /// The same, cancelled with its caller.
-    pub(super) async fn store(&self, parcel: OutboundMessage) -> Result<(), AmqpError> {
+    pub(super) async fn store(&self, message: OutboundMessage) -> Result<(), AmqpError> {
         let deadline = Instant::now() + self.publish_timeout;
         let link = Arc::clone(&self.link);
-        let outlet = self
-            .outlet
+        let channel = self
+            .channels
             .get(self.publish_timeout, || {
-                open_outlet(link, self.publish_timeout).boxed()
+                open_channel(link, self.publish_timeout).boxed()
             })
             .await?;
-        outlet.open.ensure_unblocked()?;
+        channel.open.ensure_unblocked()?;
         let sent = tokio::select! {
-            sent = timeout_at(deadline, outlet.send(&parcel)) => sent,
-            blocked = outlet.open.until_blocked() => {
-                self.outlet.discard(&outlet);
+            sent = timeout_at(deadline, channel.send(&message)) => sent,
+            blocked = channel.open.until_blocked() => {
+                self.channels.discard(&channel);
                 return Err(blocked);
             }
         };
@@ -90,27 +90,27 @@ impl Publisher {
             Ok(Ok(Confirmation::Ack(None))) => Ok(()),
             Ok(Ok(Confirmation::Nack(None))) => Err(AmqpError::unavailable(format!(
                 "RabbitMQ could not store the message for {}",
-                parcel.routing_key
+                message.routing_key
             ))),
             // Returned: even the alternate exchange has no queue. The next connect declares it again.
             Ok(Ok(_)) => {
-                self.outlet.discard(&outlet);
-                self.link.discard(&outlet.open);
+                self.channels.discard(&channel);
+                self.link.discard(&channel.open);
                 Err(AmqpError::unavailable(format!(
                     "no queue took the message for {}",
-                    parcel.routing_key
+                    message.routing_key
                 )))
             }
             // A channel also ends because its exchange is gone.
             Ok(Err(error)) => {
-                self.outlet.discard(&outlet);
-                self.link.discard(&outlet.open);
+                self.channels.discard(&channel);
+                self.link.discard(&channel.open);
                 Err(AmqpError::while_doing("publishing", error))
             }
             // The broker may hang, or this queue may have lost its majority. A late confirm belongs to no caller, so
             // the channel is not used again.
             Err(_) => {
-                self.outlet.discard(&outlet);
+                self.channels.discard(&channel);
                 Err(AmqpError::unavailable(format!(
                     "no confirm from RabbitMQ within {:?}",
                     self.publish_timeout
@@ -134,16 +134,16 @@ impl PublishChannel {
     }
 
     /// Publishes and waits for the confirm.
-    pub(super) async fn send(&self, parcel: &OutboundMessage) -> lapin::Result<Confirmation> {
+    pub(super) async fn send(&self, message: &OutboundMessage) -> lapin::Result<Confirmation> {
         let mut publish = pin!(self.channel.basic_publish(
-            parcel.exchange.into(),
-            parcel.routing_key.as_str().into(),
+            message.exchange.into(),
+            message.routing_key.as_str().into(),
             BasicPublishOptions {
                 mandatory: true,
                 ..Default::default()
             },
-            &parcel.body,
-            parcel.properties.clone(),
+            &message.body,
+            message.properties.clone(),
         ));
         // lapin gives a publish its number and queues its frames in two separate steps, both when first
         // polled. Between them another thread could slip in, and the two would get each other's confirm.
@@ -160,6 +160,6 @@ impl PublishChannel {
     }
 }
 
-async fn open_outlet(link: Arc<Link>, within: Duration) -> Result<PublishChannel, AmqpError> {
+async fn open_channel(link: Arc<Link>, within: Duration) -> Result<PublishChannel, AmqpError> {
     PublishChannel::open(&link, within).await
 }

@@ -41,8 +41,8 @@ pub(super) const ARCHIVE: &str = "revwatch.archive";
 
 /// An unused exchange. Its alternate exchange, which need not exist, is named after the number of
 /// partitions: RabbitMQ itself compares that argument whenever the exchange is declared again, so two
-/// processes that disagree cannot both connect, not even when both are the first. So a process that only publishes need not read
-/// the store.
+/// processes that disagree cannot both connect, not even when both are the first, and a process that
+/// only publishes does not need the store to know the number.
 const PARTITIONS: &str = "revwatch.partitions";
 
 /// RabbitMQ 4 drops (or dead-letters) a message after 20 returns by default; here a return

@@ -1,4 +1,4 @@
-//! How a connection to RabbitMQ travels: TCP, or TLS over TCP for `amqps://`.
+//! The byte stream of a connection to RabbitMQ: TCP, or TLS over TCP for `amqps://`.
 //!
 //! TLS is rustls with the system's certificate authorities, as for every other connection. lapin's own TLS brings
 //! PKCS#12 and the ciphers that it needs (fifty crates), for client certificates in files that revwatch does not use.

@@ -66,7 +66,7 @@ pub(super) fn store_error(err: RedisError) -> StoreError {
 
 /// Whether the connection must not be used again after this error. READONLY means that its server was
 /// demoted: the address or Sentinel now leads to another one. After a timeout the peer may be gone.
-pub(super) fn spoils_connection(err: &RedisError) -> bool {
+pub(super) fn ends_connection(err: &RedisError) -> bool {
     err.is_io_error()
         || err.is_unrecoverable_error()
         || err.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)

@@ -2,7 +2,8 @@
 //!
 //! A single server and Sentinel use one multiplexed connection that is opened when needed and discarded
 //! when it fails, times out, or leads to a demoted primary. Each new one is checked like the first,
-//! because it may lead to another server. A Cluster connection does the same internally.
+//! because it may lead to another server. The connection to a Cluster is replaced node by node inside
+//! its client: its nodes are checked when the process starts, and those that join later are not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use redis::{
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::error::{OpenError, spoils_connection, store_error};
+use super::error::{OpenError, ends_connection, store_error};
 use super::requirements;
 use super::script::Call;
 use super::target::Target;
@@ -103,7 +104,9 @@ impl Link {
             Self::Single(single) => {
                 let connection = single.connection().await?;
                 let answer = pipeline.query_async(&mut one_of(&connection)).await;
-                single.heed(&connection, answer).map_err(store_error)
+                single
+                    .discard_if_ended(&connection, answer)
+                    .map_err(store_error)
             }
         }
     }
@@ -125,7 +128,7 @@ impl Link {
             Self::Single(single) => {
                 let connection = single.connection().await?;
                 let answer = cmd.query_async(&mut one_of(&connection)).await;
-                Ok(single.heed(&connection, answer))
+                Ok(single.discard_if_ended(&connection, answer))
             }
         }
     }
@@ -182,12 +185,16 @@ impl Single {
     }
 
     /// Discards the connection if the answer says that it is not usable any more.
-    fn heed<T>(&self, used: &Arc<MultiplexedConnection>, answer: RedisResult<T>) -> RedisResult<T> {
+    fn discard_if_ended<T>(
+        &self,
+        used: &Arc<MultiplexedConnection>,
+        answer: RedisResult<T>,
+    ) -> RedisResult<T> {
         if let Err(error) = &answer
-            && spoils_connection(error)
+            && ends_connection(error)
             && self.slot.discard(used)
         {
-            tracing::warn!(%error, "the connection to Redis is given up; the next request opens a new one");
+            tracing::warn!(%error, "the connection to Redis is discarded; the next request opens a new one");
         }
         answer
     }

@@ -223,7 +223,12 @@ mod tests {
         assert_eq!(addresses, ["a:26379", "b:26380"]);
         assert!(sentinels.iter().all(|n| login(n) == (None, Some("s&p"))));
         assert_eq!(master, "mymaster");
+        // The client has no other way to read it.
         let shown = format!("{node:?}");
+        assert!(
+            shown.contains("\"me\"") && shown.contains("db: 2"),
+            "{shown}"
+        );
         assert!(!shown.contains("pw"), "{shown}");
     }
 
