@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::closest_match::closest_match;
 use super::settings::{Config, DEFAULTS};
-use super::variables::is_secret;
+use super::variables::private_paths;
 use crate::files;
 
 /// The keys that lead to a setting.
@@ -119,13 +119,38 @@ fn complaint(path: &[String], message: &str) -> String {
             ),
         };
     }
-    // The value found instead may be the secret itself.
-    if is_secret(path) && message.starts_with("invalid type") {
-        return format!(
-            "`{key}` must be text in quotes, or a list of such where several are wanted"
-        );
+    if may_hold_private(path) && quotes_value(message) {
+        return format!("`{key}` {}", wanted(message));
     }
     format!("`{key}`: {message}")
+}
+
+/// Whether a value at `path` may be a secret or personal data. A wrong value instead of a section
+/// may be one that belongs into the section: `slack = "https://…"`.
+fn may_hold_private(path: &[String]) -> bool {
+    private_paths().any(|private| {
+        let shared = path.len().min(private.len());
+        path[..shared] == private[..shared]
+    })
+}
+
+/// Whether serde's `message` may contain the value.
+fn quotes_value(message: &str) -> bool {
+    ["invalid type", "invalid value", "unknown variant"]
+        .iter()
+        .any(|start| message.starts_with(start))
+}
+
+/// What must be there, without the value that is there instead.
+fn wanted(message: &str) -> &'static str {
+    let expected = message.rsplit(", expected ").next().unwrap_or_default();
+    if expected.starts_with("struct") || expected.starts_with("a map") {
+        "must be a section: write `[name]` on a line of its own, and the keys below it"
+    } else if expected.starts_with("a sequence") {
+        "must be a list"
+    } else {
+        "must be text in quotes, or a list of such where several are wanted"
+    }
 }
 
 fn list_of_keys(known: &[&str]) -> String {
@@ -307,6 +332,47 @@ severity = \"low\"
             );
         }
         assert!(file.is_toml);
+    }
+
+    #[test]
+    fn a_fault_does_not_show_what_may_be_a_secret_or_an_address() {
+        let section =
+            "must be a section: write `[name]` on a line of its own, and the keys below it";
+        let texts = "must be text in quotes, or a list of such where several are wanted";
+        let table = [
+            ("slack = \"hidden\"", "`slack`", section),
+            ("webhook = \"hidden\"", "`webhook`", section),
+            ("slack = 4242", "`slack`", section),
+            ("traces = \"hidden\"", "`traces`", section),
+            ("endpoints = \"hidden\"", "`endpoints`", "must be a list"),
+            ("endpoints = [\"hidden\"]", "`endpoints`", section),
+            ("[email]\nto = \"hidden\"", "`email.to`", section),
+            (
+                "[email.to]\ndefault = \"hidden\"",
+                "`email.to.default`",
+                "must be a list",
+            ),
+            ("[email.to]\ndefault = [4242]", "`email.to.default`", texts),
+            (
+                "[sms.to]\ndefault = \"hidden\"",
+                "`sms.to.default`",
+                "must be a list",
+            ),
+            ("[sms]\nfrom = 4242", "`sms.from`", texts),
+            (
+                "[slack]\nbot_token = [\"hidden\"]",
+                "`slack.bot_token`",
+                texts,
+            ),
+        ];
+        for (text, key, wanted) in table {
+            let faults = read("my.toml", text).faults;
+            assert_eq!(faults.len(), 1, "{text}: {faults:?}");
+            assert!(
+                faults[0].ends_with(&format!("{key} {wanted}")),
+                "{faults:?}"
+            );
+        }
     }
 
     #[test]

@@ -73,9 +73,29 @@ const OTHERS: [&str; 2] = ["REVWATCH_CONFIG", "REVWATCH_LONG_TESTS"];
 
 /// Whether the value at `path` must never be shown.
 pub(super) fn is_secret(path: &[String]) -> bool {
-    let variable = definitions().any(|(_, keys, kind)| *kind == Kind::Secret && path == *keys);
-    variable || matches!(path, [table, key] if table == "endpoints" && key == "secrets")
+    secret_paths().any(|keys| path == keys)
 }
+
+/// The settings whose values must not be in a fault: secrets and people's addresses.
+pub(super) fn private_paths() -> impl Iterator<Item = &'static [&'static str]> {
+    secret_paths().chain(ADDRESSES.iter().copied())
+}
+
+fn secret_paths() -> impl Iterator<Item = &'static [&'static str]> {
+    let variables = definitions().filter(|(_, _, kind)| *kind == Kind::Secret);
+    let endpoints: &[&str] = &["endpoints", "secrets"];
+    variables
+        .map(|(_, keys, _)| *keys)
+        .chain(std::iter::once(endpoints))
+}
+
+/// Addresses and numbers of people.
+const ADDRESSES: &[&[&str]] = &[
+    &["email", "from"],
+    &["email", "to"],
+    &["sms", "from"],
+    &["sms", "to"],
+];
 
 /// A variable's value and the name it was found under: its own, or `NAME_FILE`, whose file was
 /// read. An empty value counts as unset.
