@@ -1,4 +1,7 @@
-//! TLS to RabbitMQ: with a certificate authority that the system trusts, and with one that it does not.
+//! TLS to RabbitMQ and Redis: with a certificate authority that the system trusts, and with one that it
+//! does not.
+
+use std::process::Output;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use secrecy::ExposeSecret as _;
@@ -7,6 +10,7 @@ use tempfile::TempDir;
 use crate::support::history::History;
 use crate::support::port::free_port;
 use crate::support::rabbitmq::RabbitServer;
+use crate::support::redis::RedisServer;
 use crate::support::revwatch::{Revwatch, Variables, cli, post};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,6 +45,42 @@ async fn ingest_publishes_over_tls_if_it_trusts_the_certificate() {
         &vec![("REVWATCH_AMQP_URL".into(), url)],
         &["serve", "--roles", "ingest"],
     );
+    assert_certificate_refused(output);
+}
+
+#[test]
+fn a_command_reads_the_store_over_tls_if_it_trusts_the_certificate() {
+    let folder = certificates();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let tls_port = free_port();
+    let _redis = RedisServer::start_with(&[
+        "--tls-port",
+        &tls_port.to_string(),
+        "--tls-cert-file",
+        &path("server.pem"),
+        "--tls-key-file",
+        &path("server.key"),
+        "--tls-ca-cert-file",
+        &path("ca.pem"),
+        "--tls-auth-clients",
+        "no",
+    ]);
+    let url = format!("rediss://127.0.0.1:{tls_port}/");
+    let mut variables: Variables = vec![
+        ("REVWATCH_REDIS_URL".into(), url),
+        // The command does not use the queue.
+        ("REVWATCH_AMQP_URL".into(), "amqp://127.0.0.1:1".into()),
+    ];
+    let command = ["audit", "--changes"];
+    assert_certificate_refused(cli(&variables, &command));
+
+    variables.push(("SSL_CERT_FILE".into(), path("ca.pem")));
+    let output = cli(&variables, &command);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+}
+
+fn assert_certificate_refused(output: Output) {
     let text = String::from_utf8(output.stderr).expect("text");
     assert!(
         !output.status.success() && text.contains("certificate"),
