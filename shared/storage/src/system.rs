@@ -2,7 +2,7 @@
 //! crate above find them here.
 //!
 //! Invariant: no other code of the roles and of `shared/` reads the wall clock or draws random
-//! numbers. `tests/purity.rs` checks it.
+//! numbers, except for the time stamps of logs and spans. `tests/purity.rs` checks it.
 
 use jiff::Timestamp;
 use revwatch_core::clock::{Clock, Ids};
@@ -15,6 +15,11 @@ pub struct SystemClock;
 /// Ids from the system's clock and randomness.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemIds;
+
+/// A random number from 0 up to 1, for the jitter of pauses.
+pub fn random_share() -> f64 {
+    fastrand::f64()
+}
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
