@@ -1,11 +1,14 @@
 //! Outgoing requests: the HTTP client for every request that carries a secret to a configured
-//! destination.
+//! destination. Three protocols do not pass here, because their libraries open the connection: SMTP,
+//! the WebSocket of Slack's Socket Mode, and the export of traces (`telemetry/export.rs`), whose
+//! collector usually has a private address.
 //!
 //! [`EgressConfig`] decides which destinations are allowed: for URLs when they are configured, and
 //! for names whenever they are resolved. Redirects are not followed and the environment's proxies
 //! are not used: a request goes to the configured destination or fails.
 
 mod http;
+mod http_date;
 mod retry_after;
 
 use std::future::Future;
@@ -18,8 +21,11 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Url, redirect};
+use revwatch_core::clock::Clock;
+use revwatch_storage::system::SystemClock;
 
-pub use self::http::{HttpClient, HttpError, HttpErrorKind, HttpRequest, Transport};
+pub use self::http::{HttpClient, HttpError, HttpErrorKind, HttpRequest};
+pub use self::http_date::http_date;
 pub use self::retry_after::retry_after;
 use crate::config::{ConfigError, EgressConfig};
 
@@ -31,6 +37,7 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct EgressClient {
     config: EgressConfig,
     lookup: Resolver,
+    clock: Arc<dyn Clock>,
 }
 
 /// Resolves a name to addresses; a parameter, so that tests need no DNS.
@@ -48,7 +55,7 @@ pub type Resolution = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> +
 pub struct BlockedAddressError;
 
 impl EgressClient {
-    /// With the system's DNS.
+    /// With the system's DNS and clock.
     pub fn new(config: EgressConfig) -> Self {
         let lookup = |name: String| -> Resolution {
             Box::pin(
@@ -60,7 +67,16 @@ impl EgressClient {
 
     /// With another resolver.
     pub fn with_lookup(config: EgressConfig, lookup: Resolver) -> Self {
-        Self { config, lookup }
+        Self {
+            config,
+            lookup,
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// The same with another clock.
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
     }
 
     /// The policy.
@@ -94,7 +110,7 @@ impl EgressClient {
             .dns_resolver(Arc::new(self.clone()))
             .user_agent(concat!("revwatch/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(HttpClient::new(client))
+        Ok(HttpClient::new(client, self.clock.clone()))
     }
 }
 

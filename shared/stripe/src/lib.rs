@@ -11,7 +11,7 @@ use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{StatusCode, Url};
 use revwatch_core::clock::Clock;
 use revwatch_runtime::config::{Config, EgressConfig, ExposeSecret as _, SecretString};
-use revwatch_runtime::egress::{EgressClient, HttpClient, HttpError, retry_after};
+use revwatch_runtime::egress::{EgressClient, HttpClient, HttpError, http_date, retry_after};
 
 /// The version of the returned objects. It is pinned because otherwise the default version of the
 /// Stripe account applies, and every user of the dashboard can change that. Events are not
@@ -24,7 +24,6 @@ pub struct StripeApi {
     key: SecretString,
     base: String,
     egress: EgressConfig,
-    clock: Arc<dyn Clock>,
     /// Whether the key is a live-mode key.
     pub livemode: bool,
 }
@@ -104,11 +103,12 @@ impl StripeApi {
             HeaderValue::from_static(API_VERSION),
         );
         Ok(Some(Self {
-            client: EgressClient::new(config.egress).client_with(headers)?,
+            client: EgressClient::new(config.egress)
+                .with_clock(clock)
+                .client_with(headers)?,
             key: key.clone(),
-            base: config.stripe_api_base.trim_end_matches('/').to_owned(),
+            base: base(config),
             egress: config.egress,
-            clock,
             livemode: key.expose_secret().contains("_live_"),
         }))
     }
@@ -119,8 +119,9 @@ impl StripeApi {
             .stripe_secret_key
             .as_ref()
             .map(|key| key.expose_secret());
-        let is_same_base = self.base == config.stripe_api_base.trim_end_matches('/');
-        is_same_base && key == Some(self.key.expose_secret()) && self.egress == config.egress
+        self.base == base(config)
+            && key == Some(self.key.expose_secret())
+            && self.egress == config.egress
     }
 
     /// Sends one GET request, without retries.
@@ -132,7 +133,7 @@ impl StripeApi {
             max_bytes,
             timeout,
         } = request;
-        let (sent_s, sent) = (self.clock.now_s(), Instant::now());
+        let (sent_s, sent) = (self.client.now().as_second(), Instant::now());
         let url = format!("{}{path}", self.base);
         let url = if query.is_empty() {
             Url::parse(&url)
@@ -149,12 +150,13 @@ impl StripeApi {
         let took = sent.elapsed();
         let status = response.status();
         if status != StatusCode::OK {
-            return Err(ApiError::of(status, response.headers(), self.clock.now()));
+            return Err(ApiError::of(status, response.headers(), self.client.now()));
         }
         let date_s = response
             .headers()
             .get(DATE)
-            .and_then(|v| date(v.to_str().ok()?));
+            .and_then(|value| http_date(value.to_str().ok()?))
+            .map(Timestamp::as_second);
         let mut body = Vec::new();
         while let Some(chunk) = response
             .chunk()
@@ -239,17 +241,14 @@ impl ApiError {
     }
 }
 
-/// Parses an HTTP date. The parser accepts e-mail dates, which are the same but for the zone: HTTP
-/// always writes `GMT`, which few parsers accept.
-fn date(text: &str) -> Option<i64> {
-    let text = text
-        .trim()
-        .strip_suffix("GMT")
-        .map_or_else(|| text.trim().to_owned(), |rest| format!("{rest}+0000"));
-    jiff::fmt::rfc2822::DateTimeParser::new()
-        .parse_timestamp(&text)
-        .ok()
-        .map(Timestamp::as_second)
+/// The address as its check reads it: without spaces around it and without a slash at its end.
+fn base(config: &Config) -> String {
+    let text = &config.stripe_api_base;
+    // Validation guarantees that it is a URL.
+    config
+        .egress
+        .base("stripe_api_base (STRIPE_API_BASE)", text)
+        .unwrap_or_else(|_| text.clone())
 }
 
 #[cfg(test)]
@@ -289,9 +288,29 @@ mod tests {
         }
     }
 
+    struct Noon;
+
+    impl Clock for Noon {
+        fn now(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH
+        }
+    }
+
     #[test]
-    fn dates_are_read() {
-        assert_eq!(date("Wed, 30 Sep 2026 10:00:00 GMT"), Some(1_790_762_400));
-        assert_eq!(date("today"), None);
+    fn the_address_is_the_checked_one_and_an_equal_one_keeps_the_client() {
+        let config = |base: &str| {
+            let lookup = |name: &str| match name {
+                "STRIPE_SECRET_KEY" => Some("sk_test_x".to_owned()),
+                "STRIPE_API_BASE" => Some(base.to_owned()),
+                _ => None,
+            };
+            Config::load(None, &lookup).expect("valid")
+        };
+        let written = config(" HTTPS://api.stripe.com/ ");
+        let api = StripeApi::of(&written, Arc::new(Noon)).expect("a client");
+        let api = api.expect("there is a key");
+        assert_eq!(api.base, "https://api.stripe.com");
+        assert!(api.matches(&config("https://api.stripe.com")));
+        assert!(!api.matches(&config("https://api.stripe.example")));
     }
 }

@@ -1,49 +1,31 @@
-//! The port of outgoing requests: [`HttpClient`] builds a request, a [`Transport`] sends it.
-//!
-//! The transport of every process is reqwest, as [`super::EgressClient`] sets it up; a test can take
-//! another. Two protocols do not pass here, because their libraries open the connection: SMTP and the
-//! WebSocket of Slack's Socket Mode.
+//! Requests of the HTTP client, and why one has no answer: an error never names the URL, which may be
+//! a secret.
 
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use jiff::Timestamp;
-use reqwest::{Body, IntoUrl, Request, RequestBuilder, Response};
+use reqwest::{Body, IntoUrl, RequestBuilder, Response};
 use revwatch_core::clock::Clock;
-use revwatch_storage::system::SystemClock;
 use serde::Serialize;
 
-/// Sends requests.
-#[async_trait]
-pub trait Transport: Send + Sync {
-    /// Returns the head of the answer; the body may still be on its way.
-    async fn send(&self, request: Request) -> Result<Response, HttpError>;
-}
-
-/// Builds requests and hands them to a transport.
+/// Builds requests.
 #[derive(Clone)]
 pub struct HttpClient {
-    /// Knows the headers of all requests.
-    builder: reqwest::Client,
-    transport: Arc<dyn Transport>,
+    client: reqwest::Client,
     clock: Arc<dyn Clock>,
 }
 
 /// A request that is being built.
-pub struct HttpRequest {
-    builder: RequestBuilder,
-    transport: Arc<dyn Transport>,
-}
+pub struct HttpRequest(RequestBuilder);
 
 /// There is no answer. Its text names neither the URL nor anything of the request.
 #[derive(Debug)]
 pub struct HttpError {
     kind: HttpErrorKind,
-    is_timeout: bool,
-    inner: Option<reqwest::Error>,
+    inner: reqwest::Error,
 }
 
 /// How far the request came.
@@ -58,23 +40,8 @@ pub enum HttpErrorKind {
 }
 
 impl HttpClient {
-    /// Sends with `client` itself; the clock is the system's.
-    pub fn new(client: reqwest::Client) -> Self {
-        let transport = Arc::new(client.clone());
-        Self {
-            builder: client,
-            transport,
-            clock: Arc::new(SystemClock),
-        }
-    }
-
-    /// Sends with another transport and has another clock, for tests.
-    pub fn with_transport(transport: Arc<dyn Transport>, clock: Arc<dyn Clock>) -> Self {
-        Self {
-            builder: reqwest::Client::new(),
-            transport,
-            clock,
-        }
+    pub(super) fn new(client: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
+        Self { client, clock }
     }
 
     /// The wall clock: requests are signed with the time, and answers hold dates.
@@ -84,76 +51,53 @@ impl HttpClient {
 
     /// A GET request.
     pub fn get(&self, url: impl IntoUrl) -> HttpRequest {
-        self.request(self.builder.get(url))
+        HttpRequest(self.client.get(url))
     }
 
     /// A POST request.
     pub fn post(&self, url: impl IntoUrl) -> HttpRequest {
-        self.request(self.builder.post(url))
-    }
-
-    fn request(&self, builder: RequestBuilder) -> HttpRequest {
-        HttpRequest {
-            builder,
-            transport: self.transport.clone(),
-        }
+        HttpRequest(self.client.post(url))
     }
 }
 
 impl HttpRequest {
     /// Adds a header.
     pub fn header(self, name: impl AsRef<str>, value: impl fmt::Display) -> Self {
-        self.with(|builder| builder.header(name.as_ref(), value.to_string()))
+        Self(self.0.header(name.as_ref(), value.to_string()))
     }
 
     /// Adds a bearer token.
     pub fn bearer_auth(self, token: impl fmt::Display) -> Self {
-        self.with(|builder| builder.bearer_auth(token))
+        Self(self.0.bearer_auth(token))
     }
 
     /// Adds a user and a password.
     pub fn basic_auth(self, user: impl fmt::Display, password: Option<impl fmt::Display>) -> Self {
-        self.with(|builder| builder.basic_auth(user, password))
+        Self(self.0.basic_auth(user, password))
     }
 
     /// Sets the body.
     pub fn body(self, body: impl Into<Body>) -> Self {
-        self.with(|builder| builder.body(body))
+        Self(self.0.body(body))
     }
 
     /// Sets the body and its type.
     pub fn json<T: Serialize + ?Sized>(self, body: &T) -> Self {
-        self.with(|builder| builder.json(body))
+        Self(self.0.json(body))
     }
 
     /// Limits the time up to the last byte of the answer.
     pub fn timeout(self, timeout: Duration) -> Self {
-        self.with(|builder| builder.timeout(timeout))
+        Self(self.0.timeout(timeout))
     }
 
     /// Sends it.
     pub async fn send(self) -> Result<Response, HttpError> {
-        self.transport.send(self.builder.build()?).await
-    }
-
-    fn with(self, change: impl FnOnce(RequestBuilder) -> RequestBuilder) -> Self {
-        Self {
-            builder: change(self.builder),
-            transport: self.transport,
-        }
+        Ok(self.0.send().await?)
     }
 }
 
 impl HttpError {
-    /// A failure of a transport other than reqwest.
-    pub fn new(kind: HttpErrorKind, is_timeout: bool) -> Self {
-        Self {
-            kind,
-            is_timeout,
-            inner: None,
-        }
-    }
-
     /// How far the request came.
     pub fn kind(&self) -> HttpErrorKind {
         self.kind
@@ -161,7 +105,7 @@ impl HttpError {
 
     /// Whether a time limit ended it.
     pub fn is_timeout(&self) -> bool {
-        self.is_timeout
+        self.inner.is_timeout()
     }
 }
 
@@ -173,8 +117,7 @@ impl From<reqwest::Error> for HttpError {
                 () if error.is_connect() => HttpErrorKind::NotConnected,
                 () => HttpErrorKind::NoAnswer,
             },
-            is_timeout: error.is_timeout(),
-            inner: Some(error),
+            inner: error,
         }
     }
 }
@@ -182,7 +125,7 @@ impl From<reqwest::Error> for HttpError {
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
-            _ if self.is_timeout => "no answer in time",
+            _ if self.is_timeout() => "no answer in time",
             HttpErrorKind::Invalid => "the request is not valid",
             HttpErrorKind::NotConnected => "the connection failed",
             HttpErrorKind::NoAnswer => "the connection ended without an answer",
@@ -193,53 +136,24 @@ impl fmt::Display for HttpError {
 impl Error for HttpError {
     /// Not reqwest's own text, which names the URL.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.inner.as_ref().and_then(Error::source)
-    }
-}
-
-#[async_trait]
-impl Transport for reqwest::Client {
-    async fn send(&self, request: Request) -> Result<Response, HttpError> {
-        Ok(self.execute(request).await?)
+        self.inner.source()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use revwatch_storage::system::SystemClock;
+
     use super::*;
-
-    struct Echo;
-
-    #[async_trait]
-    impl Transport for Echo {
-        async fn send(&self, request: Request) -> Result<Response, HttpError> {
-            if request.url().path() == "/down" {
-                return Err(HttpError::new(HttpErrorKind::NotConnected, false));
-            }
-            let body = request.body().and_then(Body::as_bytes).unwrap_or_default();
-            Ok(axum::http::Response::new(body.to_vec()).into())
-        }
-    }
-
-    #[tokio::test]
-    async fn another_transport_answers_without_a_socket() {
-        let client = HttpClient::with_transport(Arc::new(Echo), Arc::new(SystemClock));
-        let answer = client.post("https://hooks.example/up").json(&["a"]).send();
-        let text = answer.await.expect("an answer").text().await;
-        assert_eq!(text.expect("text"), r#"["a"]"#);
-        let error = client.get("https://hooks.example/down").send().await;
-        let error = error.expect_err("no connection");
-        assert_eq!(error.kind(), HttpErrorKind::NotConnected);
-        let error = client.get("not a URL").send().await.expect_err("refused");
-        assert_eq!(error.kind(), HttpErrorKind::Invalid);
-    }
 
     #[tokio::test]
     async fn an_error_does_not_name_the_url() {
-        let client = HttpClient::new(reqwest::Client::new());
+        let client = HttpClient::new(reqwest::Client::new(), Arc::new(SystemClock));
         let error = client.get("http://127.0.0.1:1/secret").send().await;
         let error = error.expect_err("nothing listens there");
         assert_eq!(error.kind(), HttpErrorKind::NotConnected);
         assert!(!format!("{error} {:?}", error.source()).contains("secret"));
+        let error = client.get("not a URL").send().await.expect_err("refused");
+        assert_eq!(error.kind(), HttpErrorKind::Invalid);
     }
 }

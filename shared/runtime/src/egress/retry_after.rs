@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+use super::http_date::http_date;
 
 /// The longest wait. A mistake in a server's clock does not stop requests for days.
 const MAX: Duration = Duration::from_secs(3600);
@@ -21,7 +22,7 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
         // Only a number that is too large does not parse.
         text.parse().unwrap_or(u64::MAX)
     } else {
-        let until = rfc2822::parse(text).ok()?.timestamp();
+        let until = http_date(text)?;
         u64::try_from(until.as_second().saturating_sub(now.as_second())).unwrap_or(0)
     };
     Some(Duration::from_secs(seconds).clamp(MIN, MAX))
