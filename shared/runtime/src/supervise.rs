@@ -223,13 +223,44 @@ mod tests {
             .expect("no panic");
     }
 
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
     fn every_panic_is_counted_and_its_data_is_not_shown() {
         let panics = IntCounter::new("panics", "of this test").expect("a counter");
+        let (lines, card) = (Lines::default(), "4242424242424242");
+        let writer = lines.clone();
+        let logged = move |work: fn(&str)| {
+            let writer = writer.clone();
+            let log = tracing_subscriber::fmt().with_writer(move || writer.clone());
+            tracing::subscriber::with_default(log.finish(), || work(card));
+        };
         let before = std::panic::take_hook();
         count_panics(panics.clone());
-        let ended = std::thread::spawn(|| panic!("on purpose")).join();
+        let first = std::thread::spawn({
+            let logged = logged.clone();
+            move || logged(|_| panic!("on purpose"))
+        });
+        let first = first.join();
+        let second = std::thread::spawn(move || logged(|data| panic!("it holds {data}"))).join();
         set_hook(before);
-        assert!(ended.is_err() && panics.get() >= 1);
+        assert!(first.is_err() && second.is_err() && panics.get() >= 2);
+        let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
+        assert!(
+            text.contains("on purpose") && text.contains("(not shown: it may hold data)"),
+            "{text}"
+        );
+        assert!(!text.contains(card), "{text}");
     }
 }
