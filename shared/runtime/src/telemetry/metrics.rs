@@ -5,97 +5,239 @@
 use std::sync::Arc;
 
 use prometheus::{
-    Encoder as _, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Registry, TextEncoder,
 };
 
 use super::registrar::{Family, GaugeSet, Registrar};
 
-/// Every metric of the process, registered once.
-#[derive(Clone)]
-pub struct Metrics {
-    registry: Registry,
-    families: Arc<[Family]>,
-    /// `revwatch_ingest_requests_total{endpoint,outcome}`
-    pub ingest_requests: IntCounterVec,
-    /// `revwatch_ingest_publish_seconds`
-    pub ingest_publish_seconds: Histogram,
-    /// `revwatch_worker_events_total{type,outcome}`
-    pub worker_events: IntCounterVec,
-    /// `revwatch_refreshes_total{outcome}`
-    pub refreshes: IntCounterVec,
-    /// `revwatch_event_age_seconds`: created → applied
-    pub event_age_seconds: Histogram,
-    /// `revwatch_processing_seconds`: received → applied
-    pub processing_seconds: Histogram,
-    /// `revwatch_queue_depth{partition}`
-    pub queue_depth: IntGaugeVec,
-    /// `revwatch_dead_letters`
-    pub dead_letters: IntGauge,
-    /// `revwatch_parked_deliveries`: parked while their account or mode is paused
-    pub parked_deliveries: IntGauge,
-    /// `revwatch_paused`: 1 while an operator has paused any processing
-    pub paused: IntGauge,
-    /// `revwatch_partition_failing{partition}`: 1 while its worker is backing off after an error
-    partition_failing: IntGaugeVec,
-    /// `revwatch_partitions_recovering`: partitions whose state is being replayed from the archive
-    pub partitions_recovering: IntGauge,
-    /// `revwatch_recoveries_total{reason}`
-    pub recoveries: IntCounterVec,
-    /// `revwatch_config_reloads_total{outcome}`
-    pub config_reloads: IntCounterVec,
-    /// `revwatch_config_last_reload_ok`: 0 after a reload that was refused
-    pub config_last_reload_ok: IntGauge,
-    /// `revwatch_panics_total`: bugs of revwatch, anywhere in the process
-    pub panics: IntCounter,
-    /// `revwatch_spans_dropped_total`: spans not delivered to the collector
-    pub spans_dropped: IntCounter,
-    /// `revwatch_alerts{rule,severity,state}`
-    pub alerts: GaugeSet,
-    /// `revwatch_alerting_waits_for_deliveries`: while it is above 0, only rules about the pipeline are evaluated
-    pub alerting_waits_for_deliveries: IntGauge,
-    /// `revwatch_alerts_overdue{severity,clock}`: past their deadline to respond or to resolve
-    pub alerts_overdue: GaugeSet,
-    /// `revwatch_alert_acknowledge_seconds{severity}`: fired → acknowledged
-    pub alert_acknowledge_seconds: HistogramVec,
-    /// `revwatch_alert_resolve_seconds{severity}`: fired → resolved
-    pub alert_resolve_seconds: HistogramVec,
-    /// `revwatch_notifications_total{notifier,outcome}`
-    pub notifications: IntCounterVec,
-    /// `revwatch_rule_evaluation_seconds`
-    pub rule_evaluation_seconds: Histogram,
-    /// `revwatch_subscriptions{status,plan}`
-    pub subscriptions: GaugeSet,
-    /// `revwatch_past_due_ratio`
-    pub past_due_ratio: prometheus::Gauge,
-    /// `revwatch_payouts_total{outcome,currency}`: payouts that ever reached that outcome
-    pub payouts: GaugeSet,
-    /// `revwatch_payout_failure_ratio{window}`
-    pub payout_failure_ratio: GaugeVec,
-    /// `revwatch_accounts{risk}`
-    pub accounts: GaugeSet,
-    /// `revwatch_onboarding_funnel{stage}`
-    pub onboarding_funnel: GaugeSet,
-    /// `revwatch_onboarding_seconds{percentile}`: from created to charges enabled
-    pub onboarding_seconds: GaugeSet,
-    /// `revwatch_mrr_minor{currency}`
-    pub mrr_minor: GaugeSet,
-    /// `revwatch_mrr_past_due_minor{currency}`
-    pub mrr_past_due_minor: GaugeSet,
-    /// `revwatch_invoices_open_minor{currency}`
-    pub invoices_open_minor: GaugeSet,
-    /// `revwatch_payout_volume_minor{currency}`: paid out in the last 30 days
-    pub payout_volume_minor: GaugeSet,
-    /// `kernel_billing_checkout_total`: completed checkout sessions (K11)
-    pub kernel_checkouts: GaugeSet,
-    /// `kernel_billing_payment_success_total`
-    pub kernel_payments_succeeded: GaugeSet,
-    /// `kernel_billing_payment_failed_total`
-    pub kernel_payments_failed: GaugeSet,
-    /// `kernel_billing_mrr{currency}`, in minor units
-    pub kernel_mrr: GaugeSet,
-    /// `kernel_billing_churn_rate`, over 30 days
-    pub kernel_churn_rate: prometheus::Gauge,
+/// Declares the fields of [`Metrics`], each with its type and how it is registered: the method of
+/// the registrar, the metric's name, its help text, and labels or buckets.
+macro_rules! metrics {
+    ($($field:ident: $type:ty = $register:ident($name:literal, $help:literal $(, $rest:expr)* $(,)?);)+) => {
+        /// Every metric of the process, registered once.
+        #[derive(Clone)]
+        pub struct Metrics {
+            registry: Registry,
+            families: Arc<[Family]>,
+            $(
+                #[doc = concat!("`", $name, "`: ", $help, ".")]
+                pub $field: $type,
+            )+
+        }
+
+        /// In the order of the declaration.
+        fn register_all() -> Metrics {
+            let registrar = Registrar::default();
+            $(let $field = registrar.$register($name, $help $(, $rest)*);)+
+            Metrics {
+                registry: registrar.registry,
+                families: registrar.families.into_inner().into(),
+                $($field,)+
+            }
+        }
+    };
+}
+
+metrics! {
+    build_info: IntGaugeVec = gauges(
+        "revwatch_build_info",
+        "Always 1; the label names the running version",
+        &["version"],
+    );
+    config_last_reload_ok: IntGauge = gauge(
+        "revwatch_config_last_reload_ok",
+        "1 if the last reload of settings was accepted, 0 if it was refused",
+    );
+    ingest_requests: IntCounterVec = counters(
+        "revwatch_ingest_requests_total",
+        "Webhook requests by endpoint and reason of the answer",
+        &["endpoint", "outcome"],
+    );
+    ingest_publish_seconds: Histogram = seconds(
+        "revwatch_ingest_publish_seconds",
+        "From verified to durable in the queue",
+        FAST,
+    );
+    worker_events: IntCounterVec = counters(
+        "revwatch_worker_events_total",
+        "Deliveries processed, by event type and outcome: applied, duplicate, ignored (a type \
+        that Stripe does not document), dead",
+        &["type", "outcome"],
+    );
+    refreshes: IntCounterVec = counters(
+        "revwatch_refreshes_total",
+        "Accounts requested from Stripe's API, by outcome: refreshed, gone (no such account, or \
+        not visible to this key), refused (check the key and the base URL), limited, failed",
+        &["outcome"],
+    );
+    event_age_seconds: Histogram = seconds(
+        "revwatch_event_age_seconds",
+        "From created at Stripe to applied",
+        SLOW,
+    );
+    processing_seconds: Histogram = seconds(
+        "revwatch_processing_seconds",
+        "From received to applied",
+        FAST,
+    );
+    queue_depth: IntGaugeVec = gauges(
+        "revwatch_queue_depth",
+        "Deliveries waiting, by partition; on RabbitMQ messages, which under load hold several \
+        deliveries each",
+        &["partition"],
+    );
+    dead_letters: IntGauge = gauge(
+        "revwatch_dead_letters",
+        "Dead letters: deliveries that cannot be applied",
+    );
+    parked_deliveries: IntGauge = gauge(
+        "revwatch_parked_deliveries",
+        "Deliveries parked while their account or mode is paused",
+    );
+    paused: IntGauge = gauge("revwatch_paused", "1 while an operator has paused any processing");
+    partition_failing: IntGaugeVec = gauges(
+        "revwatch_partition_failing",
+        "1 while the partition's worker is backing off after an error (see its log)",
+        &["partition"],
+    );
+    partitions_recovering: IntGauge = gauge(
+        "revwatch_partitions_recovering",
+        "Partitions whose state is being replayed from the archive",
+    );
+    recoveries: IntCounterVec = counters(
+        "revwatch_recoveries_total",
+        "Replays of the archive begun because the store had lost data, by reason",
+        &["reason"],
+    );
+    config_reloads: IntCounterVec = counters(
+        "revwatch_config_reloads_total",
+        "Reloads of settings, by outcome",
+        &["outcome"],
+    );
+    panics: IntCounter = counter(
+        "revwatch_panics_total",
+        "Panics in the process: bugs of revwatch",
+    );
+    spans_dropped: IntCounter = counter(
+        "revwatch_spans_dropped_total",
+        "Spans that did not reach the collector: it failed, or too many were waiting",
+    );
+    alerts: GaugeSet = gauge_set(
+        "revwatch_alerts",
+        "Active alerts, by rule, severity and state",
+        &["rule", "severity", "state"],
+    );
+    alerting_waits_for_deliveries: IntGauge = gauge(
+        "revwatch_alerting_waits_for_deliveries",
+        "Deliveries received before alerting began, or during an outage, that must be applied before \
+         rules are evaluated",
+    );
+    alerts_overdue: GaugeSet = gauge_set(
+        "revwatch_alerts_overdue",
+        "Alerts past the deadline to respond (clock respond) or to resolve (clock resolve)",
+        &["severity", "clock"],
+    );
+    alert_acknowledge_seconds: HistogramVec = seconds_by(
+        "revwatch_alert_acknowledge_seconds",
+        "From firing to acknowledged, of alerts for which people were notified; as in revwatch \
+        alerts report",
+        RESPONSE_TIMES,
+        "severity",
+    );
+    alert_resolve_seconds: HistogramVec = seconds_by(
+        "revwatch_alert_resolve_seconds",
+        "From firing to resolved, of alerts for which people were notified; as in revwatch alerts \
+        report",
+        RESPONSE_TIMES,
+        "severity",
+    );
+    notifications: IntCounterVec = counters(
+        "revwatch_notifications_total",
+        "Notification attempts, by notifier and outcome",
+        &["notifier", "outcome"],
+    );
+    rule_evaluation_seconds: Histogram = seconds(
+        "revwatch_rule_evaluation_seconds",
+        "One evaluation of all rules",
+        FAST,
+    );
+    subscriptions: GaugeSet = gauge_set(
+        "revwatch_subscriptions",
+        "Subscriptions by status and plan",
+        &["status", "plan"],
+    );
+    past_due_ratio: Gauge = ratio(
+        "revwatch_past_due_ratio",
+        "Past-due subscriptions as a share of active and past-due ones",
+    );
+    payouts: GaugeSet = counter_set(
+        "revwatch_payouts_total",
+        "Payouts that ever reached an outcome, by outcome and currency; one that was paid and \
+        then failed counts twice",
+        &["outcome", "currency"],
+    );
+    payout_failure_ratio: GaugeVec = ratios(
+        "revwatch_payout_failure_ratio",
+        "Failed payouts as a share of those that were paid or failed",
+        &["window"],
+    );
+    accounts: GaugeSet = gauge_set("revwatch_accounts", "Connected accounts by risk", &["risk"]);
+    onboarding_funnel: GaugeSet = gauge_set(
+        "revwatch_onboarding_funnel",
+        "Connected accounts that reached each onboarding stage",
+        &["stage"],
+    );
+    mrr_minor: GaugeSet = gauge_set(
+        "revwatch_mrr_minor",
+        "Monthly recurring revenue in the currency's smallest unit",
+        &["currency"],
+    );
+    onboarding_seconds: GaugeSet = gauge_set(
+        "revwatch_onboarding_seconds",
+        "From a connected account's creation to enabled charges: p50, p75, p90, p99; at most an \
+        eighth too high",
+        &["percentile"],
+    );
+    mrr_past_due_minor: GaugeSet = gauge_set(
+        "revwatch_mrr_past_due_minor",
+        "Monthly recurring revenue of past-due subscriptions in the currency's smallest unit",
+        &["currency"],
+    );
+    invoices_open_minor: GaugeSet = gauge_set(
+        "revwatch_invoices_open_minor",
+        "Amount remaining on open invoices, in the currency's smallest unit",
+        &["currency"],
+    );
+    payout_volume_minor: GaugeSet = gauge_set(
+        "revwatch_payout_volume_minor",
+        "Payouts paid in the last 30 days, in the currency's smallest unit",
+        &["currency"],
+    );
+    kernel_checkouts: GaugeSet = counter_set(
+        "kernel_billing_checkout_total",
+        "Checkout sessions that were completed",
+        &[],
+    );
+    kernel_payments_succeeded: GaugeSet = counter_set(
+        "kernel_billing_payment_success_total",
+        "Payments that succeeded",
+        &[],
+    );
+    kernel_payments_failed: GaugeSet = counter_set(
+        "kernel_billing_payment_failed_total",
+        "Payment attempts that failed",
+        &[],
+    );
+    kernel_mrr: GaugeSet = gauge_set(
+        "kernel_billing_mrr",
+        "Monthly recurring revenue in the currency's smallest unit",
+        &["currency"],
+    );
+    kernel_churn_rate: Gauge = ratio(
+        "kernel_billing_churn_rate",
+        "Churned share of paying subscriptions over 30 days",
+    );
 }
 
 /// Buckets in seconds.
@@ -119,224 +261,12 @@ impl Default for Metrics {
 impl Metrics {
     /// A fresh set, all at zero.
     pub fn new() -> Self {
-        let r = Registrar::default();
-        r.gauges(
-            "revwatch_build_info",
-            "Always 1; the label names the running version",
-            &["version"],
-        )
-        .with_label_values(&[env!("CARGO_PKG_VERSION")])
-        .set(1);
-        let config_last_reload_ok = r.register(IntGauge::new(
-            "revwatch_config_last_reload_ok",
-            "1 if the last reload of settings was accepted, 0 if it was refused",
-        ));
+        let metrics = register_all();
+        let version = env!("CARGO_PKG_VERSION");
+        metrics.build_info.with_label_values(&[version]).set(1);
         // The settings at startup were accepted.
-        config_last_reload_ok.set(1);
-        Self {
-            ingest_requests: r.counters(
-                "revwatch_ingest_requests_total",
-                "Webhook requests by endpoint and reason of the answer",
-                &["endpoint", "outcome"],
-            ),
-            ingest_publish_seconds: r.seconds(
-                "revwatch_ingest_publish_seconds",
-                "From verified to durable in the queue",
-                FAST,
-            ),
-            worker_events: r.counters(
-                "revwatch_worker_events_total",
-                "Deliveries processed, by event type and outcome: applied, duplicate, ignored (a type that Stripe does not \
-                 document), dead",
-                &["type", "outcome"],
-            ),
-            refreshes: r.counters(
-                "revwatch_refreshes_total",
-                "Accounts requested from Stripe's API, by outcome: refreshed, gone (no such account, or not visible to this \
-                 key), refused (check the key and the base URL), limited, failed",
-                &["outcome"],
-            ),
-            event_age_seconds: r.seconds(
-                "revwatch_event_age_seconds",
-                "From created at Stripe to applied",
-                SLOW,
-            ),
-            processing_seconds: r.seconds(
-                "revwatch_processing_seconds",
-                "From received to applied",
-                FAST,
-            ),
-            queue_depth: r.gauges(
-                "revwatch_queue_depth",
-                "Deliveries waiting, by partition; on RabbitMQ messages, which under load hold several deliveries each",
-                &["partition"],
-            ),
-            dead_letters: r.register(IntGauge::new(
-                    "revwatch_dead_letters",
-                    "Dead letters: deliveries that cannot be applied",
-                ),
-            ),
-            parked_deliveries: r.register(IntGauge::new(
-                    "revwatch_parked_deliveries",
-                    "Deliveries parked while their account or mode is paused",
-                ),
-            ),
-            paused: r.register(IntGauge::new(
-                    "revwatch_paused",
-                    "1 while an operator has paused any processing",
-                ),
-            ),
-            partition_failing: r.gauges(
-                "revwatch_partition_failing",
-                "1 while the partition's worker is backing off after an error (see its log)",
-                &["partition"],
-            ),
-            partitions_recovering: r.register(IntGauge::new(
-                    "revwatch_partitions_recovering",
-                    "Partitions whose state is being replayed from the archive",
-                ),
-            ),
-            recoveries: r.counters(
-                "revwatch_recoveries_total",
-                "Replays of the archive begun because the store had lost data, by reason",
-                &["reason"],
-            ),
-            config_reloads: r.counters(
-                "revwatch_config_reloads_total",
-                "Reloads of settings, by outcome",
-                &["outcome"],
-            ),
-            config_last_reload_ok,
-            panics: r.register(IntCounter::new(
-                    "revwatch_panics_total",
-                    "Panics in the process: bugs of revwatch",
-                ),
-            ),
-            spans_dropped: r.register(IntCounter::new(
-                    "revwatch_spans_dropped_total",
-                    "Spans that did not reach the collector: it failed, or too many were waiting",
-                ),
-            ),
-            alerts: r.gauge_set(
-                "revwatch_alerts",
-                "Active alerts, by rule, severity and state",
-                &["rule", "severity", "state"],
-            ),
-            alerting_waits_for_deliveries: r.register(IntGauge::new(
-                    "revwatch_alerting_waits_for_deliveries",
-                    "Deliveries received before alerting began, or during an outage, that must be applied before \
-                     rules are evaluated",
-                ),
-            ),
-            alerts_overdue: r.gauge_set(
-                "revwatch_alerts_overdue",
-                "Alerts past the deadline to respond (clock respond) or to resolve (clock resolve)",
-                &["severity", "clock"],
-            ),
-            alert_acknowledge_seconds: r.seconds_by(
-                "revwatch_alert_acknowledge_seconds",
-                "From firing to acknowledged, of alerts for which people were notified; as in revwatch alerts report",
-                RESPONSE_TIMES,
-                "severity",
-            ),
-            alert_resolve_seconds: r.seconds_by(
-                "revwatch_alert_resolve_seconds",
-                "From firing to resolved, of alerts for which people were notified; as in revwatch alerts report",
-                RESPONSE_TIMES,
-                "severity",
-            ),
-            notifications: r.counters(
-                "revwatch_notifications_total",
-                "Notification attempts, by notifier and outcome",
-                &["notifier", "outcome"],
-            ),
-            rule_evaluation_seconds: r.seconds(
-                "revwatch_rule_evaluation_seconds",
-                "One evaluation of all rules",
-                FAST,
-            ),
-            subscriptions: r.gauge_set(
-                "revwatch_subscriptions",
-                "Subscriptions by status and plan",
-                &["status", "plan"],
-            ),
-            past_due_ratio: r.register(prometheus::Gauge::new(
-                    "revwatch_past_due_ratio",
-                    "Past-due subscriptions as a share of active and past-due ones",
-                ),
-            ),
-            payouts: r.counter_set(
-                "revwatch_payouts_total",
-                "Payouts that ever reached an outcome, by outcome and currency; one that was paid and then failed counts twice",
-                &["outcome", "currency"],
-            ),
-            payout_failure_ratio: r.register(GaugeVec::new(
-                    Opts::new(
-                        "revwatch_payout_failure_ratio",
-                        "Failed payouts as a share of those that were paid or failed",
-                    ),
-                    &["window"],
-                ),
-            ),
-            accounts: r.gauge_set("revwatch_accounts", "Connected accounts by risk", &["risk"]),
-            onboarding_funnel: r.gauge_set(
-                "revwatch_onboarding_funnel",
-                "Connected accounts that reached each onboarding stage",
-                &["stage"],
-            ),
-            mrr_minor: r.gauge_set(
-                "revwatch_mrr_minor",
-                "Monthly recurring revenue in the currency's smallest unit",
-                &["currency"],
-            ),
-            onboarding_seconds: r.gauge_set(
-                "revwatch_onboarding_seconds",
-                "From a connected account's creation to enabled charges: p50, p75, p90, p99; at most an eighth too high",
-                &["percentile"],
-            ),
-            mrr_past_due_minor: r.gauge_set(
-                "revwatch_mrr_past_due_minor",
-                "Monthly recurring revenue of past-due subscriptions in the currency's smallest unit",
-                &["currency"],
-            ),
-            invoices_open_minor: r.gauge_set(
-                "revwatch_invoices_open_minor",
-                "Amount remaining on open invoices, in the currency's smallest unit",
-                &["currency"],
-            ),
-            payout_volume_minor: r.gauge_set(
-                "revwatch_payout_volume_minor",
-                "Payouts paid in the last 30 days, in the currency's smallest unit",
-                &["currency"],
-            ),
-            kernel_checkouts: r.counter_set(
-                "kernel_billing_checkout_total",
-                "Checkout sessions that were completed",
-                &[],
-            ),
-            kernel_payments_succeeded: r.counter_set(
-                "kernel_billing_payment_success_total",
-                "Payments that succeeded",
-                &[],
-            ),
-            kernel_payments_failed: r.counter_set(
-                "kernel_billing_payment_failed_total",
-                "Payment attempts that failed",
-                &[],
-            ),
-            kernel_mrr: r.gauge_set(
-                "kernel_billing_mrr",
-                "Monthly recurring revenue in the currency's smallest unit",
-                &["currency"],
-            ),
-            kernel_churn_rate: r.register(prometheus::Gauge::new(
-                    "kernel_billing_churn_rate",
-                    "Churned share of paying subscriptions over 30 days",
-                ),
-            ),
-            registry: r.registry,
-            families: r.families.into_inner().into(),
-        }
+        metrics.config_last_reload_ok.set(1);
+        metrics
     }
 
     /// Every metric that this process registers, in the order of registration.
