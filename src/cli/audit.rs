@@ -8,7 +8,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
 use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
-use revwatch_storage::journal::{self, OperatorAction};
+use revwatch_storage::journal::{self, OperatorAction, OperatorActions};
 use revwatch_storage::ports::{AuditEntry, Journal, QueueError};
 use revwatch_storage::system::SystemIds;
 
@@ -56,7 +56,7 @@ pub async fn run(options: &GlobalOptions, args: &AuditArgs) -> anyhow::Result<()
         return changes(options, args).await;
     }
     let queue = Backend::queue(&options.config()?).await?;
-    let mut acts = journal::operator_actions(queue.as_ref()).await?;
+    let mut acts = actions(queue.as_ref()).await?;
     queue.close().await;
     acts.retain(|act| args.who.as_ref().is_none_or(|who| act.who == *who));
     acts.retain(|act| args.what.as_ref().is_none_or(|what| act.what == *what));
@@ -89,6 +89,20 @@ pub async fn run(options: &GlobalOptions, args: &AuditArgs) -> anyhow::Result<()
     }
     writeln!(out, "{table}")?;
     Ok(())
+}
+
+/// All actions, oldest first. Entries that cannot be read are reported on standard error.
+pub async fn actions(journal: &dyn Journal) -> Result<Vec<OperatorAction>, QueueError> {
+    let OperatorActions {
+        actions,
+        unreadable,
+    } = journal::operator_actions(journal).await?;
+    match unreadable {
+        0 => {}
+        1 => eprintln!("warning: 1 entry of the audit cannot be read"),
+        more => eprintln!("warning: {more} entries of the audit cannot be read"),
+    }
+    Ok(actions)
 }
 
 /// The audit trail of state changes (K10), also oldest first.

@@ -79,15 +79,26 @@ pub async fn record_action(
         .await
 }
 
-/// All actions, oldest first.
-pub async fn operator_actions(journal: &dyn Journal) -> Result<Vec<OperatorAction>, QueueError> {
-    let found = newest_documents(journal, &[ACTIONS]).await?;
-    let mut actions: Vec<OperatorAction> = found
-        .into_values()
-        .filter_map(|body| serde_json::from_str(&body).ok())
-        .collect();
-    actions.sort_by_key(|action| action.at_ms);
-    Ok(actions)
+/// What the journal has of operators' actions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OperatorActions {
+    /// Oldest first.
+    pub actions: Vec<OperatorAction>,
+    /// How many entries cannot be read.
+    pub unreadable: usize,
+}
+
+/// All actions.
+pub async fn operator_actions(journal: &dyn Journal) -> Result<OperatorActions, QueueError> {
+    let mut found = OperatorActions::default();
+    for body in newest_documents(journal, &[ACTIONS]).await?.into_values() {
+        match serde_json::from_str(&body) {
+            Ok(action) => found.actions.push(action),
+            Err(_) => found.unreadable += 1,
+        }
+    }
+    found.actions.sort_by_key(|action| action.at_ms);
+    Ok(found)
 }
 
 /// The newest text of each key of some spaces, without deleted keys.
@@ -108,4 +119,30 @@ pub async fn newest_documents(
     };
     journal.read_journal(&mut each).await?;
     Ok(found)
+}
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::memory::Memory;
+    use crate::system::SystemClock;
+
+    #[tokio::test]
+    async fn an_unreadable_action_is_counted_and_the_others_are_listed() {
+        let journal = Memory::new(1, Arc::new(SystemClock));
+        let entry = |key: &str, body: &str| JournalEntry {
+            at_ms: 1,
+            space: ACTIONS.to_owned(),
+            key: key.to_owned(),
+            body: Some(body.to_owned()),
+        };
+        let readable = r#"{"at_ms":1,"who":"ada","what":"pause","detail":"all"}"#;
+        let entries = vec![entry("a", readable), entry("b", "{}"), entry("c", "")];
+        journal.append_journal(entries).await.expect("appended");
+        let found = operator_actions(&journal).await.expect("read");
+        assert_eq!((found.actions.len(), found.unreadable), (1, 2));
+        assert_eq!(found.actions[0].who, "ada");
+    }
 }

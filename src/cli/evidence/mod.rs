@@ -17,14 +17,14 @@ use revwatch_core::entity::EntityKind;
 use revwatch_core::kpi::{Kpis, hours_needed};
 use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
-use revwatch_storage::journal::{self, OperatorAction};
+use revwatch_storage::journal::OperatorAction;
 use revwatch_storage::ports::StateStore;
 use serde_json::json;
 
 use self::folder::Folder;
 use self::pseudonym::Pseudonyms;
 use super::alerts::stored::load_alerts;
-use super::audit::{By, note};
+use super::audit::{By, actions, note};
 use super::completeness::{Shown, read_complete};
 use super::export::{self, ExportKind};
 use super::global_options::GlobalOptions;
@@ -95,7 +95,7 @@ pub async fn run(options: &GlobalOptions, args: &EvidenceArgs) -> anyhow::Result
         folder.path().display()
     );
     note(queue.as_ref(), &args.by, "evidence", &detail).await?;
-    let acts = journal::operator_actions(queue.as_ref()).await?;
+    let acts = actions(queue.as_ref()).await?;
     queue.close().await;
 
     folder.write(
