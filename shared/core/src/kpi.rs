@@ -2,6 +2,7 @@
 //! page exposes them and rules compare them.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
@@ -163,7 +164,7 @@ pub fn payment_failures(counters: &Counters, now_s: i64, window_hours: u32) -> R
 }
 
 /// The sum of a counter over hours.
-fn over(counters: &Counters, hours: std::ops::RangeInclusive<u32>, parts: &[&str]) -> i64 {
+fn over(counters: &Counters, hours: RangeInclusive<u32>, parts: &[&str]) -> i64 {
     hours
         .map(|hour| counters.get(Bucket::Hour(hour), parts))
         .sum()
@@ -187,96 +188,30 @@ pub fn past_due_at(counters: &Counters, hour: u32, now_hour: u32) -> Ratio {
 impl Kpis {
     /// Computes from the current counters and those of [`hours_needed`].
     pub fn compute(counters: &Counters, now_s: i64) -> Self {
-        let event = |outcome| counters.get(Bucket::Current, &["events", outcome]);
-        let by_first = |family: &'static str| {
-            let mut sums = BTreeMap::new();
-            for (rest, count) in counters.under(Bucket::Current, family) {
-                *sums.entry(rest[0].to_owned()).or_default() += count;
-            }
-            sums
-        };
-        let by_two = |family: &'static str| {
-            let pairs = counters
-                .under(Bucket::Current, family)
-                .filter(|(rest, _)| rest.len() == 2);
-            pairs
-                .map(|(rest, count)| (rest[0].to_owned(), rest[1].to_owned(), count))
-                .collect()
-        };
         let now_hour = hour_of(now_s);
         let days_ago = |days: u32| now_hour.saturating_sub(days * 24);
         let last = |days: u32| days_ago(days)..=now_hour;
+        let current = |parts: &[&str]| counters.get(Bucket::Current, parts);
+        let by_first = |family| by_first(counters, family);
+        let sum = |hours: RangeInclusive<u32>, parts: &[&str]| over(counters, hours, parts);
         let share = |part: i64, total: i64| Ratio { part, total }.value();
-        let sum =
-            |hours: std::ops::RangeInclusive<u32>, parts: &[&str]| over(counters, hours, parts);
-        let (lost, gained) = (
-            sum(last(30), &["churn", "lost"]),
-            sum(last(30), &["churn", "gained"]),
-        );
-        let paying_30d_ago = counters.get(Bucket::Current, &["base", "paying"]) - gained + lost;
+        let lost = sum(last(30), &["churn", "lost"]);
+        let gained = sum(last(30), &["churn", "gained"]);
+        let paying_30d_ago = current(&["base", "paying"]) - gained + lost;
         let (past_due, month_before) = (days_ago(37)..=days_ago(7), days_ago(60)..=days_ago(30));
         let downgraded = sum(month_before.clone(), &["plan", "downgraded"]);
-        let mut started_24h = 0;
         let onboarded = sum(last(7), &["onboarded", "count"]);
-        let mut onboarding: Vec<(u32, i64)> = counters
-            .under(Bucket::Current, "onboarding")
-            .filter_map(|(rest, count)| Some((rest[0].parse().ok()?, count)))
-            .collect();
-        onboarding.sort_unstable();
-        let mut cohorts = BTreeMap::<String, Ratio>::new();
-        for (hour, stage, country, count) in last(7).flat_map(|hour| {
-            let cohorts = counters
-                .under(Bucket::Hour(hour), "cohort")
-                .filter(|(rest, _)| rest.len() == 2);
-            cohorts.map(move |(rest, count)| (hour, rest[0], rest[1], count))
-        }) {
-            for name in [country, "all"] {
-                let ratio = cohorts.entry(name.to_owned()).or_default();
-                match stage {
-                    "account_created" => ratio.total += count,
-                    "charges_enabled" => ratio.part += count,
-                    _ => {}
-                }
-            }
-            if stage == "account_created" && last(1).contains(&hour) {
-                started_24h += count;
-            }
-        }
-        let mut payout_volume_minor_30d = BTreeMap::new();
-        for hour in last(30) {
-            for (rest, minor) in counters.under(Bucket::Hour(hour), "payouts_minor") {
-                if let ["paid", currency] = rest.as_slice() {
-                    *payout_volume_minor_30d
-                        .entry((*currency).to_owned())
-                        .or_default() += minor;
-                }
-            }
-        }
         Self {
-            accounts_charging: counters.get(Bucket::Current, &["accounts_charging"]),
-            accounts_needing_refresh: counters.get(Bucket::Current, &["accounts_stale"]),
-            onboarding_seconds: [("p50", 50), ("p75", 75), ("p90", 90), ("p99", 99)]
-                .into_iter()
-                .filter_map(|(name, percent)| {
-                    Some((name.to_owned(), percentile(&onboarding, percent)?))
-                })
-                .collect(),
+            accounts_charging: current(&["accounts_charging"]),
+            accounts_needing_refresh: current(&["accounts_stale"]),
+            onboarding_seconds: onboarding_percentiles(counters),
             onboarding_mean_seconds_7d: (onboarded > 0)
                 .then(|| sum(last(7), &["onboarded", "seconds"]) / onboarded),
-            onboarding_started_24h: started_24h,
+            onboarding_started_24h: onboardings_started(counters, last(1)),
             onboarding_completed_24h: sum(last(1), &["onboarded", "count"]),
-            onboarding_conversion_7d: cohorts
-                .into_iter()
-                .filter_map(|(country, ratio)| Some((country, ratio.value()?)))
-                .collect(),
+            onboarding_conversion_7d: onboarding_conversion(counters, last(7)),
             mrr_past_due_minor: by_first("mrr_past_due"),
-            past_due_mrr_ratio: by_first("mrr_past_due")
-                .into_iter()
-                .filter_map(|(currency, part)| {
-                    let total = counters.get(Bucket::Current, &["mrr", &currency]);
-                    Some((currency, share(part, total)?))
-                })
-                .collect(),
+            past_due_mrr_ratio: past_due_mrr(counters),
             invoices_open_minor: by_first("invoices_open_minor"),
             payment_intents: by_first("payment_intents"),
             payment_attempts: by_first("payment_attempts"),
@@ -285,7 +220,7 @@ impl Kpis {
             disputes: by_first("disputes"),
             refunds: by_first("refunds"),
             transfers: by_first("transfers"),
-            payout_volume_minor_30d,
+            payout_volume_minor_30d: payout_volume(counters, last(30)),
             churn_rate_30d: share(lost, paying_30d_ago + gained),
             recovery_rate_7d: share(
                 sum(past_due.clone(), &["dunning", "recovered_7d"]),
@@ -299,24 +234,116 @@ impl Kpis {
                 sum(month_before.clone(), &["trial", "converted"]),
                 sum(month_before, &["trial", "started"]),
             ),
-            events_applied: event("applied"),
-            events_duplicate: event("duplicate"),
-            events_dead: event("dead"),
-            events_ignored: event("ignored"),
+            events_applied: current(&["events", "applied"]),
+            events_duplicate: current(&["events", "duplicate"]),
+            events_dead: current(&["events", "dead"]),
+            events_ignored: current(&["events", "ignored"]),
             subscriptions: by_first("subscriptions"),
-            subscriptions_by_plan: by_two("subscriptions"),
+            subscriptions_by_plan: by_two(counters, "subscriptions"),
             past_due_ratio: past_due_at(counters, now_hour, now_hour).value(),
             mrr_minor: by_first("mrr"),
             invoices: by_first("invoices"),
             payouts: by_first("payouts"),
-            payouts_reached: by_two("payouts_reached"),
+            payouts_reached: by_two(counters, "payouts_reached"),
             payments_reached: by_first("payments_reached"),
-            checkouts_reached: counters.get(Bucket::Current, &["checkouts_reached", "complete"]),
+            checkouts_reached: current(&["checkouts_reached", "complete"]),
             payout_failure_ratio_24h: payout_failures(counters, now_s, 24).value(),
             accounts: by_first("accounts"),
             funnel: by_first("funnel"),
         }
     }
+}
+
+/// The current counters of a family, by the first part of their names.
+fn by_first(counters: &Counters, family: &'static str) -> BTreeMap<String, i64> {
+    let mut sums = BTreeMap::new();
+    for (rest, count) in counters.under(Bucket::Current, family) {
+        *sums.entry(rest[0].to_owned()).or_default() += count;
+    }
+    sums
+}
+
+/// The current counters of a family whose names have two parts.
+fn by_two(counters: &Counters, family: &'static str) -> Vec<(String, String, i64)> {
+    let pairs = counters
+        .under(Bucket::Current, family)
+        .filter(|(rest, _)| rest.len() == 2);
+    pairs
+        .map(|(rest, count)| (rest[0].to_owned(), rest[1].to_owned(), count))
+        .collect()
+}
+
+fn onboarding_percentiles(counters: &Counters) -> BTreeMap<String, i64> {
+    let mut onboarding: Vec<(u32, i64)> = counters
+        .under(Bucket::Current, "onboarding")
+        .filter_map(|(rest, count)| Some((rest[0].parse().ok()?, count)))
+        .collect();
+    onboarding.sort_unstable();
+    [("p50", 50), ("p75", 75), ("p90", 90), ("p99", 99)]
+        .into_iter()
+        .filter_map(|(name, percent)| Some((name.to_owned(), percentile(&onboarding, percent)?)))
+        .collect()
+}
+
+/// The accounts that began to onboard in each hour, by stage and country.
+fn cohorts(
+    counters: &Counters,
+    hours: RangeInclusive<u32>,
+) -> impl Iterator<Item = (&str, &str, i64)> {
+    hours.flat_map(|hour| {
+        let cohorts = counters
+            .under(Bucket::Hour(hour), "cohort")
+            .filter(|(rest, _)| rest.len() == 2);
+        cohorts.map(|(rest, count)| (rest[0], rest[1], count))
+    })
+}
+
+fn onboardings_started(counters: &Counters, hours: RangeInclusive<u32>) -> i64 {
+    let started = cohorts(counters, hours).filter(|(stage, _, _)| *stage == "account_created");
+    started.map(|(_, _, count)| count).sum()
+}
+
+/// By country, and of `all`.
+fn onboarding_conversion(counters: &Counters, hours: RangeInclusive<u32>) -> BTreeMap<String, f64> {
+    let mut ratios = BTreeMap::<String, Ratio>::new();
+    for (stage, country, count) in cohorts(counters, hours) {
+        for name in [country, "all"] {
+            let ratio = ratios.entry(name.to_owned()).or_default();
+            match stage {
+                "account_created" => ratio.total += count,
+                "charges_enabled" => ratio.part += count,
+                _ => {}
+            }
+        }
+    }
+    ratios
+        .into_iter()
+        .filter_map(|(country, ratio)| Some((country, ratio.value()?)))
+        .collect()
+}
+
+/// By currency.
+fn past_due_mrr(counters: &Counters) -> BTreeMap<String, f64> {
+    by_first(counters, "mrr_past_due")
+        .into_iter()
+        .filter_map(|(currency, part)| {
+            let total = counters.get(Bucket::Current, &["mrr", &currency]);
+            Some((currency, Ratio { part, total }.value()?))
+        })
+        .collect()
+}
+
+/// What was paid out, by currency.
+fn payout_volume(counters: &Counters, hours: RangeInclusive<u32>) -> BTreeMap<String, i64> {
+    let mut volume_minor = BTreeMap::new();
+    for hour in hours {
+        for (rest, minor) in counters.under(Bucket::Hour(hour), "payouts_minor") {
+            if let ["paid", currency] = rest.as_slice() {
+                *volume_minor.entry((*currency).to_owned()).or_default() += minor;
+            }
+        }
+    }
+    volume_minor
 }
 
 #[cfg(test)]
