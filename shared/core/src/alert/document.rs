@@ -354,19 +354,30 @@ pub fn id(name: &str) -> String {
 }
 
 #[cfg(test)]
+impl AlertTemplate {
+    /// A critical alert without anything optional.
+    pub(crate) fn sample() -> Self {
+        Self {
+            rule: "charges_lost".into(),
+            severity: Severity::Critical,
+            route: "x".into(),
+            labels: BTreeMap::new(),
+            title: "t".into(),
+            actions: Vec::new(),
+            runbook: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_segment_is_redacted_as_the_subject_and_as_a_label() {
         let template = AlertTemplate {
-            rule: "accounts_created_by_country".into(),
-            severity: Severity::Low,
-            route: "default".into(),
             labels: BTreeMap::from([("tag".into(), "growth team".into())]),
-            title: "Many accounts".into(),
-            actions: Vec::new(),
-            runbook: None,
+            ..AlertTemplate::sample()
         };
         let subject = Subject::Segment {
             by: "country".into(),

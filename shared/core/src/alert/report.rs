@@ -228,17 +228,8 @@ mod tests {
     const RESOLVE_S: i64 = 3600;
 
     fn alert(fired_s: i64, acknowledged_after: Option<i64>, resolved_after: Option<i64>) -> Alert {
-        let template = AlertTemplate {
-            rule: "a".into(),
-            severity: Severity::Critical,
-            route: "x".into(),
-            labels: BTreeMap::new(),
-            title: "t".into(),
-            actions: Vec::new(),
-            runbook: None,
-        };
         let mut alert = Alert::fire(
-            template,
+            AlertTemplate::sample(),
             &Subject::Business,
             fired_s,
             fired_s,

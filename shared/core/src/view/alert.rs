@@ -265,16 +265,13 @@ mod tests {
     use crate::alert::{AlertTemplate, Evidence, Group, Subject};
 
     fn alert() -> Alert {
-        let template = AlertTemplate {
-            rule: "charges_lost".into(),
-            severity: Severity::Critical,
-            route: "x".into(),
-            labels: std::collections::BTreeMap::new(),
-            title: "t".into(),
-            actions: Vec::new(),
-            runbook: None,
-        };
-        let mut alert = Alert::fire(template, &Subject::Business, 0, 0, Evidence::default());
+        let mut alert = Alert::fire(
+            AlertTemplate::sample(),
+            &Subject::Business,
+            0,
+            0,
+            Evidence::default(),
+        );
         alert.sla.respond_due_s = 600;
         alert
     }

@@ -104,20 +104,17 @@ fn in_time(alert: &Alert, now_s: i64) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::{AlertState, AlertTemplate, Evidence, Severity, Sla, Subject};
+    use crate::alert::{AlertState, AlertTemplate, Evidence, Sla, Subject};
 
     /// Fired at 0, to be acknowledged within a minute and resolved within an hour.
     fn resolved(id: &str, at_s: i64) -> Alert {
-        let template = AlertTemplate {
-            rule: "charges_lost".into(),
-            severity: Severity::Critical,
-            route: "x".into(),
-            labels: std::collections::BTreeMap::new(),
-            title: "t".into(),
-            actions: Vec::new(),
-            runbook: None,
-        };
-        let alert = Alert::fire(template, &Subject::Business, 0, 0, Evidence::default());
+        let alert = Alert::fire(
+            AlertTemplate::sample(),
+            &Subject::Business,
+            0,
+            0,
+            Evidence::default(),
+        );
         Alert {
             id: id.into(),
             state: AlertState::Resolved,
