@@ -93,5 +93,5 @@ pub async fn serve(
         webhooks,
         admin: process.admin_addr,
     });
-    Ok(process.play(tasks, queue).await?)
+    Ok(process.join(tasks, queue).await?)
 }

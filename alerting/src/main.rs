@@ -16,5 +16,5 @@ async fn main() -> anyhow::Result<()> {
     process.started();
     let mut roles = JoinSet::new();
     roles.spawn(revwatch_alerting::run(alerting, process.shutdown.clone()));
-    Ok(process.play(roles, backend.queue).await?)
+    Ok(process.join(roles, backend.queue).await?)
 }

@@ -17,5 +17,5 @@ async fn main() -> anyhow::Result<()> {
     process.started();
     let mut roles = JoinSet::new();
     roles.spawn(ingest.serve(process.shutdown.clone()));
-    Ok(process.play(roles, queue).await?)
+    Ok(process.join(roles, queue).await?)
 }

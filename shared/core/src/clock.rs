@@ -1,8 +1,8 @@
 //! Time and fresh ids, as parameters. The pure code takes the values; code with effects takes these
 //! traits, so that a test decides what time it is and which ids come next.
 //!
-//! Only wall-clock time is here. Durations are measured with tokio's `Instant`, which a test can
-//! pause.
+//! Only wall-clock time is here. Where a test needs to pause time, durations are measured with
+//! tokio's `Instant`.
 
 use jiff::Timestamp;
 use uuid::Uuid;

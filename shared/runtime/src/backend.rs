@@ -121,7 +121,7 @@ impl Backend {
         })
     }
 
-    /// Opens only the store, for reading.
+    /// Opens only the store, for a command. An embedded one must exist.
     pub async fn store(config: &Config) -> Result<Arc<dyn StateStore>, BackendError> {
         Ok(match config.servers()? {
             Some((_, redis_url)) => {
@@ -131,7 +131,7 @@ impl Backend {
         })
     }
 
-    /// Opens only the queue, for reading.
+    /// Opens only the queue, for a command. An embedded one must exist.
     pub async fn queue(config: &Config) -> Result<Arc<dyn EventQueue>, BackendError> {
         Ok(match config.servers()? {
             Some((amqp_url, _)) => Arc::new(rabbitmq(config, amqp_url).await?),

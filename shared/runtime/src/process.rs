@@ -222,7 +222,7 @@ impl Process {
 
     /// Waits until the roles have ended, then closes the queue and ends what [`Process::start`]
     /// began. If a role ends unexpectedly, the others are shut down in order.
-    pub async fn play(
+    pub async fn join(
         self,
         mut roles: JoinSet<()>,
         queue: Arc<dyn EventQueue>,

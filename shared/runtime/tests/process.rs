@@ -30,7 +30,7 @@ async fn a_role_that_panics_ends_the_process_with_an_error() {
         ended.store(true, Ordering::SeqCst);
     });
     roles.spawn(async { panic!("made by this test") });
-    let result = tokio::time::timeout(Duration::from_secs(30), process.play(roles, queue))
+    let result = tokio::time::timeout(Duration::from_secs(30), process.join(roles, queue))
         .await
         .expect("it ends");
     assert!(result.is_err() && ended_gracefully.load(Ordering::SeqCst));

@@ -68,7 +68,7 @@ Examples:
     /// breaches.
     #[command(after_help = "\
 A group counts as one alert. Alerts that were muted all the time do not count. An alert that resolves before its
-response deadline counts as answered in time.
+response deadline counts as acknowledged in time.
 
 Examples:
   revwatch alerts report

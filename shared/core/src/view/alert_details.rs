@@ -177,29 +177,26 @@ fn member(alert: &Alert) -> Vec<String> {
 
 fn verdict_text(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Within => "kept",
+        Verdict::Within => "within",
         Verdict::Breached => "breached",
-        Verdict::Open => "running",
+        Verdict::Open => "open",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::{AlertTemplate, Evidence, MessageKey, NoticeKind, Severity, Sla, Subject};
+    use crate::alert::{AlertTemplate, Evidence, MessageKey, NoticeKind, Sla, Subject};
 
     /// Fired at 0, to be acknowledged within a minute and resolved within an hour.
     fn alert() -> Alert {
-        let template = AlertTemplate {
-            rule: "charges_lost".into(),
-            severity: Severity::Critical,
-            route: "x".into(),
-            labels: std::collections::BTreeMap::new(),
-            title: "t".into(),
-            actions: Vec::new(),
-            runbook: None,
-        };
-        let mut alert = Alert::fire(template, &Subject::Business, 0, 0, Evidence::default());
+        let mut alert = Alert::fire(
+            AlertTemplate::sample(),
+            &Subject::Business,
+            0,
+            0,
+            Evidence::default(),
+        );
         alert.sla = Sla {
             respond_due_s: 60,
             resolve_due_s: 3600,
@@ -223,7 +220,7 @@ mod tests {
                     "1970-01-01T00:01:01Z, after 1 min 1 s by ana".to_owned()
                 ),
                 ("Respond by", "1970-01-01T00:01:00Z (breached)".to_owned()),
-                ("Resolve by", "1970-01-01T01:00:00Z (running)".to_owned()),
+                ("Resolve by", "1970-01-01T01:00:00Z (open)".to_owned()),
             ]
         );
         let shown = describe(&alert, &[], "text", 100).expect("JSON");

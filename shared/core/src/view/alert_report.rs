@@ -9,7 +9,7 @@ pub const HEADER: [&str; 8] = [
     "month",
     "severity",
     "alerts",
-    "answered in time",
+    "acknowledged in time",
     "resolved in time",
     "mean time to acknowledge",
     "mean time to resolve",

@@ -7,7 +7,7 @@ use super::error::ConfigError;
 use super::settings::Config;
 
 impl Config {
-    /// The endpoints to serve, in the order of their paths. Secret files are read now.
+    /// The endpoints to serve: those with variables of their own, then those of the file. Secret files are read now.
     pub fn webhook_endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
         let (mut endpoints, mut faults) = (Vec::<Endpoint>::new(), Vec::new());
         let built_in = [

@@ -28,7 +28,7 @@ pub(super) struct Inner {
     pub(super) published: Vec<Notify>,
     /// The queue was closed and accepts nothing.
     pub(super) closed: AtomicBool,
-    /// Whether old data is pruned: not by commands that only read.
+    /// Whether old data is pruned: by `serve`, not by commands.
     pub(super) prunes: bool,
 }
 

@@ -396,7 +396,7 @@ mod tests {
     use crate::entity::payout::{PayoutFacts, PayoutOrigin};
     use crate::entity::{Entity, EntityKey, EntityKind, Observation, Update, transitions};
 
-    /// Two followed fields.
+    /// Facts with two fields whose changes are recorded.
     #[derive(Debug, Clone)]
     struct Pair(u32, u32);
 
