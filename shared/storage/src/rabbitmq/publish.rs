@@ -22,7 +22,7 @@ use crate::reconnecting::Reconnecting;
 /// See the module.
 pub(super) struct Publisher {
     link: Arc<Link>,
-    channels: Reconnecting<PublishChannel, AmqpError>,
+    slot: Reconnecting<PublishChannel, AmqpError>,
     publish_timeout: Duration,
 }
 
@@ -45,14 +45,14 @@ impl Publisher {
     /// Every publish takes at most `publish_timeout`, connecting included.
     pub(super) fn new(link: Arc<Link>, publish_timeout: Duration) -> Self {
         // No backoff of its own: it has the link's.
-        let channels = Reconnecting::new(
+        let slot = Reconnecting::new(
             "the channel to publish on".to_owned(),
             PublishChannel::usable,
             Duration::ZERO,
         );
         Self {
             link,
-            channels,
+            slot,
             publish_timeout,
         }
     }
@@ -73,7 +73,7 @@ impl Publisher {
         let deadline = Instant::now() + self.publish_timeout;
         let link = Arc::clone(&self.link);
         let channel = self
-            .channels
+            .slot
             .get(self.publish_timeout, || {
                 open_channel(link, self.publish_timeout).boxed()
             })
@@ -82,7 +82,7 @@ impl Publisher {
         let sent = tokio::select! {
             sent = timeout_at(deadline, channel.send(&message)) => sent,
             blocked = channel.open.until_blocked() => {
-                self.channels.discard(&channel);
+                self.slot.discard(&channel);
                 return Err(blocked);
             }
         };
@@ -94,7 +94,7 @@ impl Publisher {
             ))),
             // Returned: even the alternate exchange has no queue. The next connect declares it again.
             Ok(Ok(_)) => {
-                self.channels.discard(&channel);
+                self.slot.discard(&channel);
                 self.link.discard(&channel.open);
                 Err(AmqpError::unavailable(format!(
                     "no queue took the message for {}",
@@ -103,14 +103,14 @@ impl Publisher {
             }
             // A channel also ends because its exchange is gone.
             Ok(Err(error)) => {
-                self.channels.discard(&channel);
+                self.slot.discard(&channel);
                 self.link.discard(&channel.open);
                 Err(AmqpError::while_doing("publishing", error))
             }
             // The broker may hang, or this queue may have lost its majority. A late confirm belongs to no caller, so
             // the channel is not used again.
             Err(_) => {
-                self.channels.discard(&channel);
+                self.slot.discard(&channel);
                 Err(AmqpError::unavailable(format!(
                     "no confirm from RabbitMQ within {:?}",
                     self.publish_timeout
