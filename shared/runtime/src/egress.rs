@@ -1,7 +1,7 @@
 //! Outgoing requests: the HTTP client for every request that carries a secret to a configured
 //! destination. Three protocols do not pass here, because their libraries open the connection: SMTP,
-//! the WebSocket of Slack's Socket Mode, and the export of traces (`telemetry/export.rs`), whose
-//! collector usually has a private address.
+//! the WebSocket of Slack's Socket Mode, and the export of traces
+//! (`shared/runtime/src/telemetry/export.rs`), whose collector usually has a private address.
 //!
 //! [`EgressConfig`] decides which destinations are allowed: for URLs when they are configured, and
 //! for names whenever they are resolved. Redirects are not followed and the environment's proxies

@@ -1,5 +1,6 @@
 //! Egress policy: one policy for every address of an API or a webhook that a setting names. The
-//! collector of traces is not one of them: it usually has a private address (`config/traces.rs`).
+//! collector of traces is not one of them: it usually has a private address
+//! (`shared/runtime/src/config/traces.rs`).
 //!
 //! Allowed are `https://`, or `http://` to a literal loopback host; no user or password in the URL;
 //! no private, link-local or otherwise special address. A change of a setting, or of the DNS of a
