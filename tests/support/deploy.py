@@ -12,6 +12,8 @@ from pathlib import Path
 import yaml
 
 KUBERNETES = "1.32"
+# REVWATCH_DATA of the image. Commands write there: the progress of a backfill.
+DATA = "/var/lib/revwatch"
 faults = []
 
 
@@ -78,6 +80,9 @@ def check_compose(root):
             check_variables(place, service.get("environment", {}), known)
             if not service.get("read_only"):
                 fault(place, "can write to its own image")
+            folders = [mounted.split(":")[1] for mounted in service.get("volumes", [])]
+            if "REVWATCH_REDIS_URL_FILE" in service.get("environment", {}) and DATA not in folders:
+                fault(place, f"has no writable {DATA}, which commands need")
         for mounted in service.get("volumes", []):
             source = mounted.split(":")[0]
             if source.startswith("."):
@@ -139,6 +144,9 @@ def check_resources(where, resources, known):
             if not {"requests", "limits"} <= set(container["resources"]):
                 fault(place, "has no resource requests and limits")
             mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+            names = [entry["name"] for entry in container.get("env", [])]
+            if "REVWATCH_REDIS_URL_FILE" in names and DATA not in mounted:
+                fault(place, f"has no writable {DATA}, which commands need")
             for name in set(mounted.values()) - volumes:
                 fault(place, f"mounts {name}, which does not exist")
             for entry in container.get("env", []):
