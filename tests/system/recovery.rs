@@ -39,7 +39,7 @@ async fn pausing_holds_back_and_loses_nothing(deployment: &Deployment) {
     let process = Revwatch::serve(&variables, "ingest,worker");
     assert!(print(&variables, &["pause", "--by", "ada"]).contains("all paused"));
     until("the worker has paused", || async {
-        metrics_contain(&process, "revwatch_paused 1").await
+        metrics_contain(&process, "revwatch_everything_paused 1").await
     })
     .await;
     load(&process, &events, events.len()).await;
@@ -64,6 +64,17 @@ async fn pausing_holds_back_and_loses_nothing(deployment: &Deployment) {
         (shown["parked"] == 60 && shown["waiting"] == 0).then_some(())
     })
     .await;
+    assert!(
+        metrics_contain(&process, "revwatch_paused 1")
+            .await
+            .is_some()
+    );
+    assert!(
+        metrics_contain(&process, "revwatch_everything_paused 0")
+            .await
+            .is_some(),
+        "test mode runs"
+    );
     print(
         &variables,
         &[

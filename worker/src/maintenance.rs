@@ -159,7 +159,7 @@ impl Maintenance {
     }
 
     fn set_pauses(&mut self, pauses: Pauses) {
-        let is_any_paused = pauses.is_any_paused();
+        let (any, all) = (pauses.is_any_paused(), pauses.is_everything_paused());
         let is_new = self.pauses.send_if_modified(|known| {
             let is_new = known.as_deref() != Some(&pauses);
             if is_new {
@@ -167,8 +167,9 @@ impl Maintenance {
             }
             is_new
         });
-        // After the partitions, so that the gauge is never ahead of them.
-        self.worker.metrics.paused.set(i64::from(is_any_paused));
+        // After the partitions, so that the gauges are never ahead of them.
+        self.worker.metrics.paused.set(i64::from(any));
+        self.worker.metrics.everything_paused.set(i64::from(all));
         if is_new {
             (self.changed, self.kept) = (Instant::now(), None);
         }

@@ -96,6 +96,10 @@ metrics! {
         "Deliveries parked while their account or mode is paused",
     );
     paused: IntGauge = gauge("revwatch_paused", "1 while an operator has paused any processing");
+    everything_paused: IntGauge = gauge(
+        "revwatch_everything_paused",
+        "1 while an operator has paused all processing, so that deliveries stay in their queues",
+    );
     partition_failing: IntGaugeVec = gauges(
         "revwatch_partition_failing",
         "1 while the partition's worker is backing off after an error (see its log)",
