@@ -269,10 +269,16 @@ fn read_item(delivery: &Delivery, pauses: &PauseHistory, plans: &Plans) -> Item 
             };
         }
     };
-    let known = is_known_kind(&event.kind);
-    let content = match observe(&event, plans) {
+    let pause_reason = pauses.hold(&event, delivery.received_ms);
+    // What is paused is parked as it was received. If revwatch panics at an event, a pause of its account
+    // sets the event aside.
+    let observed = match &pause_reason {
+        Some(_) => Ok(Vec::new()),
+        None => observe(&event, plans),
+    };
+    let content = match observed {
         Ok(observations) => Ok(Content {
-            known,
+            known: is_known_kind(&event.kind),
             created_s: event.created_s,
             observations,
         }),
@@ -283,7 +289,7 @@ fn read_item(delivery: &Delivery, pauses: &PauseHistory, plans: &Plans) -> Item 
         event_id: event.id.clone().into_owned(),
         day: event.created_day(),
         received_ms: delivery.received_ms,
-        pause_reason: pauses.hold(&event, delivery.received_ms),
+        pause_reason,
         content,
     }
 }
@@ -551,6 +557,29 @@ mod tests {
         );
         let again = decide(&deliveries[..1], &[Some(1), None]).commit.counters;
         assert!(again.is_empty(), "{again:?}");
+    }
+
+    #[test]
+    fn the_object_of_a_paused_delivery_is_not_read() {
+        let mut pauses = Pauses::default();
+        pauses.set(&Scope::Account("acct_1".into()), true);
+        let unreadable = delivery(1, &FAILED.replace("500", "true"));
+        for (history, paused) in [(pauses, true), (Pauses::default(), false)] {
+            let deliveries = std::slice::from_ref(&unreadable);
+            let plans = Plans::default();
+            let batch = Batch::read_under(&history.into(), 0, deliveries, &plans);
+            let found = ReadResult {
+                dedupe_keys: vec![None; 2],
+                entities: vec![None; batch.read_set.entities.len()],
+            };
+            let decision = batch.decide(&found, NOW_MS).expect("nothing stored");
+            assert_eq!(
+                matches!(&decision.outcomes[..], [Outcome::Paused(_)]),
+                paused,
+                "{:?}",
+                decision.outcomes
+            );
+        }
     }
 
     #[test]
