@@ -100,8 +100,8 @@ pub struct Kpis {
     /// Of the subscriptions that became past due 7 to 37 days ago, the share that was active again within
     /// 7 days (R7).
     pub recovery_rate_7d: Option<f64>,
-    /// Of the subscriptions downgraded 30 to 60 days ago, the share still active 30 days later
-    /// (R7).
+    /// Of the subscriptions downgraded 30 to 60 days ago, the share that stayed active or past due for
+    /// 30 days (R7).
     pub downgrade_retention_30d: Option<f64>,
     /// Of the trials begun 30 to 60 days ago, the share that became active (R10).
     pub trial_conversion: Option<f64>,

@@ -80,7 +80,7 @@ pub fn scorecard(kpis: &Kpis, alerts: &[Alert], since_s: i64, now_s: i64) -> Vec
         line(
             "downgrades_retained_30d",
             kpis.downgrade_retention_30d.map(Value::Share),
-            "Of the subscriptions downgraded 30 to 60 days ago, those still active 30 days later",
+            "Of the subscriptions downgraded 30 to 60 days ago, those that stayed active or past due for 30 days",
         ),
         line(
             "critical_alerts",
