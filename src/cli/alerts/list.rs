@@ -84,10 +84,9 @@ pub async fn run(
 /// Parses a [`Severity`] by its name.
 pub fn severity() -> impl TypedValueParser<Value = Severity> {
     PossibleValuesParser::new(Severity::ALL.iter().rev().map(|s| s.as_str())).map(|word| {
-        let named = Severity::ALL
-            .into_iter()
-            .find(|severity| severity.as_str() == word);
-        named.unwrap_or(Severity::Critical)
+        let mut all = Severity::ALL.into_iter();
+        all.find(|severity| severity.as_str() == word)
+            .expect("one of the possible values")
     })
 }
 
