@@ -66,7 +66,7 @@ impl Simulator {
         for index in 0..Self::PROVIDERS {
             let joined_s = mint.within(start_s, start_s + 2 * HOUR_S);
             events.extend(market.join(mint, joined_s));
-            // The last two are still in transit.
+            // The last two have not completed their onboarding.
             let steps: i64 = if index + 2 < Self::PROVIDERS { 3 } else { 1 };
             for step in 1..=steps {
                 events.extend(market.onboard(mint, index, joined_s + step * 900));
@@ -238,7 +238,7 @@ fn undocumented(mint: &mut Mint, at_s: i64) -> SimEvent {
     })
 }
 
-/// A documented event that does not concern revwatch.
+/// An event of a payment without a subscription: a payment intent, or a charge, which revwatch ignores.
 fn noise(mint: &mut Mint, at_s: i64) -> SimEvent {
     let amount = mint.rng.i64(500..50_000);
     let (kind, prefix, status) = mint

@@ -88,7 +88,7 @@ pub fn invoice(s: &Subscription, i: &Invoice) -> Value {
     object
 }
 
-/// `payment_intent` that pays invoice `i`; revwatch ignores it.
+/// `payment_intent` that pays invoice `i`.
 pub fn payment_intent(s: &Subscription, i: &Invoice) -> Value {
     let mut object = json!({
         "id": i.payment_intent, "object": "payment_intent", "amount": i.amount_minor,
