@@ -9,86 +9,75 @@ use super::simulator::{Simulator, View};
 
 /// Checks an expectation. The error is the actual state.
 pub fn check_want(simulator: &Simulator, want: &Want) -> Result<(), String> {
-    let is_open = |view: &&View| {
-        matches!(
+    match want {
+        Want::Quiet(rules) => check_quiet(&simulator.views(), rules.as_ref()),
+        Want::Expect(expect) => check_expect(simulator, expect),
+    }
+}
+
+/// No alert of these rules, or of any rule, may be open.
+fn check_quiet(views: &[View], rules: Option<&Vec<String>>) -> Result<(), String> {
+    let is_loud = |view: &&View| {
+        let is_open = matches!(
             view.stage,
             Stage::Pending | Stage::Firing | Stage::Acknowledged
-        )
+        );
+        is_open && rules.is_none_or(|rules| rules.contains(&view.key.rule))
     };
-    let views = simulator.views();
-    match want {
-        Want::Quiet(rules) => {
-            let is_meant = |view: &&View| {
-                rules
-                    .as_ref()
-                    .is_none_or(|rules| rules.contains(&view.key.rule))
-            };
-            let loud: Vec<View> = views
-                .iter()
-                .filter(is_open)
-                .filter(is_meant)
-                .cloned()
-                .collect();
-            if loud.is_empty() {
-                Ok(())
-            } else {
-                Err(view_summary(&loud))
-            }
-        }
-        Want::Expect(Expect {
-            whom,
-            stage,
-            count,
-            notified,
-            notices,
-            says,
-        }) => {
-            let fits = |view: &&View| {
-                whom.fits(&view.key.rule, &view.key.subject, view.account.as_deref())
-            };
-            let views: Vec<View> = views.iter().filter(fits).cloned().collect();
-            let sent = || {
-                simulator
-                    .log()
-                    .iter()
-                    .filter(|l| whom.fits(&l.rule, &l.subject, l.account.as_deref()))
-                    .rev()
-            };
-            let in_stage = views
-                .iter()
-                .filter(|view| Some(view.stage) == *stage)
-                .count();
-            let stage_fits = match (stage, count) {
-                (None, _) => true,
-                (Some(_), Some(count)) => in_stage == *count,
-                (Some(Stage::Inactive), None) if views.is_empty() => true,
-                (Some(_), None) => in_stage == views.len() && !views.is_empty(),
-            };
-            let now_notified = sent()
-                .filter(|line| line.is_new && line.notice.is_none())
-                .count();
-            let now_noticed = sent()
-                .filter(|line| line.is_new && line.notice.is_some())
-                .count();
-            let last = sent().next();
-            let says_fit = says
-                .as_ref()
-                .is_none_or(|text| last.is_some_and(|l| l.text.contains(text.as_str())));
-            let all = stage_fits
-                && notified.is_none_or(|n| n == now_notified)
-                && notices.is_none_or(|n| n == now_noticed);
-            if all && says_fit {
-                return Ok(());
-            }
-            let mut seen = format!(
-                "{}; notified {now_notified}, notices {now_noticed}",
-                view_summary(&views)
-            );
-            if let Some(line) = last.filter(|_| !says_fit) {
-                seen.push_str(&format!("; says {:?}", line.text));
-            }
-            Err(seen)
-        }
+    let loud: Vec<View> = views.iter().filter(is_loud).cloned().collect();
+    match loud.is_empty() {
+        true => Ok(()),
+        false => Err(view_summary(&loud)),
+    }
+}
+
+fn check_expect(simulator: &Simulator, expect: &Expect) -> Result<(), String> {
+    let subject = &expect.subject;
+    let views: Vec<View> = simulator
+        .views()
+        .into_iter()
+        .filter(|view| subject.fits(&view.key.rule, &view.key.subject, view.account.as_deref()))
+        .collect();
+    let sent: Vec<_> = simulator
+        .log()
+        .iter()
+        .filter(|l| subject.fits(&l.rule, &l.subject, l.account.as_deref()))
+        .collect();
+    let new = sent.iter().filter(|line| line.is_new);
+    let (notices, notified): (Vec<_>, Vec<_>) = new.partition(|line| line.notice.is_some());
+    let last = sent.last();
+    let says_fit = expect
+        .says
+        .as_ref()
+        .is_none_or(|text| last.is_some_and(|l| l.text.contains(text.as_str())));
+    let fits = says_fit
+        && stage_fits(&views, expect)
+        && expect.notified.is_none_or(|n| n == notified.len())
+        && expect.notices.is_none_or(|n| n == notices.len());
+    if fits {
+        return Ok(());
+    }
+    let mut seen = format!(
+        "{}; notified {}, notices {}",
+        view_summary(&views),
+        notified.len(),
+        notices.len()
+    );
+    if let Some(line) = last.filter(|_| !says_fit) {
+        seen.push_str(&format!("; says {:?}", line.text));
+    }
+    Err(seen)
+}
+
+fn stage_fits(views: &[View], expect: &Expect) -> bool {
+    let Some(stage) = expect.stage else {
+        return true;
+    };
+    let in_stage = views.iter().filter(|view| view.stage == stage).count();
+    match expect.count {
+        Some(count) => in_stage == count,
+        None if views.is_empty() => stage == Stage::Inactive,
+        None => in_stage == views.len(),
     }
 }
 

@@ -113,7 +113,7 @@ pub enum Want {
 #[derive(Debug, Clone, Default)]
 pub struct Expect {
     /// The rule and subjects.
-    pub whom: SubjectMatch,
+    pub subject: SubjectMatch,
     /// All of them are in this stage, or `count` of them. No subject at all counts as inactive.
     pub stage: Option<Stage>,
     /// The number of subjects in the stage.
@@ -235,7 +235,7 @@ impl fmt::Display for Want {
                 write!(f, "nothing of {} is pending or fires", rules.join(", "))
             }
             Self::Expect(Expect {
-                whom,
+                subject,
                 stage,
                 count,
                 notified,
@@ -251,7 +251,7 @@ impl fmt::Display for Want {
                 parts.extend(notified.map(|n| format!("notified {n}")));
                 parts.extend(notices.map(|n| format!("notices {n}")));
                 parts.extend(says.as_ref().map(|text| format!("says {text:?}")));
-                write!(f, "{whom}: {}", parts.join(", "))
+                write!(f, "{subject}: {}", parts.join(", "))
             }
         }
     }

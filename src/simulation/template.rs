@@ -61,6 +61,10 @@ pub struct Instance {
     pub created_s: i64,
 }
 
+/// The families of objects with an amount.
+const MONEY: &str =
+    "payout payment_intent customer.subscription invoice charge.dispute refund transfer";
+
 impl Instance {
     /// Replaces the placeholders of a text.
     pub fn fill(&self, text: &str) -> String {
@@ -73,6 +77,11 @@ impl Instance {
             .replace("{at_s}", &self.at_s.to_string())
             .replace("{created_s}", &self.created_s.to_string())
             .replace("{at}", &at.to_string())
+    }
+
+    /// The Unix second of a time that a test names.
+    fn second(&self, when: Option<When>) -> Option<i64> {
+        when.map(|when| when.second(self.start_s, self.at_s))
     }
 }
 
@@ -88,8 +97,6 @@ impl Template {
 
     /// Checks the fields. The error names the field.
     pub fn check(&self) -> Result<(), String> {
-        const MONEY: &str =
-            "payout payment_intent customer.subscription invoice charge.dispute refund transfer";
         if !is_known_kind(&self.event) {
             return Err(format!(
                 "`event` {:?} is not a Stripe event type",
@@ -104,7 +111,22 @@ impl Template {
                 self.event
             ));
         }
-        let fields = [
+        let misplaced = self
+            .fields()
+            .into_iter()
+            .find(|(_, set, families)| *set && !families.split(' ').any(|f| f == family));
+        match misplaced {
+            Some((field, ..)) => Err(format!(
+                "`{field}` does not apply to an event of type {}",
+                self.event
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The fields that only some families have: the name, whether it is set, and those families.
+    fn fields(&self) -> [(&'static str, bool, &'static str); 23] {
+        [
             ("id", self.id.is_some(), MONEY),
             ("currency", self.currency.is_some(), MONEY),
             ("amount_minor", self.amount_minor.is_some(), MONEY),
@@ -156,17 +178,7 @@ impl Template {
             ("past_due", self.past_due.is_some(), "account"),
             ("disabled_reason", self.disabled_reason.is_some(), "account"),
             ("capability", self.capability.is_some(), "capability"),
-        ];
-        match fields
-            .iter()
-            .find(|(_, set, families)| *set && !families.split(' ').any(|f| f == family))
-        {
-            Some((field, ..)) => Err(format!(
-                "`{field}` does not apply to an event of type {}",
-                self.event
-            )),
-            None => Ok(()),
-        }
+        ]
     }
 
     /// The body that Stripe would post.
@@ -213,118 +225,145 @@ impl Template {
     }
 
     fn template(&self, of: &Instance) -> Value {
-        let (verb, amount) = (self.verb(), self.amount_minor.unwrap_or(1000));
-        let currency = self.currency.as_deref().unwrap_or("usd");
-        let id = |default: &str| self.id.clone().unwrap_or_else(|| default.to_owned());
-        let status = |default: &str| self.status.clone().unwrap_or_else(|| default.to_owned());
-        let reason = |default: &str| self.reason.clone().unwrap_or_else(|| default.to_owned());
-        let customer = || {
-            self.customer
-                .clone()
-                .unwrap_or_else(|| "cus_{n}".to_owned())
-        };
-        let moment = |when: Option<When>| when.map(|when| when.second(of.start_s, of.at_s));
         match self.family() {
-            "payout" => {
-                let default = match verb {
-                    "failed" | "paid" | "canceled" => verb,
-                    "created" => "pending",
-                    _ => "in_transit",
-                };
-                let status = status(default);
-                let failure = (status == "failed").then(|| reason("account_closed"));
-                json!({"id": id("po_{seq}"), "object": "payout", "status": status, "amount": amount,
-                    "currency": currency, "failure_code": failure})
-            }
-            "payment_intent" => {
-                let failed = verb == "payment_failed";
-                let default = match verb {
-                    "payment_failed" | "created" => "requires_payment_method",
-                    "succeeded" | "canceled" | "processing" | "requires_action" => verb,
-                    _ => "requires_capture",
-                };
-                let error = failed.then(
-                    || json!({"type": "card_error", "code": "card_declined", "decline_code": reason("generic_decline")}),
-                );
-                json!({"id": id("pi_{seq}"), "object": "payment_intent", "status": status(default), "amount": amount,
-                    "currency": currency, "customer": self.customer, "last_payment_error": error,
-                    "latest_charge": if verb == "created" { Value::Null } else { json!("ch_{seq}") }})
-            }
-            "account" => {
-                let payouts = self.payouts_enabled.unwrap_or(true);
-                let external = u32::from(self.external_account.unwrap_or(payouts));
-                json!({"id": self.account_or_default(), "object": "account",
-                    "country": self.country.as_deref().unwrap_or("US"), "created": moment(self.account_created),
-                    "charges_enabled": self.charges_enabled.unwrap_or(true), "payouts_enabled": payouts,
-                    "details_submitted": self.details_submitted.unwrap_or(true),
-                    "requirements": {"currently_due": self.currently_due.clone().unwrap_or_default(),
-                        "past_due": self.past_due.clone().unwrap_or_default(), "disabled_reason": self.disabled_reason},
-                    "external_accounts": {"object": "list", "data": [], "total_count": external}})
-            }
+            "payout" => self.payout(),
+            "payment_intent" => self.payment_intent(),
+            "account" => self.account_object(of),
             "account.application" => json!({"id": "ca_test", "object": "application"}),
             "capability" => {
                 json!({"id": self.capability.as_deref().unwrap_or("card_payments"), "object": "capability",
-                "account": self.account_or_default(), "status": status("active")})
+                    "account": self.account_or_default(), "status": self.status_or("active")})
             }
-            "customer.subscription" => {
-                let default = if verb == "deleted" {
-                    "canceled"
-                } else {
-                    "active"
-                };
-                json!({"id": id("sub_{n}"), "object": "subscription", "status": status(default), "customer": customer(),
-                    "currency": currency, "trial_end": moment(self.trial_end),
-                    "cancel_at_period_end": self.cancel_at_period_end.unwrap_or(false),
-                    "items": {"object": "list", "data": [{"id": "si_{n}", "quantity": 1, "price": {
-                        "id": self.price.as_deref().unwrap_or("price_test"), "unit_amount": amount,
-                        "recurring": {"interval": self.interval.as_deref().unwrap_or("month"), "interval_count": 1}}}]}})
-            }
-            "invoice" => {
-                let default = match verb {
-                    "paid" | "payment_succeeded" => "paid",
-                    "created" => "draft",
-                    "voided" => "void",
-                    "marked_uncollectible" => "uncollectible",
-                    _ => "open",
-                };
-                let status = status(default);
-                let attempts = match verb {
-                    "payment_failed" | "payment_action_required" => 1,
-                    _ => 0,
-                };
-                json!({"id": id("in_{n}"), "object": "invoice", "customer": customer(), "currency": currency,
-                    "parent": {"subscription_details": {"subscription": self.subscription}}, "amount_due": amount,
-                    "amount_paid": if status == "paid" { amount } else { 0 },
-                    "attempt_count": self.attempts.unwrap_or(attempts), "status": status})
-            }
-            "charge.dispute" => {
-                let default = if verb == "closed" {
-                    "lost"
-                } else {
-                    "needs_response"
-                };
-                json!({"id": id("dp_{seq}"), "object": "dispute", "status": status(default), "amount": amount,
-                    "currency": currency, "reason": reason("fraudulent"), "charge": "ch_{seq}"})
-            }
-            "refund" => {
-                let default = if verb == "failed" {
-                    "failed"
-                } else {
-                    "succeeded"
-                };
-                let status = status(default);
-                let failure = (status == "failed").then(|| reason("declined"));
-                json!({"id": id("re_{seq}"), "object": "refund", "status": status, "amount": amount,
-                    "currency": currency, "failure_reason": failure, "charge": "ch_{seq}"})
-            }
-            "transfer" => {
-                let default = if verb == "reversed" { amount } else { 0 };
-                let reversed = self.reversed_minor.unwrap_or(default);
-                json!({"id": id("tr_{seq}"), "object": "transfer", "amount": amount, "amount_reversed": reversed,
-                    "reversed": reversed >= amount, "currency": currency, "destination": self.account_or_default()})
-            }
+            "customer.subscription" => self.subscription_object(of),
+            "invoice" => self.invoice(),
+            "charge.dispute" => self.dispute(),
+            "refund" => self.refund(),
+            "transfer" => self.transfer(),
             _ => json!({}),
         }
+    }
+
+    fn payout(&self) -> Value {
+        let status = self.status_or(match self.verb() {
+            verb @ ("failed" | "paid" | "canceled") => verb,
+            "created" => "pending",
+            _ => "in_transit",
+        });
+        let failure = (status == "failed").then(|| self.reason_or("account_closed"));
+        json!({"id": self.id_or("po_{seq}"), "object": "payout", "status": status, "amount": self.amount(),
+            "currency": self.currency_or_default(), "failure_code": failure})
+    }
+
+    fn payment_intent(&self) -> Value {
+        let status = self.status_or(match self.verb() {
+            "payment_failed" | "created" => "requires_payment_method",
+            verb @ ("succeeded" | "canceled" | "processing" | "requires_action") => verb,
+            _ => "requires_capture",
+        });
+        let error = (self.verb() == "payment_failed").then(|| {
+            let reason = self.reason_or("generic_decline");
+            json!({"type": "card_error", "code": "card_declined", "decline_code": reason})
+        });
+        let charge = (self.verb() != "created").then_some("ch_{seq}");
+        json!({"id": self.id_or("pi_{seq}"), "object": "payment_intent", "status": status, "amount": self.amount(),
+            "currency": self.currency_or_default(), "customer": self.customer, "last_payment_error": error,
+            "latest_charge": charge})
+    }
+
+    fn account_object(&self, of: &Instance) -> Value {
+        let payouts = self.payouts_enabled.unwrap_or(true);
+        let external = u32::from(self.external_account.unwrap_or(payouts));
+        json!({"id": self.account_or_default(), "object": "account",
+            "country": self.country.as_deref().unwrap_or("US"), "created": of.second(self.account_created),
+            "charges_enabled": self.charges_enabled.unwrap_or(true), "payouts_enabled": payouts,
+            "details_submitted": self.details_submitted.unwrap_or(true),
+            "requirements": {"currently_due": self.currently_due.clone().unwrap_or_default(),
+                "past_due": self.past_due.clone().unwrap_or_default(), "disabled_reason": self.disabled_reason},
+            "external_accounts": {"object": "list", "data": [], "total_count": external}})
+    }
+
+    fn subscription_object(&self, of: &Instance) -> Value {
+        let status = self.status_or(match self.verb() {
+            "deleted" => "canceled",
+            _ => "active",
+        });
+        json!({"id": self.id_or("sub_{n}"), "object": "subscription", "status": status,
+            "customer": self.customer_or_default(), "currency": self.currency_or_default(),
+            "trial_end": of.second(self.trial_end), "cancel_at_period_end": self.cancel_at_period_end.unwrap_or(false),
+            "items": {"object": "list", "data": [{"id": "si_{n}", "quantity": 1, "price": {
+                "id": self.price.as_deref().unwrap_or("price_test"), "unit_amount": self.amount(),
+                "recurring": {"interval": self.interval.as_deref().unwrap_or("month"), "interval_count": 1}}}]}})
+    }
+
+    fn invoice(&self) -> Value {
+        let status = self.status_or(match self.verb() {
+            "paid" | "payment_succeeded" => "paid",
+            "created" => "draft",
+            "voided" => "void",
+            "marked_uncollectible" => "uncollectible",
+            _ => "open",
+        });
+        let attempts = match self.verb() {
+            "payment_failed" | "payment_action_required" => 1,
+            _ => 0,
+        };
+        let paid = if status == "paid" { self.amount() } else { 0 };
+        json!({"id": self.id_or("in_{n}"), "object": "invoice", "customer": self.customer_or_default(),
+            "currency": self.currency_or_default(), "parent": {"subscription_details": {"subscription": self.subscription}},
+            "amount_due": self.amount(), "amount_paid": paid, "attempt_count": self.attempts.unwrap_or(attempts),
+            "status": status})
+    }
+
+    fn dispute(&self) -> Value {
+        let status = self.status_or(match self.verb() {
+            "closed" => "lost",
+            _ => "needs_response",
+        });
+        json!({"id": self.id_or("dp_{seq}"), "object": "dispute", "status": status, "amount": self.amount(),
+            "currency": self.currency_or_default(), "reason": self.reason_or("fraudulent"), "charge": "ch_{seq}"})
+    }
+
+    fn refund(&self) -> Value {
+        let status = self.status_or(match self.verb() {
+            "failed" => "failed",
+            _ => "succeeded",
+        });
+        let failure = (status == "failed").then(|| self.reason_or("declined"));
+        json!({"id": self.id_or("re_{seq}"), "object": "refund", "status": status, "amount": self.amount(),
+            "currency": self.currency_or_default(), "failure_reason": failure, "charge": "ch_{seq}"})
+    }
+
+    fn transfer(&self) -> Value {
+        let amount = self.amount();
+        let default = if self.verb() == "reversed" { amount } else { 0 };
+        let reversed = self.reversed_minor.unwrap_or(default);
+        json!({"id": self.id_or("tr_{seq}"), "object": "transfer", "amount": amount, "amount_reversed": reversed,
+            "reversed": reversed >= amount, "currency": self.currency_or_default(),
+            "destination": self.account_or_default()})
+    }
+
+    fn amount(&self) -> i64 {
+        self.amount_minor.unwrap_or(1000)
+    }
+
+    fn currency_or_default(&self) -> &str {
+        self.currency.as_deref().unwrap_or("usd")
+    }
+
+    fn customer_or_default(&self) -> &str {
+        self.customer.as_deref().unwrap_or("cus_{n}")
+    }
+
+    fn id_or<'a>(&'a self, default: &'a str) -> &'a str {
+        self.id.as_deref().unwrap_or(default)
+    }
+
+    fn status_or<'a>(&'a self, default: &'a str) -> &'a str {
+        self.status.as_deref().unwrap_or(default)
+    }
+
+    fn reason_or<'a>(&'a self, default: &'a str) -> &'a str {
+        self.reason.as_deref().unwrap_or(default)
     }
 }
 

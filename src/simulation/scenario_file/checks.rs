@@ -15,15 +15,15 @@ use super::{Item, Reader};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawCommand {
-    acknowledge: Option<RawWhom>,
-    resolve: Option<RawWhom>,
+    acknowledge: Option<RawSubject>,
+    resolve: Option<RawSubject>,
     silence: Option<RawSilence>,
     by: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawWhom {
+struct RawSubject {
     rule: Spanned<String>,
     subject: Option<String>,
     account: Option<String>,
@@ -39,12 +39,15 @@ struct RawSilence {
     labels: BTreeMap<String, String>,
     #[serde(rename = "for")]
     lasts: Span,
-    #[serde(default = "default_person")]
+    #[serde(default = "default_text")]
     reason: String,
 }
 
-fn default_person() -> String {
-    "a rule test".to_owned()
+/// The person, or the reason, of a command that names none.
+const DEFAULT_TEXT: &str = "a rule test";
+
+fn default_text() -> String {
+    DEFAULT_TEXT.to_owned()
 }
 
 #[derive(Deserialize)]
@@ -75,10 +78,10 @@ enum RawStage {
 impl Reader<'_> {
     pub(super) fn command(&mut self, item: &Item<'_>, scenario: &mut Scenario) -> Option<Order> {
         let raw: RawCommand = self.read(item)?;
-        let by = raw.by.unwrap_or_else(|| "a rule test".to_owned());
+        let by = raw.by.unwrap_or_else(default_text);
         let what = match (raw.acknowledge, raw.resolve, raw.silence) {
-            (Some(whom), None, None) => OrderKind::Acknowledge(self.whom(whom, scenario)),
-            (None, Some(whom), None) => OrderKind::Resolve(self.whom(whom, scenario)),
+            (Some(subject), None, None) => OrderKind::Acknowledge(self.subject(subject, scenario)),
+            (None, Some(subject), None) => OrderKind::Resolve(self.subject(subject, scenario)),
             (
                 None,
                 None,
@@ -158,8 +161,8 @@ impl Reader<'_> {
             RawStage::Acknowledged => Stage::Acknowledged,
             RawStage::Resolved => Stage::Resolved,
         });
-        let whom = self.whom(
-            RawWhom {
+        let subject = self.subject(
+            RawSubject {
                 rule,
                 subject,
                 account,
@@ -168,7 +171,7 @@ impl Reader<'_> {
             scenario,
         );
         Some(Want::Expect(Expect {
-            whom,
+            subject,
             stage,
             count,
             notified,
@@ -203,7 +206,7 @@ impl Reader<'_> {
         }
     }
 
-    fn whom(&mut self, raw: RawWhom, scenario: &mut Scenario) -> SubjectMatch {
+    fn subject(&mut self, raw: RawSubject, scenario: &mut Scenario) -> SubjectMatch {
         self.note_rule(scenario, &raw.rule);
         SubjectMatch {
             rule: raw.rule.into_inner(),

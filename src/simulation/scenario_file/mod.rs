@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::scenario::{Check, Scenario, When};
+use super::scenario::{Check, Scenario, Want, When};
 
 /// Files that a test file refers to.
 pub trait FileSource {
@@ -96,6 +96,18 @@ struct RawPipeline {
 struct Reader<'f> {
     file: &'f NamedText,
     faults: Vec<String>,
+}
+
+impl From<RawPipeline> for PipelineStatus {
+    fn from(raw: RawPipeline) -> Self {
+        Self {
+            queue_depth: raw.queue_depth,
+            dead_letters: raw.dead_letters,
+            parked: raw.parked,
+            stalled_s: raw.stalled.map_or(0, |span| span.0),
+            broken_notifiers: raw.broken_notifiers,
+        }
+    }
 }
 
 impl Reader<'_> {
@@ -242,41 +254,11 @@ impl Reader<'_> {
         let expects = self.take(&mut template, "expect");
         let quiet = self.take(&mut template, "expect_none");
         let raw: RawStep = self.read(&template)?;
-        let at_s = match raw.at {
-            When::Before(_) => {
-                self.fault(
-                    Some(item.span()),
-                    "`at` must be a time, or an offset from the start like \"+1h\"",
-                );
-                return None;
-            }
-            at => at.second(scenario.start_s, scenario.start_s),
-        };
-        if at_s < *before_s {
-            self.fault(
-                Some(item.span()),
-                "`at` is before the start, or before the step above",
-            );
-            return None;
-        }
+        let at_s = self.step_time(raw.at, item, scenario.start_s, *before_s)?;
         *before_s = at_s;
         let moment = scenario.moments.entry(at_s).or_default();
-        if let Some(RawPipeline {
-            queue_depth,
-            dead_letters,
-            parked,
-            stalled,
-            broken_notifiers,
-        }) = raw.pipeline
-        {
-            let stalled_s = stalled.map_or(0, |span| span.0);
-            moment.pipeline = Some(PipelineStatus {
-                queue_depth,
-                dead_letters,
-                parked,
-                stalled_s,
-                broken_notifiers,
-            });
+        if let Some(pipeline) = raw.pipeline {
+            moment.pipeline = Some(pipeline.into());
         }
         for send in items_of(sends.as_ref()) {
             self.send(send, scenario, seq, at_s, files);
@@ -287,24 +269,36 @@ impl Reader<'_> {
             }
         }
         for expect in items_of(expects.as_ref()) {
-            if let Some(want) = self.expect(expect, scenario) {
-                let check = Check {
-                    place: place(self.file, Some(expect.span())),
-                    want,
-                };
-                scenario.moments.entry(at_s).or_default().checks.push(check);
-            }
+            let want = self.expect(expect, scenario);
+            self.add_check(expect, want, at_s, scenario);
         }
-        if let Some(quiet) = quiet
-            && let Some(want) = self.quiet(&quiet, scenario)
-        {
-            let check = Check {
-                place: place(self.file, Some(quiet.span())),
-                want,
-            };
-            scenario.moments.entry(at_s).or_default().checks.push(check);
+        if let Some(quiet) = quiet {
+            let want = self.quiet(&quiet, scenario);
+            self.add_check(&quiet, want, at_s, scenario);
         }
         Some(())
+    }
+
+    /// The Unix second of a step, which must not be before the step above.
+    fn step_time(&mut self, at: When, step: &Item<'_>, start_s: i64, before_s: i64) -> Option<i64> {
+        let fault = match at {
+            When::Before(_) => "`at` must be a time, or an offset from the start like \"+1h\"",
+            at => match at.second(start_s, start_s) {
+                at_s if at_s >= before_s => return Some(at_s),
+                _ => "`at` is before the start, or before the step above",
+            },
+        };
+        self.fault(Some(step.span()), fault);
+        None
+    }
+
+    fn add_check(&self, item: &Item<'_>, want: Option<Want>, at_s: i64, scenario: &mut Scenario) {
+        let checks = want.map(|want| Check {
+            place: place(self.file, Some(item.span())),
+            want,
+        });
+        let moment = scenario.moments.entry(at_s).or_default();
+        moment.checks.extend(checks);
     }
 
     fn read<T: DeserializeOwned>(&mut self, item: &Item<'_>) -> Option<T> {
