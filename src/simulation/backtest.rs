@@ -166,11 +166,12 @@ mod tests {
 
     fn setting() -> SimulationConfig {
         let config = Config::load(None, &|_| None).expect("the defaults");
-        let habits = Capabilities {
+        let capabilities = Capabilities {
             edits: true,
             resolves: true,
         };
-        let policy = Policy::new(&config.alerting, vec![(NOTIFIER.into(), habits)]).expect("valid");
+        let policy =
+            Policy::new(&config.alerting, vec![(NOTIFIER.into(), capabilities)]).expect("valid");
         let mut rules = revwatch_alerting::rule_text::built_in().expect("valid");
         rules.retain(|rule| rule.name == "provider_lost_charges");
         SimulationConfig {

@@ -11,7 +11,7 @@ use super::memory_store::MemoryStore;
 
 /// See the module.
 pub struct Calendar {
-    /// So many hours after a counter's own hour it begins or ceases to matter to some rule.
+    /// Ages in hours at which a counter begins or ceases to matter to some rule.
     edges: BTreeSet<u32>,
     /// Time zones in which some rule counts days.
     zones: Vec<TimeZone>,

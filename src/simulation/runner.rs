@@ -52,7 +52,7 @@ enum Variant {
     Restarted,
     /// Every event arrives twice, and events of one second arrive in reverse order.
     Doubled,
-    /// At the end all events arrive repeated.
+    /// At the end all events arrive again.
     Replayed,
 }
 
@@ -97,7 +97,7 @@ impl Variant {
                 "the evaluator is restarted after every tick and within every notification"
             }
             Self::Doubled => "every event arrives twice and in reverse order",
-            Self::Replayed => "all events arrive repeated at the end",
+            Self::Replayed => "all events arrive again at the end",
         }
     }
 }
@@ -140,7 +140,7 @@ fn new_simulator(
     Ok(simulator)
 }
 
-/// All events arrive repeated.
+/// All events arrive again.
 fn replay(scenario: &Scenario, simulator: &mut Simulator) -> anyhow::Result<Played> {
     let at_s = scenario
         .moments
@@ -237,7 +237,7 @@ impl Played {
     }
 }
 
-/// The same event, delivered repeated.
+/// The same event, delivered again.
 fn repeat(delivery: &Delivery, n: usize, round: u128) -> Delivery {
     Delivery {
         id: Uuid::from_u128(delivery.id.as_u128() + (round << 96) + ((n as u128) << 64)),
@@ -248,11 +248,11 @@ fn repeat(delivery: &Delivery, n: usize, round: u128) -> Delivery {
 /// Submits the commands. Returns `false` if no alert matches.
 fn submit(simulator: &mut Simulator, order: &Order, at_s: i64) -> bool {
     let commands: Vec<CommandKind> = match &order.what {
-        OrderKind::Acknowledge(whom) => matching_alerts(simulator, whom)
+        OrderKind::Acknowledge(subject) => matching_alerts(simulator, subject)
             .into_iter()
             .map(|alert_id| CommandKind::Acknowledge { alert_id })
             .collect(),
-        OrderKind::Resolve(whom) => matching_alerts(simulator, whom)
+        OrderKind::Resolve(subject) => matching_alerts(simulator, subject)
             .into_iter()
             .map(|alert_id| CommandKind::Resolve { alert_id })
             .collect(),
@@ -289,10 +289,10 @@ fn submit(simulator: &mut Simulator, order: &Order, at_s: i64) -> bool {
 }
 
 /// The alerts that match. A group stands for its members, since people act on the group.
-fn matching_alerts(simulator: &Simulator, whom: &SubjectMatch) -> Vec<String> {
+fn matching_alerts(simulator: &Simulator, subject: &SubjectMatch) -> Vec<String> {
     let fits = |alert: &&Alert| {
-        let is_notified = alert.part_of.is_none() || !whom.is_all();
-        whom.fits(&alert.rule, &alert.subject, alert.account()) && is_notified
+        let is_notified = alert.part_of.is_none() || !subject.is_all();
+        subject.fits(&alert.rule, &alert.subject, alert.account()) && is_notified
     };
     let mut ids: Vec<String> = simulator
         .alerts()
@@ -400,18 +400,18 @@ mod tests {
 
     fn policy() -> Policy {
         let config = Config::load(None, &|_| None).expect("the defaults");
-        let habits = Capabilities {
+        let capabilities = Capabilities {
             edits: true,
             resolves: true,
         };
-        Policy::new(&config.alerting, vec![(NOTIFIER.into(), habits)]).expect("valid")
+        Policy::new(&config.alerting, vec![(NOTIFIER.into(), capabilities)]).expect("valid")
     }
 
     fn verdict(steps: &str) -> Verdict {
         let rules = rule_text::built_in().expect("valid");
         let text = format!("[[test]]\nname = \"t\"\nonly = [\"payout_failure_rate\"]\n{steps}");
-        let scripts = parse(&("t.toml".into(), text), &rules, &NoFiles).expect("valid");
-        play(&scripts[0], &policy()).expect("played")
+        let scenarios = parse(&("t.toml".into(), text), &rules, &NoFiles).expect("valid");
+        play(&scenarios[0], &policy()).expect("played")
     }
 
     /// Time is skipped while nothing can change. Evaluating every minute gives the same result.

@@ -118,7 +118,7 @@ struct Slack {
     cut_off: HashSet<(String, u32)>,
 }
 
-/// Ticks continue so long after an event: messages show a metric that moved after a while.
+/// How long ticks continue after an event: a metric may still move then, and messages show it.
 const BUSY_S: i64 = 600;
 
 impl Simulator {
@@ -384,7 +384,7 @@ impl Simulator {
 
     /// Delivers all messages that are due.
     fn deliver_due(&mut self) -> anyhow::Result<()> {
-        /// More attempts than these would never end.
+        /// More attempts mean that the loop does not end.
         const MAX_ATTEMPTS: usize = 1_000_000;
         let now_ms = self.now_s.saturating_mul(1000);
         for _ in 0..MAX_ATTEMPTS {
@@ -442,7 +442,7 @@ impl Simulator {
         }
     }
 
-    /// A message of the revision that is there already changes nothing.
+    /// Changes nothing if the message is already there in this revision.
     fn deliver(&mut self, message: &Message) {
         if self
             .slack

@@ -25,7 +25,7 @@ use crate::support::history::History;
 #[derive(Default)]
 struct Memory {
     entities: BTreeMap<EntityKey, StoredEntity>,
-    marks: HashMap<(u32, String), Uuid>,
+    dedupe_keys: HashMap<(u32, String), Uuid>,
     counters: Counters,
     open: BTreeMap<String, String>,
     applied: usize,
@@ -54,7 +54,7 @@ impl Memory {
                 .read_set
                 .dedupe_keys
                 .iter()
-                .map(|mark| self.marks.get(mark).copied())
+                .map(|key| self.dedupe_keys.get(key).copied())
                 .collect(),
             entities: batch
                 .read_set
@@ -71,8 +71,8 @@ impl Memory {
             .iter()
             .filter(|o| **o == Outcome::Applied)
             .count();
-        for mark in decision.commit.dedupe_keys {
-            self.marks.insert((mark.day, mark.key), mark.delivery);
+        for key in decision.commit.dedupe_keys {
+            self.dedupe_keys.insert((key.day, key.key), key.delivery);
         }
         for write in decision.commit.entities {
             self.entities.insert(

@@ -306,7 +306,7 @@ impl Bench<'_> {
         }
         self.measure(
             Group::Accept,
-            &format!("accept at 5,000/s, whole pipeline: {name}"),
+            &format!("accept at 5,000/s, complete pipeline: {name}"),
             |bench| {
                 let (processes, started) = pipeline.start(variables);
                 bench.accepted(&processes, &started.webhooks)

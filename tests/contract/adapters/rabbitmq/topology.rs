@@ -23,13 +23,13 @@ async fn deliveries_survive_the_deletion_of_a_partition_queue() {
         .expect_err("its queue is gone");
     assert!(matches!(error, QueueError::Unavailable(_)), "{error}");
     drop(consumer);
-    // The publishing connection knows nothing of it: what it accepts is kept held …
+    // The publishing connection does not notice it. What it accepts is kept in the unroutable queue …
     publish(queue, 2, 7).await.expect("published");
     assert_eq!(raw.count("revwatch.unroutable").await, 1);
-    // … and is requeued once the partition is consumed.
+    // … and is requeued when the partition is consumed.
     let mut consumer = queue.consume(2).await.expect("a consumer");
     assert_eq!(receive(&mut *consumer, 1, true).await[0].event_id, "evt_7");
-    eventually("nothing is left held", async || {
+    eventually("nothing is left there", async || {
         raw.count("revwatch.unroutable").await == 0
     })
     .await;
