@@ -18,8 +18,10 @@ mod rules;
 pub mod send;
 mod state;
 mod time;
+mod values;
 mod verify;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -244,10 +246,37 @@ async fn run_serve(options: &GlobalOptions, roles: &[Role]) -> anyhow::Result<()
     serve(prepare(options.config.as_deref())?, roles, |_| {}, started).await
 }
 
-/// `revwatch export … | head` is not a failure.
+/// `revwatch export … | head` is not a failure. Only the outermost error counts: a command writes to
+/// standard output without adding context. Further inside, a broken pipe is a lost connection to a
+/// server.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let io = cause.downcast_ref::<std::io::Error>();
-        io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-    })
+    let Some(outermost) = error.chain().next() else {
+        return false;
+    };
+    let csv = outermost.downcast_ref::<csv::Error>();
+    let io = match csv.map(csv::Error::kind) {
+        Some(csv::ErrorKind::Io(io)) => Some(io),
+        _ => outermost.downcast_ref::<io::Error>(),
+    };
+    io.is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn only_a_closed_standard_output_is_no_failure() {
+        let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(is_closed_pipe(&closed().into()));
+        assert!(is_closed_pipe(&csv::Error::from(closed()).into()));
+
+        let lost = Err::<(), _>(closed()).context("cannot post to http://127.0.0.1:1");
+        assert!(!is_closed_pipe(&lost.expect_err("a lost connection")));
+        let wrapped = io::Error::new(io::ErrorKind::ConnectionReset, closed());
+        assert!(!is_closed_pipe(&wrapped.into()));
+        assert!(!is_closed_pipe(&anyhow::anyhow!("not ready")));
+    }
 }
