@@ -39,10 +39,7 @@ pub enum ExportKind {
 /// Runs `export`.
 pub async fn run(options: &GlobalOptions, args: &ExportArgs) -> anyhow::Result<()> {
     let config = options.config()?;
-    let (queue, store) = (
-        Backend::queue(&config).await?,
-        Backend::store(&config).await?,
-    );
+    let Backend { queue, store } = Backend::existing(&config).await?;
     // The audit entry comes first: every export is in the audit, even one that fails.
     note(queue.as_ref(), &args.by, "export", &args.kind.name()).await?;
     queue.close().await;

@@ -113,6 +113,18 @@ impl Backend {
         })
     }
 
+    /// Opens queue and store for a command. An embedded store must exist.
+    pub async fn existing(config: &Config) -> Result<Self, BackendError> {
+        if config.servers()?.is_some() {
+            return Self::open(config).await;
+        }
+        let sqlite = Sqlite::open(&config.data, Open::Existing)?;
+        Ok(Self {
+            queue: Arc::new(sqlite.clone()),
+            store: Arc::new(sqlite),
+        })
+    }
+
     /// Opens only the queue, for publishing, creating what is missing.
     pub async fn intake(config: &Config) -> Result<Arc<dyn EventQueue>, BackendError> {
         Ok(match config.queue_server()? {
