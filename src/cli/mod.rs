@@ -12,6 +12,7 @@ mod global_options;
 mod health;
 mod metrics;
 mod pause;
+mod progress_bar;
 mod reference;
 mod replay;
 mod rules;
@@ -101,7 +102,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   revwatch evidence
-  revwatch evidence --since 2026-03-01 --out /srv/rounds --by ada
+  revwatch evidence --since 2026-03-01 --out /srv/reviews --by ada
   revwatch evidence --pseudonyms                 no names in the decision log either")]
     Evidence(evidence::EvidenceArgs),
     /// List, acknowledge, resolve and silence alerts.

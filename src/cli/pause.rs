@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 
-use anyhow::bail;
 use clap::{Args, ValueEnum};
 use revwatch_core::pauses::{Pauses, Scope};
 use revwatch_runtime::backend::Backend;
@@ -12,6 +11,7 @@ use revwatch_worker::recovery::{change_pauses, pauses};
 
 use super::audit::{By, note};
 use super::global_options::GlobalOptions;
+use super::values::account;
 
 /// Options of `pause` and `resume`.
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ pub struct PauseArgs {
     #[arg(long, conflicts_with = "account")]
     mode: Option<Mode>,
     /// Only events of this connected account.
-    #[arg(long, value_name = "ACCT")]
+    #[arg(long, value_name = "ACCT", value_parser = account)]
     account: Option<String>,
     /// Only show the pauses, and how many deliveries wait and are parked.
     #[arg(long, conflicts_with_all = ["mode", "account"])]
@@ -41,21 +41,13 @@ enum Mode {
 /// Runs `pause` (`paused`) or `resume`.
 pub async fn run(options: &GlobalOptions, args: &PauseArgs, paused: bool) -> anyhow::Result<()> {
     let config = options.config()?;
-    let (queue, store) = (
-        Backend::queue(&config).await?,
-        Backend::store(&config).await?,
-    );
+    let Backend { queue, store } = Backend::existing(&config).await?;
     let now = if args.show {
         pauses(queue.as_ref(), store.as_ref()).await?
     } else {
         let scope = match (args.mode, &args.account) {
             (Some(mode), _) => Scope::Mode(matches!(mode, Mode::Live)),
-            (None, Some(account)) if account.starts_with("acct_") => {
-                Scope::Account(account.clone())
-            }
-            (None, Some(account)) => {
-                bail!("--account {account:?} is not a connected account: the id begins with acct_")
-            }
+            (None, Some(account)) => Scope::Account(account.clone()),
             (None, None) => Scope::All,
         };
         // The audit entry comes first: it is there even if the reply is lost.

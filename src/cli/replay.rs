@@ -1,11 +1,10 @@
 //! `revwatch replay` and `revwatch rebuild`: state from the archive.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::sync::Arc;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use revwatch_core::observe::Plans;
 use revwatch_core::view::rfc3339;
@@ -22,7 +21,8 @@ use revwatch_worker::{BatchPermits, Worker};
 
 use super::audit::{By, note};
 use super::global_options::GlobalOptions;
-use super::time::time;
+use super::progress_bar;
+use super::time::past;
 
 /// Options of `replay`.
 #[derive(Debug, Args)]
@@ -44,10 +44,13 @@ pub struct RebuildArgs {
     by: By,
 }
 
+/// The number of deliveries is not known in advance.
+const DELIVERIES_READ: &str = "deliveries read, {per_sec}";
+
 /// Runs `replay`.
 pub async fn run(options: &GlobalOptions, args: &ReplayArgs) -> anyhow::Result<()> {
     // An age is not meant to the nanosecond: the audit names the second from which it replays.
-    let from_s = time("--from", &args.from, Timestamp::now())?.as_second();
+    let from_s = past("--from", &args.from, Timestamp::now())?.as_second();
     let config = options.config()?;
     let worker = worker(&config).await?;
     let queue = worker.queue.clone();
@@ -57,7 +60,7 @@ pub async fn run(options: &GlobalOptions, args: &ReplayArgs) -> anyhow::Result<(
     let from = (0..queue.partitions())
         .map(|partition| (partition, from_s * 1000))
         .collect::<BTreeMap<_, _>>();
-    let progress = bar();
+    let progress = progress_bar::spinner(DELIVERIES_READ);
     let replayed = replay(&worker, from, &paused, &mut |read| {
         progress.set_position(read);
     })
@@ -69,14 +72,14 @@ pub async fn run(options: &GlobalOptions, args: &ReplayArgs) -> anyhow::Result<(
 
 /// Runs `rebuild`.
 pub async fn rebuild(options: &GlobalOptions, args: &RebuildArgs) -> anyhow::Result<()> {
-    let config = options.config()?;
-    let worker = worker(&config).await?;
-    let (queue, store) = (worker.queue.clone(), worker.store.clone());
     anyhow::ensure!(
         args.yes,
         "rebuild drops all state and rebuilds it from the archive, which reaches back 35 days: state from older \
          events is lost. Alerts, silences and the audit are kept. Confirm with --yes"
     );
+    let config = options.config()?;
+    let worker = worker(&config).await?;
+    let (queue, store) = (worker.queue.clone(), worker.store.clone());
     note(
         queue.as_ref(),
         &args.by,
@@ -85,7 +88,7 @@ pub async fn rebuild(options: &GlobalOptions, args: &RebuildArgs) -> anyhow::Res
     )
     .await?;
     store.drop_state().await?;
-    let progress = bar();
+    let progress = progress_bar::spinner(DELIVERIES_READ);
     let mut total = ReplaySummary::default();
     // Running workers recover partitions as well. The rebuild is done when all partitions are
     // complete.
@@ -117,9 +120,10 @@ pub async fn rebuild(options: &GlobalOptions, args: &RebuildArgs) -> anyhow::Res
 
 /// The parts of a worker that the commands need. It processes no queue.
 async fn worker(config: &Config) -> anyhow::Result<Worker> {
+    let Backend { queue, store } = Backend::existing(config).await?;
     Ok(Worker {
-        queue: Backend::queue(config).await?,
-        store: Backend::store(config).await?,
+        queue,
+        store,
         clock: Arc::new(SystemClock),
         ids: Arc::new(SystemIds),
         config: config.worker.clone(),
@@ -131,20 +135,6 @@ async fn worker(config: &Config) -> anyhow::Result<Worker> {
         batch_permits: BatchPermits::default(),
         refresher: None,
     })
-}
-
-/// A spinner: the number of deliveries is not known in advance.
-fn bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style =
-        ProgressStyle::with_template("{spinner} {human_pos} deliveries read, {per_sec}, {elapsed}");
-    let bar = ProgressBar::no_length()
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    bar.set_draw_target(ProgressDrawTarget::stderr());
-    bar.enable_steady_tick(std::time::Duration::from_millis(200));
-    bar
 }
 
 fn print(options: &GlobalOptions, replayed: ReplaySummary) -> anyhow::Result<()> {

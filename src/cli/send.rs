@@ -1,11 +1,11 @@
 //! `revwatch send`: posts your own events over HTTP, signed as Stripe signs them.
 
-use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use jiff::Timestamp;
 use reqwest::{Client, StatusCode};
 use revwatch_core::signature::SigningKey;
@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::global_options::GlobalOptions;
+use super::progress_bar;
+use super::values::rate;
 
 /// Options of `send`.
 #[derive(Debug, Args)]
@@ -29,12 +31,15 @@ pub struct SendArgs {
     #[arg(long)]
     secret: Option<String>,
     /// Maximum events per second; default: as fast as they are answered.
-    #[arg(long)]
+    #[arg(long, value_name = "N", value_parser = rate(100_000.0))]
     rate: Option<f64>,
     /// Concurrent requests. 1 keeps the order of the file.
     #[arg(long, default_value_t = 1)]
     concurrency: usize,
 }
+
+/// From this many events on, a progress bar is shown on a terminal.
+const PROGRESS_MIN_EVENTS: usize = 50;
 
 /// Runs `send`.
 pub async fn run(options: &GlobalOptions, args: &SendArgs) -> anyhow::Result<()> {
@@ -45,30 +50,50 @@ pub async fn run(options: &GlobalOptions, args: &SendArgs) -> anyhow::Result<()>
     let key = SigningKey::new(&secret).context("the secret is empty: give --secret whsec_…")?;
     let text = read(&args.file)?;
     let events = split(&text).with_context(|| format!("{} is not JSON", args.file))?;
-    if args.rate.is_some_and(|rate| rate.is_nan() || rate <= 0.0) {
-        bail!("--rate must be more than 0");
-    }
     // The endpoint is named on the command line: a proxy of the environment would receive signed events.
     let client = Client::builder()
         .no_proxy()
         .timeout(Duration::from_secs(30))
         .build()?;
-    let progress = progress_bar(events.len());
+    let mut counts = PostCounts::default();
+    let result = post_all(args, &client, &key, &events, &mut counts).await;
+    // After an error as well: what was accepted before it stays accepted.
+    counts.print(options)?;
+    result?;
+    match counts.first_refusal {
+        Some(refusal) => bail!("the first refusal was: {refusal}"),
+        None => Ok(()),
+    }
+}
+
+/// Posts the events at the rate of the options. At an error it waits for the requests in progress, so
+/// that they are counted.
+async fn post_all(
+    args: &SendArgs,
+    client: &Client,
+    key: &SigningKey,
+    events: &[&str],
+    counts: &mut PostCounts,
+) -> anyhow::Result<()> {
+    let progress = progress_bar::bar(events.len(), PROGRESS_MIN_EVENTS, "events");
     let mut pace = args.rate.map(|rate| {
         let mut pace = interval(Duration::from_secs_f64(1.0 / rate));
         pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
         pace
     });
-    let mut counts = PostCounts::default();
     let mut in_flight = JoinSet::new();
-    for event in events {
+    let mut result = Ok(());
+    for &event in events {
         if let Some(pace) = &mut pace {
             pace.tick().await;
         }
         if in_flight.len() >= args.concurrency.max(1)
             && let Some(done) = in_flight.join_next().await
         {
-            counts.record(done??, &progress);
+            result = counts.record(done?, &progress);
+        }
+        if result.is_err() {
+            break;
         }
         let (client, key, url, body) = (
             client.clone(),
@@ -79,27 +104,10 @@ pub async fn run(options: &GlobalOptions, args: &SendArgs) -> anyhow::Result<()>
         in_flight.spawn(async move { post(&client, &key, &url, body).await });
     }
     while let Some(done) = in_flight.join_next().await {
-        counts.record(done??, &progress);
+        result = result.and(counts.record(done?, &progress));
     }
     progress.finish_and_clear();
-    let mut out = std::io::stdout().lock();
-    if options.json {
-        writeln!(
-            out,
-            "{}",
-            serde_json::json!({"accepted": counts.accepted, "refused": counts.refused})
-        )?;
-    } else {
-        writeln!(
-            out,
-            "{} accepted, {} refused",
-            counts.accepted, counts.refused
-        )?;
-    }
-    match counts.first_refusal {
-        Some(refusal) => bail!("the first refusal was: {refusal}"),
-        None => Ok(()),
-    }
+    result
 }
 
 #[derive(Default)]
@@ -110,15 +118,34 @@ struct PostCounts {
 }
 
 impl PostCounts {
-    fn record(&mut self, refusal: Option<String>, progress: &ProgressBar) {
+    fn record(
+        &mut self,
+        outcome: anyhow::Result<Option<String>>,
+        progress: &ProgressBar,
+    ) -> anyhow::Result<()> {
         progress.inc(1);
-        match refusal {
+        match outcome? {
             None => self.accepted += 1,
             Some(refusal) => {
                 self.refused += 1;
                 self.first_refusal.get_or_insert(refusal);
             }
         }
+        Ok(())
+    }
+
+    fn print(&self, options: &GlobalOptions) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        let Self {
+            accepted, refused, ..
+        } = self;
+        if options.json {
+            let value = serde_json::json!({"accepted": accepted, "refused": refused});
+            writeln!(out, "{value}")?;
+        } else {
+            writeln!(out, "{accepted} accepted, {refused} refused")?;
+        }
+        Ok(())
     }
 }
 
@@ -200,18 +227,11 @@ fn split(text: &str) -> Result<Vec<&str>, serde_json::Error> {
     Ok(events)
 }
 
-/// Shown only on a terminal, and only for many events.
-fn progress_bar(length: usize) -> ProgressBar {
-    if length < 50 || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} events, {per_sec}, {eta} left");
-    ProgressBar::new(length as u64)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
 #[cfg(test)]
 mod tests {
+    use revwatch_test_servers::listen;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -226,5 +246,34 @@ mod tests {
             assert_eq!(split(text).expect("JSON"), expected, "{text}");
         }
         assert!(split("{").is_err());
+    }
+
+    #[tokio::test]
+    async fn events_accepted_before_an_error_are_counted() {
+        let (listener, addr) = listen().await;
+        // It answers one request and then closes its port.
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            drop(listener);
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n{}") {
+                request.push(stream.read_u8().await.expect("a request"));
+            }
+            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.expect("answered");
+        });
+        let args = SendArgs {
+            file: "-".to_owned(),
+            url: format!("http://{addr}/"),
+            secret: None,
+            rate: None,
+            concurrency: 1,
+        };
+        let (client, key) = (Client::new(), SigningKey::new("whsec_1").expect("a key"));
+        let mut counts = PostCounts::default();
+        let result = post_all(&args, &client, &key, &["{}", "{}", "{}"], &mut counts).await;
+        assert!(result.is_err());
+        assert_eq!((counts.accepted, counts.refused), (1, 0));
+        server.await.expect("no panic");
     }
 }

@@ -39,6 +39,13 @@ pub fn time(option: &str, text: &str, now: Timestamp) -> anyhow::Result<Timestam
     Ok(now.checked_sub(SignedDuration::from_secs(seconds as i64))?)
 }
 
+/// The same, but not after now.
+pub fn past(option: &str, text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
+    let at = time(option, text, now)?;
+    ensure!(at <= now, "{option} {text:?} is in the future");
+    Ok(at)
+}
+
 /// Unix milliseconds as a time to the second.
 pub fn iso_ms(ms: i64) -> String {
     rfc3339(Some(ms.div_euclid(1000)))
@@ -70,5 +77,8 @@ mod tests {
             let error = time("--since", text, now).expect_err(text).to_string();
             assert!(error.contains("--since"), "{error}");
         }
+        assert_eq!(past("--from", "0s", now).expect("now"), now);
+        let error = past("--from", "2026-11-21", now).expect_err("later");
+        assert!(error.to_string().contains("--from"), "{error}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::bail;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use jiff::Timestamp;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind};
 use revwatch_core::recount::{Comparison, Difference, Recount, StoredAggregates, first_hour};
@@ -17,6 +17,7 @@ use revwatch_storage::ports::{StateStore, StoreError};
 
 use super::completeness::{Shown, wait_until_complete};
 use super::global_options::GlobalOptions;
+use super::progress_bar;
 
 /// How many recounts confirm a difference while events are applied.
 const MAX_CHECKS: u32 = 10;
@@ -123,16 +124,12 @@ async fn stored_values(
     })
 }
 
-/// The total is known only at the end. Progress is shown on a terminal only.
+/// The total is known only at the end.
 fn show(progress: &ProgressBar, entities: u64) {
     if entities == PROGRESS_MIN_ENTITIES {
-        let style = ProgressStyle::with_template("{spinner} {human_pos} entities, {per_sec}");
-        progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        progress.set_draw_target(ProgressDrawTarget::stderr());
+        progress_bar::reveal(progress, "entities, {per_sec}");
     }
-    if entities >= PROGRESS_MIN_ENTITIES {
-        progress.set_position(entities);
-    }
+    progress.set_position(entities);
 }
 
 fn table(differences: &[Difference]) -> Table {

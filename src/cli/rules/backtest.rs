@@ -1,15 +1,14 @@
 //! `revwatch rules backtest`.
 
-use std::io::{IsTerminal as _, Write as _};
-use std::time::Duration;
+use std::io::Write as _;
 
-use anyhow::Context as _;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use jiff::Timestamp;
 use revwatch_core::durations::Span;
 use revwatch_core::observe::Plans;
+use revwatch_core::durations::duration;
 use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::ports::{Delivery, Replay};
@@ -17,6 +16,8 @@ use serde_json::{Value, json};
 
 use super::BacktestArgs;
 use crate::cli::global_options::GlobalOptions;
+use crate::cli::progress_bar;
+use crate::cli::time::past;
 use crate::simulation::backtest::{Fired, Report, RuleReport, backtest};
 use crate::simulation::simulator::SimulationConfig;
 
@@ -28,25 +29,20 @@ const MAX_LISTED: usize = 200;
 /// Runs `rules backtest`.
 pub async fn run(options: &GlobalOptions, args: &BacktestArgs) -> anyhow::Result<()> {
     let config = options.config()?;
-    let since_s = since(&args.since, now_s())?;
-    let step: Span = args
-        .step
-        .parse()
-        .map_err(anyhow::Error::msg)
-        .context("--step")?;
+    let since_s = past("--since", &args.since, Timestamp::now())?.as_second();
     let setting = SimulationConfig {
         rules: super::rules(&config, args.rules.as_deref())?,
         policy: super::policy(&config.alerting)?,
         plans: Plans::new(config.plans.clone()),
         restarts: false,
-        tick_s: step.0.max(1),
-        spacing_s: step.0.max(1),
+        tick_s: args.step.0,
+        spacing_s: args.step.0,
     };
     let queue = Backend::queue(&config).await?;
     let deliveries = read(queue.as_ref()).await;
     queue.close().await;
     let (deliveries, now_s) = (deliveries?, now_s().max(since_s));
-    let progress = bar(deliveries.len());
+    let progress = progress_bar::bar(deliveries.len(), PROGRESS_MIN_EVENTS, "events played");
     let played = backtest(&setting, &deliveries, (since_s, now_s), &mut |played| {
         progress.set_position(played as u64);
     });
@@ -85,17 +81,6 @@ fn now_s() -> i64 {
     Timestamp::now().as_second() + 1
 }
 
-/// A time, or an age.
-fn since(text: &str, now_s: i64) -> anyhow::Result<i64> {
-    if let Ok(span) = text.parse::<Span>() {
-        return Ok(now_s - span.0);
-    }
-    let at: Timestamp = text.parse().ok().with_context(|| {
-        format!("--since {text:?} is not a valid time: write it like 2026-03-01T00:00:00Z, or like 7d for seven days ago")
-    })?;
-    Ok(at.as_second().min(now_s))
-}
-
 /// Reads the complete archive, in the order in which it was received.
 async fn read(queue: &dyn Replay) -> anyhow::Result<Vec<Delivery>> {
     let mut deliveries = Vec::new();
@@ -109,11 +94,7 @@ async fn read(queue: &dyn Replay) -> anyhow::Result<Vec<Delivery>> {
         let few = deliveries.len() < PROGRESS_MIN_EVENTS;
         deliveries.extend(page);
         if few && deliveries.len() >= PROGRESS_MIN_EVENTS {
-            let style =
-                ProgressStyle::with_template("{spinner} {human_pos} events read, {per_sec}");
-            progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-            progress.set_draw_target(ProgressDrawTarget::stderr());
-            progress.enable_steady_tick(Duration::from_millis(200));
+            progress_bar::reveal(&progress, "events read, {per_sec}");
         }
         progress.set_position(deliveries.len() as u64);
     }
@@ -123,17 +104,6 @@ async fn read(queue: &dyn Replay) -> anyhow::Result<Vec<Delivery>> {
     Ok(deliveries)
 }
 
-/// Shown only on a terminal, and only for many events.
-fn bar(length: usize) -> ProgressBar {
-    if length < PROGRESS_MIN_EVENTS || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style =
-        ProgressStyle::with_template("{bar:40} {pos}/{len} events played, {per_sec}, {eta} left");
-    ProgressBar::new(length as u64)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
 fn summary(rules: &[RuleReport]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY).set_header([
@@ -141,7 +111,7 @@ fn summary(rules: &[RuleReport]) -> Table {
     ]);
     let moment =
         |at_s: Option<i64>| at_s.map_or_else(|| "–".to_owned(), |at_s| rfc3339(Some(at_s)));
-    let length = |seconds: Option<i64>| seconds.map_or_else(|| "–".to_owned(), lasted);
+    let length = |seconds: Option<i64>| seconds.map_or_else(|| "–".to_owned(), duration);
     for rule in rules {
         table.add_row([
             rule.rule.clone(),
@@ -169,7 +139,7 @@ fn list(alerts: &[Fired], now_s: i64) -> Table {
             rfc3339(Some(alert.fired_s)),
             if alert.at_start { " or before" } else { "" }
         );
-        let lasted = lasted(alert.lasted_s(now_s));
+        let lasted = duration(alert.lasted_s(now_s));
         let lasted = if alert.resolved_s.is_none() {
             format!("{lasted}, still firing")
         } else {
@@ -178,22 +148,6 @@ fn list(alerts: &[Fired], now_s: i64) -> Table {
         table.add_row([fired, alert.rule.clone(), alert.subject.to_string(), lasted]);
     }
     table
-}
-
-/// A duration in its two largest units.
-fn lasted(seconds: i64) -> String {
-    let (days, hours, minutes, rest) = (
-        seconds / 86_400,
-        seconds / 3600 % 24,
-        seconds / 60 % 60,
-        seconds % 60,
-    );
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{rest}s"),
-        (0, 0, _) => format!("{minutes}m {rest}s"),
-        (0, ..) => format!("{hours}h {minutes}m"),
-        _ => format!("{days}d {hours}h"),
-    }
 }
 
 fn describe(report: &Report, events: usize, (since_s, until_s): (i64, i64)) -> Value {
@@ -216,32 +170,4 @@ fn describe(report: &Report, events: usize, (since_s, until_s): (i64, i64)) -> V
         "rules": report.rules.iter().map(rule).collect::<Vec<_>>(),
         "alerts": report.alerts.iter().map(alert).collect::<Vec<_>>(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn since_is_a_time_or_an_age() {
-        assert_eq!(since("7d", 1_000_000).expect("a span"), 1_000_000 - 604_800);
-        assert_eq!(
-            since("1970-01-02T00:00:00Z", 1_000_000).expect("a moment"),
-            86_400
-        );
-        assert_eq!(
-            since("2970-01-02T00:00:00Z", 1_000_000).expect("a moment"),
-            1_000_000,
-            "not after now"
-        );
-        let error = since("yesterday", 0).expect_err("no time").to_string();
-        assert!(
-            error.contains("--since \"yesterday\"") && error.contains("7d"),
-            "{error}"
-        );
-        assert_eq!(
-            [lasted(59), lasted(61), lasted(7200), lasted(90_000)],
-            ["59s", "1m 1s", "2h 0m", "1d 1h"]
-        );
-    }
 }

@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use revwatch_alerting::policy::{Capabilities, Policy};
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rules_file;
+use revwatch_core::durations::Span;
 use revwatch_runtime::config::{AlertingConfig, Config};
 
 use super::global_options::GlobalOptions;
@@ -84,15 +85,15 @@ pub struct TestArgs {
 /// Options of `rules backtest`.
 #[derive(Debug, Args)]
 pub struct BacktestArgs {
-    /// Start of the alerts: a time such as 2026-03-01T00:00:00Z, or an age such as 7d.
+    /// Start of the alerts: 2026-03-01, 2026-03-01T00:00:00Z, or an age such as 36h or 7d.
     #[arg(long, value_name = "TIME")]
     since: String,
     /// Rules to evaluate; default: those in effect.
     #[arg(long, value_name = "PATH")]
     rules: Option<PathBuf>,
-    /// Time between two evaluations. Shorter is slower, longer is less precise.
-    #[arg(long, value_name = "TIME", default_value = "5m")]
-    step: String,
+    /// Time between two evaluations, at least 1s. Shorter is slower, longer is less precise.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = step)]
+    step: Span,
 }
 
 /// Runs `rules`.
@@ -102,6 +103,13 @@ pub async fn run(options: &GlobalOptions, command: &RulesCommand) -> anyhow::Res
         RulesCommand::Check(args) => check::run(options, &args.paths),
         RulesCommand::Test(args) => test::run(options, args),
         RulesCommand::Backtest(args) => backtest::run(options, args).await,
+    }
+}
+
+fn step(text: &str) -> Result<Span, String> {
+    match text.parse()? {
+        Span(0) => Err("give at least 1s".to_owned()),
+        step => Ok(step),
     }
 }
 
