@@ -2,7 +2,9 @@
 
 use std::io::Write as _;
 
+use anyhow::Context as _;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
@@ -19,7 +21,7 @@ use super::time::iso_ms;
 /// Options of `audit`.
 #[derive(Debug, Args)]
 pub struct AuditArgs {
-    /// Maximum number of entries, newest first.
+    /// Maximum number of entries: the newest ones, printed oldest first.
     #[arg(long, default_value_t = 100)]
     limit: usize,
     /// Only actions of this person.
@@ -39,15 +41,24 @@ pub struct AuditArgs {
 /// The person who runs a command.
 #[derive(Debug, Clone, Args)]
 pub struct By {
-    /// Your name, for the audit.
+    /// Your name, for the audit; other people see it.
     #[arg(
         long = "by",
         value_name = "NAME",
         env = "USER",
-        default_value = "cli",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = NonEmptyStringValueParser::new()
     )]
-    pub who: String,
+    pub who: Option<String>,
+}
+
+impl By {
+    /// The name. A command that changes something asks for it first. Only such a command needs it, so
+    /// it is not a required option.
+    pub fn name(&self) -> anyhow::Result<&str> {
+        let name = self.who.as_deref();
+        name.context("who are you? Give --by NAME for the audit (the variable USER is not set)")
+    }
 }
 
 /// Runs `audit`.
@@ -154,18 +165,28 @@ async fn changes(options: &GlobalOptions, args: &AuditArgs) -> anyhow::Result<()
 }
 
 /// Adds an entry to the audit.
-pub async fn note(
-    journal: &dyn Journal,
-    by: &By,
-    what: &str,
-    detail: &str,
-) -> Result<(), QueueError> {
+pub async fn note(journal: &dyn Journal, by: &By, what: &str, detail: &str) -> anyhow::Result<()> {
     let at_ms = Timestamp::now().as_millisecond();
     let act = OperatorAction {
         at_ms,
-        who: by.who.clone(),
+        who: by.name()?.to_owned(),
         what: what.to_owned(),
         detail: detail.to_owned(),
     };
-    journal::record_action(journal, &act, &SystemIds).await
+    Ok(journal::record_action(journal, &act, &SystemIds).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_one_is_audited_under_an_invented_name() {
+        let by = |who: Option<&str>| By {
+            who: who.map(str::to_owned),
+        };
+        assert_eq!(by(Some("ada")).name().expect("a name"), "ada");
+        let error = by(None).name().expect_err("no name").to_string();
+        assert!(error.contains("--by NAME"), "{error}");
+    }
 }

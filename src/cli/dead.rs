@@ -14,9 +14,11 @@ use revwatch_runtime::backend::Backend;
 use revwatch_storage::journal::DISMISSED;
 use revwatch_storage::ports::{
     Delivery, Disposition, EventQueue, HeldDelivery, Holding, HoldingQueue, JournalEntry,
+    TriageSummary,
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use super::audit::{By, note};
 use super::global_options::GlobalOptions;
@@ -180,60 +182,11 @@ async fn triage(
     selection: &Selection,
     replay: bool,
 ) -> anyhow::Result<()> {
-    let (mut matched, mut dismissed) = (BTreeSet::new(), Vec::new());
-    let mut decide = |letter: &HeldDelivery| {
-        let named = selection.ids.iter().find(|id| is_named(letter, id));
-        matched.extend(named);
-        let of_reason = selection
-            .reason
-            .as_ref()
-            .is_none_or(|text| letter.reason.contains(text));
-        let is_chosen = (selection.all || named.is_some()) && of_reason;
-        if is_chosen {
-            dismissed.push(letter.delivery.id);
-        }
-        match is_chosen {
-            false => Disposition::Keep,
-            true if replay => Disposition::Requeue(Box::new(requeued(&letter.delivery))),
-            true => Disposition::Discard,
-        }
-    };
-    let summary = queue
-        .triage(HoldingQueue::DeadLetters, &mut decide)
-        .await
-        .context("interrupted: see `revwatch dead list`")?;
-    let at_ms = Timestamp::now().as_millisecond();
-    let (space, body) = (DISMISSED.to_owned(), Some(String::new()));
-    let lines = dismissed.into_iter().map(|id| JournalEntry {
-        at_ms,
-        space: space.clone(),
-        key: id.to_string(),
-        body: body.clone(),
-    });
-    queue.append_journal(lines.collect()).await?;
-    let count = summary.requeued + summary.discarded;
-    let (action, done) = if replay {
-        ("dead replay", "requeued")
-    } else {
-        ("dead drop", "discarded")
-    };
-    let which = if selection.all {
-        "all".to_owned()
-    } else {
-        selection.ids.join(" ")
-    };
-    let reason = selection
-        .reason
-        .as_ref()
-        .map(|text| format!(", reason has {text:?}"))
-        .unwrap_or_default();
-    note(
-        queue,
-        &selection.by,
-        action,
-        &format!("{which}{reason}: {count} dead letters {done}"),
-    )
-    .await?;
+    let (summary, matched) = carry_out(queue, selection, replay).await?;
+    let (count, done) = (
+        summary.requeued + summary.discarded,
+        if replay { "requeued" } else { "discarded" },
+    );
     let missing: Vec<&String> = selection
         .ids
         .iter()
@@ -250,6 +203,101 @@ async fn triage(
         bail!("no dead letter has the id {id}: see `revwatch dead list`");
     }
     Ok(())
+}
+
+/// Requeues or discards the selected dead letters, and records it. After an error the first of them
+/// may be gone already, so what was decided is recorded as well: without it, a replay of the archive
+/// would make them dead letters again. For a letter that is still there, the record changes nothing.
+async fn carry_out<'a>(
+    queue: &dyn EventQueue,
+    selection: &'a Selection,
+    replay: bool,
+) -> anyhow::Result<(TriageSummary, BTreeSet<&'a String>)> {
+    // The audit entry comes last, because it has the numbers. What cannot be audited is not done.
+    selection.by.name()?;
+    let (mut matched, mut dismissed) = (BTreeSet::new(), Vec::new());
+    let mut decide = |letter: &HeldDelivery| {
+        matched.extend(selection.ids.iter().find(|id| is_named(letter, id)));
+        match selection.includes(letter) {
+            false => return Disposition::Keep,
+            true => dismissed.push(letter.delivery.id),
+        }
+        match replay {
+            true => Disposition::Requeue(Box::new(requeued(&letter.delivery))),
+            false => Disposition::Discard,
+        }
+    };
+    let outcome = queue.triage(HoldingQueue::DeadLetters, &mut decide).await;
+    let (action, done) = match replay {
+        true => ("dead replay", "requeued"),
+        false => ("dead drop", "discarded"),
+    };
+    let count = match &outcome {
+        Ok(summary) => format!(
+            "{} dead letter(s) {done}",
+            summary.requeued + summary.discarded
+        ),
+        Err(_) => format!(
+            "interrupted, at most {} dead letter(s) {done}",
+            dismissed.len()
+        ),
+    };
+    let recorded = record(
+        queue,
+        dismissed,
+        &selection.by,
+        action,
+        &selection.to_text(),
+        &count,
+    )
+    .await;
+    let summary = outcome.context("interrupted: see `revwatch dead list`")?;
+    recorded?;
+    Ok((summary, matched))
+}
+
+/// Adds the dismissed dead letters to the journal, and an entry to the audit.
+async fn record(
+    queue: &dyn EventQueue,
+    dismissed: Vec<Uuid>,
+    by: &By,
+    action: &str,
+    selected: &str,
+    count: &str,
+) -> anyhow::Result<()> {
+    let at_ms = Timestamp::now().as_millisecond();
+    let lines = dismissed.into_iter().map(|id| JournalEntry {
+        at_ms,
+        space: DISMISSED.to_owned(),
+        key: id.to_string(),
+        body: Some(String::new()),
+    });
+    queue.append_journal(lines.collect()).await?;
+    note(queue, by, action, &format!("{selected}: {count}")).await?;
+    Ok(())
+}
+
+impl Selection {
+    fn includes(&self, letter: &HeldDelivery) -> bool {
+        let is_of_reason = self
+            .reason
+            .as_ref()
+            .is_none_or(|text| letter.reason.contains(text));
+        is_of_reason && (self.all || self.ids.iter().any(|id| is_named(letter, id)))
+    }
+
+    /// For the audit.
+    fn to_text(&self) -> String {
+        let ids = match self.all {
+            true => "all".to_owned(),
+            false => self.ids.join(" "),
+        };
+        let reason = self
+            .reason
+            .as_ref()
+            .map_or_else(String::new, |text| format!(", reason has {text:?}"));
+        format!("{ids}{reason}")
+    }
 }
 
 fn is_named(letter: &HeldDelivery, id: &str) -> bool {
@@ -281,4 +329,64 @@ fn describe(letter: &HeldDelivery) -> Value {
         "dead_lettered_at": iso_ms(*at_ms), "received_at": iso_ms(delivery.received_ms),
         "readable": Event::parse(&delivery.body).is_ok(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use revwatch_storage::journal::{newest_documents, operator_actions};
+    use revwatch_storage::memory::Memory;
+    use revwatch_storage::system::SystemClock;
+
+    use super::*;
+
+    fn letter(n: u128, partition: u32) -> HeldDelivery {
+        HeldDelivery {
+            delivery: Delivery {
+                id: Uuid::from_u128(n),
+                event_id: format!("evt_{n}"),
+                event_type: "payout.paid".to_owned(),
+                partition,
+                endpoint: "default".to_owned(),
+                received_ms: 1,
+                traceparent: None,
+                body: Bytes::from_static(b"{}"),
+            },
+            reason: "not valid JSON".to_owned(),
+            at_ms: 2,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_done_before_an_error_is_recorded() {
+        let queue = Memory::new(1, Arc::new(SystemClock));
+        // The second cannot be requeued: its partition does not exist.
+        for held in [letter(1, 0), letter(2, 7)] {
+            let held = queue.hold(HoldingQueue::DeadLetters, held);
+            held.await.expect("held");
+        }
+        let selection = Selection {
+            ids: Vec::new(),
+            all: true,
+            reason: None,
+            by: By {
+                who: Some("ada".to_owned()),
+            },
+        };
+        let result = carry_out(&queue, &selection, true).await;
+        let error = result.expect_err("interrupted").to_string();
+        assert!(error.contains("dead list"), "{error}");
+
+        let dismissed = newest_documents(&queue, &[DISMISSED]).await.expect("read");
+        let first = (DISMISSED.to_owned(), Uuid::from_u128(1).to_string());
+        assert!(dismissed.contains_key(&first), "{dismissed:?}");
+        let actions = operator_actions(&queue).await.expect("read");
+        let details: Vec<&str> = actions.iter().map(|act| act.detail.as_str()).collect();
+        assert_eq!(
+            details,
+            ["all: interrupted, at most 2 dead letter(s) requeued"]
+        );
+    }
 }

@@ -265,6 +265,8 @@ fn command(variables: &Variables) -> Command {
     command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_revwatch")]);
     command.env_clear();
     command.envs([
+        // The audit needs a name.
+        ("USER", "tester"),
         ("STRIPE_WEBHOOK_SECRET", SECRET),
         ("REVWATCH_LISTEN", "127.0.0.1:0"),
         ("REVWATCH_ADMIN_LISTEN", "127.0.0.1:0"),

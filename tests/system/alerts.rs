@@ -157,7 +157,7 @@ async fn acknowledged_silenced_and_resolved(deployment: &Deployment) {
     );
     let again = read(&variables, &["ack", id(&first), "--by", "ben"]);
     assert_eq!(
-        (&again[0]["acknowledged_by"], &again[0]["taken"]),
+        (&again[0]["acknowledged_by"], &again[0]["applied"]),
         (&json!("ana"), &json!(true)),
         "{again}"
     );
@@ -176,7 +176,7 @@ async fn acknowledged_silenced_and_resolved(deployment: &Deployment) {
             "30",
         ],
     );
-    assert_eq!(silence["taken"], true, "{silence}");
+    assert_eq!(silence["applied"], true, "{silence}");
     stripe.lose("acct_2").await;
     let second = open_alert(&variables, "acct_2").await;
     assert_eq!(second["muted"], json!({"silence": silence["id"]}));
@@ -298,7 +298,7 @@ async fn acknowledged_silenced_and_resolved(deployment: &Deployment) {
     );
     assert_eq!(
         (
-            &silence["taken"],
+            &silence["applied"],
             &read(&variables, &["silences"])[0]["state"]
         ),
         (&json!(false), &json!("pending"))

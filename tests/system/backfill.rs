@@ -240,7 +240,7 @@ async fn killed_backfill_continues(deployment: &Deployment) {
     same_exports(&variables, &history.events).await;
 }
 
-/// The progress files of backfills.
+/// The progress files of backfills that have stored a page.
 fn progress_in(folder: &Path) -> Vec<String> {
     let files = std::fs::read_dir(folder)
         .into_iter()
@@ -251,7 +251,14 @@ fn progress_in(folder: &Path) -> Vec<String> {
     // A file may be replaced at this moment.
     progress
         .filter_map(|path| std::fs::read_to_string(path).ok())
+        .filter(|text| has_stored_a_page(text))
         .collect()
+}
+
+fn has_stored_a_page(progress: &str) -> bool {
+    let progress: Value = serde_json::from_str(progress).expect("replaced as a whole");
+    let mut listings = progress["listings"].as_array().expect("listings").iter();
+    listings.any(|listing| listing["pages"] != 0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -354,6 +361,32 @@ async fn pages_time_ranges_accounts_and_api_errors_are_handled() {
         out.contains("1 events read") && error.contains("acct_9") && error.contains("403"),
         "{out} {error}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_read_if_progress_cannot_be_saved() {
+    let stripe = Stripe::start(&[]).await;
+    stripe.add_events(&[payout(1, now_s(), None)], KEY);
+    let deployment = Deployment::embedded();
+    let variables = asking(&deployment, &stripe, KEY);
+    // Stripe refuses this account, so the run ends before its first page. It leaves its file.
+    let args = ["backfill", "--since", "1d", "--account", "acct_9"];
+    refused(&variables, &args);
+    let Deployment::Embedded(folder) = &deployment else {
+        unreachable!("it is embedded")
+    };
+    let files = std::fs::read_dir(folder.path()).expect("a folder");
+    let mut paths = files.map(|entry| entry.expect("readable").path());
+    let file = paths
+        .find(|path| path.extension().is_some_and(|end| end == "json"))
+        .expect("a progress file");
+    // A folder where the new file is written: unlike a read-only folder it also stops root.
+    std::fs::create_dir(file.with_extension("json.new")).expect("created");
+    let before = stripe.lists().len();
+    let printed = refused(&variables, &args);
+    assert!(printed.contains("cannot write"), "{printed}");
+    assert!(!printed.contains("resumed"), "{printed}");
+    assert_eq!(stripe.lists().len(), before, "nothing was read");
 }
 
 #[tokio::test(flavor = "multi_thread")]

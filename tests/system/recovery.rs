@@ -358,7 +358,7 @@ async fn dead_letters_are_listed_requeued_and_discarded(deployment: &Deployment)
         list().is_empty().then_some(())
     })
     .await;
-    assert!(print(&variables, &["audit"]).contains("evt_0: 1 dead letters discarded"));
+    assert!(print(&variables, &["audit"]).contains("evt_0: 1 dead letter(s) discarded"));
 
     // The archive has all of them. A replay does not bring handled dead letters back, and every
     // other delivery counts one time.

@@ -78,7 +78,7 @@ pub async fn silence(
     if options.json {
         let value = json!({
             "id": silence.id, "matches": silence.matches, "until": rfc3339(Some(silence.until_s)), "reason": silence.reason,
-            "by": silence.by, "mutes": muted.iter().map(|a| &a.id).collect::<Vec<_>>(), "taken": outcome == CommandState::Applied,
+            "by": silence.by, "mutes": muted.iter().map(|a| &a.id).collect::<Vec<_>>(), "applied": outcome == CommandState::Applied,
         });
         writeln!(out, "{value:#}")?;
         return Ok(());
@@ -138,7 +138,7 @@ pub async fn unsilence(
         writeln!(
             out,
             "{:#}",
-            json!({"id": id, "taken": outcome == CommandState::Applied})
+            json!({"id": id, "applied": outcome == CommandState::Applied})
         )?;
         return Ok(());
     }
@@ -185,7 +185,7 @@ impl SilenceArgs {
             from_s: now_s,
             until_s,
             reason: self.reason.clone(),
-            by: self.submission.by.clone(),
+            by: self.submission.by.name()?.to_owned(),
         })
     }
 }

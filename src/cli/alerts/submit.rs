@@ -4,8 +4,8 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
-use clap::builder::NonEmptyStringValueParser;
 use revwatch_alerting::alert::{Alert, AlertState, Command, CommandKind};
 use revwatch_core::view::alert::state;
 use revwatch_core::view::rfc3339;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::stored::{load_alerts, load_open};
+use crate::cli::audit::By;
 use crate::cli::global_options::GlobalOptions;
 use crate::cli::time::now_s;
 
@@ -31,9 +32,8 @@ pub struct AlertIds {
 /// Options of every command that is sent to the evaluator.
 #[derive(Debug, Args)]
 pub struct Submission {
-    /// Your name; other people see it.
-    #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
-    pub by: String,
+    #[command(flatten)]
+    pub by: By,
     /// Seconds to wait until an alerting process has carried it out; 0: do not wait.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     wait: u64,
@@ -95,19 +95,21 @@ impl Submission {
         store: &dyn Documents,
         commands: Vec<CommandKind>,
     ) -> anyhow::Result<CommandState> {
-        let at_s = now_s();
-        let mut keys = Vec::new();
+        let (at_s, by) = (now_s(), self.by.name()?);
+        let (mut keys, mut submitted) = (Vec::new(), Vec::new());
         for kind in commands {
             let command = Command {
                 kind,
-                by: self.by.clone(),
+                by: by.to_owned(),
                 via: "cli".to_owned(),
                 at_s,
             };
             let key = Uuid::now_v7().to_string();
             store
                 .submit(COMMANDS, &key, &serde_json::to_string(&command)?)
-                .await?;
+                .await
+                .with_context(|| submitted_before(&submitted))?;
+            submitted.push(subject(&command.kind).to_owned());
             keys.push(key);
         }
         if keys.is_empty() {
@@ -133,6 +135,26 @@ impl Submission {
         format!(
             "Pending; {when}. It is carried out as soon as an alerting process runs (`revwatch serve`)."
         )
+    }
+}
+
+/// What the command names: an alert or a silence.
+fn subject(command: &CommandKind) -> &str {
+    match command {
+        CommandKind::Acknowledge { alert_id } | CommandKind::Resolve { alert_id } => alert_id,
+        CommandKind::Silence(silence) => &silence.id,
+        CommandKind::Unsilence { silence_id } => silence_id,
+    }
+}
+
+/// Each id is a command of its own, so an error may leave some of them stored.
+fn submitted_before(ids: &[String]) -> String {
+    match ids {
+        [] => "nothing was submitted".to_owned(),
+        ids => format!(
+            "submitted, and carried out: {}; not the ids after them",
+            ids.join(" ")
+        ),
     }
 }
 
@@ -179,18 +201,20 @@ fn line(alert: &Alert) -> String {
     format!("{} {}{by}{at}{}", alert.id, state(alert), group_note(alert))
 }
 
-/// A note for members of a group: the group is notified in their place, so a command for a member
-/// does not change what people see of the group.
+/// A note for members of a group: the group is notified in their place, and a command for a member
+/// does not change the group.
 pub fn group_note(alert: &Alert) -> String {
     let group = alert.part_of.as_ref().filter(|_| !alert.is_resolved());
     group.map_or_else(String::new, |id| {
-        format!(" (notified by its group {id}, which stays unacknowledged)")
+        format!(
+            " (its group {id} is notified in its place; this command does not change the group)"
+        )
     })
 }
 
 fn describe(alert: &Alert, outcome: CommandState) -> Value {
     json!({
-        "id": alert.id, "state": alert.state, "taken": outcome == CommandState::Applied,
+        "id": alert.id, "state": alert.state, "applied": outcome == CommandState::Applied,
         "acknowledged_at": alert.acknowledged_s.map(|s| rfc3339(Some(s))), "acknowledged_by": alert.acknowledged_by,
         "resolved_at": alert.resolved_s.map(|s| rfc3339(Some(s))), "resolved_by": alert.resolved_by,
     })

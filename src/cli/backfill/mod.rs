@@ -2,7 +2,7 @@
 
 mod progress;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use jiff::{SignedDuration, Timestamp};
 use revwatch_core::entity::{Entity, EntityKey, EntityKind};
 use revwatch_core::view::rfc3339;
@@ -27,7 +27,9 @@ use serde_json::json;
 use self::progress::{Progress, ProgressFile};
 use super::audit::{By, note};
 use super::global_options::GlobalOptions;
+use super::progress_bar;
 use super::time::time;
+use super::values::{account, rate};
 
 /// Options of `backfill`.
 #[derive(Debug, Args)]
@@ -39,7 +41,7 @@ pub struct BackfillArgs {
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Read the events of this connected account instead of the key's own; can be repeated.
-    #[arg(long = "account", value_name = "ACCT", conflicts_with = "all_accounts")]
+    #[arg(long = "account", value_name = "ACCT", value_parser = account, conflicts_with = "all_accounts")]
     accounts: Vec<String>,
     /// Read the events of the key's own account and of all connected accounts that Stripe lists or
     /// revwatch knows.
@@ -47,7 +49,7 @@ pub struct BackfillArgs {
     all_accounts: bool,
     /// Maximum requests per second. Stripe allows 100 in live mode and 25 in a sandbox, for all
     /// your programs together.
-    #[arg(long, value_name = "N", default_value_t = 10.0)]
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = rate(100.0))]
     rate: f64,
     /// Start from the beginning instead of continuing an interrupted run.
     #[arg(long)]
@@ -64,70 +66,57 @@ struct RefusedListing {
 
 /// Runs `backfill`.
 pub async fn run(options: &GlobalOptions, args: &BackfillArgs) -> anyhow::Result<()> {
-    ensure!(
-        args.rate > 0.0 && args.rate <= 100.0,
-        "--rate must be more than 0 and at most 100"
-    );
-    for account in &args.accounts {
-        let rest = account
-            .strip_prefix("acct_")
-            .filter(|rest| !rest.is_empty());
-        let is_id = rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric()));
-        ensure!(
-            is_id,
-            "--account {account:?} is not a connected account: the id begins with acct_"
-        );
-    }
     let config = options.config()?;
-    let api = StripeApi::of(&config, Arc::new(SystemClock));
-    let api = api.context("cannot set up HTTPS for Stripe's API")?.context(
-        "backfill reads from Stripe's API: set STRIPE_SECRET_KEY (a restricted key that may read events is enough, and with \
-         --account or --all-accounts it must be one of the platform)",
-    )?;
-    let requested = range(args, Timestamp::now())?;
+    let api = api(&config)?;
+    let now = Timestamp::now();
+    let requested = range(args, now)?;
+    let identity = identity(args, &config);
     let file = ProgressFile::of(
         &config.data,
-        &identity(args, &config)
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>(),
+        &identity.iter().map(String::as_str).collect::<Vec<_>>(),
     )?;
     if args.restart {
         file.remove()?;
     }
-    let (saved, backend) = (file.load()?, Backend::open(&config).await?);
+    // A run that ended before its first page was stored has nothing to continue.
+    let saved = file.load()?.filter(Progress::has_begun);
+    let backend = Backend::open(&config).await?;
     let is_resumed = saved.is_some();
     let mut backfill = Backfill::new(api, backend.queue.clone(), Arc::new(SystemClock), args.rate);
-    let bar = bar();
+    let bar = progress_bar::spinner("events read, {msg}");
     let mut progress = match saved {
-        Some(progress) => progress,
+        Some(progress) => {
+            eprintln!("revwatch: {}", resumed(progress.range, now));
+            progress
+        }
         None => begin(args, requested, backend.store.as_ref(), &mut backfill, &bar).await?,
     };
-    let TimeRange { since_s, until_s } = progress.range;
-    let range = format!("{} to {}", rfc3339(Some(since_s)), rfc3339(Some(until_s)));
-    let again = if is_resumed { ", resumed" } else { "" };
+    // Before the first event is published. If the file cannot be written, each run would begin again
+    // with the first page.
+    file.save(&progress)?;
+    let (queue, again) = (
+        backend.queue.as_ref(),
+        if is_resumed { ", resumed" } else { "" },
+    );
     let detail = format!(
-        "events of {range}, {} account(s){again}",
+        "{}, {} account(s){again}",
+        events_of(progress.range),
         progress.listings.len()
     );
-    note(backend.queue.as_ref(), &args.by, "backfill", &detail).await?;
-
+    note(queue, &args.by, "backfill", &detail).await?;
     let read = read_all(&mut backfill, &mut progress, &file, &bar).await;
     bar.finish_and_clear();
-    let refused = match read {
-        Ok(refused) => refused,
-        Err(error) => {
-            backend.queue.close().await;
-            return Err(error);
-        }
-    };
-    let events: u64 = progress.listings.iter().map(|listing| listing.events).sum();
-    let detail = format!(
-        "events of {range} done: {events} read, {} account(s) refused",
-        refused.len()
-    );
-    note(backend.queue.as_ref(), &args.by, "backfill", &detail).await?;
-    backend.queue.close().await;
+    if let Ok(refused) = &read {
+        let detail = format!(
+            "{} done: {} read, {} account(s) refused",
+            events_of(progress.range),
+            progress.events(),
+            refused.len()
+        );
+        note(queue, &args.by, "backfill", &detail).await?;
+    }
+    queue.close().await;
+    let refused = read?;
     file.remove()?;
     print(options, &progress, &refused, is_resumed)?;
     match refused.first() {
@@ -139,6 +128,42 @@ pub async fn run(options: &GlobalOptions, args: &BackfillArgs) -> anyhow::Result
             first.reason
         ),
     }
+}
+
+/// The client of Stripe's API.
+fn api(config: &Config) -> anyhow::Result<StripeApi> {
+    let api = StripeApi::of(config, Arc::new(SystemClock));
+    api.context("cannot set up HTTPS for Stripe's API")?.context(
+        "backfill reads from Stripe's API: set STRIPE_SECRET_KEY (a restricted key that may read events is enough, and with \
+         --account or --all-accounts it must be one of the platform)",
+    )
+}
+
+fn events_of(TimeRange { since_s, until_s }: TimeRange) -> String {
+    format!(
+        "events of {} to {}",
+        rfc3339(Some(since_s)),
+        rfc3339(Some(until_s))
+    )
+}
+
+/// What a resumed run says first. An age such as 7d is not measured again, so the range is not the one
+/// that the command would have now.
+fn resumed(range: TimeRange, now: Timestamp) -> String {
+    let text = format!("resumed: {}; --restart begins again", events_of(range));
+    match oldest_s(now) {
+        oldest_s if range.since_s < oldest_s => format!(
+            "{text}. Stripe keeps events for {STRIPE_RETENTION_DAYS} days: those before {} are missing unless they were read \
+             earlier",
+            rfc3339(Some(oldest_s))
+        ),
+        _ => text,
+    }
+}
+
+/// The oldest second of which Stripe still has the events.
+fn oldest_s(now: Timestamp) -> i64 {
+    now.as_second() - STRIPE_RETENTION_DAYS * 86_400
 }
 
 /// Reads every listing to its end. Progress is saved after each page.
@@ -162,18 +187,21 @@ async fn read_all(
                     show(bar, progress, n);
                 }
                 // With many accounts, one that is no longer connected does not stop the others.
-                (Err(BackfillError::Api(no)), Some(account))
+                (Err(BackfillError::Api(error)), Some(account))
                     if count > 1
-                        && matches!(no.kind, ApiErrorKind::Forbidden | ApiErrorKind::NotFound)
+                        && matches!(
+                            error.kind,
+                            ApiErrorKind::Forbidden | ApiErrorKind::NotFound
+                        )
                         && listing.last.is_none() =>
                 {
                     refused.push(RefusedListing {
                         account: account.clone(),
-                        reason: no.reason,
+                        reason: error.reason,
                     });
                     break;
                 }
-                (Err(stop), _) => return Err(with_hint(&stop, listing)),
+                (Err(error), _) => return Err(with_hint(&error, listing)),
             }
         }
     }
@@ -193,12 +221,12 @@ fn report_retry(bar: &ProgressBar) -> impl FnMut(&str, Duration) + Send {
 }
 
 /// Adds a hint about what to do.
-fn with_hint(stop: &BackfillError, listing: &Listing) -> anyhow::Error {
+fn with_hint(error: &BackfillError, listing: &Listing) -> anyhow::Error {
     let of = listing
         .account
         .as_deref()
         .unwrap_or("the key's own account");
-    let hint = match stop.kind() {
+    let hint = match error.kind() {
         Some(ApiErrorKind::WrongKey) => {
             ". Set STRIPE_SECRET_KEY to a key of Stripe's API (sk_… or rk_…)"
         }
@@ -215,7 +243,7 @@ fn with_hint(stop: &BackfillError, listing: &Listing) -> anyhow::Error {
         0 => "",
         _ => ". Events read so far are stored; the same command continues from there",
     };
-    anyhow::anyhow!("cannot read from Stripe's API as {of}: {stop}{hint}{saved}")
+    anyhow::anyhow!("cannot read from Stripe's API as {of}: {error}{hint}{saved}")
 }
 
 /// The time range of the events to read.
@@ -233,13 +261,13 @@ fn range(args: &BackfillArgs, now: Timestamp) -> anyhow::Result<TimeRange> {
         args.since,
         args.until.as_deref().unwrap_or("now")
     );
-    let oldest = now.checked_sub(SignedDuration::from_hours(24 * STRIPE_RETENTION_DAYS))?;
+    let oldest_s = oldest_s(now);
     // One minute of slack: `30d` is accepted although time has passed since it was typed.
     ensure!(
-        since >= oldest.checked_sub(SignedDuration::from_mins(1))?,
+        since.as_second() >= oldest_s - 60,
         "Stripe keeps events for {STRIPE_RETENTION_DAYS} days: --since cannot be before {}, and {} is. Older events are only in \
          revwatch's own archive (`revwatch replay`)",
-        rfc3339(Some(oldest.as_second())),
+        rfc3339(Some(oldest_s)),
         rfc3339(Some(since.as_second())),
     );
     Ok(TimeRange {
@@ -283,12 +311,12 @@ async fn begin(
         match backfill.connected_accounts(&mut report_retry(bar)).await {
             Ok(listed) => connected.extend(listed),
             // If the key may not list accounts, the known accounts are read.
-            Err(BackfillError::Api(no)) if no.kind == ApiErrorKind::Forbidden => bar.suspend(|| {
+            Err(BackfillError::Api(error)) if error.kind == ApiErrorKind::Forbidden => bar.suspend(|| {
                 eprintln!(
                     "revwatch: the key may not list connected accounts: accounts unknown to revwatch are skipped"
                 );
             }),
-            Err(stop) => return Err(with_hint(&stop, &Listing::default())),
+            Err(error) => return Err(with_hint(&error, &Listing::default())),
         }
     }
     connected.sort();
@@ -328,29 +356,15 @@ async fn known_accounts(store: &dyn Entities) -> anyhow::Result<(Vec<String>, Ve
     }
 }
 
-/// A spinner: the number of events is not known in advance.
-fn bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{spinner} {human_pos} events read, {msg}, {elapsed}");
-    let bar = ProgressBar::no_length()
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    bar.set_draw_target(ProgressDrawTarget::stderr());
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
-}
-
 fn show(bar: &ProgressBar, progress: &Progress, n: usize) {
-    let total = |of: fn(&Listing) -> u64| progress.listings.iter().map(of).sum::<u64>();
     let listing = &progress.listings[n];
     let back_to = listing.oldest_s.map_or_else(String::new, |at_s| {
         format!(", back to {}", rfc3339(Some(at_s)))
     });
-    bar.set_position(total(|listing| listing.events));
+    bar.set_position(progress.events());
     bar.set_message(format!(
         "{} pages, account {} of {}{back_to}",
-        total(|listing| listing.pages),
+        progress.pages(),
         n + 1,
         progress.listings.len()
     ));
@@ -367,16 +381,13 @@ fn print(
         listings,
         left_out,
     } = progress;
-    let (events, pages) = (
-        listings.iter().map(|l| l.events).sum::<u64>(),
-        listings.iter().map(|l| l.pages).sum::<u64>(),
-    );
+    let (events, pages) = (progress.events(), progress.pages());
     let oldest = listings.iter().filter_map(|l| l.oldest_s).min();
     let reason = |l: &Listing| {
         refused
             .iter()
-            .find(|h| l.account.as_ref() == Some(&h.account))
-            .map(|h| h.reason.clone())
+            .find(|refused| l.account.as_ref() == Some(&refused.account))
+            .map(|refused| refused.reason.clone())
     };
     let some = |at_s: Option<i64>| at_s.map(|at_s| rfc3339(Some(at_s)));
     let mut out = std::io::stdout().lock();
@@ -438,7 +449,7 @@ mod tests {
             rate: 10.0,
             restart: false,
             by: By {
-                who: "ada".to_owned(),
+                who: Some("ada".to_owned()),
             },
         }
     }
@@ -464,5 +475,20 @@ mod tests {
             let error = offsets(since, until).expect_err(since);
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_resumed_run_names_its_time_range() {
+        let now: Timestamp = "2026-11-20T12:00:00Z".parse().expect("a time");
+        let range = |days: i64| TimeRange {
+            since_s: now.as_second() - days * 86_400,
+            until_s: now.as_second(),
+        };
+        assert_eq!(
+            resumed(range(7), now),
+            "resumed: events of 2026-11-13T12:00:00Z to 2026-11-20T12:00:00Z; --restart begins again"
+        );
+        let old = resumed(range(31), now);
+        assert!(old.contains("those before 2026-10-21T12:00:00Z"), "{old}");
     }
 }

@@ -17,12 +17,28 @@ use sha2::{Digest as _, Sha256};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Fixed at the start: `7d` means the same time range when it continues tomorrow.
-    #[serde(rename = "stretch")]
     pub range: TimeRange,
     /// The listings to read, in this order.
     pub listings: Vec<Listing>,
     /// Accounts that are skipped because they are no longer connected.
     pub left_out: Vec<String>,
+}
+
+impl Progress {
+    /// Whether a page was stored.
+    pub fn has_begun(&self) -> bool {
+        self.pages() > 0
+    }
+
+    /// Pages read.
+    pub fn pages(&self) -> u64 {
+        self.listings.iter().map(|listing| listing.pages).sum()
+    }
+
+    /// Events read and published.
+    pub fn events(&self) -> u64 {
+        self.listings.iter().map(|listing| listing.events).sum()
+    }
 }
 
 /// The progress file.

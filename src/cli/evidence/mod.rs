@@ -23,6 +23,7 @@ use serde_json::json;
 
 use self::folder::Folder;
 use self::pseudonym::Pseudonyms;
+use self::scorecard::Line;
 use super::alerts::stored::load_alerts;
 use super::audit::{By, actions, note};
 use super::completeness::{Shown, read_complete};
@@ -64,6 +65,12 @@ impl State {
             kpis: Kpis::compute(&store.counters(from, to).await?, now_s),
         })
     }
+/// What a review covers, and how it is written.
+struct Review<'a> {
+    since_s: i64,
+    now_s: i64,
+    names: Pseudonyms,
+    args: &'a EvidenceArgs,
 }
 
 /// Runs `evidence`.
@@ -71,29 +78,23 @@ pub async fn run(options: &GlobalOptions, args: &EvidenceArgs) -> anyhow::Result
     let now = Timestamp::now();
     let since = time("--since", &args.since, now)?;
     ensure!(since < now, "--since {} is not in the past", args.since);
-    let (since_s, now_s) = (since.as_second(), now.as_second());
+    let review = Review {
+        since_s: since.as_second(),
+        now_s: now.as_second(),
+        names: Pseudonyms::draw().context("the operating system returned no random numbers")?,
+        args,
+    };
+    // Nothing is written for someone who cannot be named in the audit.
+    args.by.name()?;
     let config = options.config()?;
-    let (queue, store) = (
-        Backend::queue(&config).await?,
-        Backend::store(&config).await?,
-    );
+    let Backend { queue, store } = Backend::existing(&config).await?;
     let store = store.as_ref();
-    let names = Pseudonyms::draw().context("the operating system returned no random numbers")?;
-
     // Before anything is written: evidence of a part of the state would be wrong.
-    let state = read_complete(store, Shown::Alerts, State::read(store, now_s));
-    let State {
-        subscriptions,
-        alerts,
-        kpis,
-    } = state.await?;
-    let mut folder = Folder::create(&args.out, &rfc3339(Some(now_s))[..10])?;
+    let state = read_complete(store, Shown::Alerts, State::read(store, review.now_s)).await?;
+    let mut folder = Folder::create(&args.out, &rfc3339(Some(review.now_s))[..10])?;
     // Written before the files, so that it is in the log of this review.
-    let detail = format!(
-        "review since {} into {}",
-        rfc3339(Some(since_s)),
-        folder.path().display()
-    );
+    let (from, path) = (rfc3339(Some(review.since_s)), folder.path().to_owned());
+    let detail = format!("review since {from} into {}", path.display());
     note(queue.as_ref(), &args.by, "evidence", &detail).await?;
     let acts = actions(queue.as_ref()).await?;
     queue.close().await;
@@ -101,75 +102,89 @@ pub async fn run(options: &GlobalOptions, args: &EvidenceArgs) -> anyhow::Result
     folder.write(
         "subscriptions.csv",
         "Every subscription and its status now, with Stripe's ids",
-        &subscriptions,
+        &state.subscriptions,
     )?;
-
-    let handled = cases::handled(&alerts, since_s);
-    let rows = handled.iter().map(|alert| cases::row(alert, &names, now_s));
-    let contains = "Critical alerts of the review, under pseudonyms";
-    folder.write("critical-cases.csv", contains, &csv(&cases::HEADER, rows)?)?;
-
-    let lines = scorecard::scorecard(&kpis, &alerts, since_s, now_s);
-    let rows = lines.iter().map(|line| line.row().to_vec());
-    folder.write("scorecard.csv", "KPIs", &csv(&scorecard::HEADER, rows)?)?;
-    let mut page = format!(
-        "# Scorecard\n\n{} to {}\n\n| kpi | value | meaning |\n|---|---|---|\n",
-        rfc3339(Some(since_s)),
-        rfc3339(Some(now_s))
-    );
-    for line in &lines {
-        page.push_str(&format!(
-            "| {} | {} | {} |\n",
-            line.name,
-            line.shown(),
-            line.meaning
-        ));
-    }
-    folder.write("scorecard.md", "KPIs, for people", page.as_bytes())?;
-
-    let rows = acts
-        .iter()
-        .filter(|act| act.at_ms >= since.as_millisecond())
-        .map(|act| decision(act, args.pseudonyms, &names));
-    let contains = match args.pseudonyms {
-        true => "Who did what, under pseudonyms and without details",
-        false => "Who did what, with names: internal",
-    };
-    folder.write(
-        "decision-log.csv",
-        contains,
-        &csv(&["at", "who", "what", "detail"], rows)?,
-    )?;
-
+    let critical_cases = review.write_cases(&mut folder, &state.alerts)?;
+    let (since_s, now_s) = (review.since_s, review.now_s);
+    let lines = scorecard::scorecard(&state.kpis, &state.alerts, since_s, now_s);
+    review.write_scorecard(&mut folder, &lines)?;
+    review.write_decisions(&mut folder, &acts)?;
     folder.write(
         "README.txt",
         "What is in this folder",
         readme(args.pseudonyms).as_bytes(),
     )?;
-    let path = folder.path().to_owned();
     let manifest = folder.finish(json!({
-        "made_at": rfc3339(Some(now_s)), "since": rfc3339(Some(since_s)), "until": rfc3339(Some(now_s)),
-        "revwatch": env!("CARGO_PKG_VERSION"), "critical_cases": handled.len(),
+        "made_at": rfc3339(Some(review.now_s)), "since": rfc3339(Some(review.since_s)),
+        "until": rfc3339(Some(review.now_s)), "revwatch": env!("CARGO_PKG_VERSION"), "critical_cases": critical_cases,
     }))?;
     let mut out = std::io::stdout().lock();
     if options.json {
-        writeln!(
-            out,
-            "{:#}",
-            json!({"folder": path.display().to_string(), "manifest": manifest})
-        )?;
+        let value = json!({"folder": path.display().to_string(), "manifest": manifest});
+        writeln!(out, "{value:#}")?;
         return Ok(());
     }
-    writeln!(
-        out,
-        "{}: {} critical case(s)",
-        path.display(),
-        handled.len()
-    )?;
+    writeln!(out, "{}: {critical_cases} critical case(s)", path.display())?;
     for line in &lines {
         writeln!(out, "{:<30} {}", line.name, line.shown())?;
     }
     Ok(())
+}
+
+impl Review<'_> {
+    /// Returns the number of cases.
+    fn write_cases(&self, folder: &mut Folder, alerts: &[Alert]) -> anyhow::Result<usize> {
+        let handled = cases::handled(alerts, self.since_s);
+        let rows = handled
+            .iter()
+            .map(|alert| cases::row(alert, &self.names, self.now_s));
+        folder.write(
+            "critical-cases.csv",
+            "Critical alerts of the review, under pseudonyms",
+            &csv(&cases::HEADER, rows)?,
+        )?;
+        Ok(handled.len())
+    }
+
+    fn write_scorecard(&self, folder: &mut Folder, lines: &[Line]) -> anyhow::Result<()> {
+        let rows = lines.iter().map(|line| line.row().to_vec());
+        folder.write(
+            "scorecard.csv",
+            "KPIs",
+            &csv(&scorecard::HEADER, rows)?,
+        )?;
+        let mut page = format!(
+            "# Scorecard\n\n{} to {}\n\n| kpi | value | meaning |\n|---|---|---|\n",
+            rfc3339(Some(self.since_s)),
+            rfc3339(Some(self.now_s))
+        );
+        for line in lines {
+            page.push_str(&format!(
+                "| {} | {} | {} |\n",
+                line.name,
+                line.shown(),
+                line.meaning
+            ));
+        }
+        folder.write("scorecard.md", "KPIs, for people", page.as_bytes())
+    }
+
+    fn write_decisions(&self, folder: &mut Folder, acts: &[OperatorAction]) -> anyhow::Result<()> {
+        let pseudonyms = self.args.pseudonyms;
+        let rows = acts
+            .iter()
+            .filter(|act| act.at_ms >= self.since_s * 1000)
+            .map(|act| decision(act, pseudonyms, &self.names));
+        let contains = match pseudonyms {
+            true => "Who did what, under pseudonyms and without details",
+            false => "Who did what, with names: internal",
+        };
+        folder.write(
+            "decision-log.csv",
+            contains,
+            &csv(&["at", "who", "what", "detail"], rows)?,
+        )
+    }
 }
 
 /// One row of the decision log. Details hold ids and text that people wrote.
@@ -194,7 +209,7 @@ fn readme(pseudonyms: bool) -> String {
     let log = match pseudonyms {
         true => "under the pseudonyms of critical-cases.csv, and without details.",
         false => {
-            "WITH NAMES, ids and text from people: internal.\n                     With --pseudonyms it is written without them."
+            "with the names of people, ids and texts that people wrote: INTERNAL.\n                     With --pseudonyms it is written without them."
         }
     };
     format!(
