@@ -43,8 +43,13 @@ fn check_expect(simulator: &Simulator, expect: &Expect) -> Result<(), String> {
         .iter()
         .filter(|l| subject.fits(&l.rule, &l.subject, l.account.as_deref()))
         .collect();
-    let new = sent.iter().filter(|line| line.is_new);
-    let (notices, notified): (Vec<_>, Vec<_>) = new.partition(|line| line.notice.is_some());
+    let new = |is_notice: bool| {
+        let chosen = sent
+            .iter()
+            .filter(|line| line.is_new && line.notice.is_some() == is_notice);
+        chosen.count()
+    };
+    let (notified, notices) = (new(false), new(true));
     let last = sent.last();
     let says_fit = expect
         .says
@@ -52,16 +57,14 @@ fn check_expect(simulator: &Simulator, expect: &Expect) -> Result<(), String> {
         .is_none_or(|text| last.is_some_and(|l| l.text.contains(text.as_str())));
     let fits = says_fit
         && stage_fits(&views, expect)
-        && expect.notified.is_none_or(|n| n == notified.len())
-        && expect.notices.is_none_or(|n| n == notices.len());
+        && expect.notified.is_none_or(|n| n == notified)
+        && expect.notices.is_none_or(|n| n == notices);
     if fits {
         return Ok(());
     }
     let mut seen = format!(
-        "{}; notified {}, notices {}",
-        view_summary(&views),
-        notified.len(),
-        notices.len()
+        "{}; notified {notified}, notices {notices}",
+        view_summary(&views)
     );
     if let Some(line) = last.filter(|_| !says_fit) {
         seen.push_str(&format!("; says {:?}", line.text));

@@ -157,9 +157,9 @@ async fn a_review_leaves_evidence_without_names(deployment: &Deployment) {
     assert_eq!(metrics(&variables)["subscriptions"]["past_due"], 1);
 
     let out = tempfile::tempdir().expect("a folder");
-    let rounds = out.path().join("rounds");
+    let reviews = out.path().join("reviews");
     let write = |variables: &Variables, more: &[&str]| -> Value {
-        let folder = rounds.display().to_string();
+        let folder = reviews.display().to_string();
         let args = [
             &["evidence", "--out", &folder, "--by", "Ana Santos", "--json"],
             more,

@@ -146,3 +146,29 @@ async fn ingest_starts_and_receives_webhooks_without_redis() {
     .await;
     worker.stop();
 }
+
+/// Every command that needs both opens Redis first, which refuses another number of partitions.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_with_a_wrong_number_of_partitions_sets_up_no_rabbitmq() {
+    let deployment = Deployment::servers().await;
+    Revwatch::serve(&deployment.variables(&[]), "worker").stop();
+    let empty = RabbitServer::start().await;
+    let url = empty.url().expose_secret().to_owned();
+    let with = |partitions: &str| {
+        let mut variables = deployment.variables(&[("REVWATCH_PARTITIONS", partitions)]);
+        variables.retain(|(name, _)| name != "REVWATCH_AMQP_URL");
+        variables.push(("REVWATCH_AMQP_URL".into(), url.clone()));
+        variables
+    };
+    for args in [
+        &["export", "subscriptions"][..],
+        &["pause", "--mode", "test"],
+        &["replay", "--from", "1h"],
+        &["rebuild", "--yes"],
+    ] {
+        let output = cli(&with("4"), args);
+        let text = String::from_utf8(output.stderr).expect("text");
+        assert!(!output.status.success(), "{args:?}: {text}");
+    }
+    print(&with("8"), &["pause", "--show"]);
+}
