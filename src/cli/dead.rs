@@ -382,7 +382,7 @@ mod tests {
         let dismissed = newest_documents(&queue, &[DISMISSED]).await.expect("read");
         let first = (DISMISSED.to_owned(), Uuid::from_u128(1).to_string());
         assert!(dismissed.contains_key(&first), "{dismissed:?}");
-        let actions = operator_actions(&queue).await.expect("read");
+        let actions = operator_actions(&queue).await.expect("read").actions;
         let details: Vec<&str> = actions.iter().map(|act| act.detail.as_str()).collect();
         assert_eq!(
             details,

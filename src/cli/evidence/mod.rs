@@ -65,6 +65,8 @@ impl State {
             kpis: Kpis::compute(&store.counters(from, to).await?, now_s),
         })
     }
+}
+
 /// What a review covers, and how it is written.
 struct Review<'a> {
     since_s: i64,
@@ -148,11 +150,7 @@ impl Review<'_> {
 
     fn write_scorecard(&self, folder: &mut Folder, lines: &[Line]) -> anyhow::Result<()> {
         let rows = lines.iter().map(|line| line.row().to_vec());
-        folder.write(
-            "scorecard.csv",
-            "KPIs",
-            &csv(&scorecard::HEADER, rows)?,
-        )?;
+        folder.write("scorecard.csv", "KPIs", &csv(&scorecard::HEADER, rows)?)?;
         let mut page = format!(
             "# Scorecard\n\n{} to {}\n\n| kpi | value | meaning |\n|---|---|---|\n",
             rfc3339(Some(self.since_s)),
