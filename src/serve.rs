@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use revwatch_alerting::Alerting;
 use revwatch_ingest::Ingest;
 use revwatch_runtime::backend::Uses;
+use revwatch_runtime::config::{Config, ConfigError, Faults};
 use revwatch_runtime::process::{Process, Start};
 use revwatch_worker::Worker;
 use tokio::sync::oneshot;
@@ -35,6 +36,20 @@ impl Role {
     }
 }
 
+/// Whether `roles` can run with these settings. Opens nothing, and names every fault.
+pub fn check(config: &Config, roles: &[Role]) -> Result<(), ConfigError> {
+    let mut faults = Faults::default();
+    faults.of(Role::uses(roles).check(config));
+    for role in roles {
+        match role {
+            Role::Ingest => drop(faults.of(config.webhook_endpoints())),
+            Role::Worker => {}
+            Role::Alerting => drop(faults.of(Alerting::check(config))),
+        }
+    }
+    faults.none()
+}
+
 /// The addresses of a started process.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
@@ -52,10 +67,6 @@ pub async fn serve(
     adjust: impl FnOnce(&mut Alerting),
     started: oneshot::Sender<Addresses>,
 ) -> anyhow::Result<()> {
-    if roles.contains(&Role::Ingest) {
-        // A partial configuration is refused before anything is opened.
-        start.config.webhook_endpoints()?;
-    }
     let service = match roles {
         [Role::Ingest] => "revwatch-ingest",
         [Role::Worker] => "revwatch-worker",

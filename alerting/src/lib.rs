@@ -35,14 +35,14 @@ pub use revwatch_core::alert;
 use revwatch_core::clock::{Clock, Ids};
 use revwatch_runtime::admin::Check;
 use revwatch_runtime::backend::Backend;
-use revwatch_runtime::config::{AlertingConfig, ConfigError};
+use revwatch_runtime::config::{AlertingConfig, Config, ConfigError};
 use revwatch_runtime::process::Process;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
 use revwatch_storage::ports::{Consume, Holding, Journal, StateStore};
 use tokio_util::sync::CancellationToken;
 
 use self::notify::{EgressClient, Notifier};
-use self::policy::{Policy, PolicyError};
+use self::policy::Policy;
 use self::rule::Rule;
 pub use self::settings::{AlertingSettings, PendingSettings};
 use self::slack_actions::SlackActions;
@@ -91,6 +91,12 @@ pub enum StartError {
 }
 
 impl Alerting {
+    /// Whether alerting can run with these settings; files of rules are read. Opens nothing, and names
+    /// every fault.
+    pub fn check(config: &Config) -> Result<(), ConfigError> {
+        AlertingSettings::of(config).map(drop)
+    }
+
     /// As `process` is configured, on `backend`. Settings that make no sense are refused before anything begins.
     pub async fn of(process: &Process, backend: &Backend) -> Result<Self, StartError> {
         let AlertingSettings {
@@ -135,7 +141,7 @@ impl Alerting {
         })
     }
 
-    fn policy(&self) -> Result<Policy, PolicyError> {
+    fn policy(&self) -> Result<Policy, ConfigError> {
         settings::policy(&self.config, &self.notifiers)
     }
 

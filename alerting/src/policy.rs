@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
-use revwatch_runtime::config::{AlertingConfig, BusinessHours, Clock, NOTIFIERS, Route, Treatment};
+use revwatch_runtime::config::{
+    AlertingConfig, BusinessHours, Clock, ConfigError, Fault, Faults, NOTIFIERS, Route, Treatment,
+    both,
+};
 
 use crate::alert::{Alert, AlertState, Mute, Notice, NoticeKind, Silence, Sla};
 use crate::rule::{Rule, Severity};
@@ -36,20 +39,16 @@ pub struct Policy {
     pub history_s: i64,
 }
 
-/// The settings are invalid; the text names the setting and the fix.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0}")]
-pub struct PolicyError(String);
-
 /// A warning is sent after this share of the time, in percent.
 const WARN_AT_PERCENT: i64 = 80;
 
 impl Policy {
-    /// `notifiers` are the configured ones, in order of preference; at least one.
+    /// `notifiers` are the configured ones, in order of preference; at least one. Errors name every
+    /// fault in the settings.
     pub fn new(
         config: &AlertingConfig,
         notifiers: Vec<(String, Capabilities)>,
-    ) -> Result<Self, PolicyError> {
+    ) -> Result<Self, ConfigError> {
         let severity = &config.severity;
         let treatments = BTreeMap::from([
             (Severity::Critical, severity.critical.clone()),
@@ -57,37 +56,23 @@ impl Policy {
             (Severity::Medium, severity.medium.clone()),
             (Severity::Low, severity.low.clone()),
         ]);
-        let lists = treatments.iter().flat_map(|(severity, treatment)| {
-            let steps = treatment.escalate.iter().map(|step| &step.notifiers);
-            let place = format!("alerting.severity.{}", severity.as_str());
-            steps
-                .chain([&treatment.notifiers])
-                .map(move |list| (place.clone(), list))
-        });
-        let routes = config
-            .routes
-            .iter()
-            .filter_map(|r| Some(("alerting.routes".to_owned(), r.notifiers.as_ref()?)));
-        for (place, list) in lists.chain(routes) {
-            if let Some(unknown) = list.iter().find(|name| !NOTIFIERS.contains(&name.as_str())) {
-                let known = NOTIFIERS.join(", ");
-                return Err(PolicyError(format!(
-                    "{place}: notify names {unknown:?}; there are {known}"
-                )));
+        let mut faults = Faults::default();
+        for (severity, treatment) in &treatments {
+            let key = format!("alerting.severity.{}", severity.as_str());
+            check_notifiers(&key, &treatment.notifiers, &mut faults);
+            for (number, step) in treatment.escalate.iter().enumerate() {
+                let key = format!("{key}.escalate.{number}");
+                check_notifiers(&key, &step.notifiers, &mut faults);
             }
         }
-        for route in &config.routes {
-            let known = |name: &&String| Severity::ALL.iter().any(|s| s.as_str() == name.as_str());
-            if let Some(unknown) = route.severity.iter().find(|name| !known(name)) {
-                return Err(PolicyError(format!(
-                    "alerting.routes: severity {unknown:?} is unknown; there are critical, high, medium, low"
-                )));
-            }
+        for (number, route) in config.routes.iter().enumerate() {
+            check_route(&format!("alerting.routes.{number}"), route, &mut faults);
         }
+        let (calendar, ()) = both(Calendar::new(&config.business_hours), faults.none())?;
         Ok(Self {
             treatments,
             routes: config.routes.clone(),
-            calendar: Calendar::new(&config.business_hours)?,
+            calendar,
             notifiers,
             group_above: config.group_above.max(1),
             group_open_s: config.group_open.0,
@@ -260,6 +245,28 @@ impl Policy {
     }
 }
 
+/// Checks the names in the list `notify` of the table `key`.
+fn check_notifiers(key: &str, list: &[String], faults: &mut Faults) {
+    for (number, name) in list.iter().enumerate() {
+        if !NOTIFIERS.contains(&name.as_str()) {
+            let known = NOTIFIERS.join(", ");
+            let what = format!("{key}: notify names {name:?}; there are {known}");
+            faults.add(Fault::from(what).about([format!("{key}.notify.{number}").as_str()]));
+        }
+    }
+}
+
+fn check_route(key: &str, route: &Route, faults: &mut Faults) {
+    check_notifiers(key, route.notifiers.as_deref().unwrap_or_default(), faults);
+    for (number, name) in route.severity.iter().enumerate() {
+        if !Severity::ALL.iter().any(|s| s.as_str() == name) {
+            let known = Severity::ALL.map(Severity::as_str).join(", ");
+            let what = format!("{key}: severity {name:?} is unknown; there are {known}");
+            faults.add(Fault::from(what).about([format!("{key}.severity.{number}").as_str()]));
+        }
+    }
+}
+
 /// The silence that mutes `alert` now.
 pub fn silenced<'a>(
     alert: &Alert,
@@ -273,6 +280,8 @@ pub fn silenced<'a>(
         .map(|silence| Mute::Silence(silence.id.clone()))
 }
 
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
 /// Business hours.
 #[derive(Debug, Clone)]
 struct Calendar {
@@ -284,54 +293,63 @@ struct Calendar {
 }
 
 impl Calendar {
-    fn new(hours: &BusinessHours) -> Result<Self, PolicyError> {
-        let invalid = |what: String| PolicyError(format!("alerting.business_hours: {what}"));
-        let zone = TimeZone::get(&hours.time_zone).map_err(|_| {
-            invalid(format!(
-                "time_zone {:?} is unknown: use a name such as Europe/Lisbon",
-                hours.time_zone
-            ))
-        })?;
-        let day = |name: &String| {
-            let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-            let place = days
-                .iter()
-                .position(|d| d == name)
-                .and_then(|place| i8::try_from(place + 1).ok());
-            place.ok_or_else(|| {
-                invalid(format!(
-                    "day {name:?} is unknown: there are {}",
-                    days.join(", ")
-                ))
-            })
+    fn new(hours: &BusinessHours) -> Result<Self, ConfigError> {
+        let mut faults = Faults::default();
+        let mut invalid = |key: &str, what: String| {
+            let key = format!("alerting.business_hours.{key}");
+            faults
+                .add(Fault::from(format!("alerting.business_hours: {what}")).about([key.as_str()]));
         };
-        let time = |text: &str| -> Result<Time, _> {
-            text.parse().map_err(|_| {
-                invalid(format!(
-                    "{text:?} is not a time of day: write it like \"09:00\""
-                ))
-            })
-        };
-        let date = |text: &String| -> Result<Date, _> {
-            text.parse().map_err(|_| {
-                invalid(format!(
-                    "holiday {text:?} is not a date: write it like \"2026-12-25\""
-                ))
-            })
-        };
-        let calendar = Self {
-            zone,
-            days: hours.days.iter().map(day).collect::<Result<_, _>>()?,
-            from: time(&hours.from)?,
-            to: time(&hours.to)?,
-            holidays: hours.holidays.iter().map(date).collect::<Result<_, _>>()?,
-        };
-        if calendar.days.is_empty() || calendar.from >= calendar.to {
-            return Err(invalid(
-                "there must be a day, and `from` must be before `to`".into(),
-            ));
+        let zone = TimeZone::get(&hours.time_zone);
+        if zone.is_err() {
+            let zone = &hours.time_zone;
+            let what = format!("time_zone {zone:?} is unknown: use a name such as Europe/Lisbon");
+            invalid("time_zone", what);
         }
-        Ok(calendar)
+        let mut days = BTreeSet::new();
+        for (number, name) in hours.days.iter().enumerate() {
+            match (1..).zip(DAYS).find(|(_, day)| day == name) {
+                Some((day, _)) => drop(days.insert(day)),
+                None => {
+                    let what = format!("day {name:?} is unknown: there are {}", DAYS.join(", "));
+                    invalid(&format!("days.{number}"), what);
+                }
+            }
+        }
+        if hours.days.is_empty() {
+            invalid("days", "there must be a day".to_owned());
+        }
+        let [from, to] = [("from", &hours.from), ("to", &hours.to)].map(|(key, text)| {
+            let time: Option<Time> = text.parse().ok();
+            if time.is_none() {
+                let what = format!("{key} {text:?} is not a time of day: write it like \"09:00\"");
+                invalid(key, what);
+            }
+            time
+        });
+        if from.zip(to).is_some_and(|(from, to)| from >= to) {
+            invalid("to", "`from` must be before `to`".to_owned());
+        }
+        let mut holidays = BTreeSet::new();
+        for (number, text) in hours.holidays.iter().enumerate() {
+            match text.parse() {
+                Ok(date) => drop(holidays.insert(date)),
+                Err(_) => {
+                    let what =
+                        format!("holiday {text:?} is not a date: write it like \"2026-12-25\"");
+                    invalid(&format!("holidays.{number}"), what);
+                }
+            }
+        }
+        faults.none()?;
+        // Without a fault every value is there.
+        Ok(Self {
+            zone: zone.unwrap_or(TimeZone::UTC),
+            days,
+            from: from.unwrap_or_default(),
+            to: to.unwrap_or_default(),
+            holidays,
+        })
     }
 
     /// The time at which `seconds` of business hours have passed since `from_s`. Where clocks change, a
@@ -416,21 +434,32 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_in_business_hours_is_named() {
-        type Spoil = fn(&mut BusinessHours);
-        let table: [(Spoil, &str); 6] = [
-            (|h| h.time_zone = "Mars".into(), "Mars"),
-            (|h| h.days = vec!["monday".into()], "monday"),
-            (|h| h.days.clear(), "must be a day"),
-            (|h| h.from = "nine".into(), "nine"),
-            (|h| h.to = "08:00".into(), "before"),
-            (|h| h.holidays = vec!["xmas".into()], "xmas"),
-        ];
-        for (spoil, expected) in table {
-            let mut invalid = hours();
-            spoil(&mut invalid);
-            let error = Calendar::new(&invalid).expect_err("invalid").to_string();
-            assert!(error.contains(expected), "{error}");
-        }
+    fn every_fault_in_business_hours_is_named() {
+        let invalid = BusinessHours {
+            time_zone: "Mars".into(),
+            days: vec!["mon".into(), "tuesday".into(), "wednesday".into()],
+            from: "nine".into(),
+            to: "25:00".into(),
+            holidays: vec!["xmas".into()],
+        };
+        let error = Calendar::new(&invalid).expect_err("invalid").to_string();
+        let expected = [
+            "time_zone \"Mars\" is unknown: use a name such as Europe/Lisbon",
+            "day \"tuesday\" is unknown: there are mon, tue, wed, thu, fri, sat, sun",
+            "day \"wednesday\" is unknown: there are mon, tue, wed, thu, fri, sat, sun",
+            "from \"nine\" is not a time of day: write it like \"09:00\"",
+            "to \"25:00\" is not a time of day: write it like \"09:00\"",
+            "holiday \"xmas\" is not a date: write it like \"2026-12-25\"",
+        ]
+        .map(|what| format!("alerting.business_hours: {what}"));
+        assert_eq!(error.lines().collect::<Vec<_>>(), expected);
+        let mut invalid = hours();
+        invalid.days.clear();
+        invalid.to = "08:00".into();
+        let error = Calendar::new(&invalid).expect_err("invalid").to_string();
+        assert!(
+            error.contains("there must be a day") && error.contains("`from` must be before `to`"),
+            "{error}"
+        );
     }
 }

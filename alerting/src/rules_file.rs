@@ -2,28 +2,19 @@
 
 use std::path::Path;
 
-use revwatch_runtime::files::{ReadError, read_toml};
+use revwatch_runtime::config::{ConfigError, Fault};
+use revwatch_runtime::files::read_toml;
 
 use crate::rule::Rule;
-use crate::rule_text::{RulesError, built_in, parse};
+use crate::rule_text::{built_in, parse};
 
-/// Rules could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum RuleError {
-    /// The files could not be read.
-    #[error("rules: {0}")]
-    Files(#[from] ReadError),
-    /// The files contain invalid rules.
-    #[error(transparent)]
-    Invalid(#[from] RulesError),
-}
-
-/// Loads rules: the built-in ones, a file, or all `*.toml` of a folder.
-pub fn load(path: Option<&Path>) -> Result<Vec<Rule>, RuleError> {
-    match path {
-        None => Ok(built_in()?),
-        Some(path) => Ok(parse(&read_toml(path)?)?),
-    }
+/// Loads rules: the built-in ones, a file, or all `*.toml` of a folder. Errors name every fault.
+pub fn load(path: Option<&Path>) -> Result<Vec<Rule>, ConfigError> {
+    let Some(path) = path else { return built_in() };
+    let files = read_toml(path).map_err(|error| {
+        ConfigError::of(Fault::from(format!("rules: {error}")).about(["rules"]))
+    })?;
+    parse(&files)
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use revwatch_runtime::config::{AlertingConfig, Config, ConfigError};
+use revwatch_runtime::config::{AlertingConfig, Config, ConfigError, both};
 use tokio::sync::watch;
 
 use crate::notify::{self, Notifier};
-use crate::policy::{Policy, PolicyError};
+use crate::policy::Policy;
 use crate::rule::Rule;
 use crate::rules_file;
 
@@ -24,25 +24,20 @@ pub struct AlertingSettings {
 impl AlertingSettings {
     /// As `config` says; files of rules are read now. Names every fault.
     pub fn of(config: &Config) -> Result<Self, ConfigError> {
-        let mut faults = Vec::new();
+        // Its faults do not depend on the notifiers.
+        let policy = policy(&config.alerting, &[]);
+        let notifiers = notify::configured(config);
         let rules = rules_file::load(config.rules.as_deref());
-        let rules = rules.unwrap_or_else(|error| {
-            faults.extend(error.to_string().lines().map(str::to_owned));
-            Vec::new()
-        });
-        let (notifiers, wrong) = notify::all_configured(config);
-        faults.extend(wrong.iter().map(ToString::to_string));
-        let settings = Self {
+        let (_, (notifiers, rules)) = both(policy, both(notifiers, rules))?;
+        Ok(Self {
             rules,
             notifiers,
             config: config.alerting.clone(),
-        };
-        faults.extend(settings.policy().err().map(|error| error.to_string()));
-        ConfigError::none_of(faults).map(|()| settings)
+        })
     }
 
     /// Notifiers and deadlines by severity and route.
-    pub fn policy(&self) -> Result<Policy, PolicyError> {
+    pub fn policy(&self) -> Result<Policy, ConfigError> {
         policy(&self.config, &self.notifiers)
     }
 }
@@ -51,7 +46,7 @@ impl AlertingSettings {
 pub(crate) fn policy(
     config: &AlertingConfig,
     notifiers: &[Arc<dyn Notifier>],
-) -> Result<Policy, PolicyError> {
+) -> Result<Policy, ConfigError> {
     Policy::new(
         config,
         notifiers

@@ -1,6 +1,8 @@
 //! revwatch's HTTP edge as a program of its own.
 
 use revwatch_ingest::Ingest;
+use revwatch_runtime::backend::{Uses, required_rabbitmq};
+use revwatch_runtime::config::{Config, ConfigError, both};
 use revwatch_runtime::process::Process;
 use tokio::task::JoinSet;
 
@@ -9,13 +11,18 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let process =
-        Process::of_program(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_DESCRIPTION")).await?;
-    process.config.webhook_endpoints()?;
+    let (name, about) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_DESCRIPTION"));
+    let process = Process::of_program(name, about, check).await?;
     let queue = process.open_rabbitmq().await?;
     let ingest = Ingest::of(&process, queue.clone()).await?;
     process.started();
     let mut roles = JoinSet::new();
     roles.spawn(ingest.serve(process.shutdown.clone()));
     Ok(process.join(roles, queue).await?)
+}
+
+/// Whether the role can run with these settings.
+fn check(config: &Config) -> Result<(), ConfigError> {
+    let queue = both(Uses::Queue.check(config), required_rabbitmq(config));
+    both(queue, config.webhook_endpoints()).map(drop)
 }

@@ -5,7 +5,6 @@ use std::io::Write as _;
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use revwatch_alerting::AlertingSettings;
-use revwatch_alerting::slack_actions::SlackActions;
 use revwatch_runtime::backend::Uses;
 use revwatch_runtime::config::{
     Config, ConfigError, DEFAULTS, Effective, Endpoint, unknown_in_environment,
@@ -13,7 +12,7 @@ use revwatch_runtime::config::{
 use serde_json::{Value, json};
 
 use super::global_options::GlobalOptions;
-use crate::serve::Role;
+use crate::serve::{self, Role};
 
 /// Subcommands of `config`.
 #[derive(Debug, Subcommand)]
@@ -75,16 +74,18 @@ fn print(options: &GlobalOptions, args: &PrintArgs) -> anyhow::Result<()> {
 }
 
 fn check(options: &GlobalOptions, roles: &[Role]) -> anyhow::Result<()> {
-    let (effective, mut faults) = Effective::read_environment(options.config.as_deref());
     let warnings = unknown_in_environment();
-    // A fault in the file may hide others. Faults that follow from it are reported as well.
-    let checked = effective.map(|effective| Checked::of(effective.config, roles, &mut faults));
+    let checked = Effective::accepted_from_environment(options.config.as_deref(), |config| {
+        Checked::of(config, roles)
+    });
+    let faults: Vec<String> = match &checked {
+        Ok(_) => Vec::new(),
+        Err(error) => error.faults.iter().map(ToString::to_string).collect(),
+    };
     let mut out = std::io::stdout().lock();
     if options.json {
-        let mut value = json!({"ok": faults.is_empty(), "faults": faults, "warnings": warnings});
-        if let (Some(checked), Value::Object(value), true) =
-            (&checked, &mut value, faults.is_empty())
-        {
+        let mut value = json!({"ok": checked.is_ok(), "faults": faults, "warnings": warnings});
+        if let (Ok((_, checked)), Value::Object(value)) = (&checked, &mut value) {
             value.extend(checked.describe());
         }
         writeln!(out, "{value:#}")?;
@@ -95,7 +96,7 @@ fn check(options: &GlobalOptions, roles: &[Role]) -> anyhow::Result<()> {
         for fault in &faults {
             writeln!(out, "{fault}")?;
         }
-        if let (Some(checked), true) = (&checked, faults.is_empty()) {
+        if let Ok((_, checked)) = &checked {
             checked.print(&mut out)?;
         }
     }
@@ -114,39 +115,21 @@ struct Checked {
 }
 
 impl Checked {
-    /// Adds every fault to `faults`.
-    fn of(config: Config, roles: &[Role], faults: &mut Vec<String>) -> Self {
-        let mut note = |error: ConfigError| {
-            let new: Vec<String> = error
-                .faults
-                .into_iter()
-                .filter(|fault| !faults.contains(fault))
-                .collect();
-            faults.extend(new);
-        };
-        let uses = Role::uses(roles);
-        if let Err(error) = uses.check(&config) {
-            note(error);
-        }
+    fn of(config: &Config, roles: &[Role]) -> Result<Self, ConfigError> {
+        serve::check(config, roles)?;
         let (mut endpoints, mut alerting) = (Vec::new(), None);
         if roles.contains(&Role::Ingest) {
-            endpoints = config
-                .webhook_endpoints()
-                .map_err(&mut note)
-                .unwrap_or_default();
+            endpoints = config.webhook_endpoints()?;
         }
         if roles.contains(&Role::Alerting) {
-            alerting = AlertingSettings::of(&config).map_err(&mut note).ok();
-            if let Err(error) = SlackActions::check(&config) {
-                note(error);
-            }
+            alerting = Some(AlertingSettings::of(config)?);
         }
-        Self {
-            config,
-            uses,
+        Ok(Self {
+            config: config.clone(),
+            uses: Role::uses(roles),
             endpoints,
             alerting,
-        }
+        })
     }
 
     fn backend(&self) -> &'static str {

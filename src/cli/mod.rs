@@ -31,7 +31,7 @@ use tokio::sync::oneshot;
 
 use self::global_options::GlobalOptions;
 use crate::demo;
-use crate::serve::{Role, serve};
+use crate::serve::{self, Role};
 
 /// Revenue state and alerts from Stripe webhooks.
 ///
@@ -244,7 +244,9 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 async fn run_serve(options: &GlobalOptions, roles: &[Role]) -> anyhow::Result<()> {
     let (started, _) = oneshot::channel();
-    serve(prepare(options.config.as_deref())?, roles, |_| {}, started).await
+    let accept = |config: &revwatch_runtime::config::Config| serve::check(config, roles);
+    let start = prepare(options.config.as_deref(), accept)?;
+    serve::serve(start, roles, |_| {}, started).await
 }
 
 /// `revwatch export … | head` is not a failure. Only the outermost error counts: a command writes to

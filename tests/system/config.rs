@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::Deployment;
 use crate::support::providers::Settings;
 use crate::support::revwatch::{Revwatch, Variables, cli, print};
+use crate::support::wait::until;
 
 /// Standard output of `config check`, which must fail.
 fn faults(variables: &Variables, args: &[&str]) -> String {
@@ -30,16 +31,16 @@ fn every_fault_is_reported_in_one_run() {
     let text = faults(&variables, &[]);
     for expected in [
         "warning: REVWATCH_LISTN is set, but revwatch has no such variable; did you mean REVWATCH_LISTEN?",
-        "revwatch.toml:1: unknown key `lissten`; did you mean `listen`?",
-        "revwatch.toml:3: unknown key `limits.body_bites`; did you mean `body_bytes`?",
-        "revwatch.toml:4: `limits.in_flight`: invalid type: string \"many\"",
+        "revwatch.toml:1:1: unknown key `lissten`; did you mean `listen`?",
+        "revwatch.toml:3:1: unknown key `limits.body_bites`; did you mean `body_bytes`?",
+        "revwatch.toml:4:13: `limits.in_flight` must be a whole number, 0 or more, but is \"many\"",
         "STRIPE_SECRET_KEY_FILE: cannot read /nowhere/key: No such file",
         "partitions (REVWATCH_PARTITIONS) must be 1 to 1024",
-        "endpoint \"eu\": cannot read /nowhere/eu: No such file",
+        "revwatch.toml:8:15: endpoint \"eu\": cannot read /nowhere/eu: No such file",
         "rules.toml:2:8: ",
         "Slack is only partly configured: slack.app_token (SLACK_APP_TOKEN) is set",
         "email is only partly configured",
-        "notify names \"telegram\"",
+        "revwatch.toml:10:11: alerting.routes.0: notify names \"telegram\"",
     ] {
         assert!(
             text.contains(expected),
@@ -59,6 +60,97 @@ fn every_fault_is_reported_in_one_run() {
             .is_some_and(|faults| faults.len() >= 10),
         "{shown}"
     );
+}
+
+/// Faults of many kinds: each is found by another part of the program.
+const FAULTY: &str = "\
+partitions = 0
+[slack]
+webhook_url = \"http://hooks.example/hidden\"
+[alerting.business_hours]
+time_zone = \"Mars\"
+days = [\"mon\", \"tuesday\"]
+from = \"nine\"
+holidays = [\"xmas\"]
+[alerting.severity.high]
+notify = [\"slak\"]
+[worker]
+batch = 0
+";
+
+/// The fault of the first rule is found last, after all rules have been read.
+const FAULTY_RULES: &str = "\
+[[rule]]
+name = \"a\"
+kind = \"condition\"
+condition = \"charges_lost\"
+severity = \"high\"
+route = \"x\"
+title = \"t\"
+actions = [\"a\"]
+inhibited_by = [\"gone\"]
+[[rule]]
+name = 7
+kind = \"gage\"
+";
+
+#[tokio::test]
+async fn the_check_the_start_and_a_reload_name_the_same_faults_in_order() {
+    let (deployment, settings) = (Deployment::embedded(), Settings::of_providers(""));
+    let variables = settings.variables(deployment.variables(&[]));
+    let process = Revwatch::serve(&variables, "ingest,worker,alerting");
+    settings.write("revwatch.toml", FAULTY);
+    settings.write("rules.toml", FAULTY_RULES);
+    let checked = faults(&variables, &[]);
+    let places: Vec<_> = checked
+        .lines()
+        .map(|line| {
+            let (place, _) = line.split_once(": ").expect("a place");
+            place.rsplit('/').next().expect("a file")
+        })
+        .collect();
+    let expected = [
+        "revwatch.toml:1:14",
+        "revwatch.toml:3:15",
+        "revwatch.toml:5:13",
+        "revwatch.toml:6:16",
+        "revwatch.toml:7:8",
+        "revwatch.toml:8:13",
+        "revwatch.toml:10:11",
+        "revwatch.toml:12:9",
+        "rules.toml:9:17",
+        "rules.toml:10:1",
+        "rules.toml:10:1",
+        "rules.toml:10:1",
+        "rules.toml:10:1",
+        "rules.toml:11:8",
+        "rules.toml:12:8",
+    ];
+    assert_eq!(places, expected, "{checked}");
+    assert!(!checked.contains("hidden"), "{checked}");
+
+    let output = cli(&variables, &["serve"]);
+    let refused = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(refused, format!("revwatch: {checked}"));
+
+    process.hang_up();
+    let message = "settings not reloaded; the previous ones stay active";
+    until("the reload is refused", || async {
+        (!process.logged(message).is_empty()).then_some(())
+    })
+    .await;
+    let logged = &process.logged(message)[0]["error"];
+    assert_eq!(logged.as_str(), Some(checked.trim_end()));
+
+    // Where the syntax is wrong, the settings are unknown, but not the rules.
+    settings.write("revwatch.toml", "partitions = 0\nlisten = \n");
+    let checked = faults(&variables, &[]);
+    assert!(
+        checked.contains("revwatch.toml:2:10: ") && checked.contains("rules.toml:12:8: "),
+        "{checked}"
+    );
+    assert!(!checked.contains("revwatch.toml:1:"), "{checked}");
+    process.stop();
 }
 
 #[test]

@@ -119,7 +119,7 @@ async fn ingest_starts_and_receives_webhooks_without_redis() {
         let output = cli(&without, args);
         let text = String::from_utf8(output.stderr).expect("text");
         assert!(
-            !output.status.success() && text.contains("REVWATCH_REDIS_URL is not"),
+            !output.status.success() && text.contains("redis_url (REVWATCH_REDIS_URL) is not"),
             "{args:?}: {text}"
         );
     }

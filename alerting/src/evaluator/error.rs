@@ -1,9 +1,8 @@
 //! Why an evaluator stops for now.
 
 use revwatch_core::redact;
+use revwatch_runtime::config::ConfigError;
 use revwatch_storage::ports::{QueueError, StoreError};
-
-use crate::policy::PolicyError;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EvaluatorError {
@@ -16,5 +15,5 @@ pub(crate) enum EvaluatorError {
     #[error("a stored alert cannot be read at {}", redact::place(.0))]
     Unreadable(#[from] serde_json::Error),
     #[error(transparent)]
-    Policy(#[from] PolicyError),
+    Policy(#[from] ConfigError),
 }

@@ -15,7 +15,7 @@ mod webhook;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use revwatch_runtime::config::{Config, ConfigError, NOTIFIERS};
+use revwatch_runtime::config::{Config, ConfigError, Fault, Faults, NOTIFIERS};
 use revwatch_runtime::egress;
 pub use revwatch_runtime::egress::EgressClient;
 
@@ -79,38 +79,33 @@ const REGISTRY: [(&str, Constructor); NOTIFIERS.len()] = [
 /// Why a notifier cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// A setting is missing or invalid; the message names it and the fix.
-    #[error("{0}")]
-    Invalid(String),
+    /// Settings are missing or invalid; the message names them and the fix.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// No HTTP client can be created, for instance because no TLS roots are found.
     #[error("cannot create an HTTP client: {0}")]
     Client(#[from] reqwest::Error),
 }
 
-impl From<ConfigError> for SetupError {
-    fn from(error: ConfigError) -> Self {
-        Self::Invalid(error.to_string())
+impl From<SetupError> for ConfigError {
+    fn from(error: SetupError) -> Self {
+        match error {
+            SetupError::Config(error) => error,
+            error @ SetupError::Client(_) => Self::of(error.to_string()),
+        }
     }
 }
 
 /// The configured notifiers, in order of preference. The last is the log: it is used if there is no
-/// other, or if no other works. A partly configured notifier is an error.
-pub fn configured(config: &Config) -> Result<Vec<Arc<dyn Notifier>>, SetupError> {
-    let (notifiers, errors) = all_configured(config);
-    errors.into_iter().next().map_or(Ok(notifiers), Err)
-}
-
-/// The same, with all errors.
-pub(crate) fn all_configured(config: &Config) -> (Vec<Arc<dyn Notifier>>, Vec<SetupError>) {
+/// other, or if no other works. A partly configured notifier is an error. All faults are named.
+pub fn configured(config: &Config) -> Result<Vec<Arc<dyn Notifier>>, ConfigError> {
     let egress = EgressClient::new(config.egress);
-    let (mut notifiers, mut errors) = (Vec::new(), Vec::new());
+    let (mut notifiers, mut faults) = (Vec::new(), Faults::default());
     for (_, new) in REGISTRY {
-        match new(config, &egress, config.alerting.messages_per_second) {
-            Ok(notifier) => notifiers.extend(notifier),
-            Err(error) => errors.push(error),
-        }
+        let notifier = new(config, &egress, config.alerting.messages_per_second);
+        notifiers.extend(faults.of(notifier.map_err(ConfigError::from)).flatten());
     }
-    (notifiers, errors)
+    faults.none().map(|()| notifiers)
 }
 
 fn boxed<N: Notifier + 'static>(notifier: Option<N>) -> Configured {
@@ -119,22 +114,36 @@ fn boxed<N: Notifier + 'static>(notifier: Option<N>) -> Configured {
 
 /// Whether a notifier is configured: all of its `settings` are set, or none (`false`). An error names the missing
 /// ones.
-fn complete(notifier: &str, settings: &[(&str, bool)]) -> Result<bool, SetupError> {
-    let names = |is_set: bool| -> Vec<&str> {
-        settings
-            .iter()
-            .filter(|(_, set)| *set == is_set)
-            .map(|(name, _)| *name)
-            .collect()
+fn complete(notifier: &str, settings: &[(&str, bool)]) -> Result<bool, ConfigError> {
+    let names = |of: bool| -> Vec<&str> {
+        let those = settings.iter().filter(|(_, is_set)| *is_set == of);
+        those.map(|(name, _)| *name).collect()
     };
-    match (names(true), names(false)) {
-        (_, missing) if missing.is_empty() => Ok(true),
-        (set, _) if set.is_empty() => Ok(false),
-        (set, missing) => Err(SetupError::Invalid(format!(
-            "{notifier} is only partly configured: {} is set, but {} is missing; set both, or neither",
-            set.join(" and "),
-            missing.join(" and ")
-        ))),
+    let (set, missing) = (names(true), names(false));
+    if set.is_empty() || missing.is_empty() {
+        return Ok(missing.is_empty());
+    }
+    let (all, none) = match settings.len() {
+        2 => ("both".to_owned(), "neither"),
+        number => (format!("all {number}"), "none"),
+    };
+    let what = format!(
+        "{notifier} is only partly configured: {}, but {}; set {all}, or {none}",
+        listed(&set, "set"),
+        listed(&missing, "missing")
+    );
+    Err(ConfigError::of(
+        Fault::from(what).about(set.into_iter().chain(missing)),
+    ))
+}
+
+/// For example `a, b and c are missing`.
+fn listed(names: &[&str], state: &str) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => {
+            format!("{} and {last} are {state}", first.join(", "))
+        }
+        names => format!("{} is {state}", names.concat()),
     }
 }
 
@@ -202,14 +211,18 @@ mod tests {
             (
                 "",
                 &[("SMTP_URL", "smtp://localhost")],
-                "email.from and a list of addresses in [email.to] is missing",
+                "email.smtp_url (SMTP_URL) is set, but email.from and email.to (a list of addresses) are missing; set all 3, or none",
             ),
-            ("", &[("TWILIO_ACCOUNT_SID", "AC1")], "TWILIO_AUTH_TOKEN"),
+            (
+                "[sms]\nfrom = \"+15550100\"",
+                &[("TWILIO_ACCOUNT_SID", "AC1")],
+                "sms.account_sid (TWILIO_ACCOUNT_SID) and sms.from are set, but sms.auth_token (TWILIO_AUTH_TOKEN) and sms.to (a list of numbers) are missing; set all 4, or none",
+            ),
             ("[email]\nfrom = \"a@example.com\"", &[], "SMTP_URL"),
             (
                 "",
                 &[("REVWATCH_WEBHOOK_URL", "https://hooks.example")],
-                "REVWATCH_WEBHOOK_SECRET",
+                "webhook.url (REVWATCH_WEBHOOK_URL) is set, but webhook.secret (REVWATCH_WEBHOOK_SECRET) is missing; set both, or neither",
             ),
             (
                 "",

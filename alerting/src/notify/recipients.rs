@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::SetupError;
+use revwatch_runtime::config::{ConfigError, Fault, Faults};
 
 /// Recipients by a rule's `route`; `default` serves the rest.
 pub struct Recipients<T> {
@@ -21,30 +21,37 @@ impl<T: PartialEq> Recipients<T> {
         entry: &str,
         config: &BTreeMap<String, Vec<String>>,
         parse: impl Fn(&str, &str) -> Result<T, String>,
-    ) -> Result<Self, SetupError> {
-        let mut lists = BTreeMap::new();
+    ) -> Result<Self, ConfigError> {
+        let (mut lists, mut faults) = (BTreeMap::new(), Faults::default());
         for (route, texts) in config {
+            let key = format!("{setting}.{route}");
             if texts.is_empty() && route != DEFAULT {
-                return Err(SetupError::Invalid(format!(
-                    "[{setting}] {route} is empty: give {entry}, or remove the line"
-                )));
+                let what =
+                    format!("[{setting}] {route} is empty: give {entry}, or remove the line");
+                faults.add(Fault::from(what).about([key.as_str()]));
             }
             let mut list = Vec::new();
-            for (text, number) in texts.iter().zip(1..) {
-                let place = format!("[{setting}] {route}: entry {number}");
-                let recipient = parse(text.trim(), &place).map_err(SetupError::Invalid)?;
-                if !list.contains(&recipient) {
-                    list.push(recipient);
+            for (number, text) in texts.iter().enumerate() {
+                let place = format!("[{setting}] {route}: entry {}", number + 1);
+                match parse(text.trim(), &place) {
+                    Ok(recipient) if !list.contains(&recipient) => list.push(recipient),
+                    Ok(_) => {}
+                    Err(what) => {
+                        let item = format!("{key}.{number}");
+                        faults.add(Fault::from(what).about([item.as_str()]));
+                    }
                 }
             }
             lists.insert(route.clone(), list);
         }
-        match lists.remove(DEFAULT).filter(|list| !list.is_empty()) {
-            Some(default) => Ok(Self { lists, default }),
-            None => Err(SetupError::Invalid(format!(
-                "[{setting}] has no default, for routes that are not listed: give one"
-            ))),
+        if config.get(DEFAULT).is_none_or(Vec::is_empty) {
+            let what =
+                format!("[{setting}] has no default, for routes that are not listed: give one");
+            faults.add(Fault::from(what).about([setting]));
         }
+        faults.none()?;
+        let default = lists.remove(DEFAULT).unwrap_or_default();
+        Ok(Self { lists, default })
     }
 
     /// The list that serves `route`, and the name that it is listed under: its own, or `default`.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use revwatch_runtime::wording;
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, ValueDeserializer};
 
@@ -75,7 +76,7 @@ impl<'t> Fields<'t> {
             .map_err(|error| {
                 self.faults.push(Fault {
                     span: error.span().unwrap_or(span),
-                    what: error.message().to_owned(),
+                    what: wording::complaint(&format!("`{name}`"), error.message()),
                 });
             })
             .ok()
@@ -114,7 +115,7 @@ impl<'t> Fields<'t> {
     pub(crate) fn fault_missing(&mut self, name: &str) {
         let what = match self.kind {
             Some(kind) => format!("a rule of kind {} needs `{name}`", kind.name),
-            None => format!("missing field `{name}`"),
+            None => format!("a rule needs `{name}`"),
         };
         self.fault_at(self.span.clone(), what);
     }

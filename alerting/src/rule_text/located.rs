@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use revwatch_runtime::config::Fault;
 use revwatch_runtime::files::{NamedText, place};
 
-/// File, line and column, then what is wrong there.
-pub(super) fn located(file: &NamedText, span: Option<Range<usize>>, what: &str) -> String {
-    format!("{}: {what}", place(file, span))
+/// What is wrong at a place of `file`.
+pub(super) fn located(file: &NamedText, span: Option<Range<usize>>, what: &str) -> Fault {
+    Fault::at(place(file, span), what)
 }

@@ -7,6 +7,7 @@ mod rule;
 
 use std::ops::Range;
 
+use revwatch_runtime::config::{ConfigError, Fault, in_order};
 pub use revwatch_runtime::files::NamedText;
 use toml::de::DeTable;
 
@@ -17,21 +18,13 @@ use crate::rule::Rule;
 /// The rules included with revwatch.
 pub const DEFAULT_RULES: &str = include_str!("../../../deploy/rules/default.toml");
 
-/// Invalid rule files: every fault with file, line and column.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", faults.join("\n"))]
-pub struct RulesError {
-    /// One line each, in the order of the files.
-    pub faults: Vec<String>,
-}
-
 /// The rules of [`DEFAULT_RULES`].
-pub fn built_in() -> Result<Vec<Rule>, RulesError> {
+pub fn built_in() -> Result<Vec<Rule>, ConfigError> {
     parse(&[("built-in rules".to_owned(), DEFAULT_RULES.to_owned())])
 }
 
-/// Parses rule files. Names of rules are unique across all files, and there is at least one rule.
-pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, RulesError> {
+/// Parses rule files, or finds every fault, with file, line and column. Names of rules are unique across all files, and there is at least one rule.
+pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, ConfigError> {
     let mut rules: Vec<Rule> = Vec::new();
     let mut faults = Vec::new();
     let mut names = Names::default();
@@ -46,7 +39,10 @@ pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, RulesError> {
             if key.get_ref() != "rule" {
                 fault(
                     Some(key.span()),
-                    &format!("unknown field `{}`, expected [[rule]]", key.get_ref()),
+                    &format!(
+                        "unknown field `{}`: rules are written as [[rule]]",
+                        key.get_ref()
+                    ),
                 );
             } else if !value.get_ref().is_array() {
                 fault(Some(value.span()), "rules are written as [[rule]]");
@@ -69,13 +65,9 @@ pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, RulesError> {
     names.check(&mut faults);
     if rules.is_empty() && faults.is_empty() {
         let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
-        faults.push(format!("no [[rule]] in {}", names.join(", ")));
+        faults.push(Fault::from(format!("no [[rule]] in {}", names.join(", "))));
     }
-    if faults.is_empty() {
-        Ok(rules)
-    } else {
-        Err(RulesError { faults })
-    }
+    ConfigError::none_of(in_order(faults)).map(|()| rules)
 }
 
 #[cfg(test)]
@@ -129,7 +121,7 @@ mod tests {
             ),
             (
                 rule("kind = \"gage\""),
-                "f.toml:8:8: unknown variant `gage`",
+                "f.toml:8:8: `kind` must be one of: condition,",
             ),
             (
                 rule("kind = \"condition\""),
@@ -137,7 +129,7 @@ mod tests {
             ),
             (
                 rule("kind = \"condition\"\ncondition = \"x\""),
-                "f.toml:9:13: unknown variant `x`",
+                "f.toml:9:13: `condition` must be one of: ",
             ),
             (
                 rule("kind = \"condition\"\ncondition = \"past_due\"\nabove = 0.5"),
@@ -155,7 +147,7 @@ mod tests {
             ),
             (
                 rule(&format!("{}above = 0.1", ratio.replace("24h", "soon"))),
-                "f.toml:10:10: \"soon\" is not a duration",
+                "f.toml:10:10: `window`: \"soon\" is not a duration",
             ),
             (
                 rule(&format!(
@@ -212,9 +204,9 @@ mod tests {
         let faults = parse(&files).expect_err("faulty").faults;
         let places: Vec<_> = faults
             .iter()
-            .map(|f| f.split(": ").next().expect("a place"))
+            .map(|fault| fault.place.as_ref().expect("a place").to_string())
             .collect();
-        for expected in [
+        let expected = [
             "one.toml:2:1",   // name
             "one.toml:4:1",   // metric
             "one.toml:5:1",   // window
@@ -230,10 +222,19 @@ mod tests {
             "two.toml:16:1",  // no bound
             "two.toml:18:1",  // resolve before respond
             "two.toml:23:17", // a, which leads back
-        ] {
+        ];
+        for expected in expected {
             let times = places.iter().filter(|place| **place == expected).count();
             assert_eq!(times, 1, "{expected} in {faults:#?}");
         }
+        let mut wanted = expected.iter();
+        let in_order = places
+            .iter()
+            .filter(|place| expected.contains(&place.as_str()));
+        assert!(
+            in_order.eq(wanted.by_ref()),
+            "from top to bottom: {faults:#?}"
+        );
         let second = second.replace("\"gone\", \"b\"", "");
         let all = parse(&[("two.toml".to_owned(), second)])
             .expect_err("faulty")

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use revwatch_runtime::files::NamedText;
+use revwatch_runtime::config::Fault;
+use revwatch_runtime::files::{NamedText, place};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -46,9 +47,8 @@ impl<'a> Names<'a> {
             );
             return;
         }
-        let place = located(file, Some(span), "");
         self.first
-            .insert(text.clone(), place.trim_end_matches([':', ' ']).to_owned());
+            .insert(text.clone(), place(file, Some(span)).to_string());
         let inhibiting = table
             .get("inhibited_by")
             .and_then(|value| value.get_ref().as_array());
@@ -61,7 +61,7 @@ impl<'a> Names<'a> {
 
     /// Checks that inhibiting rules exist, and that none explains itself: two rules that explain
     /// each other would mute each other.
-    pub(super) fn check(&self, faults: &mut Vec<String>) {
+    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
         for (rule, inhibited_by) in &self.inhibited_by {
             for (name, file, span) in inhibited_by {
                 if !self.first.contains_key(name) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use revwatch_core::durations::Span;
 use revwatch_runtime::config::Clock;
+use revwatch_runtime::wording;
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -83,11 +84,8 @@ fn kind(fields: &mut Fields<'_>) -> Option<&'static Kind> {
     let name: Spanned<String> = fields.required("kind")?;
     let kind = KINDS.into_iter().find(|kind| kind.name == name.get_ref());
     if kind.is_none() {
-        let known = KINDS.map(|kind| format!("`{}`", kind.name)).join(", ");
-        let what = format!(
-            "unknown variant `{}`, expected one of {known}",
-            name.get_ref()
-        );
+        let known = KINDS.map(|kind| kind.name);
+        let what = format!("`kind` {}", wording::one_of(&known, name.get_ref()));
         fields.fault_at(name.span(), what);
     }
     kind
@@ -103,10 +101,7 @@ fn check_names(fields: &mut Fields<'_>, kind: Option<&Kind>) {
         match kind {
             _ if !KINDS.into_iter().any(of_kind) => {
                 let known = known_fields().join(", ");
-                fields.fault_at(
-                    span,
-                    format!("unknown field `{name}`, expected one of {known}"),
-                );
+                fields.fault_at(span, format!("unknown field `{name}`; there are {known}"));
             }
             Some(kind) => {
                 let kind = kind.name;

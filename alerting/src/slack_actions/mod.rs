@@ -79,19 +79,6 @@ impl SlackActions {
         })
     }
 
-    /// Checks whether the configuration is usable; opens nothing.
-    pub fn check(config: &Config) -> Result<(), ConfigError> {
-        let invalid = |error: StartError| ConfigError::of(error.to_string());
-        keys(&config.slack).map_err(invalid)?;
-        if config.slack.app_token.is_some() {
-            let egress = EgressClient::new(config.egress);
-            egress
-                .base(socket::SETTING, &config.slack.api_base)
-                .map_err(|error| invalid(SetupError::from(error).into()))?;
-        }
-        Ok(())
-    }
-
     /// The handle with which a reload replaces secrets and tokens.
     pub fn switch(&self, store: Arc<dyn Documents>) -> Switch {
         Switch {
@@ -163,7 +150,7 @@ fn keys(config: &SlackConfig) -> Result<Option<Vec<SigningKey>>, StartError> {
     let keys = signature::keys(secrets.expose_secret());
     let empty = || {
         StartError::Setting(
-            "slack.signing_secret (SLACK_SIGNING_SECRET) holds an empty secret".into(),
+            "slack.signing_secret (SLACK_SIGNING_SECRET) holds an empty secret: separate several by single commas".into(),
         )
     };
     keys.map(Some).ok_or_else(empty)

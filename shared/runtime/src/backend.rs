@@ -15,7 +15,7 @@ use revwatch_storage::redis::RedisStore;
 #[cfg(feature = "store")]
 use revwatch_storage::sqlite::{Open, Sqlite};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Fault, Faults, SecretString};
 
 /// Queue and store.
 #[cfg(feature = "store")]
@@ -53,20 +53,20 @@ pub enum BackendError {
 impl Uses {
     /// Reports missing or invalid URLs; contacts no server.
     pub fn check(self, config: &Config) -> Result<(), ConfigError> {
-        let (amqp_url, redis_url) = match self {
-            Self::Queue => (config.queue_server()?, None),
-            Self::QueueAndStore => config.servers()?.unzip(),
-        };
-        let queue = amqp_url
-            .and_then(|url| RabbitQueue::check_url(url).err())
-            .map(|error| error.to_string());
-        #[cfg(feature = "store")]
-        let store = redis_url
-            .and_then(|url| RedisStore::check_url(url).err())
-            .map(|error| error.to_string());
-        #[cfg(not(feature = "store"))]
-        let store = redis_url.map(|_| "this program has no support for Redis".to_owned());
-        ConfigError::none_of(queue.into_iter().chain(store).collect())
+        let mut faults = Faults::default();
+        match self {
+            Self::Queue => drop(faults.of(config.queue_server())),
+            Self::QueueAndStore => drop(faults.of(config.servers())),
+        }
+        if let Some(Err(error)) = config.amqp_url.as_ref().map(RabbitQueue::check_url) {
+            faults.add(Fault::from(error.to_string()).about(["amqp_url"]));
+        }
+        if self == Self::QueueAndStore
+            && let Some(Err(why)) = config.redis_url.as_ref().map(check_redis_url)
+        {
+            faults.add(Fault::from(why).about(["redis_url"]));
+        }
+        faults.none()
     }
 
     /// A name for logs: `embedded` or the servers.
@@ -79,16 +79,30 @@ impl Uses {
     }
 }
 
+#[cfg(feature = "store")]
+fn check_redis_url(url: &SecretString) -> Result<(), String> {
+    RedisStore::check_url(url).map_err(|error| error.to_string())
+}
+
+#[cfg(not(feature = "store"))]
+fn check_redis_url(_: &SecretString) -> Result<(), String> {
+    Err("this program has no support for Redis".to_owned())
+}
+
+/// The URL of RabbitMQ, for a program that does not work without it.
+pub fn required_rabbitmq(config: &Config) -> Result<&SecretString, ConfigError> {
+    config.queue_server()?.ok_or_else(|| {
+        let what = "is not set: a process whose one role is ingest publishes to RabbitMQ; write it like \
+                    amqp://user:password@host:5672/virtual-host. On one machine run `revwatch`, which runs all roles \
+                    on an embedded store";
+        ConfigError::of(Fault::of("amqp_url (REVWATCH_AMQP_URL)", what))
+    })
+}
+
 /// Opens RabbitMQ for publishing, creating what is missing. Redis is neither needed nor contacted:
 /// RabbitMQ itself refuses a number of partitions other than the one it was set up for.
 pub async fn open_rabbitmq(config: &Config) -> Result<Arc<RabbitQueue>, BackendError> {
-    let Some(amqp_url) = config.queue_server()? else {
-        return Err(ConfigError::of(
-            "amqp_url (REVWATCH_AMQP_URL) is not set: a process whose one role is ingest publishes to \
-             RabbitMQ. On one machine run `revwatch`, which runs all roles on an embedded store",
-        )
-        .into());
-    };
+    let amqp_url = required_rabbitmq(config)?;
     Ok(Arc::new(rabbitmq(config, amqp_url).await?))
 }
 
@@ -162,7 +176,7 @@ fn created(config: &Config) -> Result<Sqlite, StoreError> {
     )
 }
 
-async fn rabbitmq(config: &Config, url: &secrecy::SecretString) -> Result<RabbitQueue, QueueError> {
+async fn rabbitmq(config: &Config, url: &SecretString) -> Result<RabbitQueue, QueueError> {
     // Under load a message holds several deliveries: enough for one batch in progress and another
     // one ready.
     let prefetch = u16::try_from(config.worker.batch / 2)

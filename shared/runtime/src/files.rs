@@ -1,5 +1,6 @@
 //! Files that people write, and the places of faults in them.
 
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,24 @@ pub enum ReadError {
     },
 }
 
+/// A place in a file: line and column from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file's name, as it was given.
+    pub file: String,
+    /// The line.
+    pub line: usize,
+    /// The character in the line.
+    pub column: usize,
+}
+
+/// `FILE:LINE:COLUMN`.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
 /// Reads a TOML file, or all `*.toml` files of a folder: at least one, and sorted, so that messages do
 /// not depend on the file system.
 pub fn read_toml(path: &Path) -> Result<Vec<NamedText>, ReadError> {
@@ -50,24 +69,15 @@ pub fn read_text(file: &Path) -> Result<String, ReadError> {
     std::fs::read_to_string(file).map_err(|source| unreadable(file, source))
 }
 
-/// The place of `span` for a message: `FILE:LINE:COLUMN`; without a span, the first character.
-pub fn place((file, text): &NamedText, span: Option<Range<usize>>) -> String {
-    let at = span.map_or(0, |span| span.start);
-    let column = before(text, at)
-        .rsplit('\n')
-        .next()
-        .map_or(0, |line| line.chars().count())
-        + 1;
-    format!("{file}:{}:{column}", line(text, at))
-}
-
-/// The number of the line that holds the byte `at`.
-pub fn line(text: &str, at: usize) -> usize {
-    before(text, at).matches('\n').count() + 1
-}
-
-fn before(text: &str, at: usize) -> &str {
-    &text[..at.min(text.len())]
+/// The place of `span`; without a span, the first character.
+pub fn place((file, text): &NamedText, span: Option<Range<usize>>) -> Place {
+    let before = &text[..span.map_or(0, |span| span.start).min(text.len())];
+    let of_line = before.rsplit('\n').next().unwrap_or_default();
+    Place {
+        file: file.clone(),
+        line: before.matches('\n').count() + 1,
+        column: of_line.chars().count() + 1,
+    }
 }
 
 fn in_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -125,13 +135,14 @@ mod tests {
         let file = ("f.toml".to_owned(), "ä = 1\nb = \"é\" # c".to_owned());
         let at = |part: &str| {
             let at = file.1.find(part).expect("in the text");
-            place(&file, Some(at..at))
+            place(&file, Some(at..at)).to_string()
         };
         assert_eq!(
             [at("ä"), at("1"), at("b"), at("#")],
             ["f.toml:1:1", "f.toml:1:5", "f.toml:2:1", "f.toml:2:9"]
         );
-        assert_eq!(place(&file, None), "f.toml:1:1");
-        assert_eq!(place(&file, Some(999..999)), "f.toml:2:12");
+        assert_eq!(place(&file, None).to_string(), "f.toml:1:1");
+        let end = place(&file, Some(999..999)).to_string();
+        assert_eq!(end, "f.toml:2:12");
     }
 }

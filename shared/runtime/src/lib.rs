@@ -18,3 +18,4 @@ pub mod reload;
 pub mod retries;
 pub mod supervise;
 pub mod telemetry;
+pub mod wording;

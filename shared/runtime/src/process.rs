@@ -94,10 +94,15 @@ pub struct RoleEndedError;
 
 impl Process {
     /// Starts a program that runs one role: reads its command line and its settings, installs the
-    /// logger and the signal handlers, and opens the admin listener.
-    pub async fn of_program(name: &str, about: &str) -> Result<Self, StartError> {
+    /// logger and the signal handlers, and opens the admin listener. `accept` checks the settings for
+    /// the role, before anything is opened.
+    pub async fn of_program(
+        name: &str,
+        about: &str,
+        accept: impl FnOnce(&Config) -> Result<(), ConfigError>,
+    ) -> Result<Self, StartError> {
         let arguments = RoleArguments::of_process(name, about);
-        Self::start(prepare(arguments.config.as_deref())?, name).await
+        Self::start(prepare(arguments.config.as_deref(), accept)?, name).await
     }
 
     /// Opens the admin listener. `service` is the process's name in traces, unless the settings
@@ -248,8 +253,12 @@ impl Process {
 }
 
 /// Initializes logging, installs signal handlers (SIGINT and SIGTERM stop the process, SIGHUP
-/// reloads the settings), and reads the settings. Must be called within a tokio runtime.
-pub fn prepare(file: Option<&Path>) -> Result<Start, StartError> {
+/// reloads the settings), and reads the settings, which `accept` checks for the roles. Must be called
+/// within a tokio runtime.
+pub fn prepare(
+    file: Option<&Path>,
+    accept: impl FnOnce(&Config) -> Result<(), ConfigError>,
+) -> Result<Start, StartError> {
     // Some systems hand out pages of 2 MB without a request; the allocator does not request them. Not
     // every kernel supports the option.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
@@ -260,7 +269,8 @@ pub fn prepare(file: Option<&Path>) -> Result<Start, StartError> {
     for warning in unknown_in_environment() {
         tracing::warn!("{warning}");
     }
-    let effective = Arc::new(Effective::from_environment(file)?);
+    let (effective, ()) = Effective::accepted_from_environment(file, accept)?;
+    let effective = Arc::new(effective);
     let config = effective.config.clone();
     let reload = match reload {
         Ok(reload) => Some((reload, effective)),

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ConfigError, Effective};
+use crate::config::{Config, ConfigError, Effective, Faults};
 use crate::telemetry::Metrics;
 
 /// Applies what was prepared.
@@ -92,26 +92,22 @@ impl Reload {
     }
 }
 
+/// Applies the settings only if all roles could prepare them. Otherwise every fault is named.
 fn reload(file: Option<&Path>, parts: &[Prepare]) -> Result<Effective, ConfigError> {
-    let new = Effective::from_environment(file)?;
-    apply_to_all(&new.config, parts)?;
+    let prepared = |config: &Config| prepare_all(config, parts);
+    let (new, ready) = Effective::accepted_from_environment(file, prepared)?;
+    ready.into_iter().for_each(|apply| apply());
     Ok(new)
 }
 
-/// Prepares all roles, and applies the settings only if all succeeded.
-fn apply_to_all(config: &Config, parts: &[Prepare]) -> Result<(), ConfigError> {
-    let (mut ready, mut faults) = (Vec::new(), Vec::new());
-    for prepare in parts {
-        match prepare(config) {
-            Ok(apply) => ready.push(apply),
-            Err(error) => faults.extend(error.faults),
-        }
-    }
-    ConfigError::none_of(faults)?;
-    for apply in ready {
-        apply();
-    }
-    Ok(())
+/// Prepares all roles, or finds all their faults.
+fn prepare_all(config: &Config, parts: &[Prepare]) -> Result<Vec<Apply>, ConfigError> {
+    let mut faults = Faults::default();
+    let ready = parts
+        .iter()
+        .filter_map(|prepare| faults.of(prepare(config)))
+        .collect();
+    faults.none().map(|()| ready)
 }
 
 impl ActiveConfig {
@@ -132,11 +128,13 @@ impl ActiveConfig {
                         "some changed settings need a restart"
                     );
                 }
-                // The contents of files that settings name may have changed too.
-                tracing::info!(
-                    changed = new.differs_from(last).join(", "),
-                    "settings reloaded"
-                );
+                match new.differs_from(last).join(", ") {
+                    // Rules and secrets in files may have changed all the same.
+                    changed if changed.is_empty() => tracing::info!(
+                        "settings reloaded: they are as before; the files of rules and secrets were read again"
+                    ),
+                    changed => tracing::info!(changed, "settings reloaded"),
+                }
                 reloads("applied");
             }
             Err(error) => {
@@ -166,13 +164,13 @@ mod tests {
         };
         let failing =
             |fault: &'static str| -> Prepare { Box::new(move |_| Err(ConfigError::of(fault))) };
-        let error = apply_to_all(&config, &[to(2), failing("a"), to(3), failing("b")])
-            .expect_err("refused");
-        assert_eq!(
-            (error.faults, *current.get()),
-            (vec!["a".to_owned(), "b".to_owned()], 1)
-        );
-        apply_to_all(&config, &[to(2), to(3)]).expect("all succeed");
+        let error = prepare_all(&config, &[to(2), failing("a"), to(3), failing("b")])
+            .err()
+            .expect("refused");
+        assert_eq!((error.to_string(), *current.get()), ("a\nb".to_owned(), 1));
+        for apply in prepare_all(&config, &[to(2), to(3)]).expect("all succeed") {
+            apply();
+        }
         assert_eq!(
             (*current.get(), *seen),
             (3, 1),

@@ -4,8 +4,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use revwatch_alerting::rule_text::{self, RulesError};
-use revwatch_alerting::rules_file::{self, RuleError};
+use revwatch_alerting::rule_text;
+use revwatch_alerting::rules_file;
+use revwatch_runtime::config::Fault;
 use revwatch_runtime::files::read_toml;
 use serde_json::{Value, json};
 
@@ -14,39 +15,34 @@ use crate::cli::global_options::GlobalOptions;
 /// Runs `rules check`.
 pub fn run(options: &GlobalOptions, paths: &[PathBuf]) -> anyhow::Result<()> {
     let checked = if paths.is_empty() {
-        let config = options.config()?;
-        rules_file::load(config.rules.as_deref()).map_err(|error| match error {
-            RuleError::Invalid(invalid) => Ok(invalid),
-            error => Err(error),
-        })
+        rules_file::load(options.config()?.rules.as_deref())
     } else {
         let mut texts = Vec::new();
         for path in paths {
             texts.extend(read_toml(path)?);
         }
-        rule_text::parse(&texts).map_err(Ok)
+        rule_text::parse(&texts)
     };
+    let (rules, faults) = match checked {
+        Ok(rules) => (rules.len(), Vec::new()),
+        Err(error) => (0, error.faults),
+    };
+    let is_valid = faults.is_empty();
     let mut out = std::io::stdout().lock();
-    let RulesError { mut faults } = match checked {
-        Ok(rules) if options.json => {
-            writeln!(
-                out,
-                "{:#}",
-                json!({"ok": true, "rules": rules.len(), "faults": []})
-            )?;
-            return Ok(());
-        }
-        Ok(rules) => {
-            writeln!(out, "{} rule(s), all valid", rules.len())?;
-            return Ok(());
-        }
-        Err(invalid) => invalid?,
-    };
-    in_order(&mut faults);
     if options.json {
-        let described: Vec<Value> = faults.iter().map(|fault| describe(fault)).collect();
-        writeln!(out, "{:#}", json!({"ok": false, "faults": described}))?;
-    } else {
+        let mut value =
+            json!({"ok": is_valid, "faults": faults.iter().map(describe).collect::<Vec<_>>()});
+        if is_valid {
+            value["rules"] = rules.into();
+        }
+        writeln!(out, "{value:#}")?;
+    } else if is_valid {
+        writeln!(out, "{rules} rule(s), all valid")?;
+    }
+    if is_valid {
+        return Ok(());
+    }
+    if !options.json {
         for fault in &faults {
             writeln!(out, "{fault}")?;
         }
@@ -55,48 +51,12 @@ pub fn run(options: &GlobalOptions, paths: &[PathBuf]) -> anyhow::Result<()> {
 }
 
 /// A fault as JSON. A fault without a place concerns all files.
-pub fn describe(fault: &str) -> Value {
-    match placed(fault) {
-        Some((file, line, column, what)) => {
-            json!({"file": file, "line": line, "column": column, "what": what})
-        }
-        None => json!({"file": null, "line": null, "column": null, "what": fault}),
-    }
-}
-
-/// Files in their given order; within a file from top to bottom.
-fn in_order(faults: &mut [String]) {
-    let files: Vec<String> = faults
-        .iter()
-        .filter_map(|fault| Some(placed(fault)?.0.to_owned()))
-        .collect();
-    faults.sort_by_key(|fault| {
-        let place = placed(fault);
-        place.map(|(file, line, column, _)| (files.iter().position(|f| f == file), line, column))
-    });
-}
-
-/// File, line, column and the fault itself.
-fn placed(fault: &str) -> Option<(&str, u64, u64, &str)> {
-    let (place, what) = fault.split_once(": ")?;
-    let mut parts = place.rsplitn(3, ':');
-    let (column, line) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    Some((parts.next()?, line, column, what))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fault_may_have_a_place() {
-        assert_eq!(
-            describe("a b.toml:3:14: unknown field `x`: leave it out"),
-            json!({"file": "a b.toml", "line": 3, "column": 14, "what": "unknown field `x`: leave it out"})
-        );
-        assert_eq!(describe("no [[rule]] in f.toml")["file"], Value::Null);
-        let mut faults = ["b:2:9: x", "a:7:1: x", "b:2:1: x", "b:1:3: x"].map(str::to_owned);
-        in_order(&mut faults);
-        assert_eq!(faults, ["b:1:3: x", "b:2:1: x", "b:2:9: x", "a:7:1: x"]);
-    }
+fn describe(fault: &Fault) -> Value {
+    let place = fault.place.as_ref();
+    json!({
+        "file": place.map(|place| &place.file),
+        "line": place.map(|place| place.line),
+        "column": place.map(|place| place.column),
+        "what": fault.what,
+    })
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use revwatch_alerting::stage::Stage;
 use revwatch_core::durations::Span;
 use revwatch_runtime::files::place;
+use revwatch_runtime::wording;
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
@@ -123,7 +124,7 @@ impl Reader<'_> {
         Some(Order {
             by,
             what,
-            place: place(self.file, Some(item.span())),
+            place: place(self.file, Some(item.span())).to_string(),
         })
     }
 
@@ -187,7 +188,7 @@ impl Reader<'_> {
                 let names =
                     Vec::<Spanned<String>>::deserialize(ValueDeserializer::from(item.clone()));
                 let names = names
-                    .map_err(|error| self.fault(error.span(), error.message()))
+                    .map_err(|error| self.fault(error.span(), &wording::plain(error.message())))
                     .ok()?;
                 for name in &names {
                     self.note_rule(scenario, name);

@@ -13,7 +13,9 @@ use revwatch_alerting::metric_value::PipelineStatus;
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rule_text::{self, NamedText};
 use revwatch_core::durations::Span;
+use revwatch_runtime::config::{Fault, in_order};
 use revwatch_runtime::files::place;
+use revwatch_runtime::wording;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
@@ -41,12 +43,14 @@ pub fn parse(
     };
     let scenarios = reader.file(in_effect, files);
     if scenarios.is_empty() && reader.faults.is_empty() {
-        reader.faults.push(format!("no [[test]] in {}", file.0));
+        let fault = format!("no [[test]] in {}", file.0);
+        reader.faults.push(fault.into());
     }
     if reader.faults.is_empty() {
         Ok(scenarios)
     } else {
-        Err(reader.faults)
+        let faults = in_order(reader.faults);
+        Err(faults.iter().map(ToString::to_string).collect())
     }
 }
 
@@ -95,7 +99,7 @@ struct RawPipeline {
 
 struct Reader<'f> {
     file: &'f NamedText,
-    faults: Vec<String>,
+    faults: Vec<Fault>,
 }
 
 impl From<RawPipeline> for PipelineStatus {
@@ -211,7 +215,7 @@ impl Reader<'_> {
         };
         let mut scenario = Scenario {
             name: raw.name,
-            place: place(self.file, Some(item.span())),
+            place: place(self.file, Some(item.span())).to_string(),
             start_s,
             tick_s: raw.tick.map_or(tick_s, |tick| tick.0).max(1),
             rules: rules.to_vec(),
@@ -294,7 +298,7 @@ impl Reader<'_> {
 
     fn add_check(&self, item: &Item<'_>, want: Option<Want>, at_s: i64, scenario: &mut Scenario) {
         let checks = want.map(|want| Check {
-            place: place(self.file, Some(item.span())),
+            place: place(self.file, Some(item.span())).to_string(),
             want,
         });
         let moment = scenario.moments.entry(at_s).or_default();
@@ -303,8 +307,13 @@ impl Reader<'_> {
 
     fn read<T: DeserializeOwned>(&mut self, item: &Item<'_>) -> Option<T> {
         let read = T::deserialize(ValueDeserializer::from(item.clone()));
-        read.map_err(|error| self.fault(error.span().or(Some(item.span())), error.message()))
-            .ok()
+        read.map_err(|error| {
+            self.fault(
+                error.span().or(Some(item.span())),
+                &wording::plain(error.message()),
+            )
+        })
+        .ok()
     }
 
     /// Takes a field out of a table, to be read separately.
@@ -316,8 +325,7 @@ impl Reader<'_> {
     }
 
     fn fault(&mut self, span: Option<Range<usize>>, what: &str) {
-        self.faults
-            .push(format!("{}: {what}", place(self.file, span)));
+        self.faults.push(Fault::at(place(self.file, span), what));
     }
 }
 

@@ -1,10 +1,10 @@
 //! The settings of email, checked.
 
 use lettre::message::Mailbox;
-use revwatch_runtime::config::EmailConfig;
+use revwatch_runtime::config::{ConfigError, EmailConfig, Fault, Faults};
 
+use super::super::complete;
 use super::super::recipients::Recipients;
-use super::super::{SetupError, complete};
 use super::server::{self, Server};
 
 /// Valid settings.
@@ -15,30 +15,40 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// `None` if nothing is configured.
-    pub fn new(config: &EmailConfig) -> Result<Option<Self>, SetupError> {
+    /// `None` if nothing is configured. Errors name every fault.
+    pub fn new(config: &EmailConfig) -> Result<Option<Self>, ConfigError> {
+        let has_sender = !config.from.trim().is_empty();
         let has_recipients = config.to.values().any(|list| !list.is_empty());
         let parts = [
             (server::SETTING, config.smtp_url.is_some()),
-            ("email.from", !config.from.trim().is_empty()),
-            ("a list of addresses in [email.to]", has_recipients),
+            ("email.from", has_sender),
+            ("email.to (a list of addresses)", has_recipients),
         ];
-        complete("email", &parts)?;
-        let Some(url) = &config.smtp_url else {
-            return Ok(None);
-        };
-        let from = mailbox(&config.from).ok_or_else(|| {
-            let example = "write it like \"revwatch <alerts@example.com>\"";
-            SetupError::Invalid(format!("email.from is not an address: {example}"))
-        })?;
+        let mut faults = Faults::default();
+        faults.of(complete("email", &parts));
+        let server = config.smtp_url.as_ref();
+        let server = server.and_then(|url| faults.of(Server::new(url)));
+        let from = mailbox(&config.from);
+        if has_sender && from.is_none() {
+            let what = "is not an address: write it like \"revwatch <alerts@example.com>\"";
+            faults.add(Fault::of("email.from", what));
+        }
         let address = |text: &str, place: &str| {
             mailbox(text).ok_or_else(|| format!("{place} is not an address"))
         };
-        Ok(Some(Self {
-            server: Server::new(url)?,
-            from,
-            to: Recipients::new("email.to", "an address", &config.to, address)?,
-        }))
+        let to = has_recipients.then(|| {
+            faults.of(Recipients::new(
+                "email.to",
+                "an address",
+                &config.to,
+                address,
+            ))
+        });
+        faults.none()?;
+        Ok(match (server, from, to.flatten()) {
+            (Some(server), Some(from), Some(to)) => Some(Self { server, from, to }),
+            _ => None,
+        })
     }
 }
 

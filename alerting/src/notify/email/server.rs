@@ -13,11 +13,11 @@ use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use percent_encoding::percent_decode_str;
-use revwatch_runtime::config::names_loopback;
+use revwatch_runtime::config::{ConfigError, Fault, names_loopback};
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
-use super::super::{Outcome, SetupError};
+use super::super::Outcome;
 
 /// The mail server.
 pub struct Server {
@@ -43,8 +43,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Server {
     /// Errors say what is invalid and never quote the URL: it holds a password.
-    pub fn new(url: &SecretString) -> Result<Self, SetupError> {
-        let invalid = |what: &str| SetupError::Invalid(format!("{SETTING} {what}"));
+    pub fn new(url: &SecretString) -> Result<Self, ConfigError> {
+        let invalid = |what: &str| ConfigError::of(Fault::of(SETTING, what));
         let example = "is not an SMTP URL: write it like smtps://user:password@host:465";
         let url = Url::parse(url.expose_secret().trim()).map_err(|_| invalid(example))?;
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
@@ -60,7 +60,7 @@ impl Server {
             Some(Host::Ipv6(ip)) => ip.to_string(),
             _ => return Err(invalid(example)),
         };
-        let decoded = |text: &str| -> Result<String, SetupError> {
+        let decoded = |text: &str| -> Result<String, ConfigError> {
             let text = percent_decode_str(text).decode_utf8();
             text.map(Into::into)
                 .map_err(|_| invalid("has a user or password that is not UTF-8"))

@@ -252,7 +252,10 @@ fn missing_or_invalid_settings_are_named() {
             "email.smtp_url (SMTP_URL) is missing",
         ),
         (|c| c.from.clear(), "email.from is missing"),
-        (|c| c.to.clear(), "[email.to] is missing"),
+        (
+            |c| c.to.clear(),
+            "email.to (a list of addresses) is missing",
+        ),
         (
             |c| c.from = "revwatch".into(),
             "email.from is not an address",

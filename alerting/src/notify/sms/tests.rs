@@ -294,7 +294,7 @@ fn missing_or_invalid_settings_are_named() {
             "sms.account_sid (TWILIO_ACCOUNT_SID) is missing",
         ),
         (|c| c.from.clear(), "sms.from is missing"),
-        (|c| c.to.clear(), "[sms.to] is missing"),
+        (|c| c.to.clear(), "sms.to (a list of numbers) is missing"),
         (
             |c| c.account_sid = "AC1/../AC2".into(),
             "TWILIO_ACCOUNT_SID",

@@ -1,9 +1,9 @@
 //! The settings of the webhook, checked.
 
-use revwatch_runtime::config::WebhookConfig;
+use revwatch_runtime::config::{ConfigError, Fault, Faults, WebhookConfig};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::super::{EgressClient, SetupError, complete};
+use super::super::{EgressClient, complete};
 use super::signature::Key;
 
 /// Valid settings.
@@ -17,32 +17,35 @@ pub const URL: &str = "webhook.url (REVWATCH_WEBHOOK_URL)";
 pub const SECRET: &str = "webhook.secret (REVWATCH_WEBHOOK_SECRET)";
 
 impl Settings {
-    /// `None` if neither URL nor secret is set.
-    pub fn new(config: &WebhookConfig, egress: &EgressClient) -> Result<Option<Self>, SetupError> {
-        complete(
-            "the webhook",
-            &[
-                (URL, config.url.is_some()),
-                (SECRET, config.secret.is_some()),
-            ],
-        )?;
-        let (Some(url), Some(secrets)) = (&config.url, &config.secret) else {
-            return Ok(None);
-        };
-        let url = SecretString::from(String::from(egress.url(URL, url.expose_secret())?));
-        let secrets = secrets
-            .expose_secret()
-            .split([',', ' ', '\t', '\r', '\n'])
-            .filter(|secret| !secret.is_empty());
-        let keys = secrets
-            .map(Key::new)
-            .collect::<Option<Vec<_>>>()
-            .filter(|keys| !keys.is_empty());
-        let keys = keys.ok_or_else(|| {
-            SetupError::Invalid(format!(
-                "{SECRET} must be whsec_ and 24 to 64 random bytes in base64: create it with `openssl rand -base64 32`"
-            ))
-        })?;
-        Ok(Some(Self { url, keys }))
+    /// `None` if neither URL nor secret is set. Errors name every fault.
+    pub fn new(config: &WebhookConfig, egress: &EgressClient) -> Result<Option<Self>, ConfigError> {
+        let parts = [
+            (URL, config.url.is_some()),
+            (SECRET, config.secret.is_some()),
+        ];
+        let mut faults = Faults::default();
+        faults.of(complete("the webhook", &parts));
+        let url = config.url.as_ref();
+        let url = url.and_then(|url| faults.of(egress.url(URL, url.expose_secret())));
+        let keys = config.secret.as_ref().and_then(keys);
+        if config.secret.is_some() && keys.is_none() {
+            let what = "must be whsec_ and 24 to 64 random bytes in base64: create it with `openssl rand -base64 32`";
+            faults.add(Fault::of(SECRET, what));
+        }
+        faults.none()?;
+        Ok(url.zip(keys).map(|(url, keys)| Self {
+            url: SecretString::from(String::from(url)),
+            keys,
+        }))
     }
+}
+
+/// `None` if there is none, or if one of them is no secret.
+fn keys(secrets: &SecretString) -> Option<Vec<Key>> {
+    let secrets = secrets
+        .expose_secret()
+        .split([',', ' ', '\t', '\r', '\n'])
+        .filter(|secret| !secret.is_empty());
+    let keys = secrets.map(Key::new).collect::<Option<Vec<_>>>();
+    keys.filter(|keys| !keys.is_empty())
 }

@@ -2,84 +2,96 @@
 
 use secrecy::ExposeSecret as _;
 
+use super::channels::check_credential;
+use super::error::{Fault, Faults};
 use super::settings::Config;
 
 impl Config {
     /// All faults among readable values; each names the setting and the fix.
-    pub(super) fn check(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        let mut add_fault = |text: String| faults.push(text);
-        // RabbitMQ alone is enough for `ingest`; other needs are checked when a role opens its
-        // backend.
-        if let Err(error) = self.queue_server() {
-            error.faults.into_iter().for_each(&mut add_fault);
-        }
+    pub(super) fn check(&self) -> Vec<Fault> {
+        let mut faults = Faults::default();
+        // RabbitMQ alone is enough for `ingest`; other needs are checked by the roles.
+        faults.of(self.queue_server());
         if !(1..=1024).contains(&self.partitions) {
-            add_fault(format!(
-                "partitions (REVWATCH_PARTITIONS) must be 1 to 1024, but is {}",
-                self.partitions
-            ));
-        }
-        if !(1..=86_400).contains(&self.limits.signature_tolerance_seconds) {
-            add_fault("limits.signature_tolerance_seconds must be 1 to 86400; Stripe's own default is 300".into());
+            let what = format!("must be 1 to 1024, but is {}", self.partitions);
+            faults.add(Fault::of("partitions (REVWATCH_PARTITIONS)", what));
         }
         // The key is sent with every request.
-        if let Err(error) = self
-            .egress
-            .base("stripe_api_base (STRIPE_API_BASE)", &self.stripe_api_base)
-        {
-            error.faults.into_iter().for_each(&mut add_fault);
-        }
-        if self.limits.unfinished_body_bytes < self.limits.body_bytes {
-            add_fault(
-                "limits.unfinished_body_bytes must be at least limits.body_bytes: a body of that size could never be \
-                 taken"
-                    .into(),
-            );
-        }
-        self.channel_faults().into_iter().for_each(&mut add_fault);
-        if let Err(error) = self.traces.check() {
-            error.faults.into_iter().for_each(&mut add_fault);
-        }
-        let key = self
-            .stripe_secret_key
-            .as_ref()
-            .map(|key| key.expose_secret());
-        if key
-            .is_some_and(|key| !key.bytes().all(|b| b.is_ascii_graphic()) || key.starts_with("pk_"))
-        {
-            add_fault(
-                "STRIPE_SECRET_KEY is not a secret key: give the `sk_…` or `rk_…` that Stripe's dashboard \
-                 (Developers → API keys) shows, without spaces"
-                    .into(),
-            );
-        }
-        for (key, value) in self.seconds() {
-            if !(0.001..=86_400.0).contains(&value) {
-                add_fault(format!(
-                    "{key} must be between 0.001 and 86400, but is {value}"
-                ));
-            }
-        }
+        let base = "stripe_api_base (STRIPE_API_BASE)";
+        faults.of(self.egress.base(base, &self.stripe_api_base));
+        self.check_stripe_credentials(&mut faults);
+        self.check_limits(&mut faults);
         if self.alerting.lease_seconds < 2.0 * self.alerting.tick_seconds {
-            add_fault("alerting.lease_seconds must be at least twice alerting.tick_seconds: it is renewed by ticks".into());
+            let what = "must be at least twice alerting.tick_seconds: it is renewed by ticks";
+            let fault = Fault::of("alerting.lease_seconds", what);
+            faults.add(fault.about(["alerting.tick_seconds"]));
         }
-        for (key, value) in self.counts() {
-            if value == 0 {
-                add_fault(format!("{key} must be at least 1"));
-            }
-        }
-        faults
-    }
-
-    fn channel_faults(&self) -> Vec<String> {
-        [
+        for channel in [
             self.slack.check(&self.egress),
             self.sms.check(&self.egress),
             self.pagerduty.check(&self.egress),
             self.webhook.check(&self.egress),
-        ]
-        .concat()
+        ] {
+            faults.of(channel);
+        }
+        faults.of(self.traces.check());
+        faults.into()
+    }
+
+    fn check_stripe_credentials(&self, faults: &mut Faults) {
+        faults.of(check_credential(
+            "stripe_secret_key (STRIPE_SECRET_KEY)",
+            self.stripe_secret_key.as_ref(),
+            |key| key.starts_with("sk_") || key.starts_with("rk_"),
+            "is not a secret key: give the `sk_…` or `rk_…` that Stripe's dashboard (Developers → API keys) shows, \
+             without spaces",
+        ));
+        // Other tools that sign, for instance in tests, may have secrets of another form.
+        let is_other = |secret: &str| {
+            let mut prefixes = ["sk_", "rk_", "pk_", "we_"].into_iter();
+            prefixes.any(|prefix| secret.trim().starts_with(prefix))
+        };
+        for (setting, secrets) in [
+            (
+                "stripe_webhook_secret (STRIPE_WEBHOOK_SECRET)",
+                &self.stripe_webhook_secret,
+            ),
+            (
+                "stripe_kernel_webhook_secret (STRIPE_KERNEL_WEBHOOK_SECRET)",
+                &self.stripe_kernel_webhook_secret,
+            ),
+        ] {
+            let secrets = secrets.as_ref().map(|secrets| secrets.expose_secret());
+            if secrets.is_some_and(|secrets| secrets.split(',').any(is_other)) {
+                let what = "is not a signing secret, but a key or an endpoint's id: give the `whsec_…` that Stripe's \
+                            dashboard (Developers → Webhooks) shows";
+                faults.add(Fault::of(setting, what));
+            }
+        }
+    }
+
+    fn check_limits(&self, faults: &mut Faults) {
+        if !(1..=86_400).contains(&self.limits.signature_tolerance_seconds) {
+            let what = "must be 1 to 86400; Stripe's own default is 300";
+            faults.add(Fault::of("limits.signature_tolerance_seconds", what));
+        }
+        if self.limits.unfinished_body_bytes < self.limits.body_bytes {
+            let what =
+                "must be at least limits.body_bytes: a body of that size could never be taken";
+            let fault = Fault::of("limits.unfinished_body_bytes", what);
+            faults.add(fault.about(["limits.body_bytes"]));
+        }
+        for (key, value) in self.seconds() {
+            if !(0.001..=86_400.0).contains(&value) {
+                let what = format!("must be between 0.001 and 86400, but is {value}");
+                faults.add(Fault::of(key, what));
+            }
+        }
+        for (key, value) in self.counts() {
+            if value == 0 {
+                faults.add(Fault::of(key, "must be at least 1"));
+            }
+        }
     }
 
     fn seconds(&self) -> [(&'static str, f64); 10] {

@@ -5,11 +5,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::definition::Kind;
-use super::error::ConfigError;
-use super::file::{self, KeyPath};
+use super::error::{ConfigError, Fault, in_order};
+use super::file::{self, File, KeyPath};
 use super::settings::{Config, DEFAULTS};
 use super::variables::{Lookup, definitions, environment, is_secret, variable};
-use crate::files::read_text;
+use crate::files::{Place, read_text};
+use crate::wording;
 
 /// Settings, with their sources. They hold secrets and are not shown as they are: see
 /// [`Effective::toml`].
@@ -28,12 +29,7 @@ pub enum Origin {
     /// The commented file that is compiled in.
     Default,
     /// The settings file.
-    File {
-        /// The path as it was given.
-        path: PathBuf,
-        /// Line number, from 1.
-        line: usize,
-    },
+    File(Place),
     /// An environment variable; with `_FILE`, the file that it names.
     Variable(String),
 }
@@ -42,7 +38,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::File(place) => write!(f, "{}:{}", place.file, place.line),
             Self::Variable(name) => f.write_str(name),
         }
     }
@@ -51,15 +47,21 @@ impl fmt::Display for Origin {
 /// Replaces a secret where settings are shown.
 pub const MASK: &str = "***";
 
+/// Settings that were read, as far as that was possible.
+struct Reading {
+    effective: Effective,
+    faults: Vec<Fault>,
+    /// The keys of settings that were meant to be set, but cannot be read.
+    refused: Vec<String>,
+    /// Whether nothing is known of the settings file, because it cannot be read or is not TOML.
+    is_lost: bool,
+}
+
 impl Effective {
     /// Loads the defaults, then `file` (or the one in `REVWATCH_CONFIG`), then the environment.
     /// Names every fault.
     pub fn load(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Self, ConfigError> {
-        let (effective, faults) = Self::read(file, lookup);
-        match effective {
-            Some(effective) if faults.is_empty() => Ok(effective),
-            _ => Err(ConfigError { faults }),
-        }
+        Self::accepted(file, lookup, |_| Ok(())).map(|(effective, ())| effective)
     }
 
     /// The same with the process's environment.
@@ -67,38 +69,67 @@ impl Effective {
         Self::load(file, &environment)
     }
 
-    /// The same, but continues after faults with the valid settings, so that further faults are
-    /// found. `None` if the file cannot be used at all.
-    pub fn read_environment(file: Option<&Path>) -> (Option<Self>, Vec<String>) {
-        Self::read(file, &environment)
+    /// The same, if those who will use the settings accept them: see [`Effective::accepted`].
+    pub fn accepted_from_environment<T>(
+        file: Option<&Path>,
+        accept: impl FnOnce(&Config) -> Result<T, ConfigError>,
+    ) -> Result<(Self, T), ConfigError> {
+        Self::accepted(file, &environment, accept)
     }
 
-    fn read(file: Option<&Path>, lookup: Lookup<'_>) -> (Option<Self>, Vec<String>) {
+    /// The one place where all faults of settings and rules meet, for `config check`, for every
+    /// start and for a reload. `accept` makes of the settings what the roles need. It is also asked
+    /// if there were faults before, so that all are named at once: each with its place, in the order
+    /// of the lines.
+    pub fn accepted<T>(
+        file: Option<&Path>,
+        lookup: Lookup<'_>,
+        accept: impl FnOnce(&Config) -> Result<T, ConfigError>,
+    ) -> Result<(Self, T), ConfigError> {
+        let Reading {
+            effective,
+            mut faults,
+            refused,
+            is_lost,
+        } = Self::read(file, lookup)?;
+        let accepted = accept(&effective.config);
+        let found = effective.masked_secrets().into_iter();
+        let mut found: Vec<Fault> = found.chain(effective.config.check()).collect();
+        let accepted = accepted.map_err(|error| found.extend(error.faults));
+        // What the settings file says is unknown, so only what stands in other files is reported.
+        found.retain(|fault| !is_lost || fault.place.is_some());
+        found.retain(|fault| !fault.follows_from(&refused));
+        faults.extend(found.into_iter().map(|fault| effective.located(fault)));
+        match accepted {
+            Ok(accepted) if faults.is_empty() => Ok((effective, accepted)),
+            _ => Err(ConfigError {
+                faults: in_order(faults),
+            }),
+        }
+    }
+
+    fn read(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Reading, ConfigError> {
         let named = lookup("REVWATCH_CONFIG")
             .filter(|p| !p.is_empty())
             .map(PathBuf::from);
         let mut table: toml::Table = DEFAULTS.parse().expect("the defaults are tested");
-        let (mut origins, mut faults) = (BTreeMap::new(), Vec::new());
+        let (mut origins, mut faults, mut refused) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut is_lost = false;
         if let Some(path) = file.map(Path::to_path_buf).or(named) {
-            let text = match read_text(&path) {
-                Ok(text) => text,
-                Err(error) => return (None, vec![error.to_string()]),
-            };
-            let file = file::read(&path.display().to_string(), &text);
-            if !file.is_toml {
-                return (None, file.faults);
+            let text = read_text(&path);
+            is_lost = text.is_err();
+            match text {
+                Ok(text) => {
+                    let file = file::read(&(path.display().to_string(), text));
+                    is_lost = !file.is_toml;
+                    let File { places, .. } = file;
+                    overlay(&mut table, file.table);
+                    origins.extend(places.into_iter().map(|(key, at)| (key, Origin::File(at))));
+                    faults.extend(file.faults);
+                    refused.extend(file.refused);
+                }
+                Err(error) => faults.push(error.to_string().into()),
             }
-            faults = file.faults;
-            overlay(&mut table, file.table);
-            let origin = |line| Origin::File {
-                path: path.clone(),
-                line,
-            };
-            origins.extend(
-                file.lines
-                    .into_iter()
-                    .map(|(keys, line)| (keys, origin(line))),
-            );
         }
         for (name, keys, kind) in definitions() {
             match set_from_variable(&mut table, name, keys, *kind, lookup) {
@@ -107,24 +138,63 @@ impl Effective {
                     let keys = keys.iter().map(|key| (*key).to_owned()).collect();
                     origins.insert(keys, Origin::Variable(found));
                 }
-                Err(fault) => faults.push(fault),
+                Err(fault) => {
+                    faults.push(fault.into());
+                    refused.push(keys.join("."));
+                }
             }
         }
-        let config: Config = match toml::Value::Table(table.clone()).try_into() {
+        let config = toml::Value::Table(table.clone()).try_into();
+        let config: Config = match config {
             Ok(config) => config,
-            Err(error) => {
-                faults.push(error.message().to_owned());
-                return (None, faults);
+            Err(_) if !faults.is_empty() => return Err(ConfigError { faults }),
+            Err(error) => return Err(ConfigError::of(wording::plain(error.message()))),
+        };
+        Ok(Reading {
+            effective: Self {
+                config,
+                table,
+                origins,
+            },
+            faults,
+            refused,
+            is_lost,
+        })
+    }
+
+    /// The fault with the place of the first of its settings that stands in a file. If the value
+    /// comes from a variable that the fault does not name (a `NAME_FILE`), with the name.
+    fn located(&self, mut fault: Fault) -> Fault {
+        if fault.place.is_some() {
+            return fault;
+        }
+        let origins = fault.settings.iter().filter_map(|key| self.origin_of(key));
+        for origin in origins {
+            match origin {
+                Origin::File(place) => {
+                    fault.place = Some(place.clone());
+                    break;
+                }
+                Origin::Variable(name) if !fault.what.contains(name.as_str()) => {
+                    fault.what = format!("{name}: {}", fault.what);
+                    break;
+                }
+                _ => {}
             }
-        };
-        let effective = Self {
-            config,
-            table,
-            origins,
-        };
-        faults.extend(effective.masked_secrets());
-        faults.extend(effective.config.check());
-        (Some(effective), faults)
+        }
+        fault
+    }
+
+    /// The origin of the value with this key, or of the list that it is in.
+    fn origin_of(&self, key: &str) -> Option<&Origin> {
+        let mut key = key;
+        loop {
+            let mut origins = self.origins.iter();
+            if let Some((_, origin)) = origins.find(|(path, _)| path.join(".") == key) {
+                return Some(origin);
+            }
+            key = key.rsplit_once('.')?.0;
+        }
     }
 
     /// The origin of the value at `path`.
@@ -133,7 +203,7 @@ impl Effective {
     }
 
     /// The mask that `revwatch config print` shows is not a secret: anyone could sign with it.
-    fn masked_secrets(&self) -> Vec<String> {
+    fn masked_secrets(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         visit(&self.table, &mut Vec::new(), &mut |path, value| {
             let is_masked = |text: &str| text.trim() == MASK || text.contains(&format!(":{MASK}@"));
@@ -142,10 +212,14 @@ impl Effective {
                 other => is_secret(path) && other.as_str().is_some_and(is_masked),
             };
             if is_placeholder {
-                let (key, origin) = (path.join("."), self.origin(path));
-                faults.push(format!(
-                    "{origin}: `{key}` holds {MASK}, which is only a placeholder: put the secret there"
-                ));
+                let key = path.join(".");
+                let what = format!(
+                    "`{key}` holds {MASK}, which is only a placeholder: put the secret there"
+                );
+                faults.push(match self.origin(path) {
+                    Origin::Variable(name) => Fault::from(format!("{name}: {what}")),
+                    _ => Fault::from(what).about([key.as_str()]),
+                });
             }
         });
         faults
@@ -206,7 +280,7 @@ fn set_from_variable(
     set(&mut with, keys, value);
     toml::Value::Table(with.clone())
         .try_into::<Config>()
-        .map_err(|e| format!("{name}: {}", e.message()))?;
+        .map_err(|e| wording::complaint(name, e.message()))?;
     *table = with;
     Ok(Some(found))
 }

@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::Deserialize;
 use url::{Host, Url};
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Fault};
 
 /// The egress policy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -29,7 +29,7 @@ impl EgressConfig {
     /// Parses `text` as an allowed URL. Errors name `setting`, and never quote the URL: it may be
     /// secret.
     pub fn url(self, setting: &str, text: &str) -> Result<Url, ConfigError> {
-        let invalid = |what: &str| Err(ConfigError::of(format!("{setting} {what}")));
+        let invalid = |what: &str| Err(ConfigError::of(Fault::of(setting, what)));
         let Ok(url) = Url::parse(text.trim()) else {
             return invalid("is not a URL: write it like https://host/path");
         };
@@ -65,9 +65,8 @@ impl EgressConfig {
     pub fn base(self, setting: &str, text: &str) -> Result<String, ConfigError> {
         let url = self.url(setting, text)?;
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(ConfigError::of(format!(
-                "{setting} must be a plain base URL: no ? and no #"
-            )));
+            let what = "must be a plain base URL: no ? and no #";
+            return Err(ConfigError::of(Fault::of(setting, what)));
         }
         Ok(url.as_str().trim_end_matches('/').to_owned())
     }

@@ -6,7 +6,7 @@ use revwatch_core::signature::SigningKey;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Fault, Faults};
 use crate::files::read_text;
 
 /// One webhook endpoint.
@@ -65,8 +65,9 @@ pub struct Endpoint {
 }
 
 impl EndpointConfig {
-    /// `before` are the endpoints read so far, whose names and paths are in use.
-    pub(super) fn read(&self, before: &[Endpoint]) -> Result<Endpoint, ConfigError> {
+    /// `before` are the endpoints read so far, whose names and paths are in use, and `number` is its
+    /// position in the list.
+    pub(super) fn read(&self, number: usize, before: &[Endpoint]) -> Result<Endpoint, ConfigError> {
         let Self {
             name,
             path,
@@ -74,36 +75,52 @@ impl EndpointConfig {
             secret_file,
             mode,
         } = self;
+        let mut faults = Faults::default();
+        let key = |setting: &str| format!("endpoints.{number}.{setting}");
+        let mut invalid = |settings: &[&str], what: String| {
+            let settings: Vec<String> = settings.iter().map(|setting| key(setting)).collect();
+            let fault = Fault::from(format!("endpoint {name:?}{what}"));
+            faults.add(fault.about(settings.iter().map(String::as_str)));
+        };
         let mut texts: Vec<String> = secrets
             .iter()
             .map(|s| s.expose_secret().to_owned())
             .collect();
+        let mut is_readable = true;
         if let Some(file) = secret_file {
-            let text = read_text(file)
-                .map_err(|fault| ConfigError::of(format!("endpoint {name:?}: {fault}")))?;
-            texts.extend(
-                text.lines()
-                    .map(str::to_owned)
-                    .filter(|l| !l.trim().is_empty()),
-            );
+            match read_text(file) {
+                Ok(text) => texts.extend(
+                    text.lines()
+                        .map(str::to_owned)
+                        .filter(|l| !l.trim().is_empty()),
+                ),
+                Err(error) => {
+                    is_readable = false;
+                    invalid(&["secret_file"], format!(": {error}"));
+                }
+            }
         }
-        let invalid = |what: String| Err(ConfigError::of(format!("endpoint {name:?}{what}")));
-        let Some(keys) = keys(texts.iter().map(String::as_str)) else {
-            return invalid(
+        let keys = keys(texts.iter().map(String::as_str));
+        if keys.is_none() && is_readable {
+            invalid(
+                &["secrets", "secret_file"],
                 " needs at least one secret, and none may be empty: set `secrets` or `secret_file`"
                     .to_owned(),
             );
-        };
+        }
         if !path.starts_with('/') {
-            return invalid(format!(": path {path:?} must begin with /"));
+            invalid(&["path"], format!(": path {path:?} must begin with /"));
         }
-        if before.iter().any(|e| e.path == *path || e.name == *name) {
-            return invalid(format!(": its name or path {path:?} is already used"));
+        if before.iter().any(|e| e.path == *path) {
+            invalid(&["path"], format!(": its path {path:?} is already used"));
+        } else if before.iter().any(|e| e.name == *name) {
+            invalid(&["name"], ": its name is already used".to_owned());
         }
+        faults.none()?;
         Ok(Endpoint {
             name: name.clone(),
             path: path.clone(),
-            keys,
+            keys: keys.unwrap_or_default(),
             mode: *mode,
         })
     }

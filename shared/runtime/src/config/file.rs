@@ -1,4 +1,4 @@
-//! A settings file: its values, their line numbers, and every fault in it.
+//! A settings file: its values, their places, and every fault in it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,9 +8,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::closest_match::closest_match;
+use super::error::Fault;
 use super::settings::{Config, DEFAULTS};
 use super::variables::private_paths;
-use crate::files;
+use crate::files::{NamedText, Place, place};
+use crate::wording;
 
 /// The keys that lead to a setting.
 pub(super) type KeyPath = Vec<String>;
@@ -19,12 +21,22 @@ pub(super) type KeyPath = Vec<String>;
 pub(super) struct File {
     /// The values, without the faulty ones.
     pub table: toml::Table,
-    /// The line of every value.
-    pub lines: BTreeMap<KeyPath, usize>,
-    /// `FILE:LINE: message`, in the order of the lines.
-    pub faults: Vec<String>,
+    /// The place of every value, and of every item of a list.
+    pub places: BTreeMap<KeyPath, Place>,
+    /// Each with its place.
+    pub faults: Vec<Fault>,
+    /// The keys of the settings that were meant to be set, but cannot be read.
+    pub refused: Vec<String>,
     /// Whether it parses as TOML.
     pub is_toml: bool,
+}
+
+/// A fault among the values, and its position.
+struct Found {
+    at: Range<usize>,
+    what: String,
+    /// The key of the setting that was meant.
+    setting: String,
 }
 
 /// The result of removing a faulty value.
@@ -35,46 +47,40 @@ enum Removal {
     Itself,
 }
 
-/// Reads `text` and names every fault.
-pub(super) fn read(name: &str, text: &str) -> File {
-    let (table, errors) = DeTable::parse_recoverable(text);
-    let line = |at| files::line(text, at);
-    // Not the error's own display: it quotes the line, which may hold a secret.
-    let mut faults: Vec<(usize, String)> = errors
-        .iter()
-        .map(|e| {
-            (
-                line(e.span().map_or(0, |s| s.start)),
-                e.message().to_owned(),
-            )
-        })
-        .collect();
-    let (mut rest, is_toml) = (of(table), faults.is_empty());
-    if is_toml {
-        faults = remove_faults(&mut rest)
-            .into_iter()
-            .map(|(at, what)| (line(at), what))
-            .collect();
-    }
-    faults.sort();
-    let mut lines = BTreeMap::new();
-    record_lines(&rest, &mut Vec::new(), &line, &mut lines);
-    let table = toml::Table::deserialize(ValueDeserializer::from(rest)).unwrap_or_default();
-    let faults = faults
-        .into_iter()
-        .map(|(line, what)| format!("{name}:{line}: {what}"))
-        .collect();
+/// Reads `file` and names every fault.
+pub(super) fn read(file: &NamedText) -> File {
+    let (table, errors) = DeTable::parse_recoverable(&file.1);
+    let mut rest = of(table);
+    let is_toml = errors.is_empty();
+    let found = remove_faults(&mut rest);
+    let fault = |at, what: &str| Fault::at(place(file, at), what);
+    // Where the syntax is wrong, other faults may only follow from that. Not the error's own
+    // display: it quotes the line, which may hold a secret.
+    let faults = if is_toml {
+        found
+            .iter()
+            .map(|found| fault(Some(found.at.clone()), &found.what))
+            .collect()
+    } else {
+        errors
+            .iter()
+            .map(|error| fault(error.span(), error.message()))
+            .collect()
+    };
+    let mut places = BTreeMap::new();
+    record_places(&rest, &mut Vec::new(), file, &mut places);
     File {
-        table: if is_toml { table } else { toml::Table::new() },
-        lines,
+        table: toml::Table::deserialize(ValueDeserializer::from(rest)).unwrap_or_default(),
+        places,
         faults,
+        refused: found.into_iter().map(|found| found.setting).collect(),
         is_toml,
     }
 }
 
 /// All faulty settings and their positions: a faulty value is removed, and the rest is parsed
 /// again.
-fn remove_faults(rest: &mut Spanned<DeValue<'_>>) -> Vec<(usize, String)> {
+fn remove_faults(rest: &mut Spanned<DeValue<'_>>) -> Vec<Found> {
     let (mut faults, mut removed) = (Vec::new(), Vec::<KeyPath>::new());
     loop {
         let mut merged = defaults();
@@ -82,19 +88,23 @@ fn remove_faults(rest: &mut Spanned<DeValue<'_>>) -> Vec<(usize, String)> {
         let Err(error) = Config::deserialize(ValueDeserializer::from(merged)) else {
             return faults;
         };
-        let span = error.span().unwrap_or_default();
-        let Some(Removal::Removed(path)) = remove(rest, &span) else {
-            faults.push((span.start, error.message().to_owned()));
+        let at = error.span().unwrap_or_default();
+        let Some(Removal::Removed(path)) = remove(rest, &at) else {
+            faults.push(Found {
+                at,
+                what: wording::plain(error.message()),
+                setting: String::new(),
+            });
             return faults;
         };
         // If a value was removed, the resulting missing field is not reported again.
-        let is_missing = error.message().starts_with("missing field ");
-        let follows = is_missing
+        let follows = wording::missing_field(error.message()).is_some()
             && removed
                 .iter()
                 .any(|inner| inner.len() > path.len() && inner.starts_with(&path));
         if !follows {
-            faults.push((span.start, complaint(&path, error.message())));
+            let (what, setting) = complaint(&path, error.message());
+            faults.push(Found { at, what, setting });
         }
         removed.push(path);
     }
@@ -104,25 +114,33 @@ fn defaults() -> Spanned<DeValue<'static>> {
     of(DeTable::parse(DEFAULTS).expect("the defaults are tested"))
 }
 
-/// The fault in words, with the full key and the key that was probably meant.
-fn complaint(path: &[String], message: &str) -> String {
+/// The fault in words, with the full key and the key that was probably meant; and the latter.
+fn complaint(path: &[String], message: &str) -> (String, String) {
     let key = path.join(".");
     if let Some(rest) = message.strip_prefix("unknown field ") {
         let mut names = rest.split('`').skip(1).step_by(2);
         let wrong = names.next().unwrap_or_default();
         let known: Vec<&str> = names.collect();
-        return match closest_match(wrong, known.iter().copied()) {
-            Some(near) => format!("unknown key `{key}`; did you mean `{near}`?"),
-            None => format!(
-                "unknown key `{key}`; {}",
-                elsewhere(wrong).unwrap_or_else(|| list_of_keys(&known))
+        if let Some(near) = closest_match(wrong, known.iter().copied()) {
+            let meant = [&path[..path.len() - 1], &[near.to_owned()]].concat();
+            let what = format!("unknown key `{key}`; did you mean `{near}`?");
+            return (what, meant.join("."));
+        }
+        return match elsewhere(wrong) {
+            Some((place, meant)) => (format!("unknown key `{key}`; {place}"), meant),
+            None => (
+                format!("unknown key `{key}`; {}", list_of_keys(&known)),
+                key,
             ),
         };
     }
-    if may_hold_private(path) && quotes_value(message) {
-        return format!("`{key}` {}", wanted(&key, message));
-    }
-    format!("`{key}`: {message}")
+    // The value found instead may be the secret itself.
+    let what = if may_hold_private(path) && quotes_value(message) {
+        format!("`{key}` {}", wanted(&key, message))
+    } else {
+        wording::complaint(&format!("`{key}`"), message)
+    };
+    (what, key)
 }
 
 /// Whether a value at `path` may be a secret or personal data. A wrong value instead of a section
@@ -166,19 +184,22 @@ fn list_of_keys(known: &[&str]) -> String {
     }
 }
 
-/// The key of that name in another section: TOML assigns keys after a `[section]` to that section.
-fn elsewhere(name: &str) -> Option<String> {
+/// Where the key of that name belongs: TOML assigns keys after a `[section]` to that section. And
+/// its full key.
+fn elsewhere(name: &str) -> Option<(String, String)> {
     let defaults: toml::Table = DEFAULTS.parse().expect("the defaults are tested");
     if defaults.contains_key(name) {
-        return Some(format!("`{name}` belongs before the first [section]"));
+        let place = format!("`{name}` belongs before the first [section]");
+        return Some((place, name.to_owned()));
     }
     let tables = defaults
         .iter()
         .filter_map(|(section, value)| Some((section, value.as_table()?)));
     let mut holding = tables.filter(|(_, table)| table.contains_key(name));
-    holding
-        .next()
-        .map(|(section, _)| format!("`{name}` belongs in [{section}]"))
+    holding.next().map(|(section, _)| {
+        let place = format!("`{name}` belongs in [{section}]");
+        (place, format!("{section}.{name}"))
+    })
 }
 
 /// Tables merge key by key; everything else is replaced.
@@ -248,25 +269,44 @@ fn remove(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Remov
     }
 }
 
-fn record_lines(
+fn record_places(
     value: &Spanned<DeValue<'_>>,
     path: &mut KeyPath,
-    line: &dyn Fn(usize) -> usize,
-    lines: &mut BTreeMap<KeyPath, usize>,
+    file: &NamedText,
+    places: &mut BTreeMap<KeyPath, Place>,
 ) {
-    let Some(table) = value.get_ref().as_table() else {
-        lines.insert(path.clone(), line(value.span().start));
-        return;
+    let mut record = |path: &KeyPath, at: Range<usize>| {
+        places.insert(path.clone(), place(file, Some(at)));
     };
-    for (key, value) in table {
-        path.push(key.get_ref().to_string());
-        record_lines(value, path, line, lines);
-        // The key shows the position better than a value of many lines, or a list of [[tables]].
-        if let Some(at) = lines.get_mut(path) {
-            *at = line(key.span().start);
+    match value.get_ref() {
+        DeValue::Table(table) => {
+            for (key, value) in table {
+                path.push(key.get_ref().to_string());
+                record_places(value, path, file, places);
+                // The value of [[tables]] begins after the key.
+                if is_list_of_tables(value.get_ref()) {
+                    places.insert(path.clone(), place(file, Some(key.span())));
+                }
+                path.pop();
+            }
         }
-        path.pop();
+        DeValue::Array(items) => {
+            record(path, value.span());
+            for (number, item) in items.iter().enumerate() {
+                path.push(number.to_string());
+                places.insert(path.clone(), place(file, Some(item.span())));
+                record_places(item, path, file, places);
+                path.pop();
+            }
+        }
+        _ => record(path, value.span()),
     }
+}
+
+fn is_list_of_tables(value: &DeValue<'_>) -> bool {
+    value
+        .as_array()
+        .is_some_and(|items| items.iter().any(|item| item.get_ref().is_table()))
 }
 
 fn of(table: Spanned<DeTable<'_>>) -> Spanned<DeValue<'_>> {
@@ -276,6 +316,7 @@ fn of(table: Spanned<DeTable<'_>>) -> Spanned<DeValue<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::error::in_order;
     use super::*;
 
     #[test]
@@ -308,39 +349,46 @@ secret = \"whsec_hidden\"
 [[alerting.routes]]
 severity = \"low\"
 ";
-        let file = read("my.toml", text);
+        let file = read(&("my.toml".to_owned(), text.to_owned()));
         let expected = [
-            "my.toml:1: unknown key `lissten`; did you mean `listen`?",
-            "my.toml:2: `partitions`: invalid type: string \"many\", expected u32",
-            "my.toml:3: `stripe_webhook_secret` must be text in quotes, or a list of such where several are wanted",
-            "my.toml:6: unknown key `limits.body_bites`; did you mean `body_bytes`?",
-            "my.toml:7: `limits.in_flight`: invalid value: integer `-1`, expected usize",
-            "my.toml:8: unknown key `limits.batch`; `batch` belongs in [worker]",
-            "my.toml:9: unknown key `limits.data`; `data` belongs before the first [section]",
-            "my.toml:12: `alerting.severity.high.respond`: \"soon\" is not a duration",
-            "my.toml:13: `alerting.severity.high.clock`: unknown variant `never`",
-            "my.toml:14: unknown key `alerting.severity.high.escalate.notifi`; did you mean `notify`?",
-            "my.toml:18: `endpoints.path`: invalid type: integer `7`, expected a string",
-            "my.toml:23: unknown key `endpoints.secret`; did you mean `secrets`?",
-            "my.toml:26: `alerting.routes.severity`: invalid type: string \"low\", expected a sequence",
+            "my.toml:1:1: unknown key `lissten`; did you mean `listen`?",
+            "my.toml:2:14: `partitions` must be a whole number from 0 to 4294967295, but is \"many\"",
+            "my.toml:3:25: `stripe_webhook_secret` must be text in quotes, or a list of such where several are wanted",
+            "my.toml:6:1: unknown key `limits.body_bites`; did you mean `body_bytes`?",
+            "my.toml:7:13: `limits.in_flight` must be a whole number, 0 or more, but is -1",
+            "my.toml:8:1: unknown key `limits.batch`; `batch` belongs in [worker]",
+            "my.toml:9:1: unknown key `limits.data`; `data` belongs before the first [section]",
+            "my.toml:12:11: `alerting.severity.high.respond`: \"soon\" is not a duration: write it like \"30s\", \"15m\", \"24h\" or \"7d\"",
+            "my.toml:13:9: `alerting.severity.high.clock` must be one of: always, business_hours; but is \"never\"",
+            "my.toml:14:29: unknown key `alerting.severity.high.escalate.notifi`; did you mean `notify`?",
+            "my.toml:18:8: `endpoints.path` must be text in quotes, but is 7",
+            "my.toml:23:1: unknown key `endpoints.secret`; did you mean `secrets`?",
+            "my.toml:26:12: `alerting.routes.severity` must be a list in [ ], but is \"low\"",
         ];
-        assert_eq!(file.faults.len(), expected.len(), "{:#?}", file.faults);
-        for (fault, expected) in file.faults.iter().zip(expected) {
-            assert!(
-                fault.starts_with(expected),
-                "{fault:?} should begin with {expected:?}"
-            );
-            assert!(
-                !fault.contains("hidden") && !fault.contains("4242"),
-                "{fault}"
-            );
-        }
+        assert_eq!(texts(&file), expected);
         assert!(file.is_toml);
+        let meant = [
+            "listen",
+            "limits.body_bytes",
+            "worker.batch",
+            "data",
+            "endpoints.path",
+            "endpoints.secrets",
+        ];
+        for key in meant {
+            assert!(file.refused.iter().any(|refused| refused == key), "{key}");
+        }
+    }
+
+    /// All faults, in the order of their places.
+    fn texts(file: &File) -> Vec<String> {
+        let sorted = in_order(file.faults.clone());
+        sorted.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn a_fault_does_not_show_what_may_be_a_secret_or_an_address() {
-        let texts = "must be text in quotes";
+        let in_quotes = "must be text in quotes";
         let list = "must be a list of texts";
         let endpoints = "must be sections: write `[[endpoints]]`";
         let table = [
@@ -364,17 +412,21 @@ severity = \"low\"
                 "`email.to.default`",
                 list,
             ),
-            ("[email.to]\ndefault = [4242]", "`email.to.default`", texts),
+            (
+                "[email.to]\ndefault = [4242]",
+                "`email.to.default`",
+                in_quotes,
+            ),
             ("[sms.to]\ndefault = \"hidden\"", "`sms.to.default`", list),
-            ("[sms]\nfrom = 4242", "`sms.from`", texts),
+            ("[sms]\nfrom = 4242", "`sms.from`", in_quotes),
             (
                 "[slack]\nbot_token = [\"hidden\"]",
                 "`slack.bot_token`",
-                texts,
+                in_quotes,
             ),
         ];
         for (text, key, wanted) in table {
-            let faults = read("my.toml", text).faults;
+            let faults = texts(&read(&("my.toml".to_owned(), text.to_owned())));
             assert_eq!(faults.len(), 1, "{text}: {faults:?}");
             assert!(faults[0].contains(&format!("{key} {wanted}")), "{faults:?}");
             assert!(
@@ -386,36 +438,32 @@ severity = \"low\"
 
     #[test]
     fn invalid_toml_is_reported_without_quoting_the_line() {
-        let file = read(
-            "my.toml",
-            "listen = \"x\"\nstripe_secret_key = sk_live_hidden\n[limits\n",
-        );
-        assert!(!file.is_toml && file.faults.len() >= 2, "{:?}", file.faults);
-        assert!(
-            file.faults[0].starts_with("my.toml:2: "),
-            "{:?}",
-            file.faults
-        );
-        assert!(
-            !file.faults.concat().contains("hidden"),
-            "{:?}",
-            file.faults
-        );
+        let text = "listen = \"x\"\nstripe_secret_key = sk_live_hidden\n[limits\n";
+        let file = read(&("my.toml".to_owned(), text.to_owned()));
+        let faults = texts(&file);
+        assert!(!file.is_toml && faults.len() >= 2, "{faults:?}");
+        assert!(faults[0].starts_with("my.toml:2:21: "), "{faults:?}");
+        assert!(!faults.concat().contains("hidden"), "{faults:?}");
     }
 
     #[test]
-    fn values_have_their_line_numbers() {
-        let file = read(
-            "my.toml",
-            "listen = \"127.0.0.1:1\"\n\n[limits]\nbody_bytes = 9\n[[endpoints]]\nname = \"a\"\npath = \"/a\"\n",
-        );
-        let path = |keys: &[&str]| keys.iter().map(|k| (*k).to_owned()).collect::<KeyPath>();
-        assert_eq!(file.faults, [""; 0]);
+    fn values_and_items_of_lists_have_their_places() {
+        let text = "listen = \"127.0.0.1:1\"\n\n[limits]\nbody_bytes = 9\n\
+                    [[endpoints]]\nname = \"a\"\npath = \"/a\"\nsecrets = [\n  \"b\"]\n";
+        let file = read(&("my.toml".to_owned(), text.to_owned()));
+        assert_eq!(texts(&file), [""; 0]);
+        let shown = |(path, place): (&KeyPath, &Place)| format!("{} {place}", path.join("."));
+        let places: Vec<_> = file.places.iter().map(shown).collect();
         let expected = [
-            (path(&["endpoints"]), 5),
-            (path(&["limits", "body_bytes"]), 4),
-            (path(&["listen"]), 1),
+            "endpoints my.toml:5:3",
+            "endpoints.0 my.toml:5:1",
+            "endpoints.0.name my.toml:6:8",
+            "endpoints.0.path my.toml:7:8",
+            "endpoints.0.secrets my.toml:8:11",
+            "endpoints.0.secrets.0 my.toml:9:3",
+            "limits.body_bytes my.toml:4:14",
+            "listen my.toml:1:10",
         ];
-        assert_eq!(file.lines.into_iter().collect::<Vec<_>>(), expected);
+        assert_eq!(places, expected);
     }
 }

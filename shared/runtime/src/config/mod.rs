@@ -40,7 +40,7 @@ pub(crate) use self::closest_match::closest_match;
 pub use self::effective::Effective;
 pub use self::egress::{EgressConfig, names_loopback};
 pub use self::endpoint::{Endpoint, EndpointConfig, Mode};
-pub use self::error::ConfigError;
+pub use self::error::{ConfigError, Fault, Faults, both, in_order};
 pub use self::proxies::TrustedProxies;
 pub use self::settings::{Config, DEFAULTS, Limits, WorkerConfig};
 pub use self::traces::TracesConfig;

@@ -11,7 +11,7 @@ use super::alerting::AlertingConfig;
 use super::channels::{EmailConfig, PagerDutyConfig, SlackConfig, SmsConfig, WebhookConfig};
 use super::egress::EgressConfig;
 use super::endpoint::EndpointConfig;
-use super::error::ConfigError;
+use super::error::{ConfigError, Fault};
 use super::non_empty::{non_empty_path, non_empty_secret};
 use super::proxies::TrustedProxies;
 use super::traces::TracesConfig;
@@ -128,24 +128,6 @@ pub struct WorkerConfig {
     pub refreshes_per_second: f64,
 }
 
-impl ConfigError {
-    /// A single fault.
-    pub fn of(fault: impl Into<String>) -> Self {
-        Self {
-            faults: vec![fault.into()],
-        }
-    }
-
-    /// `Ok` if there are no faults.
-    pub fn none_of(faults: Vec<String>) -> Result<(), Self> {
-        if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(Self { faults })
-        }
-    }
-}
-
 impl Config {
     /// The URLs of RabbitMQ and Redis, or `None` for the embedded store: what every role and
     /// command needs that uses state.
@@ -153,10 +135,11 @@ impl Config {
         match (self.queue_server()?, &self.redis_url) {
             (None, _) => Ok(None),
             (Some(amqp_url), Some(redis_url)) => Ok(Some((amqp_url, redis_url))),
-            (Some(_), None) => Err(ConfigError::of(
-                "REVWATCH_AMQP_URL is set but REVWATCH_REDIS_URL is not: only a process whose one role is `ingest` does \
+            (Some(_), None) => Err(ConfigError::of(Fault::of(
+                "amqp_url (REVWATCH_AMQP_URL)",
+                "is set but redis_url (REVWATCH_REDIS_URL) is not: only a process whose one role is `ingest` does \
                  without Redis; set both, or neither for the embedded store",
-            )),
+            ).about(["redis_url"]))),
         }
     }
 
@@ -164,9 +147,10 @@ impl Config {
     /// needs.
     pub fn queue_server(&self) -> Result<Option<&SecretString>, ConfigError> {
         match (&self.amqp_url, &self.redis_url) {
-            (None, Some(_)) => Err(ConfigError::of(
-                "REVWATCH_REDIS_URL is set but REVWATCH_AMQP_URL is not: set both, or neither for the embedded store",
-            )),
+            (None, Some(_)) => Err(ConfigError::of(Fault::of(
+                "redis_url (REVWATCH_REDIS_URL)",
+                "is set but amqp_url (REVWATCH_AMQP_URL) is not: set both, or neither for the embedded store",
+            ).about(["amqp_url"]))),
             (amqp_url, _) => Ok(amqp_url.as_ref()),
         }
     }

@@ -115,12 +115,20 @@ fn every_fault_is_named_with_its_fix() {
         (
             Some("lissten = 1"),
             &[],
-            "my.toml:1: unknown key `lissten`; did you mean `listen`?",
+            "my.toml:1:1: unknown key `lissten`; did you mean `listen`?",
         ),
         (Some("[limits]\nbody_bites = 1"), &[], "body_bites"),
-        (Some("partitions = \"x\""), &[], "my.toml:1: `partitions`: "),
-        (Some("listen = "), &[], "my.toml:1: "),
-        (None, &[("REVWATCH_LISTEN", "here")], "REVWATCH_LISTEN"),
+        (
+            Some("partitions = \"x\""),
+            &[],
+            "my.toml:1:14: `partitions` must be a whole number",
+        ),
+        (Some("listen = "), &[], "my.toml:1:10: "),
+        (
+            None,
+            &[("REVWATCH_LISTEN", "here")],
+            "REVWATCH_LISTEN must be an IP address and a port, such as",
+        ),
         (
             None,
             &[("REVWATCH_TRUSTED_PROXIES", "10.0.0.1/8")],
@@ -129,7 +137,7 @@ fn every_fault_is_named_with_its_fix() {
         (
             Some("trusted_proxies = \"proxy\""),
             &[],
-            "my.toml:1: `trusted_proxies`: \"proxy\" must be an address",
+            "my.toml:1:19: `trusted_proxies`: \"proxy\" must be an address",
         ),
         (
             None,
@@ -304,12 +312,115 @@ fn every_fault_is_named_with_its_fix() {
 }
 
 #[test]
+fn faults_among_values_have_their_places_and_are_in_order() {
+    let text = "[worker]\nbatch = 0\n[sms]\napi_base = \"http://h.example\"\n[alerting]\ntick_seconds = 6.0\n\
+                [limits]\nunfinished_body_bytes = 1000\nin_flight = 0\n";
+    let error = load(Some(text), &[("REVWATCH_PARTITIONS", "0")]).expect_err("invalid");
+    let lines: Vec<_> = error.lines().collect();
+    let expected = [
+        "my.toml:2:9: worker.batch must be at least 1",
+        "my.toml:4:12: sms.api_base must begin with https://",
+        "my.toml:6:16: alerting.lease_seconds must be at least twice alerting.tick_seconds",
+        "my.toml:8:25: limits.unfinished_body_bytes must be at least limits.body_bytes",
+        "my.toml:9:13: limits.in_flight must be at least 1",
+    ];
+    assert_eq!(lines.len(), expected.len() + 1, "{error}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.contains(expected), "{line} should contain {expected}");
+    }
+    assert_eq!(
+        lines[5],
+        "partitions (REVWATCH_PARTITIONS) must be 1 to 1024, but is 0"
+    );
+}
+
+#[test]
+fn a_fault_that_only_follows_from_another_is_not_reported() {
+    let table: &[Case<'_>] = &[
+        (
+            None,
+            &[("STRIPE_WEBHOOK_SECRET_FILE", "/nowhere")],
+            "STRIPE_WEBHOOK_SECRET_FILE: cannot read /nowhere",
+        ),
+        (
+            None,
+            &[
+                ("STRIPE_WEBHOOK_SECRET", "whsec_a"),
+                ("STRIPE_WEBHOOK_SECRET_FILE", "/nowhere"),
+            ],
+            "keep one",
+        ),
+        (
+            Some("[[endpoints]]\nname = \"a\"\npath = 7\nsecrets = [\"whsec_a\"]"),
+            &[],
+            "my.toml:3:8: `endpoints.path` must be text",
+        ),
+        (
+            Some("stripe_webhok_secret = \"whsec_a\""),
+            &[],
+            "did you mean `stripe_webhook_secret`?",
+        ),
+        (
+            None,
+            &[
+                ("STRIPE_WEBHOOK_SECRET", "whsec_a"),
+                ("REVWATCH_REDIS_URL", "redis://h"),
+                ("REVWATCH_AMQP_URL_FILE", "/nowhere"),
+            ],
+            "REVWATCH_AMQP_URL_FILE: cannot read /nowhere",
+        ),
+    ];
+    for (file, variables, expected) in table {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("my.toml");
+        std::fs::write(&path, file.unwrap_or_default()).expect("written");
+        let lookup = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let served = |config: &Config| config.webhook_endpoints();
+        let error = Effective::accepted(Some(&path), &lookup, served).err();
+        let faults = error.expect("refused").faults;
+        assert!(
+            faults.len() == 1 && faults[0].to_string().contains(expected),
+            "{faults:?} should only be {expected:?}"
+        );
+    }
+}
+
+#[test]
+fn a_credential_of_another_kind_is_refused_without_quoting_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("token");
+    std::fs::write(&path, "xoxp-hidden").expect("written");
+    let path = path.display().to_string();
+    let table = [
+        ("SLACK_BOT_TOKEN", "xoxp-hidden", "`xoxb-…`"),
+        ("SLACK_BOT_TOKEN_FILE", &path, "SLACK_BOT_TOKEN_FILE: "),
+        ("SLACK_APP_TOKEN", "xoxb-hidden", "`xapp-…`"),
+        ("SLACK_SIGNING_SECRET", "a,xoxb-hidden", "Signing Secret"),
+        ("STRIPE_SECRET_KEY", "whsec_hidden", "`sk_…` or `rk_…`"),
+        ("STRIPE_WEBHOOK_SECRET", "sk_live_hidden", "`whsec_…`"),
+        ("STRIPE_KERNEL_WEBHOOK_SECRET", "a,we_hidden", "`whsec_…`"),
+        ("PAGERDUTY_ROUTING_KEY", "u+hidden", "integration key"),
+        ("TWILIO_AUTH_TOKEN", "SKhidden", "Auth Token"),
+    ];
+    for (name, value, expected) in table {
+        let error = load(None, &[(name, value)]).expect_err("refused");
+        assert!(
+            error.contains(name) && error.contains(expected) && !error.contains("hidden"),
+            "{error} should contain {expected}"
+        );
+    }
+}
+
+#[test]
 fn rabbitmq_alone_is_enough_for_ingest_only() {
     let ingest = load(None, &[("REVWATCH_AMQP_URL", "amqp://h")]).expect("valid");
     assert!(ingest.queue_server().expect("enough").is_some());
     let error = ingest.servers().expect_err("Redis is missing").to_string();
     assert!(
-        error.contains("REVWATCH_REDIS_URL is not") && error.contains("`ingest`"),
+        error.contains("(REVWATCH_REDIS_URL) is not") && error.contains("`ingest`"),
         "{error}"
     );
     let embedded = load(None, &[]).expect("valid");
@@ -355,13 +466,12 @@ fn stripes_api_base_must_use_tls_or_loopback() {
 
 #[test]
 fn notifier_settings_hide_their_secrets() {
-    let secrets = [
-        "SLACK_BOT_TOKEN",
-        "TWILIO_AUTH_TOKEN",
-        "PAGERDUTY_ROUTING_KEY",
-        "REVWATCH_WEBHOOK_SECRET",
+    let mut variables = vec![
+        ("SLACK_BOT_TOKEN", "xoxb-hidden"),
+        ("TWILIO_AUTH_TOKEN", "hidden"),
+        ("PAGERDUTY_ROUTING_KEY", "hidden"),
+        ("REVWATCH_WEBHOOK_SECRET", "hidden"),
     ];
-    let mut variables: Vec<_> = secrets.iter().map(|name| (*name, "hidden")).collect();
     variables.push(("SMTP_URL", "smtps://me:hidden@mail.example"));
     variables.push(("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hidden"));
     variables.push(("REVWATCH_WEBHOOK_URL", "https://10.0.0.9/hidden"));

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::definition::{Definition, Kind};
 use super::egress::names_loopback;
-use super::error::ConfigError;
+use super::error::{ConfigError, Fault, Faults};
 use super::non_empty::non_empty_secret;
 
 pub(super) const VARIABLES: &[Definition] = &[
@@ -26,6 +26,9 @@ pub(super) const VARIABLES: &[Definition] = &[
         Kind::Ratio,
     ),
 ];
+
+const ENDPOINT: &str = "traces.endpoint (OTEL_EXPORTER_OTLP_ENDPOINT)";
+const HEADERS: &str = "traces.headers (OTEL_EXPORTER_OTLP_HEADERS)";
 
 /// Destination of traces.
 #[derive(Debug, Clone, Deserialize)]
@@ -51,8 +54,7 @@ impl TracesConfig {
 
     /// Names and values of the headers.
     pub fn headers(&self) -> Result<Vec<(String, String)>, ConfigError> {
-        let refused =
-            || invalid("traces.headers (OTEL_EXPORTER_OTLP_HEADERS) must be name=value,name=value");
+        let refused = || invalid(HEADERS, "must be name=value,name=value");
         let text = self
             .headers
             .as_ref()
@@ -84,41 +86,50 @@ impl TracesConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let mut faults = Faults::default();
         if !(0.0..=1.0).contains(&self.sample_ratio) {
-            return Err(invalid(
-                "traces.sample_ratio (OTEL_TRACES_SAMPLER_ARG) must be between 0 and 1",
-            ));
+            let ratio = "traces.sample_ratio (OTEL_TRACES_SAMPLER_ARG)";
+            faults.add(Fault::of(ratio, "must be between 0 and 1"));
         }
-        let headers = self.headers()?;
-        let Some(url) = self.url() else { return Ok(()) };
-        let refused = |what: &str| {
-            Err(invalid(&format!(
-                "traces.endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) {what}"
-            )))
+        let headers = faults.of(self.headers());
+        let url = faults.of(self.checked_url()).flatten();
+        if let (Some(headers), Some(url)) = (headers, url)
+            && url.scheme() == "http"
+            && !headers.is_empty()
+            && !names_loopback(&url)
+        {
+            let what =
+                "go over https:// only (over http:// to this machine): they may hold a secret";
+            faults.add(Fault::of(HEADERS, what).about([ENDPOINT]));
+        }
+        faults.none()
+    }
+
+    fn checked_url(&self) -> Result<Option<url::Url>, ConfigError> {
+        let Some(url) = self.url() else {
+            return Ok(None);
         };
         let Ok(url) = url::Url::parse(&url) else {
-            return refused("is not a URL, such as http://localhost:4318");
+            return Err(invalid(
+                ENDPOINT,
+                "is not a URL, such as http://localhost:4318",
+            ));
         };
         if !matches!(url.scheme(), "http" | "https") {
-            return refused("must begin with http:// or https://");
+            return Err(invalid(ENDPOINT, "must begin with http:// or https://"));
         }
         if !url.username().is_empty()
             || url.password().is_some()
             || url.query().is_some()
             || url.fragment().is_some()
         {
-            return refused("must be a plain base URL: no user, no password, no ? and no #");
+            let what = "must be a plain base URL: no user, no password, no ? and no #";
+            return Err(invalid(ENDPOINT, what));
         }
-        if url.scheme() == "http" && !headers.is_empty() && !names_loopback(&url) {
-            return Err(invalid(
-                "traces.headers (OTEL_EXPORTER_OTLP_HEADERS) go over https:// only (over http:// to this machine): \
-                 they may hold a secret",
-            ));
-        }
-        Ok(())
+        Ok(Some(url))
     }
 }
 
-fn invalid(text: &str) -> ConfigError {
-    ConfigError::of(text)
+fn invalid(setting: &str, what: &str) -> ConfigError {
+    ConfigError::of(Fault::of(setting, what))
 }

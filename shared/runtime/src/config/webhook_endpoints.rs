@@ -3,28 +3,28 @@
 use secrecy::ExposeSecret as _;
 
 use super::endpoint::{Endpoint, Mode, keys};
-use super::error::ConfigError;
+use super::error::{ConfigError, Fault, Faults};
 use super::settings::Config;
 
 impl Config {
     /// The endpoints to serve: those with variables of their own, then those of the file. Secret files are read now.
     pub fn webhook_endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
-        let (mut endpoints, mut faults) = (Vec::<Endpoint>::new(), Vec::new());
+        let (mut endpoints, mut faults) = (Vec::<Endpoint>::new(), Faults::default());
         let built_in = [
             (
                 "stripe",
                 "/webhooks/stripe",
-                "STRIPE_WEBHOOK_SECRET",
+                "stripe_webhook_secret (STRIPE_WEBHOOK_SECRET)",
                 &self.stripe_webhook_secret,
             ),
             (
                 "kernel",
                 "/webhooks/kernel/stripe",
-                "STRIPE_KERNEL_WEBHOOK_SECRET",
+                "stripe_kernel_webhook_secret (STRIPE_KERNEL_WEBHOOK_SECRET)",
                 &self.stripe_kernel_webhook_secret,
             ),
         ];
-        for (name, path, variable, secrets) in built_in {
+        for (name, path, setting, secrets) in built_in {
             let Some(secrets) = secrets else { continue };
             match keys(secrets.expose_secret().split(',')) {
                 Some(keys) => endpoints.push(Endpoint {
@@ -33,24 +33,26 @@ impl Config {
                     keys,
                     mode: Mode::Any,
                 }),
-                None => faults.push(format!(
-                    "{variable} holds an empty secret: separate several by single commas"
+                None => faults.add(Fault::of(
+                    setting,
+                    "holds an empty secret: separate several by single commas",
                 )),
             }
         }
-        for endpoint in &self.endpoints {
-            match endpoint.read(&endpoints) {
-                Ok(endpoint) => endpoints.push(endpoint),
-                Err(error) => faults.extend(error.faults),
-            }
+        for (number, endpoint) in self.endpoints.iter().enumerate() {
+            endpoints.extend(faults.of(endpoint.read(number, &endpoints)));
         }
-        if endpoints.is_empty() && faults.is_empty() {
-            faults.push(
-                "no webhook endpoint has a signing secret: set STRIPE_WEBHOOK_SECRET to the `whsec_…` that Stripe's \
-                 dashboard (Developers → Webhooks) or `stripe listen --print-secret` shows"
-                    .into(),
-            );
+        faults.none()?;
+        if endpoints.is_empty() {
+            let what = "no webhook endpoint has a signing secret: set STRIPE_WEBHOOK_SECRET to the `whsec_…` that \
+                        Stripe's dashboard (Developers → Webhooks) or `stripe listen --print-secret` shows";
+            let fault = Fault::from(what).about([
+                "stripe_webhook_secret",
+                "stripe_kernel_webhook_secret",
+                "endpoints",
+            ]);
+            return Err(ConfigError::of(fault));
         }
-        ConfigError::none_of(faults).map(|()| endpoints)
+        Ok(endpoints)
     }
 }

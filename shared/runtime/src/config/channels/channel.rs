@@ -4,6 +4,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::definition::Definition;
 use crate::config::egress::EgressConfig;
+use crate::config::error::{ConfigError, Fault};
 
 /// The settings of a notifier, apart from their types.
 pub(in crate::config) struct Channel {
@@ -17,19 +18,31 @@ pub(in crate::config) struct Channel {
     pub startup_only: &'static [&'static [&'static str]],
 }
 
-pub(super) fn url_faults(egress: &EgressConfig, setting: &str, url: &str) -> Vec<String> {
-    egress
-        .url(setting, url)
-        .err()
-        .map_or_else(Vec::new, |error| error.faults)
-}
-
-pub(super) fn secret_url_faults(
+pub(super) fn check_secret_url(
     egress: &EgressConfig,
     setting: &str,
     url: Option<&SecretString>,
-) -> Vec<String> {
-    url.map_or_else(Vec::new, |url| {
-        url_faults(egress, setting, url.expose_secret())
+) -> Result<(), ConfigError> {
+    url.map_or(Ok(()), |url| {
+        egress.url(setting, url.expose_secret()).map(drop)
     })
+}
+
+/// Checks whether a credential is of the kind that is wanted. `otherwise` says which kind that is,
+/// and where it is found.
+pub(in crate::config) fn check_credential(
+    setting: &str,
+    credential: Option<&SecretString>,
+    is_wanted: impl Fn(&str) -> bool,
+    otherwise: &str,
+) -> Result<(), ConfigError> {
+    let is_valid = |credential: &SecretString| {
+        let text = credential.expose_secret().trim();
+        text.bytes().all(|b| b.is_ascii_graphic()) && is_wanted(text)
+    };
+    if credential.is_none_or(is_valid) {
+        Ok(())
+    } else {
+        Err(ConfigError::of(Fault::of(setting, otherwise)))
+    }
 }

@@ -9,6 +9,7 @@ mod sms;
 mod webhook;
 
 use self::channel::Channel;
+pub(super) use self::channel::check_credential;
 pub use self::email::EmailConfig;
 pub use self::pagerduty::PagerDutyConfig;
 pub use self::slack::SlackConfig;

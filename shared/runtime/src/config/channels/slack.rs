@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::channel::{Channel, secret_url_faults, url_faults};
+use super::channel::{Channel, check_credential, check_secret_url};
 use crate::config::definition::Kind;
 use crate::config::egress::EgressConfig;
 use crate::config::endpoint::keys;
+use crate::config::error::{ConfigError, Fault, Faults};
 use crate::config::non_empty::non_empty_secret;
 
 pub(in crate::config) const CHANNEL: Channel = Channel {
@@ -66,40 +67,51 @@ impl SlackConfig {
     }
 
     /// The faults in the values.
-    pub(in crate::config) fn check(&self, egress: &EgressConfig) -> Vec<String> {
-        let mut faults = url_faults(egress, "slack.api_base (SLACK_API_BASE)", &self.api_base);
-        faults.extend(secret_url_faults(
+    pub(in crate::config) fn check(&self, egress: &EgressConfig) -> Result<(), ConfigError> {
+        let mut faults = Faults::default();
+        faults.of(egress.base("slack.api_base (SLACK_API_BASE)", &self.api_base));
+        faults.of(check_secret_url(
             egress,
             "slack.webhook_url (SLACK_WEBHOOK_URL)",
             self.webhook_url.as_ref(),
         ));
-        faults.extend(self.interaction_faults());
-        faults
+        faults.of(check_credential(
+            "slack.bot_token (SLACK_BOT_TOKEN)",
+            self.bot_token.as_ref(),
+            // Behind `xoxe.` if the app rotates its tokens.
+            |token| token.starts_with("xoxb-") || token.starts_with("xoxe.xoxb-"),
+            "is not a bot token: give the `xoxb-…` that the app's settings (OAuth & Permissions → Bot User OAuth \
+             Token) show, without spaces",
+        ));
+        faults.of(self.check_signing_secrets());
+        faults.of(check_credential(
+            "slack.app_token (SLACK_APP_TOKEN)",
+            self.app_token.as_ref(),
+            |token| token.starts_with("xapp-"),
+            "is not an app-level token: give the `xapp-…` with the scope connections:write that the app's settings \
+             (Basic Information → App-Level Tokens) show, without spaces",
+        ));
+        faults.none()
     }
-
-    /// Interactions in Slack arrive with a signing secret, an app-level token, both or neither.
-    fn interaction_faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        if self
-            .signing_secret
-            .as_ref()
-            .is_some_and(|secrets| keys(secrets.expose_secret().split(',')).is_none())
-        {
-            faults.push(
-                "slack.signing_secret (SLACK_SIGNING_SECRET) holds an empty secret: separate several by single commas"
-                    .into(),
+    fn check_signing_secrets(&self) -> Result<(), ConfigError> {
+        let invalid = |what| {
+            let setting = "slack.signing_secret (SLACK_SIGNING_SECRET)";
+            Err(ConfigError::of(Fault::of(setting, what)))
+        };
+        let secrets = self.signing_secret.as_ref();
+        let Some(secrets) = secrets.map(|secrets| secrets.expose_secret().split(',')) else {
+            return Ok(());
+        };
+        if keys(secrets.clone()).is_none() {
+            return invalid("holds an empty secret: separate several by single commas");
+        }
+        let is_token = |text: &str| text.starts_with("xox") || text.starts_with("xapp-");
+        if secrets.map(str::trim).any(is_token) {
+            return invalid(
+                "is not a signing secret, but a token: give the one that the app's settings (Basic Information → App \
+                 Credentials → Signing Secret) show",
             );
         }
-        let token = self.app_token.as_ref().map(|token| token.expose_secret());
-        if token.is_some_and(|token| {
-            !token.starts_with("xapp-") || !token.bytes().all(|b| b.is_ascii_graphic())
-        }) {
-            faults.push(
-                "slack.app_token (SLACK_APP_TOKEN) is not an app-level token: give the `xapp-…` with the scope \
-                 connections:write that the app's settings (Basic Information → App-Level Tokens) show, without spaces"
-                    .into(),
-            );
-        }
-        faults
+        Ok(())
     }
 }

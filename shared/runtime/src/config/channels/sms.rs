@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::channel::{Channel, url_faults};
+use super::channel::{Channel, check_credential};
 use crate::config::definition::Kind;
 use crate::config::egress::EgressConfig;
+use crate::config::error::{ConfigError, Faults};
 use crate::config::non_empty::non_empty_secret;
 
 pub(in crate::config) const CHANNEL: Channel = Channel {
@@ -39,7 +40,16 @@ pub struct SmsConfig {
 
 impl SmsConfig {
     /// The faults in the values.
-    pub(in crate::config) fn check(&self, egress: &EgressConfig) -> Vec<String> {
-        url_faults(egress, "sms.api_base", &self.api_base)
+    pub(in crate::config) fn check(&self, egress: &EgressConfig) -> Result<(), ConfigError> {
+        let mut faults = Faults::default();
+        faults.of(check_credential(
+            "sms.auth_token (TWILIO_AUTH_TOKEN)",
+            self.auth_token.as_ref(),
+            |token| !token.starts_with("AC") && !token.starts_with("SK"),
+            "is not an auth token, but the SID of an account or a key: give the Auth Token that Twilio's console shows \
+             beside the Account SID, without spaces",
+        ));
+        faults.of(egress.base("sms.api_base", &self.api_base));
+        faults.none()
     }
 }

@@ -3,9 +3,10 @@
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::channel::{Channel, secret_url_faults};
+use super::channel::{Channel, check_secret_url};
 use crate::config::definition::Kind;
 use crate::config::egress::EgressConfig;
+use crate::config::error::ConfigError;
 use crate::config::non_empty::non_empty_secret;
 
 pub(in crate::config) const CHANNEL: Channel = Channel {
@@ -36,8 +37,8 @@ pub struct WebhookConfig {
 
 impl WebhookConfig {
     /// The faults in the values.
-    pub(in crate::config) fn check(&self, egress: &EgressConfig) -> Vec<String> {
-        secret_url_faults(
+    pub(in crate::config) fn check(&self, egress: &EgressConfig) -> Result<(), ConfigError> {
+        check_secret_url(
             egress,
             "webhook.url (REVWATCH_WEBHOOK_URL)",
             self.url.as_ref(),

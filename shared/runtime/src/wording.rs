@@ -1,0 +1,162 @@
+//! Says in the user's words what the TOML parser says in those of its types. Pure.
+
+/// What is wrong with the value that `name` stands for, from the parser's `message`.
+pub fn complaint(name: &str, message: &str) -> String {
+    match requirement(message) {
+        Some(must) => format!("{name} {must}"),
+        None => format!("{name}: {}", plain(message)),
+    }
+}
+
+/// The same without the name, for a fault whose place shows the value.
+pub fn plain(message: &str) -> String {
+    if let Some(must) = requirement(message) {
+        return must;
+    }
+    match message.strip_prefix("missing field ") {
+        Some(field) => format!("{field} is missing"),
+        None => message.to_owned(),
+    }
+}
+
+/// The name in the parser's `missing field`.
+pub(crate) fn missing_field(message: &str) -> Option<&str> {
+    let field = message.strip_prefix("missing field ")?;
+    Some(field.trim_matches('`'))
+}
+
+/// `must be …`, if the parser expected something else.
+fn requirement(message: &str) -> Option<String> {
+    if message == "invalid socket address syntax" {
+        return Some("must be an IP address and a port, such as 127.0.0.1:8080".to_owned());
+    }
+    if let Some(rest) = message.strip_prefix("unknown variant ") {
+        let mut names = rest.split('`').skip(1).step_by(2);
+        let found = names.next().unwrap_or_default();
+        let known: Vec<&str> = names.collect();
+        return Some(one_of(&known, found));
+    }
+    let rest = message
+        .strip_prefix("invalid type: ")
+        .or_else(|| message.strip_prefix("invalid value: "))?;
+    let (found, expected) = rest.rsplit_once(", expected ")?;
+    Some(format!(
+        "must be {}, but is {}",
+        kind(expected),
+        value(found)
+    ))
+}
+
+/// The requirement that a name is one of those `known`.
+pub fn one_of(known: &[&str], found: &str) -> String {
+    format!("must be one of: {}; but is {found:?}", known.join(", "))
+}
+
+fn kind(expected: &str) -> &str {
+    match expected {
+        "usize" | "u64" => "a whole number, 0 or more",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u16" => "a whole number from 0 to 65535",
+        "u8" => "a whole number from 0 to 255",
+        "i64" | "i32" | "isize" => "a whole number",
+        "f64" | "f32" => "a number",
+        "a boolean" => "true or false",
+        "a string" | "string" | "path string" => "text in quotes",
+        "socket address" => "an IP address and a port in quotes, such as \"127.0.0.1:8080\"",
+        "a sequence" => "a list in [ ]",
+        "a map" => "a table",
+        expected if expected.starts_with("struct ") => "a table",
+        expected => expected,
+    }
+}
+
+/// A value as it was written.
+fn value(found: &str) -> &str {
+    match found {
+        "map" => "a table",
+        "sequence" => "a list",
+        found => found
+            .split_once('`')
+            .map_or(found, |(_, rest)| rest.trim_end_matches('`'))
+            .trim_start_matches("string "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::SocketAddr;
+
+    use serde::Deserialize;
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Size {
+        Small,
+        VeryLarge,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Table {
+        _name: String,
+    }
+
+    /// What is said about `text` as the value of a key.
+    fn said<T: DeserializeOwned + std::fmt::Debug>(text: &str) -> String {
+        let read = toml::from_str::<BTreeMap<String, T>>(&format!("x = {text}"));
+        complaint("`x`", read.expect_err("refused").message())
+    }
+
+    #[test]
+    fn no_word_of_the_parser_reaches_the_user() {
+        let table = [
+            (
+                said::<usize>("-1"),
+                "`x` must be a whole number, 0 or more, but is -1",
+            ),
+            (
+                said::<u32>("\"many\""),
+                "`x` must be a whole number from 0 to 4294967295, but is \"many\"",
+            ),
+            (said::<i64>("1.5"), "`x` must be a whole number, but is 1.5"),
+            (said::<f64>("true"), "`x` must be a number, but is true"),
+            (said::<bool>("1"), "`x` must be true or false, but is 1"),
+            (
+                said::<String>("[7]"),
+                "`x` must be text in quotes, but is a list",
+            ),
+            (
+                said::<std::path::PathBuf>("7"),
+                "`x` must be text in quotes, but is 7",
+            ),
+            (
+                said::<Vec<String>>("\"a\""),
+                "`x` must be a list in [ ], but is \"a\"",
+            ),
+            (
+                said::<BTreeMap<String, String>>("7"),
+                "`x` must be a table, but is 7",
+            ),
+            (said::<Table>("\"a\""), "`x` must be a table, but is \"a\""),
+            (said::<Table>("{}"), "`x`: `_name` is missing"),
+            (
+                said::<SocketAddr>("\"here\""),
+                "`x` must be an IP address and a port, such as 127.0.0.1:8080",
+            ),
+            (
+                said::<SocketAddr>("7"),
+                "`x` must be an IP address and a port in quotes, such as \"127.0.0.1:8080\", but is 7",
+            ),
+            (
+                said::<Size>("\"big\""),
+                "`x` must be one of: small, very_large; but is \"big\"",
+            ),
+        ];
+        for (said, expected) in table {
+            assert_eq!(said, expected);
+        }
+    }
+}
