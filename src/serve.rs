@@ -26,6 +26,9 @@ impl Role {
     /// The roles that `revwatch` runs by default.
     pub const ALL: [Self; 3] = [Self::Ingest, Self::Worker, Self::Alerting];
 
+    /// Their names on the command line.
+    pub const ALL_NAMES: &str = "ingest,worker,alerting";
+
     /// The services that a process with these `roles` uses.
     pub fn uses(roles: &[Self]) -> Uses {
         if roles.iter().all(|role| *role == Self::Ingest) {

@@ -1,18 +1,26 @@
 //! revwatch's alerting alone.
 
+use std::process::ExitCode;
+
 use revwatch_alerting::Alerting;
 use revwatch_runtime::backend::Uses;
 use revwatch_runtime::config::{Config, ConfigError, both};
+use revwatch_runtime::failure::exit_code;
 use revwatch_runtime::process::Process;
 use tokio::task::JoinSet;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const NAME: &str = env!("CARGO_PKG_NAME");
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let (name, about) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_DESCRIPTION"));
-    let process = Process::of_program(name, about, check).await?;
+async fn main() -> ExitCode {
+    exit_code(NAME, run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
+    let process = Process::of_program(NAME, env!("CARGO_PKG_DESCRIPTION"), check).await?;
     let backend = process.open().await?;
     let alerting = Alerting::of(&process, &backend).await?;
     process.started();

@@ -1,18 +1,26 @@
 //! revwatch's HTTP edge as a program of its own.
 
+use std::process::ExitCode;
+
 use revwatch_ingest::Ingest;
 use revwatch_runtime::backend::{Uses, required_rabbitmq};
 use revwatch_runtime::config::{Config, ConfigError, both};
+use revwatch_runtime::failure::exit_code;
 use revwatch_runtime::process::Process;
 use tokio::task::JoinSet;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const NAME: &str = env!("CARGO_PKG_NAME");
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let (name, about) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_DESCRIPTION"));
-    let process = Process::of_program(name, about, check).await?;
+async fn main() -> ExitCode {
+    exit_code(NAME, run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
+    let process = Process::of_program(NAME, env!("CARGO_PKG_DESCRIPTION"), check).await?;
     let queue = process.open_rabbitmq().await?;
     let ingest = Ingest::of(&process, queue.clone()).await?;
     process.started();

@@ -39,7 +39,7 @@ Examples:
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// The roles that the process will run.
-    #[arg(long, value_delimiter = ',', value_enum, default_values_t = Role::ALL)]
+    #[arg(long, value_delimiter = ',', value_enum, default_value = Role::ALL_NAMES)]
     roles: Vec<Role>,
 }
 

@@ -26,6 +26,8 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use revwatch_runtime::config::Config;
+use revwatch_runtime::failure::exit_code;
 use revwatch_runtime::process::prepare;
 use tokio::sync::oneshot;
 
@@ -202,7 +204,7 @@ Examples:
 #[derive(Debug, Args)]
 struct ServeArgs {
     /// The roles that this process runs.
-    #[arg(long, value_delimiter = ',', value_enum, default_values_t = Role::ALL)]
+    #[arg(long, value_delimiter = ',', value_enum, default_value = Role::ALL_NAMES)]
     roles: Vec<Role>,
 }
 
@@ -233,18 +235,14 @@ pub async fn run(cli: Cli) -> ExitCode {
         Some(Command::Reference(args)) => reference::run(&args),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("revwatch: {error:#}");
-            ExitCode::FAILURE
-        }
+        result => exit_code("revwatch", result),
     }
 }
 
 async fn run_serve(options: &GlobalOptions, roles: &[Role]) -> anyhow::Result<()> {
     let (started, _) = oneshot::channel();
-    let accept = |config: &revwatch_runtime::config::Config| serve::check(config, roles);
+    let accept = |config: &Config| serve::check(config, roles);
     let start = prepare(options.config.as_deref(), accept)?;
     serve::serve(start, roles, |_| {}, started).await
 }
@@ -267,6 +265,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use anyhow::Context as _;
+    use clap::CommandFactory as _;
 
     use super::*;
 
@@ -281,5 +280,18 @@ mod tests {
         let wrapped = io::Error::new(io::ErrorKind::ConnectionReset, closed());
         assert!(!is_closed_pipe(&wrapped.into()));
         assert!(!is_closed_pipe(&anyhow::anyhow!("not ready")));
+    }
+
+    #[test]
+    fn the_default_roles_are_shown_as_they_are_written() {
+        let cli = Cli::try_parse_from(["revwatch", "serve"]).expect("valid");
+        let Some(Command::Serve(args)) = cli.command else {
+            panic!("another command")
+        };
+        assert_eq!(args.roles, Role::ALL);
+        let mut command = Cli::command();
+        let serve = command.find_subcommand_mut("serve").expect("a command");
+        let help = serve.render_long_help().to_string();
+        assert!(help.contains("[default: ingest,worker,alerting]"), "{help}");
     }
 }

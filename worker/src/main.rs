@@ -1,7 +1,10 @@
 //! revwatch's worker as a program of its own.
 
+use std::process::ExitCode;
+
 use revwatch_runtime::backend::Uses;
 use revwatch_runtime::config::{Config, ConfigError};
+use revwatch_runtime::failure::exit_code;
 use revwatch_runtime::process::Process;
 use revwatch_worker::Worker;
 use tokio::task::JoinSet;
@@ -9,10 +12,15 @@ use tokio::task::JoinSet;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const NAME: &str = env!("CARGO_PKG_NAME");
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let (name, about) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_DESCRIPTION"));
-    let process = Process::of_program(name, about, check).await?;
+async fn main() -> ExitCode {
+    exit_code(NAME, run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
+    let process = Process::of_program(NAME, env!("CARGO_PKG_DESCRIPTION"), check).await?;
     let backend = process.open().await?;
     let worker = Worker::of(&process, &backend)?;
     process.started();

@@ -2,7 +2,8 @@
 //! [`reload`]), metrics, logs and traces ([`telemetry`]), listeners ([`admin`], [`listen`],
 //! [`bounded_server`]), outgoing requests (`egress`, with the feature `client`), the queue and the store
 //! behind the ports ([`backend`]), files that people write ([`files`]), pauses between attempts
-//! ([`retries`]), and orderly start and shutdown ([`arguments`], [`process`], [`supervise`]).
+//! ([`retries`]), and orderly start and shutdown ([`arguments`], [`process`], [`failure`],
+//! [`supervise`]). [`wording`] has the words for faults in TOML files.
 
 pub mod admin;
 pub mod arguments;
@@ -11,6 +12,7 @@ pub mod bounded_server;
 pub mod config;
 #[cfg(feature = "client")]
 pub mod egress;
+pub mod failure;
 pub mod files;
 pub mod listen;
 pub mod process;

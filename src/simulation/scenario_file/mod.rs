@@ -311,7 +311,7 @@ impl Reader<'_> {
             self.fault(
                 error.span().or(Some(item.span())),
                 &wording::plain(error.message()),
-            )
+            );
         })
         .ok()
     }

@@ -62,18 +62,16 @@ impl Broker {
         partitions: u32,
     ) -> Result<Self, AmqpError> {
         let bad = |why: String| {
-            AmqpError::Misconfigured(format!("the URL of RabbitMQ is not valid: {why}"))
+            AmqpError::Misconfigured(format!("REVWATCH_AMQP_URL is not valid: {why}"))
         };
-        let parsed =
-            url::Url::parse(url.expose_secret()).map_err(|error| bad(error.to_string()))?;
+        let example =
+            || bad("write it like amqp://user:password@host:5672/virtual-host".to_owned());
+        let parsed = url::Url::parse(url.expose_secret()).map_err(|_| example())?;
         if !matches!(parsed.scheme(), "amqp" | "amqps") {
             return Err(bad("it must begin with amqp:// or amqps://".to_owned()));
         }
         // The parser's own message can repeat the URL, password included.
-        let mut uri: AMQPUri = url
-            .expose_secret()
-            .parse()
-            .map_err(|_| bad("expected amqp://user:password@host:5672/virtual-host".to_owned()))?;
+        let mut uri: AMQPUri = url.expose_secret().parse().map_err(|_| example())?;
         // It also takes an IPv6 address for "localhost" …
         if let Some(url::Host::Ipv6(address)) = parsed.host() {
             uri.authority.host = address.to_string();

@@ -32,8 +32,10 @@ impl RedisStore {
             ));
         }
         let target = Target::parse(url.expose_secret())?;
+        let servers = target.servers();
+        let link = Link::open(target, partitions).await;
         Ok(Self {
-            link: Link::open(target, partitions).await?,
+            link: link.map_err(|error| naming(&servers, error))?,
             partitions,
         })
     }
@@ -49,6 +51,17 @@ impl RedisStore {
         request: impl Fn(u32) -> F,
     ) -> Result<Vec<T>, StoreError> {
         futures_util::future::try_join_all((0..self.partitions).map(request)).await
+    }
+}
+
+/// The first connection fails where the operator waits for the reason: which servers, and where they
+/// are set.
+fn naming(servers: &str, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable(cause) => StoreError::Unavailable(
+            format!("cannot connect to {servers} (REVWATCH_REDIS_URL): {cause}").into(),
+        ),
+        error => error,
     }
 }
 

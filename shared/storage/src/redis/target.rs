@@ -43,6 +43,17 @@ impl Target {
         }
     }
 
+    /// Hosts and ports, for errors: no user and no password.
+    pub(super) fn servers(&self) -> String {
+        let (kind, servers) = match self {
+            Self::Single(info) => ("Redis", std::slice::from_ref(info)),
+            Self::Cluster(nodes) => ("Redis Cluster", nodes.as_slice()),
+            Self::Sentinel { sentinels, .. } => ("Redis Sentinel", sentinels.as_slice()),
+        };
+        let servers: Vec<_> = servers.iter().map(|info| info.addr().to_string()).collect();
+        format!("{kind} at {}", servers.join(", "))
+    }
+
     fn cluster(parts: &Parts<'_>) -> Result<Self, StoreError> {
         if !parts.path.is_empty() {
             return Err(wrong(
@@ -180,6 +191,8 @@ mod tests {
             panic!("not a single server")
         };
         assert_eq!(info.addr().to_string(), "redis.example:6390");
+        let target = Target::Single(info.clone());
+        assert_eq!(target.servers(), "Redis at redis.example:6390");
         assert_eq!(login(&info), (Some("me"), Some("p@ss")));
         assert_eq!(info.redis_settings().db(), 3);
         assert!(matches!(
