@@ -14,7 +14,7 @@ const PURE: &[&str] = &[
     "shared/runtime/src/telemetry/correlation.rs",
     "ingest/src/verify.rs",
     "ingest/src/answer.rs",
-    "ingest/src/client.rs",
+    "ingest/src/client_address.rs",
     "worker/src/backfill/page.rs",
     "worker/src/membership.rs",
     "worker/src/batch.rs",

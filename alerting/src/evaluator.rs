@@ -1,10 +1,12 @@
 //! The evaluator: leads while it holds the lease, ticks, and dispatches messages in between.
 //!
-//! `alerting/src/evaluator/lease.rs` takes and keeps the lease, `alerting/src/evaluator/tick.rs` reads what a tick
+//! `alerting/src/evaluator/lease.rs` takes and keeps the lease, `alerting/src/evaluator/completeness.rs` refuses to work
+//! on a part of the data, `alerting/src/evaluator/tick.rs` reads what a tick
 //! requires and writes what the engine decides.
 //!
 //! Invariant: decisions are written before messages are sent; a process that has lost the lease stops.
 
+mod completeness;
 pub(crate) mod error;
 pub(crate) mod lease;
 #[cfg(test)]

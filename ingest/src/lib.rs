@@ -68,7 +68,7 @@ use crate::service::Edge;
 
 mod answer;
 mod bodies;
-mod client;
+mod client_address;
 mod connection;
 mod deadlines;
 mod limiter;

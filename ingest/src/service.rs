@@ -26,7 +26,7 @@ use tracing::{info, warn};
 use crate::Settings;
 use crate::answer::Answer;
 use crate::bodies::{Bodies, BodyBudgetError};
-use crate::client::client;
+use crate::client_address::client_address;
 use crate::connection::{Progress, Stage};
 use crate::deadlines::Deadlines;
 use crate::limiter::Limiter;
@@ -323,7 +323,7 @@ impl Edge {
         headers: &HeaderMap,
         answer: Answer,
     ) -> Answer {
-        let peer = client(&self.trusted_proxies, peer, headers);
+        let peer = client_address(&self.trusted_proxies, peer, headers);
         let answer = match answer
             .refuses_unauthenticated()
             .then(|| self.limiter.refused(peer))

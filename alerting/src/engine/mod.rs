@@ -8,7 +8,7 @@
 //! [`Engine::take_writes`] and write. Nothing else changes what the engine knows.
 //!
 //! The engine is made of parts, each with its own fields and tests: `RuleSet`, `AlertTable`, `Watches`, `Groups`,
-//! `Mutes`, `SlaClocks`, `Outbox`, `Freshness`, `CounterReads`, `Pipeline`, `CatchUp` and `Changes`. A part knows no other; what
+//! `Mutes`, `SlaClocks`, `Outbox`, `Freshness`, `CounterReads`, `Pipeline`, `Backlog` and `Changes`. A part knows no other; what
 //! concerns several of them is in the methods of [`Engine`]: `tick.rs` (what is read and when), `inputs.rs` (what rules
 //! evaluate), `firing.rs` (alerts fire and resolve), `muting.rs`, `grouping.rs`, `attempts.rs` (messages and
 //! notices) and `commands.rs`. These only note what happened; `settle` decides for all of it at once.
@@ -18,7 +18,7 @@
 
 mod alert_table;
 mod attempts;
-mod catch_up;
+mod backlog;
 mod changes;
 mod commands;
 mod counter_reads;
@@ -43,8 +43,8 @@ use serde::{Deserialize, Serialize};
 
 use self::alert_table::AlertTable;
 pub use self::attempts::{Attempt, AttemptResult, Origin};
-use self::catch_up::CatchUp;
-pub use self::catch_up::{BacklogRead, PartitionBacklog};
+use self::backlog::Backlog;
+pub use self::backlog::{BacklogRead, PartitionBacklog};
 use self::changes::Changes;
 pub use self::counter_reads::CounterReadReason;
 use self::counter_reads::CounterReads;
@@ -130,7 +130,7 @@ pub struct Engine {
     intervals: ReadIntervals,
     counter_reads: CounterReads,
     pipeline: Pipeline,
-    catch_up: CatchUp,
+    backlog: Backlog,
     progress: Progress,
     changes: Changes,
     position: EvaluatorPosition,
@@ -160,7 +160,7 @@ impl Engine {
             intervals: ReadIntervals::default(),
             counter_reads: CounterReads::default(),
             pipeline: Pipeline::default(),
-            catch_up: CatchUp::default(),
+            backlog: Backlog::default(),
             progress: Progress::default(),
             changes: Changes::since(position.clone()),
             position,

@@ -11,7 +11,7 @@
 //! 4. the conditions that fell due, and the commands.
 //!
 //! Invariant: nothing is decided before all changes are read. What a page shows as open, a later one may close. While the
-//! workers are behind (`catch_up.rs`), a delivery that still waits may close it: then only rules about the pipeline are
+//! workers are behind (`backlog.rs`), a delivery that still waits may close it: then only rules about the pipeline are
 //! evaluated, and changes, conditions and what falls due are read afterwards.
 
 use std::borrow::Cow;
@@ -25,7 +25,7 @@ use revwatch_storage::ports::{
     ChangeCursor, Changes as ChangePage, ConditionChange, DocumentWrite, DueWindow,
 };
 
-use super::catch_up::BacklogRead;
+use super::backlog::BacklogRead;
 use super::counter_reads::{CounterReadReason, CounterReads, LastCounterRead};
 use super::pipeline::PipelineRead;
 use super::{Engine, TransitionEvent};
@@ -270,7 +270,7 @@ impl Engine {
                 let pipeline = self.pipeline.is_read_due(interval, time.elapsed);
                 ReadSet {
                     pipeline,
-                    backlog: pipeline || self.catch_up.is_read_due(time.elapsed),
+                    backlog: pipeline || self.backlog.is_read_due(time.elapsed),
                     deliveries: true,
                     ..ReadSet::default()
                 }
@@ -302,7 +302,7 @@ impl Engine {
 
     /// How many deliveries wait, while the workers are behind and decisions must wait for them.
     pub fn waiting_for(&self, time: TickTime) -> Option<u64> {
-        self.catch_up.waiting(time.elapsed)
+        self.backlog.waiting(time.elapsed)
     }
 
     /// In this tick; see [`Engine::waiting_for`].
@@ -336,7 +336,7 @@ impl Engine {
             self.pipeline.update(pipeline, time.elapsed);
         }
         if let Some(backlog) = read.backlog {
-            self.catch_up.update(backlog, time);
+            self.backlog.update(backlog, time);
         }
         let was_catching_up = self.is_catching_up();
         let is_catching_up = self.waiting_for(time).is_some();

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use revwatch_core::clock::Clock;
-use revwatch_storage::ports::{Fence, Health, StoreError, last_recovery};
+use revwatch_storage::ports::{Fence, StoreError};
 use tokio::time::Instant;
 
-use super::error::EvaluatorError;
 use crate::Alerting;
 use crate::engine::TickTime;
 use crate::journal_sync::JournalWriter;
@@ -85,24 +84,6 @@ impl Alerting {
                 Ok(())
             }
             _ => Err(StoreError::Fenced),
-        }
-    }
-
-    /// The store's last recovery. While data is missing nothing is decided: alerts would resolve and fire again.
-    pub(super) async fn recovery_id(&self) -> Result<String, EvaluatorError> {
-        Ok(last_recovery(&self.complete_health().await?))
-    }
-
-    /// The health of each partition; all are complete.
-    pub(super) async fn complete_health(&self) -> Result<Vec<Health>, EvaluatorError> {
-        let health = self.store.health().await?;
-        let incomplete = health.iter().filter(|health| !health.is_complete()).count();
-        self.metrics
-            .partitions_recovering
-            .set(i64::try_from(incomplete).unwrap_or(i64::MAX));
-        match incomplete {
-            0 => Ok(health),
-            _ => Err(EvaluatorError::Incomplete),
         }
     }
 }

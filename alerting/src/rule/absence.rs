@@ -1,11 +1,11 @@
 //! `absence`: no occurrence in a sliding window. Pure.
 
+use super::condition_or_metric::{MetricRule, RuleKind};
 use super::count::CountMetric;
 use super::fields::Fields;
-use super::kind::Kind;
+use super::kind_description::Kind;
 use super::measure::{Measure, MeasureNames};
 use super::metric::Named;
-use super::rule_kind::{MetricRule, RuleKind};
 use super::threshold::Threshold;
 use super::window::{History, Window};
 use crate::alert::{Side, Unit};

@@ -3,9 +3,9 @@
 use revwatch_core::condition::ConditionKind;
 use revwatch_core::durations::Span;
 
+use super::condition_or_metric::{CONDITION, RuleKind};
 use super::fields::Fields;
-use super::kind::Kind;
-use super::rule_kind::{CONDITION, RuleKind};
+use super::kind_description::Kind;
 
 /// See [`RuleKind::Condition`].
 pub const KIND: Kind = Kind {

@@ -4,11 +4,11 @@
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
+use super::condition_or_metric::{MetricRule, RuleKind};
 use super::fields::Fields;
-use super::kind::Kind;
+use super::kind_description::Kind;
 use super::measure::{Measure, MeasureNames};
 use super::metric::{Named, metrics};
-use super::rule_kind::{MetricRule, RuleKind};
 use super::threshold::{Threshold, Verdict};
 use super::window::History;
 use crate::alert::Unit;

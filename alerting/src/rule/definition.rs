@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use revwatch_core::durations::Span;
 use revwatch_runtime::config::Clock;
 
-use super::rule_kind::RuleKind;
+use super::condition_or_metric::RuleKind;
 use crate::alert::{AlertTemplate, Severity};
 
 /// One rule.

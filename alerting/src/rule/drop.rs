@@ -6,11 +6,11 @@ use revwatch_core::counters::Bucket;
 use revwatch_core::kpi::Ratio;
 use revwatch_core::money::Money;
 
+use super::condition_or_metric::{MetricRule, RuleKind};
 use super::fields::Fields;
-use super::kind::Kind;
+use super::kind_description::Kind;
 use super::measure::{Measure, MeasureNames};
 use super::metric::{Named, metrics};
-use super::rule_kind::{MetricRule, RuleKind};
 use super::threshold::Bounds;
 use super::window::{History, Window, hours_span, trend_step_hours};
 use crate::alert::Unit;

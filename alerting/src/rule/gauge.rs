@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use revwatch_core::counters::Bucket;
 
+use super::condition_or_metric::{MetricRule, RuleKind};
 use super::fields::Fields;
-use super::kind::Kind;
+use super::kind_description::Kind;
 use super::measure::{Measure, MeasureNames};
 use super::metric::{Named, metrics};
-use super::rule_kind::{MetricRule, RuleKind};
 use super::threshold::Bounds;
 use super::window::History;
 use crate::alert::Unit;

@@ -1,6 +1,6 @@
 //! The kinds of rules: one file each, and this table. It imports the kinds; no kind imports it.
 
-use super::kind::Kind;
+use super::kind_description::Kind;
 use super::{absence, condition, consecutive, count, drop, gauge, percentile, ratio};
 
 /// Every kind of rule, in the order of the documentation.

@@ -5,28 +5,28 @@
 
 mod absence;
 mod condition;
+mod condition_or_metric;
 mod consecutive;
 mod count;
 mod definition;
 mod drop;
 pub(crate) mod fields;
 mod gauge;
-mod kind;
+mod kind_description;
 mod kinds;
 mod measure;
 mod metric;
 mod percentile;
 mod ratio;
-mod rule_kind;
 mod threshold;
 pub(crate) mod window;
 
+pub use self::condition_or_metric::{MetricRule, NoData, RuleKind};
 pub use self::definition::{Rule, SlaOverride};
-pub use self::kind::Kind;
+pub use self::kind_description::Kind;
 pub use self::kinds::KINDS;
 pub use self::measure::{Measure, MeasureNames};
 pub use self::metric::Named;
-pub use self::rule_kind::{MetricRule, NoData, RuleKind};
 pub use self::threshold::{Bounds, Threshold, Verdict};
 pub use self::window::{History, POINTS, Window};
 pub use crate::alert::Severity;

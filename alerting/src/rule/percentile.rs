@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use revwatch_core::histogram::{PROCESSING_BOUNDS_MS, percentile, rank};
 use serde::Deserialize;
 
+use super::condition_or_metric::{MetricRule, RuleKind};
 use super::fields::Fields;
-use super::kind::Kind;
+use super::kind_description::Kind;
 use super::measure::{Measure, MeasureNames};
 use super::metric::{Named, metrics};
-use super::rule_kind::{MetricRule, RuleKind};
 use super::threshold::Bounds;
 use super::window::{History, Window};
 use crate::alert::Unit;

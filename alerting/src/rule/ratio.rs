@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use revwatch_core::kpi::Ratio as Share;
 use revwatch_core::money::Money;
 
+use super::condition_or_metric::{MetricRule, RuleKind};
 use super::fields::Fields;
-use super::kind::Kind;
+use super::kind_description::Kind;
 use super::measure::{Measure, MeasureNames};
 use super::metric::{Named, metrics};
-use super::rule_kind::{MetricRule, RuleKind};
 use super::window::{History, Window};
 use crate::alert::Unit;
 use crate::metric_value::{MetricQuery, Sample, Samples};

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use super::condition_or_metric::RuleKind;
 use super::fields::Fields;
-use super::rule_kind::RuleKind;
 
 /// A kind of rule, as rule files name it.
 pub struct Kind {

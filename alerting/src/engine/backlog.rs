@@ -1,5 +1,5 @@
-//! Whether the workers have applied the deliveries that had been received: until then the state is one of the past, and
-//! a problem that it shows may have ended in a delivery that still waits.
+//! The backlog: have the workers applied the deliveries that had been received? Until then the state is one of the
+//! past, and a problem that it shows may have ended in a delivery that still waits.
 //!
 //! The workers are behind when an engine is opened, when the queue answers again, and when a partition continues in which
 //! deliveries have waited without being applied. They are behind until each partition has applied what had been received
@@ -29,9 +29,9 @@ pub enum BacklogRead {
     Unknown,
 }
 
-/// See the module. Nothing is known before the first read.
+/// What is known of the backlog: nothing before the first read.
 #[derive(Default)]
-pub(super) struct CatchUp {
+pub(super) struct Backlog {
     last: Option<LastRead>,
     behind: Option<Behind>,
 }
@@ -107,7 +107,7 @@ impl Partition {
     }
 }
 
-impl CatchUp {
+impl Backlog {
     /// Whether the backlog must be read, however recent the rest of the pipeline's status is: the workers are behind, or
     /// will be when a partition that has stopped continues.
     pub fn is_read_due(&self, elapsed: Duration) -> bool {
@@ -187,7 +187,7 @@ mod tests {
     }
 
     /// Of each partition: deliveries that wait, and the second up to which they are applied.
-    fn backlog(partitions: &[(u64, i64)]) -> BacklogRead {
+    fn read(partitions: &[(u64, i64)]) -> BacklogRead {
         let partitions = partitions.iter();
         let backlog = partitions.map(|(waiting, applied_s)| PartitionBacklog {
             waiting: *waiting,
@@ -198,13 +198,13 @@ mod tests {
 
     /// What waits after each read, which is `(second, partitions)`.
     fn waits(reads: &[(i64, &[(u64, i64)])]) -> Vec<Option<u64>> {
-        let mut catch_up = CatchUp::default();
-        let read = |(seconds, partitions): &(i64, &[(u64, i64)])| {
+        let mut backlog = Backlog::default();
+        let after = |(seconds, partitions): &(i64, &[(u64, i64)])| {
             let time = at(*seconds);
-            catch_up.update(backlog(partitions), time);
-            catch_up.waiting(time.elapsed)
+            backlog.update(read(partitions), time);
+            backlog.waiting(time.elapsed)
         };
-        reads.iter().map(read).collect()
+        reads.iter().map(after).collect()
     }
 
     #[test]
@@ -275,27 +275,27 @@ mod tests {
 
     #[test]
     fn a_queue_that_does_not_answer_is_not_waited_for_until_it_does() {
-        let mut catch_up = CatchUp::default();
-        let mut waits = |seconds, read| {
-            catch_up.update(read, at(seconds));
-            catch_up.waiting(at(seconds).elapsed)
+        let mut backlog = Backlog::default();
+        let mut waits = |seconds, found| {
+            backlog.update(found, at(seconds));
+            backlog.waiting(at(seconds).elapsed)
         };
         assert_eq!(waits(0, BacklogRead::Unknown), None);
-        assert_eq!(waits(10, backlog(&[(5, 0)])), Some(5));
+        assert_eq!(waits(10, read(&[(5, 0)])), Some(5));
         assert_eq!(waits(11, BacklogRead::Unknown), None);
-        assert_eq!(waits(20, backlog(&[(5, 0)])), Some(5));
+        assert_eq!(waits(20, read(&[(5, 0)])), Some(5));
     }
 
     #[test]
     fn the_backlog_is_read_often_only_while_that_matters() {
-        let mut catch_up = CatchUp::default();
-        assert!(!catch_up.is_read_due(at(0).elapsed));
-        catch_up.update(backlog(&[(0, -60)]), at(0));
-        assert!(catch_up.is_read_due(at(1).elapsed), "behind");
-        catch_up.update(backlog(&[(0, -60)]), at(2));
-        assert!(!catch_up.is_read_due(at(3).elapsed));
-        catch_up.update(backlog(&[(1, -60)]), at(10));
-        assert!(!catch_up.is_read_due(at(19).elapsed));
-        assert!(catch_up.is_read_due(at(20).elapsed), "it has stopped");
+        let mut backlog = Backlog::default();
+        assert!(!backlog.is_read_due(at(0).elapsed));
+        backlog.update(read(&[(0, -60)]), at(0));
+        assert!(backlog.is_read_due(at(1).elapsed), "behind");
+        backlog.update(read(&[(0, -60)]), at(2));
+        assert!(!backlog.is_read_due(at(3).elapsed));
+        backlog.update(read(&[(1, -60)]), at(10));
+        assert!(!backlog.is_read_due(at(19).elapsed));
+        assert!(backlog.is_read_due(at(20).elapsed), "it has stopped");
     }
 }

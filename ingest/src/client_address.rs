@@ -8,7 +8,11 @@ use revwatch_runtime::config::TrustedProxies;
 /// The client's address. Each proxy appends the address it sees to `X-Forwarded-For`, so the last
 /// address that is not a trusted proxy was appended by a trusted one; the client may have written
 /// everything before it. If that value is malformed or missing, the client is the peer.
-pub(crate) fn client(proxies: &TrustedProxies, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+pub(crate) fn client_address(
+    proxies: &TrustedProxies,
+    peer: IpAddr,
+    headers: &HeaderMap,
+) -> IpAddr {
     if !proxies.contains(peer) {
         return peer;
     }
@@ -55,7 +59,7 @@ mod tests {
                     HeaderValue::from_bytes(line).expect("a header value"),
                 );
             }
-            let found = client(&proxies, peer.parse().expect("an address"), &headers);
+            let found = client_address(&proxies, peer.parse().expect("an address"), &headers);
             let lines: Vec<_> = lines
                 .iter()
                 .map(|line| String::from_utf8_lossy(line))
