@@ -12,6 +12,7 @@ mod submit;
 use clap::Subcommand;
 use revwatch_runtime::backend::Backend;
 
+use self::submit::Submission;
 use super::completeness::explain;
 use super::global_options::GlobalOptions;
 
@@ -78,6 +79,9 @@ Examples:
 
 /// Runs `alerts`.
 pub async fn run(options: &GlobalOptions, command: &AlertsCommand) -> anyhow::Result<()> {
+    if let Some(submission) = command.submission() {
+        submission.by.name()?;
+    }
     let store = Backend::store(&options.config()?).await?;
     let store = store.as_ref();
     let acted = match command {
@@ -96,5 +100,21 @@ pub async fn run(options: &GlobalOptions, command: &AlertsCommand) -> anyhow::Re
     match acted {
         Ok(()) => Ok(()),
         Err(error) => Err(explain(store, error).await),
+    }
+}
+
+impl AlertsCommand {
+    /// Of the commands that change something. They need a name, before anything is opened.
+    fn submission(&self) -> Option<&Submission> {
+        match self {
+            Self::Ack(args) | Self::Resolve(args) => Some(&args.submission),
+            Self::Silence(args) => Some(&args.submission),
+            Self::Unsilence(args) => Some(&args.submission),
+            Self::List(_)
+            | Self::Show(_)
+            | Self::Silences(_)
+            | Self::History(_)
+            | Self::Report(_) => None,
+        }
     }
 }

@@ -46,7 +46,7 @@ pub struct SilenceArgs {
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     reason: String,
     #[command(flatten)]
-    submission: Submission,
+    pub submission: Submission,
 }
 
 /// Options of `alerts unsilence`.
@@ -55,7 +55,7 @@ pub struct UnsilenceArgs {
     /// The silence, `si_…`.
     id: String,
     #[command(flatten)]
-    submission: Submission,
+    pub submission: Submission,
 }
 
 /// Catches mistyped ends: a silence must not outlive its purpose by years.

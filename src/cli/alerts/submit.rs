@@ -26,7 +26,7 @@ pub struct AlertIds {
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
     #[command(flatten)]
-    submission: Submission,
+    pub submission: Submission,
 }
 
 /// Options of every command that is sent to the evaluator.

@@ -28,7 +28,7 @@ const MAX_LISTED: usize = 200;
 /// Runs `rules backtest`.
 pub async fn run(options: &GlobalOptions, args: &BacktestArgs) -> anyhow::Result<()> {
     let config = options.config()?;
-    let since_s = past("--since", &args.since, Timestamp::now())?.as_second();
+    let since_s = past("--since", &args.since, Timestamp::from_second(now_s())?)?.as_second();
     let setting = SimulationConfig {
         rules: super::rules(&config, args.rules.as_deref())?,
         policy: super::policy(&config.alerting)?,
