@@ -279,6 +279,14 @@ async fn rebuild_while_serving_notifies_nothing(deployment: &Deployment) {
     );
 }
 
+#[test]
+fn a_rebuild_that_is_not_confirmed_opens_nothing() {
+    // There is no store yet. The missing confirmation is found first.
+    let output = cli(&Deployment::embedded().variables(&[]), &["rebuild"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("--yes"), "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_listed_requeued_and_discarded_embedded() {
     dead_letters_are_listed_requeued_and_discarded(&Deployment::embedded()).await;
