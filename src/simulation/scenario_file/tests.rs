@@ -110,7 +110,7 @@ fn inline_rules_report_faults_at_their_place() {
     );
     let faults = read(&text.replace("\"past_due\"", "\"x\"")).expect_err("no such condition");
     assert!(
-        faults[0].starts_with("t.toml:10:13: unknown variant `x`"),
+        faults[0].starts_with("t.toml:10:13: `condition` must be one of: charges_lost, "),
         "{faults:?}"
     );
 }
@@ -170,7 +170,7 @@ fn every_fault_has_its_line_and_column() {
         ),
         (
             step("expect = { rule = \"past_due_share\", state = \"on\" }"),
-            "unknown variant `on`",
+            "t.toml:5:45: must be one of: inactive, ",
         ),
         (
             step("expect = { rule = \"past_due_share\", notified = 1, count = 1 }"),

@@ -46,6 +46,7 @@ pub(super) struct Plan {
     pub(super) publishes_to_fail: u32,
     /// Whether the publishes that fail are stored.
     pub(super) store_failed_publishes: bool,
+    pub(super) triages_to_interrupt: u32,
 }
 
 impl Memory {
@@ -102,6 +103,11 @@ impl Faults {
     pub fn fail_publishes(&self, count: u32, stored: bool) {
         let mut plan = lock(&self.0.plan);
         (plan.publishes_to_fail, plan.store_failed_publishes) = (count, stored);
+    }
+
+    /// The next `count` triages fail when they have carried out their first decision.
+    pub fn interrupt_triages(&self, count: u32) {
+        lock(&self.0.plan).triages_to_interrupt = count;
     }
 
     /// The store loses its last `count` commits, as when a lagging replica is promoted: the server run id

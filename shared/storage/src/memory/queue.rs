@@ -115,8 +115,12 @@ impl Holding for Memory {
         decide: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
     ) -> Result<TriageSummary, QueueError> {
         self.shared.pass(&self.gate).await;
+        let is_interrupted = take_one(&mut lock(&self.shared.plan).triages_to_interrupt);
         let mut summary = TriageSummary::default();
         for held in self.all_held(place) {
+            if is_interrupted && summary != TriageSummary::default() {
+                return Err(QueueError::Unavailable("the triage timed out".into()));
+            }
             let requeued = match decide(&held).checked(self.shared.partitions) {
                 Disposition::Keep => {
                     summary.kept += 1;
