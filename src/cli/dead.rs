@@ -342,13 +342,13 @@ mod tests {
 
     use super::*;
 
-    fn letter(n: u128, partition: u32) -> HeldDelivery {
+    fn letter(n: u128) -> HeldDelivery {
         HeldDelivery {
             delivery: Delivery {
                 id: Uuid::from_u128(n),
                 event_id: format!("evt_{n}"),
                 event_type: "payout.paid".to_owned(),
-                partition,
+                partition: 0,
                 endpoint: "default".to_owned(),
                 received_ms: 1,
                 traceparent: None,
@@ -362,7 +362,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_done_before_an_error_is_recorded() {
         let queue = Memory::new(1, Arc::new(SystemClock));
-        for held in [letter(1, 0), letter(2, 0)] {
+        for held in [letter(1), letter(2)] {
             let held = queue.hold(HoldingQueue::DeadLetters, held);
             held.await.expect("held");
         }
