@@ -24,7 +24,7 @@ use reqwest::{Client, Url, redirect};
 use revwatch_core::clock::Clock;
 use revwatch_storage::system::SystemClock;
 
-pub use self::http::{HttpClient, HttpError, HttpErrorKind, HttpRequest};
+pub use self::http::{HttpClient, HttpError, HttpErrorKind, HttpRequest, Transport};
 pub use self::http_date::http_date;
 pub use self::retry_after::retry_after;
 use crate::config::{ConfigError, EgressConfig};
@@ -38,6 +38,8 @@ pub struct EgressClient {
     config: EgressConfig,
     lookup: Resolver,
     clock: Arc<dyn Clock>,
+    /// Instead of reqwest.
+    transport: Option<Arc<dyn Transport>>,
 }
 
 /// Resolves a name to addresses; a parameter, so that tests need no DNS.
@@ -71,12 +73,19 @@ impl EgressClient {
             config,
             lookup,
             clock: Arc::new(SystemClock),
+            transport: None,
         }
     }
 
     /// The same with another clock.
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
+    }
+
+    /// The same with another transport: its clients build requests and connect to nothing.
+    pub fn with_transport(self, transport: Arc<dyn Transport>) -> Self {
+        let transport = Some(transport);
+        Self { transport, ..self }
     }
 
     /// The policy.
@@ -101,16 +110,23 @@ impl EgressClient {
 
     /// The same with headers that are sent with every request.
     pub fn client_with(&self, headers: HeaderMap) -> Result<HttpClient, reqwest::Error> {
-        let client = Client::builder()
+        let builder = Client::builder()
             .default_headers(headers)
             .timeout(REQUEST_TIMEOUT)
             .connect_timeout(Duration::from_secs(5))
             .redirect(redirect::Policy::none())
             .no_proxy()
             .dns_resolver(Arc::new(self.clone()))
-            .user_agent(concat!("revwatch/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(HttpClient::new(client, self.clock.clone()))
+            .user_agent(concat!("revwatch/", env!("CARGO_PKG_VERSION")));
+        let (client, transport) = match &self.transport {
+            None => {
+                let client = builder.build()?;
+                (client.clone(), Arc::new(client) as Arc<dyn Transport>)
+            }
+            // It does not connect, so it reads no certificates.
+            Some(transport) => (builder.tls_certs_only([]).build()?, transport.clone()),
+        };
+        Ok(HttpClient::new(client, transport, self.clock.clone()))
     }
 }
 

@@ -1,31 +1,48 @@
-//! Requests of the HTTP client, and why one has no answer: an error never names the URL, which may be
-//! a secret.
+//! The port of outgoing requests: [`HttpClient`] builds a request, a [`Transport`] sends it. An error
+//! never names the URL, which may be a secret.
+//!
+//! The transport of every process is reqwest, as [`super::EgressClient`] sets it up. The simulation's
+//! is a scripted service in memory.
 
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
-use reqwest::{Body, IntoUrl, RequestBuilder, Response};
+use reqwest::{Body, IntoUrl, Request, RequestBuilder, Response};
 use revwatch_core::clock::Clock;
 use serde::Serialize;
 
-/// Builds requests.
+/// Sends requests.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Returns the head of the answer; the body may still be on its way. The limits of the request's
+    /// time, and the headers that a client sends with every request, are reqwest's own business.
+    async fn send(&self, request: Request) -> Result<Response, HttpError>;
+}
+
+/// Builds requests and hands them to a transport.
 #[derive(Clone)]
 pub struct HttpClient {
-    client: reqwest::Client,
+    builder: reqwest::Client,
+    transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
 }
 
 /// A request that is being built.
-pub struct HttpRequest(RequestBuilder);
+pub struct HttpRequest {
+    builder: RequestBuilder,
+    transport: Arc<dyn Transport>,
+}
 
 /// There is no answer. Its text names neither the URL nor anything of the request.
 #[derive(Debug)]
 pub struct HttpError {
     kind: HttpErrorKind,
-    inner: reqwest::Error,
+    /// `None` if the transport is not reqwest.
+    inner: Option<reqwest::Error>,
 }
 
 /// How far the request came.
@@ -40,8 +57,16 @@ pub enum HttpErrorKind {
 }
 
 impl HttpClient {
-    pub(super) fn new(client: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
-        Self { client, clock }
+    pub(super) fn new(
+        builder: reqwest::Client,
+        transport: Arc<dyn Transport>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            builder,
+            transport,
+            clock,
+        }
     }
 
     /// The wall clock: requests are signed with the time, and answers hold dates.
@@ -51,53 +76,72 @@ impl HttpClient {
 
     /// A GET request.
     pub fn get(&self, url: impl IntoUrl) -> HttpRequest {
-        HttpRequest(self.client.get(url))
+        self.request(self.builder.get(url))
     }
 
     /// A POST request.
     pub fn post(&self, url: impl IntoUrl) -> HttpRequest {
-        HttpRequest(self.client.post(url))
+        self.request(self.builder.post(url))
+    }
+
+    fn request(&self, builder: RequestBuilder) -> HttpRequest {
+        HttpRequest {
+            builder,
+            transport: self.transport.clone(),
+        }
     }
 }
 
 impl HttpRequest {
     /// Adds a header.
     pub fn header(self, name: impl AsRef<str>, value: impl fmt::Display) -> Self {
-        Self(self.0.header(name.as_ref(), value.to_string()))
+        self.with(|builder| builder.header(name.as_ref(), value.to_string()))
     }
 
     /// Adds a bearer token.
     pub fn bearer_auth(self, token: impl fmt::Display) -> Self {
-        Self(self.0.bearer_auth(token))
+        self.with(|builder| builder.bearer_auth(token))
     }
 
     /// Adds a user and a password.
     pub fn basic_auth(self, user: impl fmt::Display, password: Option<impl fmt::Display>) -> Self {
-        Self(self.0.basic_auth(user, password))
+        self.with(|builder| builder.basic_auth(user, password))
     }
 
     /// Sets the body.
     pub fn body(self, body: impl Into<Body>) -> Self {
-        Self(self.0.body(body))
+        self.with(|builder| builder.body(body))
     }
 
     /// Sets the body and its type.
     pub fn json<T: Serialize + ?Sized>(self, body: &T) -> Self {
-        Self(self.0.json(body))
+        self.with(|builder| builder.json(body))
     }
 
     /// Limits the time up to the last byte of the answer.
     pub fn timeout(self, timeout: Duration) -> Self {
-        Self(self.0.timeout(timeout))
+        self.with(|builder| builder.timeout(timeout))
     }
 
     /// Sends it.
     pub async fn send(self) -> Result<Response, HttpError> {
-        Ok(self.0.send().await?)
+        self.transport.send(self.builder.build()?).await
+    }
+
+    fn with(self, change: impl FnOnce(RequestBuilder) -> RequestBuilder) -> Self {
+        Self {
+            builder: change(self.builder),
+            transport: self.transport,
+        }
     }
 }
 
 impl HttpError {
+    /// The failure of a transport other than reqwest.
+    pub fn new(kind: HttpErrorKind) -> Self {
+        Self { kind, inner: None }
+    }
+
     /// How far the request came.
     pub fn kind(&self) -> HttpErrorKind {
         self.kind
@@ -105,7 +149,7 @@ impl HttpError {
 
     /// Whether a time limit ended it.
     pub fn is_timeout(&self) -> bool {
-        self.inner.is_timeout()
+        self.inner.as_ref().is_some_and(reqwest::Error::is_timeout)
     }
 }
 
@@ -117,7 +161,7 @@ impl From<reqwest::Error> for HttpError {
                 () if error.is_connect() => HttpErrorKind::NotConnected,
                 () => HttpErrorKind::NoAnswer,
             },
-            inner: error,
+            inner: Some(error),
         }
     }
 }
@@ -136,24 +180,60 @@ impl fmt::Display for HttpError {
 impl Error for HttpError {
     /// Not reqwest's own text, which names the URL.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.inner.source()
+        self.inner.as_ref().and_then(Error::source)
+    }
+}
+
+#[async_trait]
+impl Transport for reqwest::Client {
+    async fn send(&self, request: Request) -> Result<Response, HttpError> {
+        Ok(self.execute(request).await?)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use revwatch_storage::system::SystemClock;
-
+    use super::super::EgressClient;
     use super::*;
+    use crate::config::EgressConfig;
+
+    struct Echo;
+
+    #[async_trait]
+    impl Transport for Echo {
+        async fn send(&self, request: Request) -> Result<Response, HttpError> {
+            if request.url().path() == "/down" {
+                return Err(HttpError::new(HttpErrorKind::NotConnected));
+            }
+            let body = request.body().and_then(Body::as_bytes).unwrap_or_default();
+            Ok(axum::http::Response::new(body.to_vec()).into())
+        }
+    }
 
     #[tokio::test]
     async fn an_error_does_not_name_the_url() {
-        let client = HttpClient::new(reqwest::Client::new(), Arc::new(SystemClock));
+        let client = EgressClient::new(EgressConfig::default())
+            .client()
+            .expect("a client");
         let error = client.get("http://127.0.0.1:1/secret").send().await;
         let error = error.expect_err("nothing listens there");
         assert_eq!(error.kind(), HttpErrorKind::NotConnected);
         assert!(!format!("{error} {:?}", error.source()).contains("secret"));
         let error = client.get("not a URL").send().await.expect_err("refused");
         assert_eq!(error.kind(), HttpErrorKind::Invalid);
+    }
+
+    #[tokio::test]
+    async fn another_transport_answers_without_a_socket() {
+        let client = EgressClient::new(EgressConfig::default())
+            .with_transport(Arc::new(Echo))
+            .client()
+            .expect("a client");
+        let answer = client.post("https://hooks.example/up").json(&["a"]).send();
+        let text = answer.await.expect("an answer").text().await;
+        assert_eq!(text.expect("text"), r#"["a"]"#);
+        let error = client.get("https://hooks.example/down").send().await;
+        let error = error.expect_err("no connection");
+        assert_eq!(error.kind(), HttpErrorKind::NotConnected);
     }
 }
