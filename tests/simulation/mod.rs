@@ -1,6 +1,7 @@
 //! A seeded simulation of ingest, worker and alerting in one process, on the memory adapters and in
 //! virtual time: a business as Stripe's events, a Stripe that reorders, repeats and retries them, a
-//! Slack that fails, and crashes, stalls, rollbacks and clock jumps. A seed decides all of it.
+//! Slack that fails, and crashes, stalls, rollbacks and clock jumps. A seed decides all of it. The
+//! notifier for Slack is the real one, on a transport in memory.
 //!
 //! Once the faults end, every run must come to rest; `oracle.rs` says what must be true then.
 

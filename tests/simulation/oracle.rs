@@ -17,6 +17,7 @@ use revwatch_storage::ports::{
 use serde_json::Value;
 
 use super::world::{PARTITIONS, START_S, World};
+use crate::support::slack::Posted;
 
 /// A broken promise.
 pub(super) type Broken = String;
@@ -166,17 +167,17 @@ pub(super) fn is_delivered(alert: &Value) -> bool {
 pub(super) fn messages(world: &Arc<World>, alerts: &[Value]) -> Result<(), Broken> {
     let posts = world.slack.posts();
     for (id, posts) in &posts {
-        if let Some(post) = posts[1..].iter().find(|post| !post.possible_duplicate) {
+        let says_so = |post: &&Posted| post.first_text.contains("Possible duplicate");
+        if let Some(post) = posts[1..].iter().find(|post| !says_so(post)) {
             return Err(format!("{id} was posted again without saying so: {post:?}"));
         }
     }
     let own = alerts.iter().filter(|alert| alert["part_of"].is_null());
     for alert in own {
         let id = alert["id"].as_str().unwrap_or_default();
-        let shown = ["", "-resolved"]
-            .iter()
-            .filter_map(|end| posts.get(&format!("{id}-0{end}")));
-        let newest = shown.flatten().map(|post| u64::from(post.revision)).max();
+        let shown = posts.get(&format!("{id}-0")).into_iter().flatten();
+        let newest = shown.filter_map(|post| post.payload()["revision"].as_u64());
+        let newest = newest.max();
         if newest != alert["revision"].as_u64() {
             return Err(format!("Slack shows revision {newest:?} of {alert}"));
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use fastrand::Rng;
 use jiff::Timestamp;
+use revwatch_alerting::notify::{EgressClient, SlackBot};
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::slack_actions::SlackActions;
 use revwatch_alerting::{Alerting, PendingSettings, rules_file};
@@ -19,7 +20,7 @@ use revwatch_worker::{BatchPermits, Worker};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::slack::{Slack, SlackOfProcess};
+use super::slack::{Slack, SlackOfProcess, TOKEN};
 use super::stripe::Sent;
 use super::trace::{Trace, lock};
 
@@ -27,6 +28,8 @@ pub(super) const PARTITIONS: u32 = 4;
 pub(super) const SECRET: &str = "whsec_simulation";
 /// The virtual time at which a run begins: 2026-09-21.
 pub(super) const START_S: i64 = 1_790_000_000;
+/// To one channel of Slack.
+const MESSAGES_PER_SECOND: f64 = 20.0;
 
 const RULES: &str = r#"
 [[rule]]
@@ -69,6 +72,7 @@ actions = ["Write to the customer."]
 
 const SETTINGS: &str = "stripe_webhook_secret = \"whsec_simulation\"\n\
     [worker]\nbatch = 8\nmember_seconds = 3.0\nrecovery_margin_seconds = 120.0\n\
+    [slack.channels]\ndefault = \"#alerts-critical\"\npayouts = \"C0000000001\"\nbilling = \"C0000000003\"\n\
     [alerting]\ntick_seconds = 0.5\nlease_seconds = 6.0\ngroup_above = 4\ngroup_open = \"20s\"\n";
 
 /// A process.
@@ -118,10 +122,11 @@ impl World {
             Arc::new(VirtualClock::starting_at(start))
         };
         let (trace, memory) = (Trace::begin(), Memory::new(PARTITIONS, clock()));
+        let clock = clock();
         Arc::new(Self {
-            slack: Slack::new(rng.u64(..), trace.clone()),
+            slack: Slack::new(rng.u64(..), clock.clone(), trace.clone()),
             trace,
-            clock: clock(),
+            clock,
             faults: memory.faults(),
             memory,
             sent: Sent::default(),
@@ -235,7 +240,16 @@ impl World {
     }
 
     pub(super) fn alerting(&self, memory: Arc<Memory>) -> Alerting {
-        let gate = memory.gate();
+        let slack = Arc::new(SlackOfProcess {
+            slack: self.slack.clone(),
+            gate: memory.gate(),
+        });
+        let egress = EgressClient::new(self.config.egress)
+            .with_clock(self.clock.clone())
+            .with_transport(slack);
+        let bot = SlackBot::configured(&self.config.slack, &egress, MESSAGES_PER_SECOND)
+            .expect("valid settings")
+            .expect("a token");
         Alerting {
             queue: memory.clone(),
             holding: memory.clone(),
@@ -244,10 +258,7 @@ impl World {
             clock: self.clock.clone(),
             ids: self.ids.clone(),
             rules: rules(),
-            notifiers: vec![Arc::new(SlackOfProcess {
-                slack: self.slack.clone(),
-                gate,
-            })],
+            notifiers: vec![Arc::new(bot)],
             actions: SlackActions::default(),
             config: self.config.alerting.clone(),
             metrics: Metrics::new(),
@@ -262,7 +273,8 @@ fn config() -> &'static Config {
     static CONFIG: OnceLock<Config> = OnceLock::new();
     CONFIG.get_or_init(|| {
         with_file(SETTINGS, |path| {
-            Config::load(Some(path), &|_| None).expect("valid")
+            let variable = |name: &str| (name == "SLACK_BOT_TOKEN").then(|| TOKEN.to_owned());
+            Config::load(Some(path), &variable).expect("valid")
         })
     })
 }

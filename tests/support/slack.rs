@@ -2,6 +2,8 @@
 //! and injects faults on demand. It implements HTTP by hand, because most faults concern
 //! connections.
 
+mod workspace;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +13,8 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+pub(crate) use self::workspace::{Posted, Workspace};
 
 /// One recorded request that changes something.
 #[derive(Debug, Clone)]
@@ -36,31 +40,6 @@ pub(crate) enum ScriptedFault {
     ServerError,
     /// 200 with `ok: false` and this error.
     Error(&'static str),
-}
-
-/// A visible message in a channel.
-#[derive(Debug, Clone)]
-pub(crate) struct Posted {
-    channel: String,
-    ts: String,
-    pub(crate) text: String,
-    metadata: Value,
-    thread_ts: Option<String>,
-    is_broadcast: bool,
-}
-
-impl Posted {
-    /// The alert of the message.
-    pub(crate) fn alert_id(&self) -> &str {
-        self.metadata["event_payload"]["alert_id"]
-            .as_str()
-            .unwrap_or_default()
-    }
-
-    /// `channel:ts`
-    pub(crate) fn place(&self) -> (&str, &str) {
-        (&self.channel, &self.ts)
-    }
 }
 
 /// Faults of any call. "Done" means that the call takes effect and the client does not learn of it.
@@ -108,32 +87,15 @@ pub(crate) struct Slack {
 struct Inner {
     calls: Vec<Call>,
     scripted_faults: VecDeque<ScriptedFault>,
-    messages: Vec<Posted>,
-    /// The number of messages so far, including deleted ones.
-    posted: u64,
+    workspace: Workspace,
     rng: Rng,
     /// The percentage of calls that fail.
     percent: u8,
     /// The maximum duration of a call in milliseconds.
     slowness_ms: u64,
-    /// The app may not read channels.
-    is_unreadable: bool,
     faults: Vec<Fault>,
     deleted: Vec<Posted>,
 }
-
-/// Names and ids of the channels. The first is the one in the default settings.
-const CHANNELS: [(&str, &str); 5] = [
-    ("alerts-critical", "C0123456789"),
-    ("general", "C0000000001"),
-    ("random", "C0000000002"),
-    ("billing", "C0000000003"),
-    ("support", "C0000000004"),
-];
-
-/// Real pages are longer; short pages exercise the cursor more often.
-const CHANNELS_PER_PAGE: usize = 2;
-const MESSAGES_PER_PAGE: usize = 100;
 
 impl Slack {
     /// Starts it; the first responses to requests that change something are `scripted_faults`.
@@ -183,7 +145,7 @@ impl Slack {
 
     /// The app lacks the scopes to read channels.
     pub(crate) fn forbid_reading(&self) {
-        self.inner().is_unreadable = true;
+        self.inner().workspace.is_unreadable = true;
     }
 
     /// Requests that succeeded.
@@ -201,7 +163,7 @@ impl Slack {
 
     /// Visible messages of its channels, oldest first.
     pub(crate) fn messages(&self) -> Vec<Posted> {
-        self.inner().messages.clone()
+        self.inner().workspace.messages.clone()
     }
 
     /// The injected faults, in order.
@@ -368,24 +330,24 @@ impl Inner {
             (None, Some(Fault::Internal { done: false })) => (error_reply("internal_error"), 0),
             (None, Some(Fault::DroppedRequest | Fault::Closed)) => (plain(0, ""), 0),
             (None, Some(Fault::ServerError { done: true })) => {
-                let _ = self.answer(&request.method, &request.parameters);
+                let _ = self.answer(request);
                 (plain(500, ""), 500)
             }
             (None, Some(Fault::Internal { done: true })) => {
-                let _ = self.answer(&request.method, &request.parameters);
+                let _ = self.answer(request);
                 (error_reply("internal_error"), 0)
             }
             (None, Some(Fault::DroppedResponse | Fault::Timeout)) => {
-                let _ = self.answer(&request.method, &request.parameters);
+                let _ = self.answer(request);
                 (plain(0, ""), 0)
             }
             (None, None | Some(Fault::Deleted)) => {
-                if fault.is_some() && !self.messages.is_empty() {
-                    let n = self.rng.usize(..self.messages.len());
-                    let message = self.messages.remove(n);
+                if fault.is_some() && !self.workspace.messages.is_empty() {
+                    let n = self.rng.usize(..self.workspace.messages.len());
+                    let message = self.workspace.messages.remove(n);
                     self.deleted.push(message);
                 }
-                match self.answer(&request.method, &request.parameters) {
+                match self.answer(request) {
                     Ok(Value::String(text)) => (plain(200, &text), 200),
                     Ok(answer) => (
                         Reply {
@@ -410,137 +372,9 @@ impl Inner {
         reply
     }
 
-    fn answer(&mut self, method: &str, parameters: &Value) -> Result<Value, &'static str> {
-        let text = |name: &str| parameters[name].as_str();
-        let channel = || {
-            let wanted = text("channel").unwrap_or_default().trim_start_matches('#');
-            let found = CHANNELS
-                .iter()
-                .find(|(name, id)| *name == wanted || *id == wanted);
-            found
-                .map(|(_, id)| (*id).to_owned())
-                .ok_or("channel_not_found")
-        };
-        let oldest: f64 = text("oldest")
-            .and_then(|oldest| oldest.parse().ok())
-            .unwrap_or(0.0);
-        let ts_of = |posted: &Posted| posted.ts.parse::<f64>().unwrap_or(0.0);
-        match method {
-            "hook" => Ok(json!("ok")),
-            "chat.postMessage" => {
-                let (channel, thread_ts) = (channel()?, text("thread_ts").map(str::to_owned));
-                if thread_ts
-                    .as_ref()
-                    .is_some_and(|ts| self.find(&channel, ts).is_none())
-                {
-                    return Err("thread_not_found");
-                }
-                let ts = format!(
-                    "{}.{:06}",
-                    jiff::Timestamp::now().as_second(),
-                    self.posted % 1_000_000
-                );
-                self.posted += 1;
-                self.messages.push(Posted {
-                    channel: channel.clone(),
-                    ts: ts.clone(),
-                    text: text("text").unwrap_or_default().to_owned(),
-                    metadata: parameters["metadata"].clone(),
-                    thread_ts,
-                    is_broadcast: parameters["reply_broadcast"] == true,
-                });
-                Ok(
-                    json!({"ok": true, "channel": channel, "ts": ts, "message": {"text": parameters["text"]}}),
-                )
-            }
-            "chat.update" => {
-                let (channel, ts) = (channel()?, text("ts").unwrap_or_default());
-                let posted = self.find(&channel, ts).ok_or("message_not_found")?;
-                text("text")
-                    .unwrap_or_default()
-                    .clone_into(&mut posted.text);
-                if parameters["metadata"].is_object() {
-                    posted.metadata = parameters["metadata"].clone();
-                }
-                Ok(json!({"ok": true, "channel": channel, "ts": ts}))
-            }
-            _ if self.is_unreadable => Err("missing_scope"),
-            "conversations.list" => {
-                // The wanted channel comes last.
-                let all = CHANNELS
-                    .iter()
-                    .rev()
-                    .map(|(name, id)| json!({"id": id, "name": name, "is_channel": true}))
-                    .collect();
-                Ok(page("channels", all, parameters, CHANNELS_PER_PAGE))
-            }
-            "conversations.history" => {
-                let channel = channel()?;
-                let in_range =
-                    |m: &&Posted| m.channel == channel && (m.thread_ts.is_none() || m.is_broadcast);
-                let found = self
-                    .messages
-                    .iter()
-                    .rev()
-                    .filter(in_range)
-                    .filter(|m| ts_of(m) >= oldest);
-                let found = found.map(|m| m.shown(parameters)).collect();
-                Ok(page("messages", found, parameters, MESSAGES_PER_PAGE))
-            }
-            "conversations.replies" => {
-                let (channel, ts) = (channel()?, text("ts").unwrap_or_default());
-                self.find(&channel, ts).ok_or("thread_not_found")?;
-                let of_thread = |m: &&Posted| {
-                    m.channel == channel && (m.ts == ts || m.thread_ts.as_deref() == Some(ts))
-                };
-                let found = self
-                    .messages
-                    .iter()
-                    .filter(of_thread)
-                    .filter(|m| m.ts == ts || ts_of(m) >= oldest);
-                let found = found.map(|m| m.shown(parameters)).collect();
-                Ok(page("messages", found, parameters, MESSAGES_PER_PAGE))
-            }
-            _ => Err("unknown_method"),
-        }
+    fn answer(&mut self, request: &Request) -> Result<Value, &'static str> {
+        let now_s = jiff::Timestamp::now().as_second();
+        self.workspace
+            .answer(&request.method, &request.parameters, now_s)
     }
-
-    fn find(&mut self, channel: &str, ts: &str) -> Option<&mut Posted> {
-        self.messages
-            .iter_mut()
-            .find(|m| m.channel == channel && m.ts == ts)
-    }
-}
-
-impl Posted {
-    fn shown(&self, parameters: &Value) -> Value {
-        let mut shown = json!({"type": "message", "ts": self.ts, "text": self.text});
-        if let Some(thread_ts) = &self.thread_ts {
-            shown["thread_ts"] = thread_ts.as_str().into();
-        }
-        if parameters["include_all_metadata"] == "true" {
-            shown["metadata"] = self.metadata.clone();
-        }
-        shown
-    }
-}
-
-/// The page at the cursor, and the cursor of the next page.
-fn page(name: &str, all: Vec<Value>, parameters: &Value, most: usize) -> Value {
-    let number = |name: &str| {
-        parameters[name]
-            .as_str()
-            .and_then(|n| n.trim_start_matches("from-").parse().ok())
-    };
-    let (from, limit) = (
-        number("cursor").unwrap_or(0),
-        number("limit").unwrap_or(most).min(most),
-    );
-    let next = if from + limit < all.len() {
-        format!("from-{}", from + limit)
-    } else {
-        String::new()
-    };
-    let items: Vec<Value> = all.into_iter().skip(from).take(limit).collect();
-    json!({"ok": true, name: items, "has_more": !next.is_empty(), "response_metadata": {"next_cursor": next}})
 }
