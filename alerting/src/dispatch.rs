@@ -1,6 +1,6 @@
 //! When messages are sent: one at a time to each destination, not faster than its rate limit.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::attempt::attempt;
-use crate::engine::{AttemptResult, Engine};
+use crate::engine::{Attempt, AttemptResult, Engine};
 use crate::evaluator::error::EvaluatorError;
 use crate::evaluator::lease::LeaseGuard;
 use crate::notify::{ATTEMPT_TIMEOUT, Notifier, Outcome};
@@ -63,6 +63,15 @@ impl InFlight {
         self.slots.values().any(|slot| slot.busy)
     }
 
+    fn begin(&mut self, destination: &str, per_second: f64, now: Instant) {
+        let slot = self.slots.entry(destination.to_owned());
+        slot.or_insert(DestinationSlot {
+            busy: false,
+            next: now,
+        })
+        .begin(per_second, now);
+    }
+
     pub(crate) fn note(&mut self, destination: &str, outcome: &Outcome) {
         if let Some(slot) = self.slots.get_mut(destination) {
             slot.end(outcome, Instant::now());
@@ -75,8 +84,8 @@ impl InFlight {
         while self.is_any_pending() {
             match tokio::time::timeout_at(deadline, self.results.recv()).await {
                 Ok(Some((destination, result))) => self.note(&destination, &result.outcome),
-                // No result will come: the attempt must have panicked.
-                _ => self.slots.clear(),
+                // No result will come: the attempt must have panicked. Waits that destinations requested remain.
+                _ => self.slots.values_mut().for_each(|slot| slot.busy = false),
             }
         }
     }
@@ -121,27 +130,20 @@ impl Alerting {
         held: &mut LeaseGuard<'_>,
     ) -> Result<(), EvaluatorError> {
         let now = Instant::now();
-        let mut jobs = Vec::new();
+        let mut jobs: BTreeMap<String, (Arc<dyn Notifier>, Attempt)> = BTreeMap::new();
         for lane in engine.due_lanes(self.clock.now_ms()) {
             let Some(notifier) = self.notifier(&lane.0).cloned() else {
                 continue;
             };
             let destination = notifier.destination(&lane.1);
-            let slot = attempts
-                .slots
-                .entry(destination.clone())
-                .or_insert(DestinationSlot {
-                    busy: false,
-                    next: now,
-                });
-            if !slot.is_free(now) {
+            let slot = attempts.slots.get(&destination);
+            if jobs.contains_key(&destination) || slot.is_some_and(|slot| !slot.is_free(now)) {
                 continue;
             }
             let Some(job) = engine.begin_attempt(&lane, self.clock.now_ms()) else {
                 continue;
             };
-            slot.begin(notifier.per_second(), now);
-            jobs.push((destination, notifier, job));
+            jobs.insert(destination, (notifier, job));
         }
         if jobs.is_empty() {
             return Ok(());
@@ -150,7 +152,9 @@ impl Alerting {
             .await?;
         // An attempt ends before another evaluator could take the lease and search for the message.
         let within = ATTEMPT_TIMEOUT.min(self.lease() * 2 / 3);
-        for (destination, notifier, job) in jobs {
+        for (destination, (notifier, job)) in jobs {
+            // Not before the attempt is stored: a slot that is busy waits for a result.
+            attempts.begin(&destination, notifier.per_second(), now);
             let (sender, tracer) = (attempts.sender.clone(), self.tracer.clone());
             let began = self.clock.now().into();
             tokio::spawn(async move {

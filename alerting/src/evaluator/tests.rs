@@ -344,3 +344,29 @@ async fn conditions_that_closed_before_they_were_read_notify_no_one() {
         0
     );
 }
+
+/// A slot that is busy without an attempt would stop everything until its result is overdue.
+#[tokio::test]
+async fn an_attempt_that_cannot_be_stored_is_not_under_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sqlite = open_sqlite(&folder);
+    leave_alert(&sqlite).await;
+    let recording = Arc::new(RecordingNotifier::default());
+    let (alerting, _readiness) = alerting(&sqlite, sqlite.clone(), recording.clone());
+    let (fence, renewed) = alerting
+        .take_lease("me")
+        .await
+        .expect("answered")
+        .expect("free");
+    let mut engine = alerting.stored_engine().await.expect("opened");
+    let recovery_id = alerting.recovery_id().await.expect("complete");
+    let (mut attempts, mut journal) = (InFlight::new(), JournalWriter::default());
+    let mut held = LeaseGuard::new("me", fence, renewed, recovery_id, &mut journal);
+    sqlite.release(LEASE, "me").await.expect("released");
+    lease(&sqlite, "another").await;
+    let dispatched = alerting
+        .dispatch_due(&mut engine, &mut attempts, &mut held)
+        .await;
+    assert!(dispatched.is_err(), "another process holds the lease");
+    assert!(!attempts.is_any_pending());
+}
