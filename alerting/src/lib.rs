@@ -41,7 +41,7 @@ use revwatch_runtime::telemetry::{Metrics, Tracer};
 use revwatch_storage::ports::{Consume, Holding, Journal, StateStore};
 use tokio_util::sync::CancellationToken;
 
-use self::notify::{EgressClient, Notifier};
+use self::notify::{EgressClient, Notifier, keep_partial_deliveries};
 use self::policy::Policy;
 use self::rule::Rule;
 pub use self::settings::{AlertingSettings, PendingSettings};
@@ -153,6 +153,7 @@ impl Alerting {
             config,
         } = new;
         tracing::info!(rules = rules.len(), "alerting uses new settings");
+        keep_partial_deliveries(&self.notifiers, &notifiers);
         (self.rules, self.notifiers, self.config) = (rules, notifiers, config);
     }
 }

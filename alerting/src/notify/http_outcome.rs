@@ -47,7 +47,8 @@ pub fn no_answer(provider: &str, error: &HttpError) -> Outcome {
 
 /// The outcome that an answer's status alone determines; `None` for success. `settings` names the
 /// settings to check if the destination refuses the request; the wait may be given as a date after
-/// `now`.
+/// `now`. After a server error it is unknown whether the message was delivered: the service may have
+/// failed after it, or a proxy in between has given up.
 pub fn refused(
     provider: &str,
     status: StatusCode,
@@ -64,10 +65,19 @@ pub fn refused(
             wait_ms: i64::try_from(wait.as_millis()).unwrap_or(i64::MAX),
         });
     }
-    let permanent = !(status.is_server_error()
-        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY));
+    let permanent = !matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_EARLY
+            | StatusCode::NOT_IMPLEMENTED
+            | StatusCode::HTTP_VERSION_NOT_SUPPORTED
+    );
     let reason = match status {
         _ if !permanent => format!("{provider} answered {status}"),
+        _ if status.is_server_error() => {
+            let reason = format!("{provider} answered {status}");
+            return Some(Outcome::Unknown { reason });
+        }
         _ if status.is_redirection() => {
             format!(
                 "{provider} answered {status}, and redirects are not followed: check {settings}"

@@ -22,6 +22,7 @@ pub use revwatch_runtime::egress::EgressClient;
 pub use self::console::Console;
 pub use self::email::Email;
 pub use self::pagerduty::PagerDuty;
+pub use self::partial_deliveries::PartialDeliveries;
 pub use self::slack::{SlackBot, SlackWebhook};
 pub use self::sms::Sms;
 pub use self::webhook::Webhook;
@@ -49,6 +50,11 @@ pub trait Notifier: Send + Sync {
     /// Delivers `message`: updates the one at `message.receipt` if there is one, otherwise sends a
     /// new one. Must return within [`ATTEMPT_TIMEOUT`].
     async fn deliver(&self, message: &Message) -> Outcome;
+
+    /// What it remembers about messages that only some recipients have. `None`: each message is delivered as one.
+    fn partial_deliveries(&self) -> Option<&PartialDeliveries> {
+        None
+    }
 
     /// Checks whether `message` arrived, after an attempt that ended without an answer. Never
     /// sends.
@@ -106,6 +112,18 @@ pub fn configured(config: &Config) -> Result<Vec<Arc<dyn Notifier>>, ConfigError
         notifiers.extend(faults.of(notifier.map_err(ConfigError::from)).flatten());
     }
     faults.none().map(|()| notifiers)
+}
+
+/// After a reload, `new` notifiers continue with what `old` ones remember about recipients: otherwise those who have a
+/// message would get it again.
+pub(crate) fn keep_partial_deliveries(old: &[Arc<dyn Notifier>], new: &[Arc<dyn Notifier>]) {
+    for notifier in new {
+        let before = old.iter().find(|before| before.name() == notifier.name());
+        let before = before.and_then(|before| before.partial_deliveries());
+        if let (Some(before), Some(memory)) = (before, notifier.partial_deliveries()) {
+            memory.take_over(before);
+        }
+    }
 }
 
 fn boxed<N: Notifier + 'static>(notifier: Option<N>) -> Configured {

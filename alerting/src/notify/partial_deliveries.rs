@@ -2,7 +2,8 @@
 //! recipients is sent to each of them, and a failure for one must not cause a second delivery to
 //! the others.
 //!
-//! In memory: after a crash, a notifier that can query deliveries fills it again.
+//! In memory: a reload keeps it, a crash or another leader does not. Text messages are then searched for, if their last
+//! attempt left it unknown who has them. Mails cannot be searched for: all recipients get the mail again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -48,6 +49,14 @@ impl PartialDeliveries {
             .get(message)
             .cloned()
             .unwrap_or_default()
+    }
+
+    /// Continues with what `before` remembers.
+    pub fn take_over(&self, before: &Self) {
+        if !std::ptr::eq(self, before) {
+            let memory = std::mem::take(&mut *before.memory());
+            *self.memory() = memory;
+        }
     }
 
     /// All recipients have `message`.

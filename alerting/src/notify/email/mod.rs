@@ -222,6 +222,10 @@ impl Notifier for Email {
         self.per_second
     }
 
+    fn partial_deliveries(&self) -> Option<&PartialDeliveries> {
+        Some(&self.delivered)
+    }
+
     async fn deliver(&self, message: &Message) -> Outcome {
         let is_handed_over = AtomicBool::new(false);
         // Boxed: TLS makes the future large.

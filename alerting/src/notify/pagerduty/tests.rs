@@ -27,7 +27,7 @@ async fn responses_map_to_outcomes() {
             "",
         ),
         (Reply::status(429), "retry_after", ""),
-        (Reply::status(500), "failed", "500"),
+        (Reply::status(500), "unknown", "500"),
         (
             Reply::ok(r#"{"errors":["routing_key hidden"]}"#).with_status(400),
             "permanent",

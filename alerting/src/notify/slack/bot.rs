@@ -155,11 +155,6 @@ impl SlackBot {
                 settings,
                 self.client.now(),
             ) {
-                // A proxy in between has given up; Slack itself may have processed the request.
-                Some(Outcome::Failed {
-                    reason,
-                    permanent: false,
-                }) => return Err(Outcome::Unknown { reason }),
                 Some(outcome) => return Err(outcome),
                 None => {}
             }

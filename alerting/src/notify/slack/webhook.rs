@@ -146,7 +146,8 @@ mod tests {
                 Reply::status(429).header("retry-after", "3"),
                 (None, "retry_after"),
             ),
-            (Reply::status(503), (Some(false), "503")),
+            (Reply::status(503), (None, "unknown")),
+            (Reply::status(408), (Some(false), "408")),
             (
                 Reply::ok("invalid_token").with_status(403),
                 permanent("SLACK_WEBHOOK_URL"),

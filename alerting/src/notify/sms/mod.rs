@@ -129,6 +129,10 @@ impl Notifier for Sms {
         self.per_second
     }
 
+    fn partial_deliveries(&self) -> Option<&PartialDeliveries> {
+        Some(&self.delivered)
+    }
+
     async fn deliver(&self, message: &Message) -> Outcome {
         let (list, numbers) = self.to.for_route(&message.route);
         let body = body(message);
@@ -162,6 +166,10 @@ impl Notifier for Sms {
                     reason,
                     "some recipients cannot receive text messages; the others have it"
                 );
+            }
+            // The memory may be lost before the next attempt, which must then search.
+            Some(Outcome::Failed { reason, .. }) if receipt.is_some() => {
+                return Outcome::Unknown { reason };
             }
             Some(outcome) => return outcome,
             None => {}

@@ -6,6 +6,7 @@ use revwatch_runtime::config::EgressConfig;
 use secrecy::SecretString;
 use serde_json::json;
 
+use super::super::keep_partial_deliveries;
 use super::super::stub::{Reply, Request, Stub, message};
 use super::*;
 
@@ -75,7 +76,7 @@ async fn responses_map_to_outcomes() {
             "retry_after",
             "2000",
         ),
-        (error_reply(503, 20503), "failed", "20503"),
+        (error_reply(503, 20503), "unknown", "20503"),
         (error_reply(401, 20003), "permanent", "TWILIO_AUTH_TOKEN"),
         (error_reply(404, 20404), "permanent", "TWILIO_ACCOUNT_SID"),
         (error_reply(400, 21211), "permanent", "errors/21211"),
@@ -151,16 +152,20 @@ async fn a_retry_skips_recipients_who_have_the_message() {
     let stub = Stub::answering(move |request| {
         let is_two = request.parameter("To").as_deref() == Some(TWO);
         if is_two && !now.load(Ordering::Relaxed) {
-            Reply::status(500)
+            Reply::status(408)
         } else {
             sent(request)
         }
     })
     .await;
-    let sms = sms(&stub, &[ONE, TWO]);
-    assert_eq!(sms.deliver(&message()).await.as_str(), "failed");
+    let before: std::sync::Arc<dyn Notifier> = std::sync::Arc::new(sms(&stub, &[ONE, TWO]));
+    // One has it: after a crash, the next attempt must search.
+    assert_eq!(before.deliver(&message()).await.as_str(), "unknown");
     is_recovered.store(true, Ordering::Relaxed);
-    let outcome = sms.deliver(&message()).await;
+    // Also after a reload.
+    let after: std::sync::Arc<dyn Notifier> = std::sync::Arc::new(sms(&stub, &[ONE, TWO]));
+    keep_partial_deliveries(&[before], std::slice::from_ref(&after));
+    let outcome = after.deliver(&message()).await;
     assert_eq!(
         outcome,
         Outcome::Delivered {

@@ -105,12 +105,9 @@ impl Twilio {
                 .await
                 .ok();
             let code = error_reply.and_then(|error_reply| error_reply.code);
-            return Err(match (outcome, code) {
-                (Outcome::Failed { reason, permanent }, Some(code)) => Outcome::Failed {
-                    reason: format!("{reason} (see https://www.twilio.com/docs/api/errors/{code})"),
-                    permanent,
-                },
-                (outcome, _) => outcome,
+            return Err(match code {
+                Some(code) => with_code(outcome, code),
+                None => outcome,
             });
         }
         let sent = http_outcome::json::<Sent>(response, MAX_RESPONSE_BYTES).await;
@@ -165,6 +162,22 @@ impl Twilio {
         }
         // It may be on a later page.
         Err(Lookup::Inconclusive)
+    }
+}
+
+/// Names the page about an error code in the reason.
+fn with_code(outcome: Outcome, code: i64) -> Outcome {
+    let explained =
+        |reason: String| format!("{reason} (see https://www.twilio.com/docs/api/errors/{code})");
+    match outcome {
+        Outcome::Failed { reason, permanent } => Outcome::Failed {
+            reason: explained(reason),
+            permanent,
+        },
+        Outcome::Unknown { reason } => Outcome::Unknown {
+            reason: explained(reason),
+        },
+        other => other,
     }
 }
 

@@ -114,7 +114,8 @@ async fn responses_map_to_outcomes() {
     let table = [
         (Reply::ok("thanks"), "delivered"),
         (Reply::status(429).header("retry-after", "9"), "retry_after"),
-        (Reply::status(502), "failed"),
+        (Reply::status(502), "unknown"),
+        (Reply::status(501), "failed"),
         (Reply::status(408), "failed"),
         (Reply::status(301).header("location", "/x"), "permanent"),
         (Reply::status(401), "permanent"),
