@@ -55,11 +55,10 @@ impl Alerting {
         m.kernel_payments_failed
             .show([(vec![], total(&kpis.payments_reached, "failed"))]);
         one(&kpis.mrr_minor, &m.kernel_mrr);
-        m.kernel_churn_rate.set(kpis.churn_rate_30d.unwrap_or(0.0));
-        m.past_due_ratio.set(kpis.past_due_ratio.unwrap_or(0.0));
+        m.kernel_churn_rate.show(&[], kpis.churn_rate_30d);
+        m.past_due_ratio.show(&[], kpis.past_due_ratio);
         m.payout_failure_ratio
-            .with_label_values(&["24h"])
-            .set(kpis.payout_failure_ratio_24h.unwrap_or(0.0));
+            .show(&["24h"], kpis.payout_failure_ratio_24h);
     }
 
     /// Shows how many alerts are overdue. It reads all of them: not in every tick.
@@ -88,7 +87,7 @@ impl Alerting {
     }
 
     /// Notes how long an alert took to be acknowledged or resolved.
-    pub(crate) fn clock(&self, transition: &TransitionEvent) {
+    pub(crate) fn observe_response_time(&self, transition: &TransitionEvent) {
         let histogram = match transition.to {
             Stage::Acknowledged => &self.metrics.alert_acknowledge_seconds,
             Stage::Resolved => &self.metrics.alert_resolve_seconds,

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use prometheus::{
-    Encoder as _, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry, TextEncoder,
 };
 
-use super::registrar::{Family, GaugeSet, Registrar};
+use super::registrar::{Family, GaugeSet, RatioGauge, Registrar};
 
 /// Declares the fields of [`Metrics`], each with its type and how it is registered: the method of
 /// the registrar, the metric's name, its help text, and labels or buckets.
@@ -171,9 +171,10 @@ metrics! {
         "Subscriptions by status and plan",
         &["status", "plan"],
     );
-    past_due_ratio: Gauge = ratio(
+    past_due_ratio: RatioGauge = ratio(
         "revwatch_past_due_ratio",
-        "Past-due subscriptions as a share of active and past-due ones",
+        "Past-due subscriptions as a share of active and past-due ones; absent while there is none",
+        &[],
     );
     payouts: GaugeSet = counter_set(
         "revwatch_payouts_total",
@@ -181,9 +182,9 @@ metrics! {
         then failed counts twice",
         &["outcome", "currency"],
     );
-    payout_failure_ratio: GaugeVec = ratios(
+    payout_failure_ratio: RatioGauge = ratio(
         "revwatch_payout_failure_ratio",
-        "Failed payouts as a share of those that were paid or failed",
+        "Failed payouts as a share of those that were paid or failed; absent while there is none",
         &["window"],
     );
     accounts: GaugeSet = gauge_set("revwatch_accounts", "Connected accounts by risk", &["risk"]);
@@ -238,9 +239,10 @@ metrics! {
         "Monthly recurring revenue in the currency's smallest unit",
         &["currency"],
     );
-    kernel_churn_rate: Gauge = ratio(
+    kernel_churn_rate: RatioGauge = ratio(
         "kernel_billing_churn_rate",
-        "Churned share of paying subscriptions over 30 days",
+        "Churned share of paying subscriptions over 30 days; absent while there is none",
+        &[],
     );
 }
 

@@ -11,5 +11,5 @@ pub use self::correlation::{Correlation, parse_traceparent};
 pub use self::export::SetupError;
 pub use self::logs::{LogFormat, init_logs, init_logs_or};
 pub use self::metrics::Metrics;
-pub use self::registrar::{Family, GaugeSet};
+pub use self::registrar::{Family, GaugeSet, RatioGauge};
 pub use self::trace::{Span, SpanContext, SpanId, SpanKind, Tracer, new_span_id};

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Metric, MetricFamily, MetricType};
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
 };
 
@@ -58,6 +58,21 @@ impl GaugeSet {
     }
 }
 
+/// A share. One of nothing is unknown: it has no series, because 0 would say that all is well.
+#[derive(Clone)]
+pub struct RatioGauge(GaugeVec);
+
+impl RatioGauge {
+    /// Shows the share, or that it is unknown.
+    pub fn show(&self, labels: &[&str], share: Option<f64>) {
+        match share {
+            Some(share) => self.0.with_label_values(labels).set(share),
+            // An error means that it was not shown before.
+            None => drop(self.0.remove_label_values(labels)),
+        }
+    }
+}
+
 /// Values of the state that never decrease (unless the state is lost), exposed to Prometheus as
 /// counters.
 #[derive(Clone)]
@@ -82,12 +97,8 @@ impl Registrar {
         self.register(IntGauge::new(name, help))
     }
 
-    pub(super) fn ratio(&self, name: &str, help: &str) -> Gauge {
-        self.register(Gauge::new(name, help))
-    }
-
-    pub(super) fn ratios(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-        self.register(GaugeVec::new(Opts::new(name, help), labels))
+    pub(super) fn ratio(&self, name: &str, help: &str, labels: &[&str]) -> RatioGauge {
+        RatioGauge(self.register(GaugeVec::new(Opts::new(name, help), labels)))
     }
 
     pub(super) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
@@ -171,5 +182,28 @@ impl Collector for MonotonicGauges {
             }
         }
         families
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_share_is_not_shown_as_0() {
+        for labels in [&[][..], &["24h"]] {
+            let registrar = Registrar::default();
+            let gauge = registrar.ratio("a_ratio", "A ratio", &["window"][..labels.len()]);
+            let shown = || {
+                let families = registrar.registry.gather();
+                let metrics = families.iter().flat_map(MetricFamily::get_metric);
+                let values = metrics.map(|metric| metric.get_gauge().get_value().to_string());
+                values.collect::<Vec<_>>().join(" ")
+            };
+            for (share, expected) in [(None, ""), (Some(0.25), "0.25"), (None, "")] {
+                gauge.show(labels, share);
+                assert_eq!(shown(), expected);
+            }
+        }
     }
 }
