@@ -91,19 +91,19 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
 impl Alerting {
     /// Why this process does not lead any more; `waits`: whether that was logged before.
     fn report(&self, ended: Result<(), EvaluatorError>, waits: &mut bool) {
-        match ended {
-            // A restart of this process would not help; and one log line is enough.
-            Err(error @ EvaluatorError::Incomplete) => {
-                self.ready.pass();
-                if !std::mem::replace(waits, true) {
-                    tracing::warn!(%error, "alerting waits");
-                }
-            }
-            Err(error) => {
-                self.ready.fail("the store is unavailable");
-                tracing::warn!(%error, "alerting restarts");
-            }
-            Ok(()) => *waits = false,
+        let Err(error) = ended else {
+            *waits = false;
+            return;
+        };
+        match error.unready() {
+            Some(reason) => self.ready.fail(reason),
+            None => self.ready.pass(),
+        }
+        if !matches!(error, EvaluatorError::Incomplete) {
+            tracing::warn!(%error, "alerting restarts");
+        } else if !std::mem::replace(waits, true) {
+            // One log line is enough.
+            tracing::warn!(%error, "alerting waits");
         }
     }
 
@@ -251,7 +251,7 @@ impl Alerting {
             alerts: self.store.documents(engine::ALERTS).await?,
             pending: self.store.documents(engine::PENDING).await?,
             silences: self.store.documents(engine::SILENCES).await?,
-            progress: self.store.documents(engine::POSITION).await?,
+            position: self.store.documents(engine::POSITION).await?,
         };
         Ok(Engine::open(self.rules.clone(), self.policy()?, &stored)?)
     }

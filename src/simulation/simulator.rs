@@ -14,7 +14,7 @@ use anyhow::bail;
 use revwatch_alerting::alert::{Alert, NoticeKind, Subject};
 use revwatch_alerting::engine::{
     self, Attempt, AttemptResult, Decisions, Documents, Engine, PipelineRead, ReadIntervals,
-    ReadResult, TickTime, WatchKey,
+    ReadResult, TickTime, UnreadableDocumentError, WatchKey,
 };
 use revwatch_alerting::message::Message;
 use revwatch_alerting::metric_value::PipelineStatus;
@@ -481,7 +481,7 @@ impl Simulator {
             alerts: space(engine::ALERTS),
             pending: space(engine::PENDING),
             silences: space(engine::SILENCES),
-            progress: space(engine::POSITION),
+            position: space(engine::POSITION),
         };
         self.engine = open(&self.setting, &stored)?;
         Ok(())
@@ -499,7 +499,7 @@ impl Simulator {
     }
 }
 
-fn open(setting: &SimulationConfig, stored: &Documents) -> Result<Engine, serde_json::Error> {
+fn open(setting: &SimulationConfig, stored: &Documents) -> Result<Engine, UnreadableDocumentError> {
     let engine = Engine::open(setting.rules.clone(), setting.policy.clone(), stored)?;
     Ok(engine.with_intervals(ReadIntervals::NONE))
 }

@@ -79,7 +79,7 @@ impl Changes {
             return;
         }
         if *position != self.written_position {
-            self.put(POSITION, "progress", position);
+            self.put(POSITION, "position", position);
             self.written_position = position.clone();
         }
     }
@@ -155,7 +155,7 @@ mod tests {
             (ALERTS, "a_group"),
             (ALERTS, "old"),
             (COMMANDS, "c"),
-            (POSITION, "progress"),
+            (POSITION, "position"),
         ];
         assert_eq!(order, expected);
         assert!(changes.take_writes(|_| false).is_empty());

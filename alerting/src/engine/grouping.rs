@@ -151,7 +151,7 @@ impl Engine {
 
     /// A crash between two parts of a very large write leaves members without their group, or a group that
     /// does not know of all its members.
-    pub(super) fn mend_groups(&mut self) {
+    pub(super) fn repair_groups(&mut self) {
         let mut open = std::collections::HashMap::<String, Vec<String>>::new();
         for alert in self.alerts.values().filter(|a| !a.is_resolved()) {
             if let Some(group_id) = &alert.part_of {

@@ -38,7 +38,9 @@ mod sla_clocks;
 mod tick;
 mod watches;
 
+use revwatch_core::redact;
 use revwatch_storage::ports::DocumentWrite;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use self::alert_table::AlertTable;
@@ -113,10 +115,19 @@ pub struct Documents {
     /// Space [`SILENCES`].
     pub silences: Vec<(String, String)>,
     /// Space [`POSITION`].
-    pub progress: Vec<(String, String)>,
+    pub position: Vec<(String, String)>,
 }
 
-/// See the module.
+/// A stored document cannot be read. The cause is not quoted: documents hold personal data.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored document {key} in {space} cannot be read at {place}")]
+pub struct UnreadableDocumentError {
+    space: &'static str,
+    key: String,
+    place: String,
+}
+
+/// Alerting as an engine without I/O: what the evaluator remembers, and every decision.
 pub struct Engine {
     rules: RuleSet,
     policy: Policy,
@@ -145,8 +156,8 @@ impl Engine {
         rules: Vec<Rule>,
         policy: Policy,
         stored: &Documents,
-    ) -> Result<Self, serde_json::Error> {
-        let position = EvaluatorPosition::of(&stored.progress)?;
+    ) -> Result<Self, UnreadableDocumentError> {
+        let position = EvaluatorPosition::of(&stored.position)?;
         let mut engine = Self {
             rules: RuleSet::new(rules),
             policy,
@@ -165,18 +176,18 @@ impl Engine {
             changes: Changes::since(position.clone()),
             position,
         };
-        for (_, body) in &stored.silences {
-            engine.mutes.add_silence(serde_json::from_str(body)?);
+        for document in &stored.silences {
+            engine.mutes.add_silence(parsed(SILENCES, document)?);
         }
-        for (_, body) in &stored.pending {
-            let stored: StoredWatch = serde_json::from_str(body)?;
+        for document in &stored.pending {
+            let stored: StoredWatch = parsed(PENDING, document)?;
             let watch = stored.watch();
             engine.set_watch(stored.key, Some(watch));
         }
-        for (_, body) in &stored.alerts {
-            engine.admit(serde_json::from_str(body)?);
+        for document in &stored.alerts {
+            engine.admit(parsed(ALERTS, document)?);
         }
-        engine.mend_groups();
+        engine.repair_groups();
         Ok(engine)
     }
 
@@ -303,7 +314,7 @@ impl Engine {
         self.alerts.values()
     }
 
-    /// One of them.
+    /// The alert with this id, unless it is in the history.
     pub fn alert(&self, id: &str) -> Option<&Alert> {
         self.alerts.get(id)
     }
@@ -345,6 +356,17 @@ fn key_of(alert: &Alert) -> WatchKey {
         rule: alert.rule.clone(),
         subject: alert.subject.clone(),
     }
+}
+
+fn parsed<T: DeserializeOwned>(
+    space: &'static str,
+    (key, body): &(String, String),
+) -> Result<T, UnreadableDocumentError> {
+    serde_json::from_str(body).map_err(|error| UnreadableDocumentError {
+        space,
+        key: redact::id(key).into_owned(),
+        place: redact::place(&error),
+    })
 }
 
 fn json<T: Serialize>(body: &T) -> String {

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use revwatch_storage::ports::{ChangeCursor, Health, NEVER_RECOVERED, last_recovery};
 use serde::{Deserialize, Serialize};
 
+use super::{POSITION, UnreadableDocumentError, parsed};
+
 /// How far the evaluator has read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -27,9 +29,9 @@ pub struct EvaluatorPosition {
 
 impl EvaluatorPosition {
     /// The position in the documents of its space; without any, the beginning.
-    pub(super) fn of(stored: &[(String, String)]) -> Result<Self, serde_json::Error> {
+    pub(super) fn of(stored: &[(String, String)]) -> Result<Self, UnreadableDocumentError> {
         match stored.first() {
-            Some((_, body)) => serde_json::from_str(body),
+            Some(document) => parsed(POSITION, document),
             None => Ok(Self::default()),
         }
     }
@@ -37,11 +39,11 @@ impl EvaluatorPosition {
 
 /// Whether the store has every alert, silence and past alert that alerting knew before the store's last recovery: an
 /// evaluator has restored them from the journal since, or nothing was ever lost. `stored` is the space
-/// [`POSITION`](super::POSITION).
+/// [`POSITION`].
 pub fn are_alerts_restored(
     stored: &[(String, String)],
     health: &[Health],
-) -> Result<bool, serde_json::Error> {
+) -> Result<bool, UnreadableDocumentError> {
     let is_unbroken = |health: &Health| health.recovery_id.as_deref() == Some(NEVER_RECOVERED);
     let position = EvaluatorPosition::of(stored)?;
     Ok(health.iter().all(is_unbroken) || position.recovery_id == last_recovery(health))
@@ -64,7 +66,7 @@ mod tests {
                 recovery_id: recovery_id.to_owned(),
                 ..EvaluatorPosition::default()
             };
-            vec![("progress".to_owned(), super::super::json(&position))]
+            vec![("position".to_owned(), super::super::json(&position))]
         };
         let unbroken = health([NEVER_RECOVERED; 2]);
         for (stored, health, expected) in [

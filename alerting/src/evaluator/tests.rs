@@ -13,7 +13,7 @@ use revwatch_runtime::config::{AlertingConfig, Config};
 use revwatch_runtime::telemetry::Metrics;
 use revwatch_storage::ports::{
     Commit, ConditionChange, Coordination as _, DocumentWrite, Documents as _, Entities as _,
-    Journal,
+    Journal, QueueError, StoreError,
 };
 use revwatch_storage::sqlite::{FILE_NAME, Sqlite};
 use revwatch_storage::system::{SystemClock, SystemIds};
@@ -369,4 +369,25 @@ async fn an_attempt_that_cannot_be_stored_is_not_under_way() {
         .await;
     assert!(dispatched.is_err(), "another process holds the lease");
     assert!(!attempts.is_any_pending());
+}
+
+#[tokio::test]
+async fn readiness_names_what_fails_and_a_lost_lease_is_no_failure() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sqlite = open_sqlite(&folder);
+    let (alerting, readiness) = alerting(
+        &sqlite,
+        sqlite.clone(),
+        Arc::new(RecordingNotifier::default()),
+    );
+    alerting.ready.pass();
+    alerting.report(Err(StoreError::Fenced.into()), &mut false);
+    assert!(readiness.is_ready());
+    let journal = QueueError::Misconfigured("out of order".into());
+    assert_eq!(
+        EvaluatorError::from(journal).unready(),
+        Some("the journal cannot be read")
+    );
+    alerting.report(Err(StoreError::Corrupt("x".into()).into()), &mut false);
+    assert!(!readiness.is_ready());
 }

@@ -76,7 +76,7 @@ impl Alerting {
         // Another evaluator decides again what is not written.
         for transition in &transitions {
             log_transition(transition);
-            self.clock(transition);
+            self.observe_response_time(transition);
         }
         self.flush(held);
         Ok(())

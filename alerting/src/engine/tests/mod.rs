@@ -149,7 +149,7 @@ impl Desk {
             alerts: space(ALERTS),
             pending: space(PENDING),
             silences: space(SILENCES),
-            progress: space(POSITION),
+            position: space(POSITION),
         };
         self.engine = Engine::open(rules, policy, &stored).expect("readable");
     }

@@ -35,7 +35,7 @@ const RENAMED: [(&str, &str); 7] = [
 fn documents_with_the_old_names_are_read_and_mean_the_same() {
     let stored = Documents {
         alerts: vec![("al_1".into(), ALERT.into())],
-        progress: vec![("progress".into(), POSITION_BODY.into())],
+        position: vec![("position".into(), POSITION_BODY.into())],
         ..Documents::default()
     };
     let desk = Desk::open_engine(&stored);
