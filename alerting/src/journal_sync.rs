@@ -235,7 +235,14 @@ impl JournalWriter {
                 {
                     self.newest.remove(&(space, key));
                 }
-                (self.failures, self.retry_at, self.dropped) = (0, None, 0);
+                let dropped = std::mem::take(&mut self.dropped);
+                if dropped > 0 {
+                    tracing::warn!(
+                        dropped,
+                        "the journal is written again, but misses entries that were dropped while it was not"
+                    );
+                }
+                (self.failures, self.retry_at) = (0, None);
             }
             Err(error) => {
                 self.retry_at = Some(Instant::now() + BACKOFF.wait(self.failures));
