@@ -11,7 +11,7 @@ use revwatch_runtime::config::{
     both,
 };
 
-use crate::alert::{Alert, AlertState, Mute, Notice, NoticeKind, Silence, Sla};
+use crate::alert::{Alert, AlertState, Mute, Notice, NoticeKind, Silence, Sla, Subject};
 use crate::rule::{Rule, Severity};
 
 /// The notifications that a notifier delivers.
@@ -35,8 +35,6 @@ pub struct Policy {
     pub group_above: usize,
     /// Seconds during which others may join such a group.
     pub group_open_s: i64,
-    /// Seconds for which resolved alerts are kept.
-    pub history_s: i64,
 }
 
 /// A warning is sent after this share of the time, in percent.
@@ -76,7 +74,6 @@ impl Policy {
             notifiers,
             group_above: config.group_above.max(1),
             group_open_s: config.group_open.0,
-            history_s: config.history.0,
         })
     }
 
@@ -109,7 +106,9 @@ impl Policy {
             .unwrap_or(&treatment.notifiers);
         alert.notifiers = self.available(wanted);
         // A broken notifier cannot deliver the alert about itself.
-        if let Some(broken) = alert.labels.get("notifier") {
+        if let Subject::Segment { by, value: broken } = &alert.subject
+            && by == "notifier"
+        {
             alert.notifiers.retain(|name| name != broken);
             if alert.notifiers.is_empty() && !wanted.is_empty() {
                 alert
@@ -400,7 +399,10 @@ impl Calendar {
 
 #[cfg(test)]
 mod tests {
+    use revwatch_runtime::config::Config;
+
     use super::*;
+    use crate::alert::Evidence;
 
     fn hours() -> BusinessHours {
         BusinessHours {
@@ -430,6 +432,35 @@ mod tests {
             let from_s = from.parse::<Timestamp>().expect("a time").as_second();
             let found = Timestamp::from_second(calendar.after(from_s, seconds)).expect("a time");
             assert_eq!(found.to_string(), expected, "{from} and {seconds} s");
+        }
+    }
+
+    #[test]
+    fn only_the_alert_about_a_notifier_avoids_it() {
+        let config = Config::load(None, &|_| None)
+            .expect("the defaults")
+            .alerting;
+        let all = Capabilities {
+            edits: true,
+            resolves: true,
+        };
+        let names = ["slack", "email"];
+        let policy = Policy::new(&config, names.map(|name| (name.to_owned(), all)).into());
+        let policy = policy.expect("valid");
+        let rule = crate::rule_text::built_in().expect("valid").remove(0);
+        let about_slack = Subject::Segment {
+            by: "notifier".into(),
+            value: "slack".into(),
+        };
+        for (subject, avoids_slack) in [(about_slack, true), (Subject::Business, false)] {
+            let mut alert = Alert::fire(&rule, &subject, 0, 0, Evidence::default());
+            alert.labels.insert("notifier".into(), "slack".into());
+            policy.apply(&mut alert, &rule, 0);
+            assert_eq!(
+                !alert.notifiers.contains(&"slack".to_owned()),
+                avoids_slack,
+                "{subject:?}"
+            );
         }
     }
 
