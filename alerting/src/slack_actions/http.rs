@@ -12,7 +12,7 @@
 //! <https://docs.slack.dev/interactivity/handling-user-interaction#acknowledgment_response>.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -62,6 +62,29 @@ struct Handler {
     keys: Reloadable<Vec<SigningKey>>,
     inbox: Inbox,
     clock: Arc<dyn Clock>,
+    refusals: Mutex<RefusalLog>,
+}
+
+/// Refused requests, for the log. Anyone on the network can send them, so it gets at most one line a minute.
+#[derive(Default)]
+struct RefusalLog {
+    line_at_s: Option<i64>,
+    refused: u64,
+}
+
+impl RefusalLog {
+    const INTERVAL_S: i64 = 60;
+
+    /// Counts one refusal. Returns the number since the last line, if a line is due.
+    fn note(&mut self, now_s: i64) -> Option<u64> {
+        self.refused += 1;
+        let is_early = |at_s| (at_s..at_s + Self::INTERVAL_S).contains(&now_s);
+        if self.line_at_s.is_some_and(is_early) {
+            return None;
+        }
+        self.line_at_s = Some(now_s);
+        Some(std::mem::take(&mut self.refused))
+    }
 }
 
 impl Interactivity {
@@ -81,6 +104,7 @@ impl Interactivity {
                 keys: Reloadable::new(keys),
                 inbox: Inbox::new(store),
                 clock,
+                refusals: Mutex::default(),
             }),
         })
     }
@@ -128,6 +152,11 @@ enum RequestError {
 }
 
 impl Handler {
+    fn refused(&self, now_s: i64) -> Option<u64> {
+        let log = self.refusals.lock();
+        log.unwrap_or_else(PoisonError::into_inner).note(now_s)
+    }
+
     async fn answer(
         &self,
         headers: &HeaderMap,
@@ -142,10 +171,11 @@ impl Handler {
         );
         verify(&self.keys.get(), timestamp, signature, &body, now_s).map_err(|refusal| {
             match refusal {
-                // Anyone on the network can cause the other errors; only these can be our own
-                // mistake.
+                // These can be our own mistake: a wrong signing secret, or a wrong clock.
                 SignatureError::Mismatch | SignatureError::WrongTime => {
-                    tracing::warn!(%refusal, "refused a request that is not from Slack");
+                    if let Some(refused) = self.refused(now_s) {
+                        tracing::warn!(%refusal, refused, "refused requests that are not from Slack");
+                    }
                 }
                 SignatureError::Missing | SignatureError::Unreadable => {
                     tracing::debug!(%refusal, "refused a request that is not from Slack");
@@ -290,6 +320,17 @@ mod tests {
                 response.text().await.expect("text"),
             )
         }
+    }
+
+    #[test]
+    fn refused_requests_do_not_flood_the_log() {
+        let mut log = RefusalLog::default();
+        let noted: Vec<_> = [100, 100, 101, 159, 160, 161, 10]
+            .into_iter()
+            .filter_map(|now_s| log.note(now_s))
+            .collect();
+        // The clock may go back.
+        assert_eq!(noted, [1, 4, 2]);
     }
 
     #[tokio::test]
