@@ -20,7 +20,6 @@ pub const KIND: Kind = Kind {
     name: "percentile",
     fields: &[
         "metric",
-        "by",
         "percentile",
         "window",
         "delay",
