@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::alert::Alert;
 use crate::stage::Stage;
 
-/// See the module.
+/// Every alert that is not in the history, by id, and how many there are by rule, severity and stage.
 ///
 /// Invariant: the counts follow from the alerts and from [`AlertTable::count_pending`]. An alert changes its state
 /// only by [`AlertTable::insert`]; everything else about it may change in place.
 #[derive(Default)]
 pub(super) struct AlertTable {
     by_id: HashMap<String, Alert>,
-    /// Resolved, and perhaps a message is not delivered yet.
-    resolved: BTreeSet<String>,
+    /// Those that are resolved, by when: perhaps a message is not delivered yet.
+    resolved: BTreeSet<(i64, String)>,
     counts: BTreeMap<(String, String, Stage), i64>,
 }
 
@@ -22,7 +22,7 @@ impl AlertTable {
     pub fn insert(&mut self, alert: Alert) -> Option<Alert> {
         let earlier = self.remove(&alert.id);
         if alert.is_resolved() {
-            self.resolved.insert(alert.id.clone());
+            self.resolved.insert(resolved_key(&alert));
         }
         self.count(&alert, 1);
         self.by_id.insert(alert.id.clone(), alert);
@@ -30,8 +30,8 @@ impl AlertTable {
     }
 
     pub fn remove(&mut self, id: &str) -> Option<Alert> {
-        self.resolved.remove(id);
         let alert = self.by_id.remove(id)?;
+        self.resolved.remove(&resolved_key(&alert));
         self.count(&alert, -1);
         Some(alert)
     }
@@ -65,9 +65,10 @@ impl AlertTable {
         self.by_id.values_mut()
     }
 
-    /// The alerts that are resolved.
-    pub fn resolved(&self) -> impl Iterator<Item = &String> {
-        self.resolved.iter()
+    /// The alerts that were resolved before this Unix second.
+    pub fn resolved_before(&self, unix_s: i64) -> impl Iterator<Item = &String> {
+        let earlier = self.resolved.range(..(unix_s, String::new()));
+        earlier.map(|(_, id)| id)
     }
 
     /// Counts rules and subjects that are pending: they have no alert.
@@ -90,6 +91,10 @@ impl AlertTable {
             *self.counts.entry(key).or_default() += by;
         }
     }
+}
+
+fn resolved_key(alert: &Alert) -> (i64, String) {
+    (alert.resolved_s.unwrap_or(i64::MAX), alert.id.clone())
 }
 
 #[cfg(test)]
@@ -115,13 +120,16 @@ mod tests {
         alert.state = AlertState::Acknowledged;
         assert!(table.insert(alert.clone()).is_some());
         assert_eq!(counts(&table), one(Stage::Acknowledged));
-        assert!(table.open(&alert.id).is_some() && table.resolved().next().is_none());
-        alert.state = AlertState::Resolved;
+        assert!(
+            table.open(&alert.id).is_some() && table.resolved_before(i64::MAX).next().is_none()
+        );
+        (alert.state, alert.resolved_s) = (AlertState::Resolved, Some(100));
         table.insert(alert.clone());
         assert!(counts(&table).is_empty() && table.open(&alert.id).is_none());
-        assert_eq!(table.resolved().collect::<Vec<_>>(), [&alert.id]);
+        assert_eq!(table.resolved_before(100).count(), 0);
+        assert_eq!(table.resolved_before(101).collect::<Vec<_>>(), [&alert.id]);
         table.remove(&alert.id);
-        assert!(table.resolved().next().is_none() && !table.contains(&alert.id));
+        assert!(table.resolved_before(i64::MAX).next().is_none() && !table.contains(&alert.id));
         table.count_pending("lost", "critical", 1);
         assert_eq!(counts(&table), one(Stage::Pending));
     }

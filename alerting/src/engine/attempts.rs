@@ -13,7 +13,7 @@ use crate::outcome::Outcome;
 /// One attempt to deliver a message.
 #[derive(Debug, Clone)]
 pub struct Attempt {
-    /// Whose.
+    /// The alert that the message is about.
     pub alert_id: String,
     /// Which message, by which notifier.
     pub message_key: MessageKey,
@@ -42,13 +42,13 @@ pub struct Origin {
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptResult {
-    /// Whose.
+    /// The alert that the message is about.
     pub alert_id: String,
     /// Which message, by which notifier.
     pub message_key: MessageKey,
     /// The revision it showed.
     pub revision: u32,
-    /// How.
+    /// What is known about the delivery.
     pub outcome: Outcome,
     /// It was sent although an earlier attempt may have arrived.
     pub possible_duplicate: bool,
@@ -69,7 +69,7 @@ const BROKEN_RETRY_MS: i64 = 300_000;
 /// a duplicate is better than nothing.
 const MAX_LOOKUPS: u32 = 5;
 /// That an alert is resolved is not delivered later than this.
-const GIVE_UP_S: i64 = 86_400;
+pub(super) const GIVE_UP_S: i64 = 86_400;
 
 impl Engine {
     /// Lanes with a message to deliver, and when they may begin (Unix milliseconds).
@@ -237,15 +237,12 @@ impl Engine {
     }
 
     /// Whether a resolved alert has no message left to deliver.
-    pub(super) fn is_done(&self, id: &str, now_s: i64) -> bool {
-        let Some(alert) = self.alerts.get(id) else {
-            return true;
-        };
+    pub(super) fn is_done(&self, alert: &Alert, now_s: i64) -> bool {
         let gives_up = alert
             .resolved_s
             .is_some_and(|at_s| now_s - at_s > GIVE_UP_S);
         message_keys(alert).all(|(key, _)| {
-            !self.outbox.is_in_flight(id, &key)
+            !self.outbox.is_in_flight(&alert.id, &key)
                 && (gives_up || self.update_reason(alert, &key).is_none())
         })
     }

@@ -10,13 +10,15 @@ use super::{
 };
 use crate::rule::Severity;
 
-/// See the module.
+/// What has changed since the engine last settled: what must be decided, written and reported.
 #[derive(Default)]
 pub(super) struct Changes {
     /// New alerts: whether they are muted and join a group is not decided yet.
     fired: Vec<String>,
     /// Alerts that must be written, and whose messages may need an update.
     dirty: BTreeSet<String>,
+    /// Resolved alerts of an earlier evaluator, which may be moved into the history.
+    admitted: Vec<String>,
     writes: BTreeMap<(&'static str, String), Option<String>>,
     transitions: Vec<TransitionEvent>,
     written_position: EvaluatorPosition,
@@ -49,6 +51,15 @@ impl Changes {
         std::mem::take(&mut self.dirty)
     }
 
+    /// An earlier evaluator left a resolved alert.
+    pub fn admit_resolved(&mut self, alert_id: &str) {
+        self.admitted.push(alert_id.to_owned());
+    }
+
+    pub fn take_admitted(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.admitted)
+    }
+
     pub fn put(&mut self, space: &'static str, key: &str, body: &impl Serialize) {
         self.writes
             .insert((space, key.to_owned()), Some(json(body)));
@@ -73,7 +84,7 @@ impl Changes {
         std::mem::take(&mut self.transitions)
     }
 
-    /// Writes how far was read, when there is more to it than the time or something else is written.
+    /// Writes how far was read. If nothing but the time has changed, it is written only together with something else.
     pub fn put_position(&mut self, position: &EvaluatorPosition) {
         if self.writes.is_empty() && !self.is_beyond_time(position) {
             return;

@@ -38,12 +38,15 @@ mod sla_clocks;
 mod tick;
 mod watches;
 
+use std::collections::BTreeSet;
+
 use revwatch_core::redact;
 use revwatch_storage::ports::DocumentWrite;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use self::alert_table::AlertTable;
+use self::attempts::GIVE_UP_S;
 pub use self::attempts::{Attempt, AttemptResult, Origin};
 use self::backlog::Backlog;
 pub use self::backlog::{BacklogRead, PartitionBacklog};
@@ -237,8 +240,8 @@ impl Engine {
                 }
             } else {
                 if let Some(clear_since_s) = alert.clear_since_s {
-                    let patience_s = self.rules.keep_firing_for_s(&alert.rule);
-                    self.watches.close_at(clear_since_s + patience_s, &key);
+                    let keep_firing_s = self.rules.keep_firing_for_s(&alert.rule);
+                    self.watches.close_at(clear_since_s + keep_firing_s, &key);
                 }
                 if self
                     .set_watch(
@@ -255,6 +258,9 @@ impl Engine {
                 self.note_inhibitor(&alert, true);
             }
             self.clocks.start(&id, &alert.sla);
+        }
+        if alert.is_resolved() {
+            self.changes.admit_resolved(&id);
         }
         self.mutes.set(&id, alert.muted.is_some());
         self.alerts.insert(alert);
@@ -298,13 +304,14 @@ impl Engine {
         let fired = self.changes.take_fired();
         self.mute_and_unmute(&fired, now_s);
         self.group(fired, now_s);
-        for id in self.changes.take_dirty() {
-            self.enqueue(&id);
-            if let Some(alert) = self.alerts.get(&id) {
-                self.changes.put(ALERTS, &id, alert);
+        let dirty = self.changes.take_dirty();
+        for id in &dirty {
+            self.enqueue(id);
+            if let Some(alert) = self.alerts.get(id) {
+                self.changes.put(ALERTS, id, alert);
             }
         }
-        self.retire(now_s);
+        self.retire(dirty, now_s);
         self.changes.put_position(&self.position);
         self.changes.take_writes(|id| self.groups.is_group(id))
     }
@@ -330,15 +337,16 @@ impl Engine {
         moments.into_iter().flatten().min()
     }
 
-    /// Moves resolved alerts whose messages are delivered into the history.
-    fn retire(&mut self, now_s: i64) {
-        let done: Vec<_> = self
-            .alerts
-            .resolved()
-            .filter(|id| self.is_done(id, now_s))
-            .cloned()
-            .collect();
-        for id in done {
+    /// Moves resolved alerts whose messages are delivered into the history. Only a change makes an alert done, or that
+    /// its messages are given up.
+    fn retire(&mut self, dirty: BTreeSet<String>, now_s: i64) {
+        let mut candidates = dirty;
+        candidates.extend(self.changes.take_admitted());
+        let given_up = self.alerts.resolved_before(now_s - GIVE_UP_S);
+        candidates.extend(given_up.cloned());
+        let is_over = |alert: &Alert| alert.is_resolved() && self.is_done(alert, now_s);
+        candidates.retain(|id| self.alerts.get(id).is_some_and(is_over));
+        for id in candidates {
             self.mutes.set(&id, false);
             self.outbox.clear(&id);
             let Some(alert) = self.alerts.remove(&id) else {
