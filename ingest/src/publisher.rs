@@ -204,8 +204,8 @@ impl Publisher {
                 }
             });
         }
-        // The request is counted here and its slot released, unless the queue still owes a confirm:
-        // before the sender can send the next one.
+        // Returning counts the request, before the sender can send the next one. It also releases the slot, unless the
+        // queue has not confirmed yet: then the task above holds it.
         answer
     }
 

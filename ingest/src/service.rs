@@ -1,4 +1,4 @@
-//! From a request's head to its answer: reads the body within its limits, lets [`crate::accept`]
+//! From a request's head to its answer: reads the body within its limits, lets [`crate::verify`]
 //! decide, publishes, counts and logs.
 //!
 //! Invariant: every request is counted once, whatever happens to it ([`RequestCounter`]).
@@ -170,7 +170,9 @@ impl Edge {
                     .publish(counter, *delivery, envelope, request_span)
                     .await
             }
-            Examined::Answer(answer) => self.refuse(counter, peer, &head.headers, answer),
+            Examined::Answer(answer) => {
+                self.answer_unpublished(counter, peer, &head.headers, answer)
+            }
         };
         progress.set(if early {
             Stage::AnsweredEarly
@@ -315,8 +317,9 @@ impl Edge {
         }
     }
 
-    /// Returns `answer`, or 429 instead if the address is over its limit.
-    fn refuse(
+    /// Counts a request of which nothing is published. Returns `answer`, or 429 instead of a refusal if the address is
+    /// over its limit.
+    fn answer_unpublished(
         &self,
         mut counter: RequestCounter,
         peer: IpAddr,
