@@ -8,8 +8,8 @@ use futures_util::FutureExt as _;
 use crate::engine::{Attempt, AttemptResult};
 use crate::notify::{Lookup, Notifier, Outcome};
 
-/// One attempt: searches first, where an earlier one may have arrived. A panic ends it like a lost response: without an
-/// outcome its destination would be busy for good.
+/// Makes one attempt. If an earlier one may have arrived, it searches first. A panic counts as a lost response:
+/// an attempt without an outcome would block its destination.
 pub(crate) async fn attempt(
     notifier: &dyn Notifier,
     job: Attempt,
@@ -28,7 +28,7 @@ pub(crate) async fn attempt(
     let tried = async {
         if let Some((unconfirmed, tried_revision)) = &unconfirmed {
             match notifier.find(&message).await {
-                // What changed since is delivered next.
+                // If the alert has changed since that revision, the next attempt delivers the change.
                 Lookup::Found { receipt, revision } => {
                     return (
                         Outcome::Delivered { receipt },

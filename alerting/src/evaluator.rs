@@ -41,9 +41,10 @@ struct ProcessState {
     retry_broken: bool,
 }
 
-/// A standby shows the KPIs this often: they need 60 days of hours.
+/// A standby shows the KPIs only this often, because they read 60 days of counters.
 const KPI_INTERVAL: Duration = Duration::from_secs(10);
-/// An evaluator that stops waits so long for the attempts under way, so that the next one need not repeat them.
+/// How long an evaluator that stops waits for the attempts under way. The next evaluator need not search for their
+/// messages.
 const LAST_ATTEMPTS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Leads whenever the lease is free, until `shutdown`.
@@ -199,7 +200,7 @@ impl Alerting {
         ticks
     }
 
-    /// Stores the results of attempts under way, and the last lines of the journal.
+    /// Stores the results of attempts under way, and writes the last entries of the journal.
     async fn finish(
         &self,
         engine: &mut Engine,

@@ -1,8 +1,8 @@
 //! Copies the evaluator's documents to the journal: alerts, their history, silences, pending and dismissed rules, and
 //! the commands of operators. A store that loses its data gets them back from there.
 //!
-//! Invariant: a line is written after its document, and lines of one key in their order; a journal that is unavailable
-//! delays nothing. Until it confirms them, its lines stay here, and count as if they were written.
+//! Invariant: an entry is written after its document, and the entries of one key are written in their order. A journal
+//! that is unavailable delays nothing. Entries stay here until it confirms them, and count as if they were written.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -20,16 +20,16 @@ use crate::alert::{Alert, Command, CommandKind, NotificationState};
 use crate::engine::{ALERTS, HISTORY, PENDING, SILENCES};
 use crate::evaluator::error::EvaluatorError;
 
-/// The copied spaces of documents. (How far was read is found out again.)
+/// The spaces of documents that are copied. The evaluator's position is not: it is found again.
 const JOURNALED: [&str; 4] = [HISTORY, ALERTS, SILENCES, PENDING];
 
-/// Lines written together, at most.
+/// At most so many entries are written together.
 const WRITE_BATCH: usize = 1000;
 
-/// Lines that wait, at most. After hours without a journal the oldest are dropped, and the log says so.
+/// At most so many entries wait. After hours without a journal the oldest are dropped, which is logged.
 const MAX_WAITING: usize = 100_000;
 
-/// How long an evaluator that stops waits for its last lines.
+/// How long an evaluator that stops waits for its last entries.
 const LAST_WITHIN: Duration = Duration::from_secs(2);
 
 /// The pauses after failures.
@@ -38,28 +38,28 @@ const BACKOFF: Backoff = Backoff {
     max: Duration::from_secs(30),
 };
 
-/// Lines that are still to be written.
+/// The entries that are not yet written.
 #[derive(Default)]
 pub(crate) struct JournalWriter {
-    /// In the order in which they came.
+    /// By number, in the order in which they came.
     waiting: BTreeMap<u64, JournalEntry>,
-    /// By space and key, the one line that waits: the newest.
+    /// The number of the entry that waits, by space and key: the newest.
     newest: HashMap<(String, String), u64>,
-    /// The number of lines so far.
+    /// The number of entries so far.
     noted: u64,
     in_flight: Option<InFlight>,
     /// Failures in a row.
     failures: u32,
-    /// The journal is not tried again before.
+    /// When the journal may be tried again.
     retry_at: Option<Instant>,
-    /// Lines dropped since the journal last confirmed some.
+    /// The number of entries that were dropped since the journal last confirmed some.
     dropped: u64,
 }
 
-/// Lines that were sent to the journal and are not confirmed. There is one batch at a time: so the lines of a key stay in
-/// order.
+/// The entries that were sent to the journal and are not confirmed. There is one batch at a time, so that the entries of
+/// a key stay in order.
 struct InFlight {
-    lines: Vec<u64>,
+    numbers: Vec<u64>,
     result: oneshot::Receiver<Result<(), String>>,
 }
 
@@ -111,7 +111,7 @@ impl JournalWriter {
         });
     }
 
-    /// Takes the journal's result, if it has come, and sends the next lines, unless a result is missing or a backoff
+    /// Takes the journal's result, if it has come, and sends the next entries, unless a result is missing or a backoff
     /// has not ended. Waits for neither. A result that does not come `within` this time, which the lease must outlive,
     /// is a failure.
     pub(crate) fn flush(&mut self, journal: &Arc<dyn Journal>, within: Duration) {
@@ -125,14 +125,14 @@ impl JournalWriter {
         if self.waiting.is_empty() || is_backing_off {
             return;
         }
-        let (lines, entries): (Vec<u64>, Vec<JournalEntry>) = self
+        let (numbers, entries): (Vec<u64>, Vec<JournalEntry>) = self
             .waiting
             .iter()
             .take(WRITE_BATCH)
             .map(|(n, entry)| (*n, entry.clone()))
             .unzip();
         let (sender, result) = oneshot::channel();
-        self.in_flight = Some(InFlight { lines, result });
+        self.in_flight = Some(InFlight { numbers, result });
         let journal = journal.clone();
         tokio::spawn(async move {
             let result = match tokio::time::timeout(within, journal.append_journal(entries)).await {
@@ -144,7 +144,7 @@ impl JournalWriter {
         });
     }
 
-    /// Whether lines were sent that the journal has not confirmed.
+    /// Whether entries were sent that the journal has not confirmed.
     pub(crate) fn is_in_flight(&self) -> bool {
         self.in_flight.is_some()
     }
@@ -157,7 +157,7 @@ impl JournalWriter {
         }
     }
 
-    /// The lease is about to be released: lines that wait are written now, or never by this process. A journal that
+    /// The lease is about to be released: entries that wait are written now, or never by this process. A journal that
     /// fails is not tried again.
     pub(crate) async fn end(&mut self, journal: &Arc<dyn Journal>, within: Duration) {
         let last = async {
@@ -172,13 +172,13 @@ impl JournalWriter {
         let _ = tokio::time::timeout(LAST_WITHIN.min(within), last).await;
         if !self.waiting.is_empty() {
             tracing::warn!(
-                lines = self.waiting.len(),
-                "these lines were not written to the journal"
+                entries = self.waiting.len(),
+                "these entries were not written to the journal"
             );
         }
     }
 
-    /// Another process may have evaluated since: lines that wait are replaced by the documents as they are stored.
+    /// Another process may have evaluated since: entries that wait are replaced by the documents as they are stored.
     pub(crate) async fn catch_up(
         &mut self,
         store: &dyn Documents,
@@ -205,7 +205,7 @@ impl JournalWriter {
         Ok(())
     }
 
-    /// Adds a line. An earlier line of its key need not be written any more.
+    /// Adds an entry. An earlier entry of its key need not be written any more.
     fn put(&mut self, entry: JournalEntry) {
         self.noted += 1;
         if let Some(earlier) = self
@@ -224,14 +224,15 @@ impl JournalWriter {
     }
 
     fn on_result(&mut self, result: Result<(), String>) {
-        let Some(InFlight { lines, .. }) = self.in_flight.take() else {
+        let Some(InFlight { numbers, .. }) = self.in_flight.take() else {
             return;
         };
         match result {
             Ok(()) => {
-                // A line that was replaced during the write waits under another number.
-                for JournalEntry { space, key, .. } in
-                    lines.iter().filter_map(|line| self.waiting.remove(line))
+                // An entry that was replaced during the write waits under another number.
+                for JournalEntry { space, key, .. } in numbers
+                    .iter()
+                    .filter_map(|number| self.waiting.remove(number))
                 {
                     self.newest.remove(&(space, key));
                 }
@@ -247,10 +248,10 @@ impl JournalWriter {
             Err(error) => {
                 self.retry_at = Some(Instant::now() + BACKOFF.wait(self.failures));
                 self.failures = self.failures.saturating_add(1);
-                let (lines, dropped) = (self.waiting.len(), self.dropped);
+                let (entries, dropped) = (self.waiting.len(), self.dropped);
                 tracing::warn!(
                     error,
-                    lines,
+                    entries,
                     dropped,
                     "the journal cannot be written; it will be retried"
                 );
@@ -290,7 +291,7 @@ pub(crate) async fn differences(
         body,
     } in keeping.waiting.values()
     {
-        // Lines that wait are newer than written ones, unless another evaluator wrote since.
+        // Entries that wait are newer than written ones, unless another evaluator wrote since.
         if let Some(space) = JOURNALED.into_iter().find(|kept| kept == space) {
             let of_space = newest.entry(space).or_default();
             if of_space.get(key).is_none_or(|written| written.0 <= *at_ms) {
@@ -299,7 +300,7 @@ pub(crate) async fn differences(
         }
     }
     let mut writes = Vec::new();
-    // The line that adds an alert to the history comes before the one that deletes the open alert, which may be missing.
+    // The entry that adds an alert to the history comes before the one that deletes the open alert, which may be missing.
     let ended = newest
         .get(HISTORY)
         .into_iter()
@@ -344,7 +345,7 @@ fn latest(stored: &str, kept: &str) -> String {
             let mut is_behind = false;
             for (way, state) in ours.notifications {
                 let kept = merged.notifications.entry(way).or_default();
-                if progress(&state) > progress(kept) {
+                if delivery_progress(&state) > delivery_progress(kept) {
                     (*kept, is_behind) = (state, true);
                 }
             }
@@ -359,7 +360,7 @@ fn latest(stored: &str, kept: &str) -> String {
 
 /// How far a message came. An attempt that either side has is kept, also if it may have ended since:
 /// without it the message would be sent again, with it the message is searched for.
-fn progress(state: &NotificationState) -> (u32, Option<u32>) {
+fn delivery_progress(state: &NotificationState) -> (u32, Option<u32>) {
     (state.delivered_revision, state.attempting_revision)
 }
 

@@ -47,7 +47,7 @@ impl Engine {
         Ok(command)
     }
 
-    /// Every silence, also those that ended of late.
+    /// Every silence that is kept, also ended ones.
     pub fn silences(&self) -> impl Iterator<Item = &Silence> {
         self.mutes.silences()
     }
@@ -89,14 +89,14 @@ impl Engine {
         self.changes.touch(id);
     }
 
-    /// Ends an alert by hand. While its rule still holds it does not fire again.
+    /// Resolves an alert for a person. It does not fire again until its rule has not held in between.
     fn dismiss(&mut self, id: &str, by: &str, now_s: i64) {
         let Some(alert) = self.alerts.open(id) else {
             return;
         };
         let key = key_of(alert);
         if alert.clear_since_s.is_some() {
-            // It has been over already: nothing would say so again.
+            // The rule no longer holds. A dismissed watch would wait for an evaluation that says so once more.
             self.set_watch(key, None);
         } else if alert.group.is_none() {
             self.store_watch(&key, None);

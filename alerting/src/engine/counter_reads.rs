@@ -6,7 +6,8 @@ use revwatch_core::counters::hour_of;
 
 use super::TickTime;
 
-/// When the counters were last read, and whether they must be read again. See the module.
+/// When the counters were last read, and whether they must be read again: only when they can have changed
+/// what rules see, and not all the time.
 #[derive(Default)]
 pub(super) struct CounterReads {
     last: Option<LastCounterRead>,
@@ -40,7 +41,7 @@ pub enum CounterReadReason {
     RuleRipe,
 }
 
-/// At most one part in so many of the time is spent reading counters.
+/// Counters are read during at most one tenth of the time.
 const REST: u32 = 10;
 
 impl CounterReads {

@@ -2,7 +2,7 @@
 
 use crate::rule::Rule;
 
-/// See the module. Nothing is known before the counters were read for the first time.
+/// How recent the events are that rules evaluate. Nothing is known before the counters were read for the first time.
 #[derive(Default)]
 pub(super) struct Freshness {
     newest_event_s: Option<i64>,

@@ -11,7 +11,8 @@ use crate::alert::{Alert, Member};
 /// Rule and route: alerts are grouped within these.
 pub(super) type Place = (String, String);
 
-/// See the module.
+/// Which alerts are members of which group, which group takes more of them, and which alerts wait to be delivered
+/// one by one.
 #[derive(Default)]
 pub(super) struct Groups {
     /// By group.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::alert::{Alert, Mute, Silence};
 use crate::policy::silenced;
 
-/// See the module.
+/// Silences, and the alerts that inhibit others.
 pub(super) struct Mutes {
     silences: BTreeMap<String, Silence>,
     /// Unix second up to which the ends of silences were noticed.

@@ -22,7 +22,8 @@ struct Queue {
     later: BTreeSet<(i64, Rank)>,
 }
 
-/// See the module.
+/// The messages to deliver, in order: by notifier and route, of what may be tried by now the most severe first,
+/// whether it was tried before or not.
 #[derive(Default)]
 pub struct Outbox {
     lanes: BTreeMap<Lane, Queue>,

@@ -6,7 +6,7 @@ use revwatch_core::condition::ConditionKind;
 
 use crate::rule::{Rule, RuleKind};
 
-/// See the module. The order of the rules is that of their files.
+/// The rules, and how an input finds those that it concerns. The order of the rules is that of their files.
 pub(super) struct RuleSet {
     rules: Vec<Rule>,
     /// Of each rule, what decides which subjects it watches.

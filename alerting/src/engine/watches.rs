@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::WatchKey;
 use crate::alert::Subject;
 
-/// What is remembered of a rule and a subject. (Inactive: nothing.)
+/// What is remembered of a rule and a subject. Nothing is remembered of an inactive one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Watch {
     /// The rule holds since this Unix second, not yet for long enough.
@@ -26,7 +26,7 @@ pub(super) struct StoredWatch {
     pub since_s: Option<i64>,
 }
 
-/// See the module.
+/// What is remembered of each rule and subject between evaluations, and when time alone changes it.
 #[derive(Default)]
 pub(super) struct Watches {
     by_key: HashMap<WatchKey, Watch>,

@@ -68,7 +68,7 @@ async fn documents_that_the_journal_does_not_have_yet_are_not_undone() {
         lost
     };
     assert_eq!(lost(&journal).await, after);
-    // Also while the lines are in flight.
+    // Also while the entries are in flight.
     let silent: Arc<dyn Journal> = Arc::new(BrokenJournal::default());
     journal.flush(&silent, LONG);
     assert!(journal.is_in_flight());
@@ -114,7 +114,7 @@ async fn an_attempt_that_the_journal_does_not_have_yet_is_not_forgotten() {
     }
 }
 
-/// While lines waited here, another evaluator went further, and could write.
+/// While entries waited here, another evaluator went further, and could write.
 #[tokio::test]
 async fn writes_of_another_evaluator_are_not_undone() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -155,7 +155,7 @@ async fn writes_of_another_evaluator_are_not_undone() {
 }
 
 #[tokio::test]
-async fn lines_wait_for_the_result_and_the_newest_of_each_key_is_sent_next() {
+async fn entries_wait_for_the_result_and_the_newest_of_each_key_is_sent_next() {
     let silent = Arc::new(BrokenJournal::default());
     let queue: Arc<dyn Journal> = silent.clone();
     let mut journal = JournalWriter::default();
@@ -203,7 +203,7 @@ async fn a_failing_journal_is_retried_after_a_backoff_and_once_at_the_end() {
 }
 
 #[tokio::test]
-async fn waiting_lines_are_bounded_and_sent_in_batches_in_their_order() {
+async fn waiting_entries_are_bounded_and_sent_in_batches_in_their_order() {
     let silent = Arc::new(BrokenJournal::default());
     let queue: Arc<dyn Journal> = silent.clone();
     let mut journal = JournalWriter::default();

@@ -46,11 +46,12 @@ fn rounded(value: f64) -> i64 {
 }
 
 /// At most `max_chars` characters; a cut is marked.
-pub(super) fn clamp(text: &str, max_chars: usize) -> String {
+pub(crate) fn clamp(text: &str, max_chars: usize) -> String {
     if text.chars().count() <= max_chars {
         return text.to_owned();
     }
-    text.chars().take(max_chars - 1).chain(['…']).collect()
+    let kept = text.chars().take(max_chars.saturating_sub(1));
+    kept.chain(['…']).take(max_chars).collect()
 }
 
 /// To the minute.

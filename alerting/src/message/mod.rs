@@ -14,6 +14,8 @@ use serde_json::Value;
 
 use self::details::details;
 use self::facts::facts;
+pub(crate) use self::format::clamp;
+pub(crate) use self::markup::escape;
 use self::slack_blocks::blocks;
 use self::text::{short, text};
 use crate::alert::{Alert, AlertState, MessageKey, Notice, NoticeKind, NotificationState, Subject};

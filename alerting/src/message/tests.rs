@@ -219,4 +219,9 @@ fn foreign_text_makes_no_markup_or_links_and_fits_slacks_limits() {
     }
     assert!(message.short.chars().count() <= 300 && message.short.contains(&alert.id));
     assert_eq!(clamp("abcdef", 4), "abc…");
+    assert_eq!(
+        (clamp("äöü", 3), clamp("äöüß", 3)),
+        ("äöü".into(), "äö…".into())
+    );
+    assert_eq!((clamp("a", 0), clamp("ab", 1)), (String::new(), "…".into()));
 }

@@ -12,6 +12,7 @@ use revwatch_runtime::egress::{BlockedAddressError, HttpError, HttpErrorKind, re
 use serde::de::DeserializeOwned;
 
 use super::Outcome;
+use crate::message::Message;
 
 /// The wait of a service that limits requests and names no time.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
@@ -115,6 +116,13 @@ pub async fn body(mut response: Response, max_bytes: usize) -> Result<Vec<u8>, S
     }
 }
 
+/// The Unix second from which a service is searched for a message: shortly before its alert fired, because clocks
+/// differ.
+pub fn searched_since_s(message: &Message) -> i64 {
+    const CLOCKS_DIFFER_S: i64 = 600;
+    (message.fired_s - CLOCKS_DIFFER_S).max(0)
+}
+
 /// Names and values, encoded as a query or a form.
 pub fn encoded(pairs: &[(&str, &str)]) -> String {
     url::form_urlencoded::Serializer::new(String::new())
@@ -125,17 +133,6 @@ pub fn encoded(pairs: &[(&str, &str)]) -> String {
 /// `text` from a third party, as one word for the log.
 pub fn word(text: &str) -> String {
     redact::word(text).to_owned()
-}
-
-/// The first `max_chars` characters of `text`; a cut is marked.
-pub fn clamp(text: &str, max_chars: usize) -> String {
-    if text.chars().count() <= max_chars {
-        return text.to_owned();
-    }
-    text.chars()
-        .take(max_chars.saturating_sub(1))
-        .chain(['…'])
-        .collect()
 }
 
 #[cfg(test)]
@@ -240,9 +237,5 @@ mod tests {
     fn foreign_texts_are_cut() {
         assert_eq!(word("channel_not_found\nX: y"), "channel_not_found");
         assert_eq!(word("<html>"), "something unreadable");
-        assert_eq!(
-            (clamp("äöü", 3), clamp("äöüß", 3)),
-            ("äöü".into(), "äö…".into())
-        );
     }
 }

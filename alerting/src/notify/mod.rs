@@ -23,6 +23,7 @@ pub use self::console::Console;
 pub use self::email::Email;
 pub use self::pagerduty::PagerDuty;
 pub use self::partial_deliveries::PartialDeliveries;
+pub(crate) use self::slack::API_BASE as SLACK_API_BASE;
 pub use self::slack::{SlackBot, SlackWebhook};
 pub use self::sms::Sms;
 pub use self::webhook::Webhook;
@@ -41,7 +42,7 @@ pub trait Notifier: Send + Sync {
     fn capabilities(&self) -> Capabilities;
 
     /// Destination of messages for `route`. Messages to one destination are sent one after the
-    /// other and share its rate limit. It is logged, so it holds no secrets and no personal data.
+    /// other and share its rate limit. It is only compared, and holds no secrets and no personal data.
     fn destination(&self, route: &str) -> String;
 
     /// Messages per second that one destination accepts, sustained.

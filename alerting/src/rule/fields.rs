@@ -124,15 +124,3 @@ impl<'t> Fields<'t> {
         self.faults.push(Fault { span, what });
     }
 }
-
-/// What serde says about the value of the field `name`, in the words of the other faults.
-fn plain(name: &str, message: &str) -> String {
-    let unknown = message.strip_prefix("unknown variant `");
-    match unknown.and_then(|rest| rest.split_once("`, expected ")) {
-        Some((value, known)) => {
-            let known = known.replace('`', "");
-            format!("`{name}` {value:?} is unknown: use {known}")
-        }
-        None => message.to_owned(),
-    }
-}

@@ -36,7 +36,7 @@ use self::envelope::{Disconnect, Envelope};
 use super::StartError;
 use super::inbox::Inbox;
 use super::payload::commands;
-use crate::notify::{EgressClient, SetupError, http_outcome};
+use crate::notify::{EgressClient, SLACK_API_BASE, SetupError, http_outcome};
 
 /// Maintains one connection to Slack.
 #[derive(Clone)]
@@ -50,8 +50,6 @@ pub struct SocketMode {
     stable_after: Duration,
 }
 
-/// The setting with the address of Slack's API.
-pub(super) const SETTING: &str = "slack.api_base (SLACK_API_BASE)";
 /// Slack pings more often than every 30 seconds, according to the default of its own client:
 /// <https://docs.slack.dev/tools/node-slack-sdk/reference/socket-mode/interfaces/SocketModeOptions>.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
@@ -105,7 +103,9 @@ impl SocketMode {
         egress: &EgressClient,
         store: Arc<dyn Documents>,
     ) -> Result<Self, StartError> {
-        let api_base = egress.base(SETTING, api_base).map_err(SetupError::from)?;
+        let api_base = egress
+            .base(SLACK_API_BASE, api_base)
+            .map_err(SetupError::from)?;
         let client = egress.client().map_err(SetupError::from)?;
         Ok(Self {
             client,

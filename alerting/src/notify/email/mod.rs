@@ -37,7 +37,7 @@ pub struct Email {
     per_second: f64,
 }
 
-/// The recipients that the server accepted, and the number of refused ones.
+/// The server's replies about the recipients: whom it accepted, and how many it refused.
 #[derive(Default)]
 struct RecipientReplies {
     mailboxes: Vec<Mailbox>,
@@ -93,12 +93,12 @@ impl Email {
             Ok(connection) => connection,
             Err(outcome) => return outcome,
         };
-        let accepted = match self.offer(&mut connection, &pending, list).await {
-            Ok(accepted) => accepted,
+        let replies = match self.offer(&mut connection, &pending, list).await {
+            Ok(replies) => replies,
             Err(outcome) => return outcome,
         };
-        if accepted.mailboxes.is_empty() {
-            return self.outcome(&id, list, &accepted, !delivered.is_empty());
+        if replies.mailboxes.is_empty() {
+            return self.outcome(&id, list, &replies, !delivered.is_empty());
         }
         if let Err(error) = connection.command(Data).await {
             return failed("handing over", &error, "[email]");
@@ -114,7 +114,7 @@ impl Email {
                 };
             }
         }
-        for mailbox in &accepted.mailboxes {
+        for mailbox in &replies.mailboxes {
             self.delivered
                 .remember(&id, address(mailbox), String::new());
         }
@@ -124,7 +124,7 @@ impl Email {
                 .await
                 .is_ok()
         });
-        self.outcome(&id, list, &accepted, true)
+        self.outcome(&id, list, &replies, true)
     }
 
     /// Sends the sender and the recipients. A refused recipient does not block the others.
@@ -139,15 +139,15 @@ impl Email {
             .command(sender)
             .await
             .map_err(|error| failed("the sender", &error, "email.from"))?;
-        let mut accepted = RecipientReplies::default();
+        let mut replies = RecipientReplies::default();
         for mailbox in to {
             match connection
                 .command(Rcpt::new(mailbox.email.clone(), Vec::new()))
                 .await
             {
-                Ok(_) => accepted.mailboxes.push((*mailbox).clone()),
-                Err(error) if error.is_permanent() => accepted.refused += 1,
-                Err(error) if error.is_transient() => accepted.deferred += 1,
+                Ok(_) => replies.mailboxes.push((*mailbox).clone()),
+                Err(error) if error.is_permanent() => replies.refused += 1,
+                Err(error) if error.is_transient() => replies.deferred += 1,
                 Err(error) => {
                     return Err(failed(
                         &format!("recipients of [email.to] {list}"),
@@ -157,7 +157,7 @@ impl Email {
                 }
             }
         }
-        Ok(accepted)
+        Ok(replies)
     }
 
     /// The outcome; `is_delivered` means that at least one recipient has the mail.
@@ -165,12 +165,12 @@ impl Email {
         &self,
         id: &str,
         list: &str,
-        accepted: &RecipientReplies,
+        replies: &RecipientReplies,
         is_delivered: bool,
     ) -> Outcome {
         let RecipientReplies {
             refused, deferred, ..
-        } = *accepted;
+        } = *replies;
         if deferred > 0 {
             let reason = format!(
                 "the mail server temporarily refuses {deferred} recipients of [email.to] {list}"

@@ -6,9 +6,8 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::super::http_outcome;
 use crate::alert::AlertState;
-use crate::message::Message;
+use crate::message::{Message, clamp};
 use crate::rule::Severity;
 
 /// Maximum number of characters.
@@ -42,7 +41,7 @@ pub fn event(message: &Message, routing_key: &str) -> Value {
         "client": "revwatch",
         "links": links,
         "payload": {
-            "summary": http_outcome::clamp(&message.headline, MAX_SUMMARY_CHARS),
+            "summary": clamp(&message.headline, MAX_SUMMARY_CHARS),
             "source": "revwatch",
             "severity": severity,
             "timestamp": Timestamp::from_second(message.fired_s).ok().map(|at| at.to_string()),

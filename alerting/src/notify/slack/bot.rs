@@ -21,7 +21,7 @@ use super::super::{
 };
 use super::channels::{Channels, Id};
 use super::search::{Search, SearchError};
-use super::{EVENT_TYPE, PROVIDER, blocks, id, is_interactive, text};
+use super::{API_BASE, EVENT_TYPE, PROVIDER, blocks, id, is_interactive, text};
 use crate::alert::{AlertState, NoticeKind};
 use crate::message::Message;
 
@@ -61,7 +61,7 @@ impl SlackBot {
         let Some(token) = &config.bot_token else {
             return Ok(None);
         };
-        let api_base = egress.base("slack.api_base (SLACK_API_BASE)", &config.api_base)?;
+        let api_base = egress.base(API_BASE, &config.api_base)?;
         let client = egress.client()?;
         let search = Search::new(client.clone(), token.clone(), api_base.clone());
         let channels = Channels::new(config.channels.clone());
@@ -147,16 +147,15 @@ impl SlackBot {
         let sending = async {
             let sent = request.bearer_auth(self.token.expose_secret()).send().await;
             let response = sent.map_err(|error| http_outcome::no_answer(PROVIDER, &error))?;
-            let settings = "slack.api_base (SLACK_API_BASE)";
-            match http_outcome::refused(
+            let refused = http_outcome::refused(
                 PROVIDER,
                 response.status(),
                 response.headers(),
-                settings,
+                API_BASE,
                 self.client.now(),
-            ) {
-                Some(outcome) => return Err(outcome),
-                None => {}
+            );
+            if let Some(outcome) = refused {
+                return Err(outcome);
             }
             let read = http_outcome::json(response, MAX_RESPONSE_BYTES).await;
             read.map_err(|what| Outcome::Unknown {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The configured channels, and the known ids of their names.
 pub struct Channels {
@@ -12,8 +13,17 @@ pub struct Channels {
 #[derive(Default)]
 struct Known {
     ids: BTreeMap<String, String>,
-    /// Whether Slack's list was read: a channel that is not in `ids` is not visible.
-    is_listed: bool,
+    /// When Slack's list was read, and how much of it.
+    listed: Option<(Instant, Listed)>,
+}
+
+/// How much of Slack's list was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// All of it: a channel that is not in it is not visible.
+    ToItsEnd,
+    /// As many channels as are read at most.
+    Partly,
 }
 
 /// The state of knowledge about a channel's id.
@@ -21,11 +31,14 @@ struct Known {
 pub enum Id {
     /// The id is known.
     Is(String),
-    /// Slack's list must be read first.
+    /// Slack's list must be read, for the first time or again.
     NotListedYet,
-    /// Slack's list does not contain it.
-    Unknown,
+    /// The part of Slack's list that was read does not contain it.
+    Unknown(Listed),
 }
+
+/// A list is read again after this time: a channel may be created, or the app be invited to it.
+const LISTED_FOR: Duration = Duration::from_secs(600);
 
 impl Channels {
     /// `by_route` as in [`revwatch_runtime::config::SlackConfig::channels`].
@@ -54,14 +67,18 @@ impl Channels {
 
     /// The id of a configured channel.
     pub fn id(&self, channel: &str) -> Id {
+        self.id_at(channel, Instant::now())
+    }
+
+    fn id_at(&self, channel: &str, now: Instant) -> Id {
         if is_id(channel) {
             return Id::Is(channel.to_owned());
         }
         let known = self.known();
-        match known.ids.get(name(channel)) {
-            Some(id) => Id::Is(id.clone()),
-            None if known.is_listed => Id::Unknown,
-            None => Id::NotListedYet,
+        match (known.ids.get(name(channel)), known.listed) {
+            (Some(id), _) => Id::Is(id.clone()),
+            (None, Some((at, listed))) if now < at + LISTED_FOR => Id::Unknown(listed),
+            (None, _) => Id::NotListedYet,
         }
     }
 
@@ -74,9 +91,9 @@ impl Channels {
         }
     }
 
-    /// Slack's list was read to its end.
-    pub fn listed(&self) {
-        self.known().is_listed = true;
+    /// Slack's list was read.
+    pub fn listed(&self, listed: Listed) {
+        self.known().listed = Some((Instant::now(), listed));
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -114,8 +131,10 @@ mod tests {
         assert!(!channels.is_one());
         assert_eq!(channels.id("C0123456789"), Id::Is("C0123456789".into()));
         assert_eq!(channels.id("#alerts"), Id::NotListedYet);
-        channels.listed();
-        assert_eq!(channels.id("#alerts"), Id::Unknown);
+        channels.listed(Listed::ToItsEnd);
+        assert_eq!(channels.id("#alerts"), Id::Unknown(Listed::ToItsEnd));
+        let later = Instant::now() + LISTED_FOR;
+        assert_eq!(channels.id_at("#alerts", later), Id::NotListedYet);
         channels.learn("#alerts", "C9876543210");
         assert_eq!(channels.id("alerts"), Id::Is("C9876543210".into()));
     }

@@ -16,8 +16,8 @@ use serde_json::Value;
 pub use self::bot::SlackBot;
 use self::config::{check_without_notifier, is_interactive};
 pub use self::webhook::SlackWebhook;
-use super::{Configured, EgressClient, boxed, http_outcome};
-use crate::message::{Message, RESOLVED};
+use super::{Configured, EgressClient, boxed};
+use crate::message::{Message, RESOLVED, clamp, escape};
 
 /// Slack truncates longer texts; we truncate them ourselves and mark it. In characters. Source:
 /// <https://docs.slack.dev/reference/methods/chat.postMessage#truncating>.
@@ -25,6 +25,9 @@ const MAX_TEXT_CHARS: usize = 40_000;
 
 /// The type of our messages' metadata.
 const EVENT_TYPE: &str = "revwatch_alert";
+
+/// The setting of the address of Slack's API.
+pub(crate) const API_BASE: &str = "slack.api_base (SLACK_API_BASE)";
 
 /// The provider's name in reasons.
 const PROVIDER: &str = "Slack";
@@ -51,16 +54,9 @@ fn id(message: &Message) -> &str {
         .unwrap_or(&message.delivery_id)
 }
 
-/// Escapes text, so that external content cannot mention users. Source:
-/// <https://docs.slack.dev/messaging/formatting-message-text#escaping>.
+/// The text of a message, escaped and not longer than Slack takes it.
 fn text(text: &str) -> String {
-    http_outcome::clamp(
-        &text
-            .replace('&', "&amp;")
-            .replace('<', "&lt;")
-            .replace('>', "&gt;"),
-        MAX_TEXT_CHARS,
-    )
+    clamp(&escape(text), MAX_TEXT_CHARS)
 }
 
 /// The blocks of a message, without buttons if interactions are not received.

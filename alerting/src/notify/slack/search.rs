@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::super::{Outcome, http_outcome};
-use super::channels::{Channels, Id};
+use super::channels::{Channels, Id, Listed};
 use super::{EVENT_TYPE, PROVIDER, id};
 use crate::message::Message;
 
@@ -25,8 +25,8 @@ pub struct Search {
     client: HttpClient,
     token: SecretString,
     api_base: String,
-    /// Whether the missing scope was logged.
-    is_scope_logged: AtomicBool,
+    /// Whether it was logged why Slack cannot be searched, and the fix.
+    is_fix_logged: AtomicBool,
 }
 
 /// A message that was found.
@@ -47,8 +47,6 @@ pub enum SearchError {
     Never,
 }
 
-/// Allowance for clock differences, in seconds.
-const BEFORE_FIRED_S: i64 = 600;
 /// Slack recommends no more than 200 a page.
 const PER_PAGE: &str = "200";
 /// Maximum pages of a channel's messages since the alert fired.
@@ -100,7 +98,7 @@ impl Search {
             client,
             token,
             api_base,
-            is_scope_logged: AtomicBool::new(false),
+            is_fix_logged: AtomicBool::new(false),
         }
     }
 
@@ -126,9 +124,10 @@ impl Search {
             .await
     }
 
-    /// The id of a configured channel. Slack's list is read at most once.
+    /// The id of a configured channel. Slack's list is not read again within some minutes.
     pub async fn id(&self, channels: &Channels, channel: &str) -> Result<String, SearchError> {
-        let scopes = "channels:read (for private channels groups:read)";
+        let fix = "give the app of SLACK_BOT_TOKEN the scope channels:read (for private channels groups:read), and \
+                   invite it to the channel";
         if channels.id(channel) == Id::NotListedYet {
             // Without groups:read, private channels cannot be requested.
             let listed = match self.list(channels, "public_channel,private_channel").await {
@@ -137,11 +136,15 @@ impl Search {
                 }
                 other => other,
             };
-            listed.map_err(|problem| self.search_error(problem, scopes))?;
+            listed.map_err(|problem| self.search_error(problem, fix))?;
         }
         match channels.id(channel) {
             Id::Is(id) => Ok(id),
-            _ => Err(self.search_error(ApiError::Code("without the channel".to_owned()), scopes)),
+            Id::Unknown(Listed::Partly) => Err(self.search_error(
+                ApiError::Code("with more channels than are read".to_owned()),
+                "write the channel's id instead of its name in [slack.channels]",
+            )),
+            _ => Err(self.search_error(ApiError::Code("without the channel".to_owned()), fix)),
         }
     }
 
@@ -152,7 +155,7 @@ impl Search {
         channel: &str,
         more: &[(&str, &str)],
     ) -> Result<Option<Hit>, SearchError> {
-        let oldest = (message.fired_s - BEFORE_FIRED_S).max(0).to_string();
+        let oldest = http_outcome::searched_since_s(message).to_string();
         let mut parameters = vec![
             ("channel", channel),
             ("oldest", oldest.as_str()),
@@ -168,7 +171,8 @@ impl Search {
                 other => other.map_err(|problem| {
                     self.search_error(
                         problem,
-                        "channels:history (for private channels groups:history)",
+                        "give the app of SLACK_BOT_TOKEN the scope channels:history (for private channels \
+                         groups:history), and invite it to the channel",
                     )
                 })?,
             };
@@ -199,10 +203,13 @@ impl Search {
             for Channel { id, name } in page {
                 channels.learn(&name.unwrap_or_default(), &id);
             }
-            let Some(next) = next else { break };
+            let Some(next) = next else {
+                channels.listed(Listed::ToItsEnd);
+                return Ok(());
+            };
             cursor = next;
         }
-        channels.listed();
+        channels.listed(Listed::Partly);
         Ok(())
     }
 
@@ -259,7 +266,7 @@ impl Search {
         }
     }
 
-    fn search_error(&self, problem: ApiError, scopes: &str) -> SearchError {
+    fn search_error(&self, problem: ApiError, fix: &str) -> SearchError {
         let code = match problem {
             ApiError::Stop(stop) => return stop,
             ApiError::Code(code) => code,
@@ -272,11 +279,11 @@ impl Search {
             | "service_unavailable"
             | "request_timeout" => SearchError::Later(format!("{PROVIDER} answered {code}")),
             _ => {
-                if !self.is_scope_logged.swap(true, Ordering::Relaxed) {
+                if !self.is_fix_logged.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         answer = code,
                         "cannot check with Slack whether a message arrived, so one may be sent twice after a failure: \
-                         give the app of SLACK_BOT_TOKEN the scope {scopes} and invite it to the channel"
+                         {fix}"
                     );
                 }
                 SearchError::Never

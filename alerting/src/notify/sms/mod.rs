@@ -16,9 +16,9 @@ use super::partial_deliveries::PartialDeliveries;
 use super::recipients::Recipients;
 use super::{
     ATTEMPT_TIMEOUT, Capabilities, Configured, EgressClient, Lookup, Notifier, Outcome, SetupError,
-    boxed, http_outcome,
+    boxed,
 };
-use crate::message::Message;
+use crate::message::{Message, clamp};
 
 /// Sends text messages.
 pub struct Sms {
@@ -190,10 +190,10 @@ impl Notifier for Sms {
 fn body(message: &Message) -> String {
     let id = &message.delivery_id;
     if names(&message.short, id) {
-        return http_outcome::clamp(&message.short, MAX_BODY_CHARS);
+        return clamp(&message.short, MAX_BODY_CHARS);
     }
     let max_chars = MAX_BODY_CHARS.saturating_sub(id.chars().count() + 1);
-    format!("{} {id}", http_outcome::clamp(&message.short, max_chars))
+    format!("{} {id}", clamp(&message.short, max_chars))
 }
 
 /// Whether `text` contains `id` as a word: `al_1-1` is not in `al_1-10`.

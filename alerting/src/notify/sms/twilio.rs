@@ -23,8 +23,6 @@ pub struct Twilio {
     pub api_base: String,
 }
 
-/// Allowance for clock differences, in seconds.
-const BEFORE_FIRED_S: i64 = 600;
 /// Page size when searching the messages to one number, newest first.
 const PER_PAGE: &str = "100";
 const MAX_PAGES: usize = 3;
@@ -149,7 +147,7 @@ impl Twilio {
             let is_before = page
                 .messages
                 .last()
-                .is_some_and(|listed| listed.is_before(message.fired_s - BEFORE_FIRED_S));
+                .is_some_and(|listed| listed.is_before(http_outcome::searched_since_s(message)));
             match page
                 .next_page_uri
                 .filter(|next| !is_before && !next.is_empty())

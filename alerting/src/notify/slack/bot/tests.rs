@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use revwatch_runtime::config::{Config, EgressConfig};
 
 use super::super::super::stub::{Reply, Request, Stub, message};
+use super::super::channels::Listed;
 use super::*;
 
 fn bot_of(base: &str, channels: &[(&str, &str)]) -> SlackBot {
@@ -358,6 +359,23 @@ async fn a_channel_name_is_resolved_once() {
     );
     let elsewhere = bot_of(&stub.url(), &[("default", "#nowhere")]);
     assert_eq!(elsewhere.find(&message()).await, Lookup::Inconclusive);
+}
+
+/// A workspace with more channels than are read: those beyond are not called invisible.
+#[tokio::test]
+async fn a_list_of_channels_that_is_too_long_is_not_read_to_its_end() {
+    let stub = Stub::answering(|_| {
+        let channels = json!([{"id": "C5", "name": "general"}]);
+        let next = json!({"next_cursor": "more"});
+        Reply::json(json!({"ok": true, "channels": channels, "response_metadata": next}))
+    })
+    .await;
+    let bot = bot(&stub);
+    for _ in 0..2 {
+        assert_eq!(bot.find(&message()).await, Lookup::Inconclusive);
+    }
+    assert_eq!(stub.requests().len(), 10, "not read again at once");
+    assert_eq!(bot.channels.id("#alerts"), Id::Unknown(Listed::Partly));
 }
 
 #[tokio::test]
