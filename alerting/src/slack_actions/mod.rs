@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::http::Interactivity;
 pub use self::socket::SocketMode;
-use crate::notify::{EgressClient, SLACK_API_BASE, SetupError};
+use crate::notify::{EgressClient, SetupError};
 
 /// Both receivers, as far as they are configured.
 #[derive(Default)]
