@@ -212,16 +212,20 @@ pub(crate) fn begin(variables: &Variables, args: &[&str]) -> Child {
     command.spawn().expect("revwatch starts")
 }
 
-/// The standard output of a command that must succeed.
+/// The standard output of a command that must succeed. One that shows state refuses while the store is
+/// incomplete, as a new one is at first: it is repeated.
 pub(crate) fn print(variables: &Variables, args: &[&str]) -> String {
-    let output = cli(variables, args);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    let (printed, error) = (text(output.stdout), text(output.stderr));
-    assert!(
-        output.status.success(),
-        "revwatch {args:?}: {error}\n{printed}"
-    );
-    printed
+    until_blocking(&format!("revwatch {args:?} shows state"), || {
+        let output = cli(variables, args);
+        let (printed, error) = (text(output.stdout), text(output.stderr));
+        let is_incomplete = error.contains("--partial shows what is there");
+        assert!(
+            output.status.success() || is_incomplete,
+            "revwatch {args:?}: {error}\n{printed}"
+        );
+        output.status.success().then_some(printed)
+    })
 }
 
 /// `revwatch metrics --json`.
