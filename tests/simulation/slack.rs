@@ -1,5 +1,5 @@
 //! A scripted Slack behind the port [`Transport`], for the production notifier: it accepts, refuses,
-//! fails, and loses requests and answers. What its methods do is in `support/slack/workspace.rs`.
+//! fails, and loses requests and answers. `tests/support/slack/workspace.rs` has what its methods do.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

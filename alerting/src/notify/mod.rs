@@ -1,4 +1,4 @@
-//! The third port: notifications.
+//! The port of notifications.
 
 mod console;
 mod email;

@@ -1,5 +1,5 @@
-//! Two of the three ports: the queue ([`EventQueue`]) and the store ([`StateStore`]). The third,
-//! `Notifier`, is in the alerting crate with its only user.
+//! The ports of the queue ([`EventQueue`]) and of the store ([`StateStore`]). The port of
+//! notifications, `Notifier`, is in the alerting crate with its only user.
 //!
 //! Each is several small traits, so that a signature shows what a caller may do. The queue:
 //!
