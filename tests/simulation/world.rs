@@ -70,10 +70,12 @@ title = "An invoice is not paid"
 actions = ["Write to the customer."]
 "#;
 
+/// High alerts have notices while Slack fails.
 const SETTINGS: &str = "stripe_webhook_secret = \"whsec_simulation\"\n\
     [worker]\nbatch = 8\nmember_seconds = 3.0\nrecovery_margin_seconds = 120.0\n\
     [slack.channels]\ndefault = \"#alerts-critical\"\npayouts = \"C0000000001\"\nbilling = \"C0000000003\"\n\
-    [alerting]\ntick_seconds = 0.5\nlease_seconds = 6.0\ngroup_above = 4\ngroup_open = \"20s\"\n";
+    [alerting]\ntick_seconds = 0.5\nlease_seconds = 6.0\ngroup_above = 4\ngroup_open = \"20s\"\n\
+    [alerting.severity.high]\nrespond = \"30s\"\nescalate = [{ after = \"20s\", notify = [\"slack\"] }]\n";
 
 /// A process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
