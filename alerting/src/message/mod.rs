@@ -69,7 +69,7 @@ pub fn render(alert: &Alert, key: &MessageKey, state: &NotificationState) -> Mes
         .notices
         .iter()
         .find(|notice| notice.number == key.notice);
-    // Whoever reads of the end first must learn that it had fired. An earlier attempt that may have arrived said so.
+    // A reader who first learns of the end must learn that it had fired, too. An earlier attempt that may have arrived said so.
     let fired_unseen = alert.is_resolved()
         && notice.is_none()
         && state.delivered_revision == 0
