@@ -123,13 +123,13 @@ mod tests {
         );
         let rules: Vec<Rule> = crate::rule_text::parse(&[("test".into(), text)]).expect("valid");
         match rules.into_iter().next().expect("one").kind {
-            RuleKind::Metric(metric_value) => *metric_value,
+            RuleKind::Metric(rule) => *rule,
             RuleKind::Condition { .. } => panic!("a metric"),
         }
     }
 
-    fn outcome_name(reading: Option<&Evaluation>) -> &'static str {
-        match reading {
+    fn outcome_name(evaluation: Option<&Evaluation>) -> &'static str {
+        match evaluation {
             None => "none",
             Some(Evaluation::Breached { .. }) => "breached",
             Some(Evaluation::Between) => "between",
@@ -196,7 +196,7 @@ mod tests {
         let found = evaluate(&rule, inputs, ["brl".to_owned()]);
         let words: Vec<_> = found
             .iter()
-            .map(|(part, reading)| (part.as_str(), outcome_name(Some(reading))))
+            .map(|(part, evaluation)| (part.as_str(), outcome_name(Some(evaluation))))
             .collect();
         assert_eq!(
             words,

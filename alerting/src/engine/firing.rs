@@ -51,30 +51,7 @@ impl Engine {
                 self.fire(key, before, alert);
             }
             Effect::Show { evidence } => {
-                let Some(alert_id) = self.watches.firing(&key) else {
-                    return;
-                };
-                let Some(alert) = self.alerts.get_mut(alert_id) else {
-                    return;
-                };
-                let moved = Evidence {
-                    trend: Vec::new(),
-                    ..alert.evidence.clone()
-                } != evidence;
-                // A metric moves all the time; an entity changes when something happened to it.
-                let is_due = metric.is_none() || now_s - alert.revised_s >= REFRESH_S;
-                let before = alert.evidence.money.clone();
-                if moved || (alert.has_unsent_changes && is_due) {
-                    alert.evidence = with_trend(evidence);
-                    if is_due {
-                        alert.revise(now_s);
-                    } else {
-                        alert.has_unsent_changes = true;
-                    }
-                    self.changes.touch(alert_id);
-                }
-                let alert_id = alert_id.clone();
-                self.member_shows(&alert_id, &before, is_due.then_some(now_s));
+                self.show(&key, evidence, with_trend, metric.is_some(), now_s);
             }
             Effect::Resolve { evidence } => {
                 let evidence = evidence.map(with_trend);
@@ -83,6 +60,41 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// A firing alert has this evidence now.
+    fn show(
+        &mut self,
+        key: &WatchKey,
+        evidence: Evidence,
+        with_trend: impl Fn(Evidence) -> Evidence,
+        is_metric: bool,
+        now_s: i64,
+    ) {
+        let Some(alert_id) = self.watches.firing(key) else {
+            return;
+        };
+        let Some(alert) = self.alerts.get_mut(alert_id) else {
+            return;
+        };
+        let moved = Evidence {
+            trend: Vec::new(),
+            ..alert.evidence.clone()
+        } != evidence;
+        // A metric moves all the time; an entity changes when something happened to it.
+        let is_due = !is_metric || now_s - alert.revised_s >= REFRESH_S;
+        let before = alert.evidence.money.clone();
+        if moved || (alert.has_unsent_changes && is_due) {
+            alert.evidence = with_trend(evidence);
+            if is_due {
+                alert.revise(now_s);
+            } else {
+                alert.has_unsent_changes = true;
+            }
+            self.changes.touch(alert_id);
+        }
+        let alert_id = alert_id.clone();
+        self.member_shows(&alert_id, &before, is_due.then_some(now_s));
     }
 
     pub(super) fn phase(&self, key: &WatchKey) -> Phase {

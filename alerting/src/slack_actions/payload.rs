@@ -143,14 +143,7 @@ fn request(action: &Action, user: &User, now_s: i64) -> Result<RequestedAction, 
         .map(|choice| &choice.value)
         .or(value.as_ref());
     let by = user.name();
-    // The time of the interaction, so that a repeat has the same; a time ahead of our clock is not
-    // used.
-    let pressed_s = action_ts
-        .split('.')
-        .next()
-        .and_then(|s| s.parse().ok())
-        .filter(|s| (0..=now_s).contains(s));
-    let at_s = pressed_s.unwrap_or(now_s);
+    let at_s = pressed_s(action_ts, now_s).unwrap_or(now_s);
     let (alert_id, kind) = match action_id
         .split_once('_')
         .map_or(action_id.as_str(), |(word, _)| word)
@@ -165,13 +158,7 @@ fn request(action: &Action, user: &User, now_s: i64) -> Result<RequestedAction, 
             )
         }
         "silence" => {
-            let (alert, seconds) = value.ok_or("no_value")?.split_once(' ').ok_or("no_time")?;
-            let alert_id = alert_id(alert)?;
-            let seconds = seconds
-                .parse()
-                .ok()
-                .filter(|s| (1..=MAX_SILENCE_S).contains(s))
-                .ok_or("no_time")?;
+            let (alert_id, seconds) = alert_and_seconds(value.ok_or("no_value")?)?;
             let silence = Silence {
                 id: format!("si_{}", digest(&[alert_id, &user.id, action_ts], 8)),
                 matches: Matcher {
@@ -202,6 +189,23 @@ fn request(action: &Action, user: &User, now_s: i64) -> Result<RequestedAction, 
             at_s,
         },
     })
+}
+
+/// The time of the interaction, so that a repeat has the same. A time ahead of our clock is not used.
+fn pressed_s(action_ts: &str, now_s: i64) -> Option<i64> {
+    let seconds = action_ts.split('.').next()?.parse().ok()?;
+    (0..=now_s).contains(&seconds).then_some(seconds)
+}
+
+/// The alert to silence, and for how long.
+fn alert_and_seconds(value: &str) -> Result<(&str, i64), &'static str> {
+    let (alert, seconds) = value.split_once(' ').ok_or("no_time")?;
+    let alert_id = alert_id(alert)?;
+    let seconds = seconds.parse().map_err(|_| "no_time")?;
+    if !(1..=MAX_SILENCE_S).contains(&seconds) {
+        return Err("no_time");
+    }
+    Ok((alert_id, seconds))
 }
 
 impl User {

@@ -4,58 +4,59 @@ use super::*;
 
 #[test]
 fn a_group_shows_the_current_sum_of_its_members() {
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     let of = |n: i64, minor| payout(&format!("po_{n}"), &format!("acct_{n}"), minor);
     for n in 0..5 {
-        desk.open(&of(n, 100), 20);
+        harness.open(&of(n, 100), 20);
     }
-    desk.deliver_all(20);
-    desk.open(&of(0, 40), 30);
+    harness.deliver_all(20);
+    harness.open(&of(0, 40), 30);
     assert_eq!(
-        desk.deliver_all(30),
+        harness.deliver_all(30),
         ["slack 🔴 CRITICAL: 5 × A payout failed"]
     );
-    let group = |desk: &Desk| {
-        desk.engine
-            .alert(&desk.id("payout"))
+    let group = |harness: &Harness| {
+        harness
+            .engine
+            .alert(&harness.id("payout"))
             .expect("a group")
             .clone()
     };
-    assert_eq!(group(&desk).evidence.money, [Money::new(440, "usd")]);
-    let top = group(&desk).group.expect("a group").top;
+    assert_eq!(group(&harness).evidence.money, [Money::new(440, "usd")]);
+    let top = group(&harness).group.expect("a group").top;
     assert_eq!(
         top.last().and_then(|member| member.money.clone()),
         Some(Money::new(40, "usd"))
     );
-    desk.close(&of(0, 40), 30);
-    desk.engine.on_time(90);
-    assert_eq!(group(&desk).evidence.money, [Money::new(400, "usd")]);
+    harness.close(&of(0, 40), 30);
+    harness.engine.on_time(90);
+    assert_eq!(group(&harness).evidence.money, [Money::new(400, "usd")]);
 }
 
 #[test]
 fn a_storm_is_delivered_as_one_group_and_a_few_alerts_one_by_one() {
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     for n in 0..3 {
-        desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 20);
+        harness.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 20);
     }
-    assert_eq!(desk.deliver_all(20).len(), 6, "three, to two notifiers");
+    assert_eq!(harness.deliver_all(20).len(), 6, "three, to two notifiers");
     for n in 3..10_000 {
-        desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), n), 30);
+        harness.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), n), 30);
     }
     assert_eq!(
-        desk.deliver_all(30),
+        harness.deliver_all(30),
         [
             "email 🔴 CRITICAL: 9997 × A payout failed",
             "slack 🔴 CRITICAL: 9997 × A payout failed"
         ]
     );
     // Others join for a while; the message is changed in place.
-    desk.open(&payout("po_late", "acct_x", 5), 60);
+    harness.open(&payout("po_late", "acct_x", 5), 60);
     assert_eq!(
-        desk.deliver_all(60),
+        harness.deliver_all(60),
         ["slack 🔴 CRITICAL: 9998 × A payout failed"]
     );
-    let group = desk
+    let group = harness
         .engine
         .alerts()
         .find(|a| a.group.is_some())
@@ -68,83 +69,85 @@ fn a_storm_is_delivered_as_one_group_and_a_few_alerts_one_by_one() {
     );
     let sum: i64 = (3..10_000).sum::<i64>() + 5;
     assert_eq!(group.evidence.money, [Money::new(sum, "usd")]);
-    desk.command(
+    harness.command(
         CommandKind::Acknowledge {
             alert_id: group.id.clone(),
         },
         70,
     );
-    desk.deliver_all(70);
-    desk.open(&payout("po_later", "acct_y", 5), 71);
-    let sent = desk.deliver_all(71);
+    harness.deliver_all(70);
+    harness.open(&payout("po_later", "acct_y", 5), 71);
+    let sent = harness.deliver_all(71);
     assert!(
         sent.contains(&"email 🔴 CRITICAL: A payout failed".to_owned()),
         "the group was acknowledged as it was: {sent:?}"
     );
     assert_eq!(
-        desk.engine
+        harness
+            .engine
             .counts()
             .filter(|(_, _, s, n)| *s == Stage::Acknowledged && *n == 9998)
             .count(),
         1
     );
     for n in 0..10_000 {
-        desk.close(&payout(&format!("po_{n}"), "", 0), 80);
+        harness.close(&payout(&format!("po_{n}"), "", 0), 80);
     }
-    desk.close(&payout("po_late", "", 0), 80);
-    desk.close(&payout("po_later", "", 0), 80);
-    desk.engine.on_time(140);
-    let sent = desk.deliver_all(140);
+    harness.close(&payout("po_late", "", 0), 80);
+    harness.close(&payout("po_later", "", 0), 80);
+    harness.engine.on_time(140);
+    let sent = harness.deliver_all(140);
     assert_eq!(
         sent.iter().filter(|t| t.contains("RESOLVED")).count(),
         10,
         "four and the group, each twice: {sent:?}"
     );
-    assert!(desk.alerts().is_empty());
-    assert!(desk.engine.counts().all(|(_, _, _, n)| n == 0));
+    assert!(harness.alerts().is_empty());
+    assert!(harness.engine.counts().all(|(_, _, _, n)| n == 0));
 }
 
 #[test]
 fn a_group_that_a_person_resolved_says_who() {
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     for n in 0..5 {
-        desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 20);
+        harness.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 20);
     }
-    desk.settle(20);
-    let id = desk.id("payout");
-    desk.command(
+    harness.settle(20);
+    let id = harness.id("payout");
+    harness.command(
         CommandKind::Resolve {
             alert_id: id.clone(),
         },
         30,
     );
-    desk.settle(30);
-    let group = desk.engine.alert(&id).expect("not delivered yet");
+    harness.settle(30);
+    let group = harness.engine.alert(&id).expect("not delivered yet");
     assert_eq!(
         (group.state, group.resolved_by.as_deref()),
         (AlertState::Resolved, Some("ana"))
     );
-    desk.deliver_all(30);
-    assert!(desk.alerts().is_empty());
+    harness.deliver_all(30);
+    assert!(harness.alerts().is_empty());
 }
 
 #[test]
 fn an_alert_silenced_or_acknowledged_before_delivery_joins_no_group() {
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     for n in 0..3 {
-        desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 20);
+        harness.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 20);
     }
-    desk.settle(20);
-    let id = |desk: &Desk, subject: &str| {
-        desk.engine
+    harness.settle(20);
+    let id = |harness: &Harness, subject: &str| {
+        harness
+            .engine
             .alerts()
             .find(|a| a.subject_text() == subject)
             .map(|a| a.id.clone())
             .expect("an alert")
     };
-    desk.command(
+    harness.command(
         CommandKind::Acknowledge {
-            alert_id: id(&desk, "payout po_0"),
+            alert_id: id(&harness, "payout po_0"),
         },
         21,
     );
@@ -153,7 +156,7 @@ fn an_alert_silenced_or_acknowledged_before_delivery_joins_no_group() {
         ..Matcher::default()
     };
     let (silence, by) = ("si_1".to_owned(), "ana".to_owned());
-    desk.command(
+    harness.command(
         CommandKind::Silence(Silence {
             id: silence,
             matches,
@@ -164,13 +167,13 @@ fn an_alert_silenced_or_acknowledged_before_delivery_joins_no_group() {
         }),
         21,
     );
-    desk.settle(21);
-    desk.reopen();
+    harness.settle(21);
+    harness.reopen();
     for n in 3..6 {
-        desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 30);
+        harness.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 30);
     }
-    desk.settle(30);
-    let group = desk
+    harness.settle(30);
+    let group = harness
         .engine
         .alerts()
         .find_map(|a| a.group.as_ref())
@@ -178,7 +181,11 @@ fn an_alert_silenced_or_acknowledged_before_delivery_joins_no_group() {
     assert_eq!(group.joined, 4);
     for alone in ["payout po_0", "payout po_1"] {
         assert_eq!(
-            desk.engine.alert(&id(&desk, alone)).expect("open").part_of,
+            harness
+                .engine
+                .alert(&id(&harness, alone))
+                .expect("open")
+                .part_of,
             None,
             "{alone}"
         );
@@ -187,19 +194,19 @@ fn an_alert_silenced_or_acknowledged_before_delivery_joins_no_group() {
 
 #[test]
 fn a_resolved_group_shows_the_sum_of_all_its_members() {
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     for n in 0..6 {
-        desk.open(
+        harness.open(
             &payout(&format!("po_{n}"), &format!("acct_{n}"), 100 + n),
             20,
         );
     }
-    desk.deliver_all(20);
+    harness.deliver_all(20);
     for n in 0..6 {
-        desk.close(&payout(&format!("po_{n}"), "", 0), 30);
+        harness.close(&payout(&format!("po_{n}"), "", 0), 30);
     }
-    desk.engine.on_time(90);
-    let group = desk
+    harness.engine.on_time(90);
+    let group = harness
         .engine
         .alerts()
         .find(|a| a.group.is_some())

@@ -4,52 +4,53 @@ use super::*;
 
 #[test]
 fn a_metric_rule_waits_for_its_time_and_evaluates_each_segment() {
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
     counters.add(Bucket::Hour(0), &["payouts", "paid", "eur"], 3);
-    desk.engine.on_counters(facts(&counters, 100));
-    desk.settle(100);
-    desk.reopen();
-    desk.engine.on_counters(facts(&counters, 159));
-    desk.settle(159);
-    assert!(desk.alerts().is_empty());
-    desk.engine.on_counters(facts(&counters, 160));
+    harness.engine.on_counters(facts(&counters, 100));
+    harness.settle(100);
+    harness.reopen();
+    harness.engine.on_counters(facts(&counters, 159));
+    harness.settle(159);
+    assert!(harness.alerts().is_empty());
+    harness.engine.on_counters(facts(&counters, 160));
     assert!(
-        desk.deliver_all(160)
+        harness
+            .deliver_all(160)
             .contains(&"slack 🟠 HIGH: Payouts fail (usd)".to_owned())
     );
-    assert_eq!(desk.alerts(), ["failures currency usd firing"]);
+    assert_eq!(harness.alerts(), ["failures currency usd firing"]);
     counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 3);
-    desk.engine.on_counters(facts(&counters, 200));
-    desk.deliver_all(200);
-    assert!(desk.alerts().is_empty(), "half is not above half");
+    harness.engine.on_counters(facts(&counters, 200));
+    harness.deliver_all(200);
+    assert!(harness.alerts().is_empty(), "half is not above half");
 }
 
 #[test]
 fn a_trend_ends_with_the_value_that_the_alert_shows() {
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
     for now_s in [100, 160] {
-        desk.engine.on_counters(facts(&counters, now_s));
-        desk.deliver_all(now_s);
+        harness.engine.on_counters(facts(&counters, now_s));
+        harness.deliver_all(now_s);
     }
-    let ends_now = |desk: &Desk| {
-        let alert = desk.engine.alerts().next().expect("an alert");
+    let ends_now = |harness: &Harness| {
+        let alert = harness.engine.alerts().next().expect("an alert");
         let last = alert.evidence.trend.last().and_then(|point| point.value);
         let shown = alert.evidence.metric_value.map(|shown| shown.value);
         assert!(last.is_some() && last == shown, "{:?}", alert.evidence);
     };
-    ends_now(&desk);
+    ends_now(&harness);
     // It moved, too soon for a change of its message.
     counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 1);
-    desk.engine.on_counters(facts(&counters, 170));
-    ends_now(&desk);
+    harness.engine.on_counters(facts(&counters, 170));
+    ends_now(&harness);
     counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 9);
-    desk.engine.on_counters(facts(&counters, 200));
-    assert_eq!(desk.alerts(), ["failures currency usd resolved"]);
-    ends_now(&desk);
+    harness.engine.on_counters(facts(&counters, 200));
+    assert_eq!(harness.alerts(), ["failures currency usd resolved"]);
+    ends_now(&harness);
 }
 
 #[test]
@@ -58,29 +59,29 @@ fn an_unknown_metric_does_not_resolve_by_time_alone() {
         "for = \"1m\"\nseverity",
         "keep_firing_for = \"10m\"\nseverity",
     );
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     let changed = crate::rule_text::parse(&[("test".into(), patient)]);
-    desk.engine.rules = RuleSet::new(changed.expect("valid"));
+    harness.engine.rules = RuleSet::new(changed.expect("valid"));
     let of = |status: &str| {
         let mut counters = Counters::default();
         counters.add(Bucket::Hour(0), &["payouts", status, "usd"], 3);
         counters
     };
-    desk.engine.on_counters(facts(&of("failed"), 100));
-    desk.engine.on_counters(facts(&of("paid"), 200));
-    desk.engine.on_counters(facts(&Counters::default(), 300));
-    desk.engine.on_time(800);
-    assert_eq!(desk.alerts(), ["failures currency usd firing"]);
-    desk.engine.on_counters(facts(&of("paid"), 810));
-    assert_eq!(desk.alerts(), ["failures currency usd resolved"]);
+    harness.engine.on_counters(facts(&of("failed"), 100));
+    harness.engine.on_counters(facts(&of("paid"), 200));
+    harness.engine.on_counters(facts(&Counters::default(), 300));
+    harness.engine.on_time(800);
+    assert_eq!(harness.alerts(), ["failures currency usd firing"]);
+    harness.engine.on_counters(facts(&of("paid"), 810));
+    assert_eq!(harness.alerts(), ["failures currency usd resolved"]);
 }
 
 #[test]
 fn a_skipped_condition_waits_for_its_own_rule_only() {
     let strict = RULES.replace("above = 0.5", "above = 0.5\nfresh_within = \"1s\"");
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     let changed = crate::rule_text::parse(&[("test".into(), strict)]);
-    desk.engine.rules = RuleSet::new(changed.expect("valid"));
+    harness.engine.rules = RuleSet::new(changed.expect("valid"));
     let due = condition(
         ConditionKind::RequirementsDue,
         EntityKind::Account,
@@ -92,45 +93,49 @@ fn a_skipped_condition_waits_for_its_own_rule_only() {
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["events", "created"], 1);
     let hour = 3600;
-    desk.engine.on_counters(facts(&counters, 4 * hour));
-    desk.open(&due, 4 * hour);
-    assert!(desk.engine.scan_reason(4 * hour).is_none());
+    harness.engine.on_counters(facts(&counters, 4 * hour));
+    harness.open(&due, 4 * hour);
+    assert!(harness.engine.scan_reason(4 * hour).is_none());
     counters.add(Bucket::Hour(3), &["events", "created"], 1);
-    desk.engine.on_counters(facts(&counters, 4 * hour + 60));
+    harness.engine.on_counters(facts(&counters, 4 * hour + 60));
     assert!(
-        desk.engine.scan_reason(4 * hour + 60).is_some(),
+        harness.engine.scan_reason(4 * hour + 60).is_some(),
         "only the stricter rule is late, and it skipped nothing"
     );
-    desk.engine
+    harness
+        .engine
         .on_scan(std::slice::from_ref(&due), 4 * hour + 60);
-    assert_eq!(desk.alerts(), ["due account acct_1 firing"]);
+    assert_eq!(harness.alerts(), ["due account acct_1 firing"]);
 }
 
 #[test]
 fn a_metric_that_moved_within_the_refresh_period_is_shown_after_it() {
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
     for now_s in [100, 160] {
-        desk.engine.on_counters(facts(&counters, now_s));
-        desk.settle(now_s);
+        harness.engine.on_counters(facts(&counters, now_s));
+        harness.settle(now_s);
     }
-    desk.deliver_all(160);
+    harness.deliver_all(160);
     counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 1);
-    desk.engine.on_counters(facts(&counters, 200));
-    assert!(desk.deliver_all(200).is_empty(), "not yet");
-    desk.reopen();
-    desk.engine.on_counters(facts(&counters, 459));
-    assert!(desk.deliver_all(459).is_empty());
-    desk.engine.on_counters(facts(&counters, 460));
-    assert_eq!(desk.deliver_all(460), ["slack 🟠 HIGH: Payouts fail (usd)"]);
-    desk.engine.on_counters(facts(&counters, 900));
-    assert!(desk.deliver_all(900).is_empty(), "it has not moved");
+    harness.engine.on_counters(facts(&counters, 200));
+    assert!(harness.deliver_all(200).is_empty(), "not yet");
+    harness.reopen();
+    harness.engine.on_counters(facts(&counters, 459));
+    assert!(harness.deliver_all(459).is_empty());
+    harness.engine.on_counters(facts(&counters, 460));
+    assert_eq!(
+        harness.deliver_all(460),
+        ["slack 🟠 HIGH: Payouts fail (usd)"]
+    );
+    harness.engine.on_counters(facts(&counters, 900));
+    assert!(harness.deliver_all(900).is_empty(), "it has not moved");
 }
 
 #[test]
 fn while_events_are_late_overdue_conditions_do_not_fire() {
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     let hour = 3600;
     let mut due = condition(
         ConditionKind::RequirementsDue,
@@ -142,38 +147,39 @@ fn while_events_are_late_overdue_conditions_do_not_fire() {
     due.due_s = 2 * hour;
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["events", "created"], 1);
-    desk.engine.on_counters(facts(&counters, 4 * hour));
-    desk.open(&due, 4 * hour);
-    desk.settle(4 * hour);
+    harness.engine.on_counters(facts(&counters, 4 * hour));
+    harness.open(&due, 4 * hour);
+    harness.settle(4 * hour);
     assert!(
-        desk.alerts().is_empty()
-            && !desk.engine.position.waiting.is_empty()
-            && desk.engine.scan_reason(4 * hour).is_none()
+        harness.alerts().is_empty()
+            && !harness.engine.position.waiting.is_empty()
+            && harness.engine.scan_reason(4 * hour).is_none()
     );
-    desk.reopen();
+    harness.reopen();
     counters.add(Bucket::Hour(4), &["events", "created"], 1);
-    desk.engine.on_counters(facts(&counters, 4 * hour + 60));
-    assert!(desk.engine.scan_reason(4 * hour + 60).is_some());
-    desk.engine
+    harness.engine.on_counters(facts(&counters, 4 * hour + 60));
+    assert!(harness.engine.scan_reason(4 * hour + 60).is_some());
+    harness
+        .engine
         .on_scan(std::slice::from_ref(&due), 4 * hour + 60);
-    assert_eq!(desk.alerts(), ["due account acct_1 firing"]);
-    desk.settle(4 * hour + 60);
-    assert!(desk.engine.scan_reason(4 * hour + 60).is_none());
+    assert_eq!(harness.alerts(), ["due account acct_1 firing"]);
+    harness.settle(4 * hour + 60);
+    assert!(harness.engine.scan_reason(4 * hour + 60).is_none());
     // Deliveries wait and none is applied: the event that closes the condition may be among them.
     let stalled = PipelineStatus {
         stalled_s: 301,
         ..PIPELINE.clone()
     };
-    desk.engine.on_counters(MetricInputs {
+    harness.engine.on_counters(MetricInputs {
         counters: &counters,
         pipeline: &stalled,
         now_s: 4 * hour + 90,
     });
     due.key.subject.id = "acct_2".into();
-    desk.open(&due, 4 * hour + 90);
-    assert_eq!(desk.alerts(), ["due account acct_1 firing"]);
-    desk.engine.on_counters(facts(&counters, 4 * hour + 120));
-    assert!(desk.engine.scan_reason(4 * hour + 120).is_some());
+    harness.open(&due, 4 * hour + 90);
+    assert_eq!(harness.alerts(), ["due account acct_1 firing"]);
+    harness.engine.on_counters(facts(&counters, 4 * hour + 120));
+    assert!(harness.engine.scan_reason(4 * hour + 120).is_some());
 }
 
 #[test]
@@ -182,21 +188,21 @@ fn a_metric_rule_that_is_removed_or_has_other_segments_ends_its_alerts() {
         ("name = \"failures\"", "name = \"other\""),
         ("by = \"currency\"\n", ""),
     ] {
-        let mut desk = Desk::new();
+        let mut harness = Harness::new();
         let mut counters = Counters::default();
         counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
         for now_s in [100, 160] {
-            desk.engine.on_counters(facts(&counters, now_s));
-            desk.settle(now_s);
+            harness.engine.on_counters(facts(&counters, now_s));
+            harness.settle(now_s);
         }
-        assert_eq!(desk.alerts(), ["failures currency usd firing"]);
-        desk.reopen();
-        assert!(desk.engine.scan_reason(160).is_none());
+        assert_eq!(harness.alerts(), ["failures currency usd firing"]);
+        harness.reopen();
+        assert!(harness.engine.scan_reason(160).is_none());
         let changed =
             crate::rule_text::parse(&[("test".into(), RULES.replace(from, to))]).expect("valid");
-        desk.reopen_with(changed, policy());
-        assert!(desk.engine.scan_reason(170).is_some(), "{to}");
-        desk.engine.on_scan(&[], 170);
-        assert_eq!(desk.alerts(), ["failures currency usd resolved"], "{to}");
+        harness.reopen_with(changed, policy());
+        assert!(harness.engine.scan_reason(170).is_some(), "{to}");
+        harness.engine.on_scan(&[], 170);
+        assert_eq!(harness.alerts(), ["failures currency usd resolved"], "{to}");
     }
 }

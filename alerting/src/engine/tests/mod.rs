@@ -71,7 +71,7 @@ actions = ["Look."]
 "##;
 
 /// An engine and its stored documents: every write goes there, and it can be reopened from there at any time.
-struct Desk {
+struct Harness {
     engine: Engine,
     store: BTreeMap<(&'static str, String), String>,
     transitions: Vec<TransitionEvent>,
@@ -86,13 +86,13 @@ fn policy_with(notifiers: &[&str]) -> Policy {
     let config = Config::load(None, &|_| None).expect("the defaults");
     let mut alerting = config.alerting;
     alerting.group_above = 3;
-    let habits = |name: &str| Capabilities {
+    let capabilities = |name: &str| Capabilities {
         edits: name == "slack",
         resolves: true,
     };
     let notifiers = notifiers
         .iter()
-        .map(|name| ((*name).to_owned(), habits(name)));
+        .map(|name| ((*name).to_owned(), capabilities(name)));
     Policy::new(&alerting, notifiers.collect()).expect("valid")
 }
 
@@ -100,12 +100,12 @@ pub(super) fn rules() -> Vec<Rule> {
     crate::rule_text::parse(&[("test".into(), RULES.into())]).expect("valid")
 }
 
-impl Desk {
+impl Harness {
     fn new() -> Self {
-        let mut desk = Self::open_engine(&Documents::default());
-        desk.engine.on_scan(&[], 0);
-        desk.settle(0);
-        desk
+        let mut harness = Self::open_engine(&Documents::default());
+        harness.engine.on_scan(&[], 0);
+        harness.settle(0);
+        harness
     }
 
     fn open_engine(stored: &Documents) -> Self {
@@ -307,11 +307,11 @@ static PIPELINE: PipelineStatus = PipelineStatus {
 
 #[test]
 fn a_removed_rule_resolves_its_alerts() {
-    let mut desk = Desk::new();
-    desk.open(&lost("acct_1"), 20);
-    desk.deliver_all(20);
+    let mut harness = Harness::new();
+    harness.open(&lost("acct_1"), 20);
+    harness.deliver_all(20);
     let stored = Documents {
-        alerts: desk
+        alerts: harness
             .store
             .iter()
             .filter(|((s, _), _)| *s == ALERTS)
@@ -323,30 +323,30 @@ fn a_removed_rule_resolves_its_alerts() {
         .into_iter()
         .filter(|r| r.name != "lost" && r.inhibited_by.is_empty())
         .collect();
-    desk.engine = Engine::open(others, policy(), &stored).expect("readable");
-    assert!(desk.engine.scan_reason(30).is_some());
-    desk.engine.on_scan(&[lost("acct_1")], 30);
-    assert_eq!(desk.alerts(), ["lost account acct_1 resolved"]);
+    harness.engine = Engine::open(others, policy(), &stored).expect("readable");
+    assert!(harness.engine.scan_reason(30).is_some());
+    harness.engine.on_scan(&[lost("acct_1")], 30);
+    assert_eq!(harness.alerts(), ["lost account acct_1 resolved"]);
 }
 
 #[test]
 fn due_windows_are_one_per_second_and_delay() {
-    let mut desk = Desk::new();
-    desk.engine.position.until_s = 10_000;
+    let mut harness = Harness::new();
+    harness.engine.position.until_s = 10_000;
     assert_eq!(
-        desk.engine.due_windows(10_000),
+        harness.engine.due_windows(10_000),
         [],
         "within the same second"
     );
     assert_eq!(
-        desk.engine.due_windows(9_999),
+        harness.engine.due_windows(9_999),
         [],
         "a clock that was set back"
     );
     let window = |after_s, until_s| DueWindow { after_s, until_s };
     // "lost" and "payout" at once, "due" an hour later.
     assert_eq!(
-        desk.engine.due_windows(10_003),
+        harness.engine.due_windows(10_003),
         [window(10_000, 10_003), window(6_400, 6_403)]
     );
 }
@@ -365,17 +365,17 @@ fn every_listed_transition_is_taken_and_no_other() {
                 .wrapping_add(1_442_695_040_888_963_407);
             (random >> 33) % n
         };
-        let mut desk = Desk::new();
+        let mut harness = Harness::new();
         let mut now_s = 100;
         for _ in 0..120 {
             now_s += i64::try_from(next(90)).expect("small");
             let id = next(8);
             let (account, po) = (format!("acct_{}", id % 3), format!("po_{id}"));
             match next(10) {
-                0 => desk.open(&lost(&account), now_s),
-                1 => desk.close(&lost(&account), now_s),
-                2 => desk.open(&payout(&po, &account, 5), now_s),
-                3 => desk.close(&payout(&po, &account, 5), now_s),
+                0 => harness.open(&lost(&account), now_s),
+                1 => harness.close(&lost(&account), now_s),
+                2 => harness.open(&payout(&po, &account, 5), now_s),
+                3 => harness.close(&payout(&po, &account, 5), now_s),
                 4 | 5 => {
                     let mut counters = Counters::default();
                     counters.add(
@@ -387,56 +387,61 @@ fn every_listed_transition_is_taken_and_no_other() {
                         ],
                         3,
                     );
-                    desk.engine.on_counters(MetricInputs {
+                    harness.engine.on_counters(MetricInputs {
                         counters: &counters,
                         pipeline: &PIPELINE,
                         now_s,
                     });
                 }
                 6 => {
-                    if let Some(alert_id) = desk.engine.alerts().map(|a| a.id.clone()).min() {
+                    if let Some(alert_id) = harness.engine.alerts().map(|a| a.id.clone()).min() {
                         let kind = if next(2) == 0 {
                             CommandKind::Acknowledge { alert_id }
                         } else {
                             CommandKind::Resolve { alert_id }
                         };
-                        desk.command(kind, now_s);
+                        harness.command(kind, now_s);
                     }
                 }
                 7 => {
-                    desk.settle(now_s);
-                    desk.reopen();
+                    harness.settle(now_s);
+                    harness.reopen();
                 }
-                8 => desk.engine.on_time(now_s),
-                _ => drop(desk.deliver_all(now_s)),
+                8 => harness.engine.on_time(now_s),
+                _ => drop(harness.deliver_all(now_s)),
             }
         }
-        desk.engine.on_scan(&[], now_s);
-        desk.engine.on_counters(MetricInputs {
+        harness.engine.on_scan(&[], now_s);
+        harness.engine.on_counters(MetricInputs {
             counters: &Counters::default(),
             pipeline: &PIPELINE,
             now_s,
         });
-        let rest: Vec<_> = desk
+        let rest: Vec<_> = harness
             .engine
             .alerts()
             .filter(|a| !a.is_resolved())
             .map(|a| a.id.clone())
             .collect();
         for alert_id in rest {
-            desk.command(CommandKind::Resolve { alert_id }, now_s + 61);
+            harness.command(CommandKind::Resolve { alert_id }, now_s + 61);
         }
-        desk.engine.on_time(now_s + 61);
-        desk.deliver_all(now_s + 61);
-        assert!(desk.alerts().is_empty(), "seed {seed}: {:?}", desk.alerts());
+        harness.engine.on_time(now_s + 61);
+        harness.deliver_all(now_s + 61);
+        assert!(
+            harness.alerts().is_empty(),
+            "seed {seed}: {:?}",
+            harness.alerts()
+        );
         let is_left = |stage, n| n == 0 || (stage == Stage::Pending && n > 0);
         assert!(
-            desk.engine
+            harness
+                .engine
                 .counts()
                 .all(|(_, _, stage, n)| is_left(stage, n)),
             "seed {seed}"
         );
-        taken.extend(desk.transitions.iter().map(|h| (h.from, h.to)));
+        taken.extend(harness.transitions.iter().map(|h| (h.from, h.to)));
     }
     let drawn: BTreeSet<_> = TRANSITIONS
         .iter()

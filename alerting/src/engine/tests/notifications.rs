@@ -4,27 +4,27 @@ use super::*;
 
 #[test]
 fn an_alert_is_delivered_when_it_fires_and_when_it_resolves() {
-    let mut desk = Desk::new();
-    desk.open(&lost("acct_1"), 20);
-    desk.open(&lost("acct_1"), 21);
+    let mut harness = Harness::new();
+    harness.open(&lost("acct_1"), 20);
+    harness.open(&lost("acct_1"), 21);
     assert_eq!(
-        desk.deliver_all(21),
+        harness.deliver_all(21),
         [
             "email 🔴 CRITICAL: A provider can no longer take charges",
             "slack 🔴 CRITICAL: A provider can no longer take charges"
         ]
     );
-    assert!(desk.deliver_all(22).is_empty());
-    desk.close(&lost("acct_1"), 30);
+    assert!(harness.deliver_all(22).is_empty());
+    harness.close(&lost("acct_1"), 30);
     assert_eq!(
-        desk.deliver_all(30),
+        harness.deliver_all(30),
         [
             "email ✅ RESOLVED: A provider can no longer take charges",
             "slack ✅ RESOLVED: A provider can no longer take charges"
         ]
     );
-    assert!(desk.alerts().is_empty());
-    let history: Vec<_> = desk
+    assert!(harness.alerts().is_empty());
+    let history: Vec<_> = harness
         .store
         .keys()
         .filter(|(space, _)| *space == HISTORY)
@@ -34,30 +34,30 @@ fn an_alert_is_delivered_when_it_fires_and_when_it_resolves() {
 
 #[test]
 fn an_attempt_that_a_crash_interrupted_is_searched_for_first() {
-    let mut desk = Desk::new();
-    desk.open(&lost("acct_1"), 20);
-    desk.settle(20);
+    let mut harness = Harness::new();
+    harness.open(&lost("acct_1"), 20);
+    harness.settle(20);
     let lane = ("slack".to_owned(), "alerts-critical".to_owned());
-    let job = desk.engine.begin_attempt(&lane, 20_000).expect("a job");
+    let job = harness.engine.begin_attempt(&lane, 20_000).expect("a job");
     assert!(job.unconfirmed.is_none());
-    desk.settle(20);
-    desk.reopen();
-    let job = desk.engine.begin_attempt(&lane, 20_000).expect("a job");
-    let (doubtful, revision) = job.unconfirmed.expect("it may have arrived");
+    harness.settle(20);
+    harness.reopen();
+    let job = harness.engine.begin_attempt(&lane, 20_000).expect("a job");
+    let (unconfirmed, revision) = job.unconfirmed.expect("it may have arrived");
     assert_eq!(
         (
             revision,
-            doubtful.possible_duplicate,
+            unconfirmed.possible_duplicate,
             job.message.possible_duplicate
         ),
         (1, true, false)
     );
     assert!(
-        doubtful.text.contains("Possible duplicate"),
+        unconfirmed.text.contains("Possible duplicate"),
         "{}",
-        doubtful.text
+        unconfirmed.text
     );
-    assert_eq!(doubtful.delivery_id, job.message.delivery_id);
+    assert_eq!(unconfirmed.delivery_id, job.message.delivery_id);
     // Found: nothing is left to deliver.
     let sent = AttemptResult {
         alert_id: job.alert_id,
@@ -68,15 +68,15 @@ fn an_attempt_that_a_crash_interrupted_is_searched_for_first() {
         },
         possible_duplicate: false,
     };
-    desk.engine.on_attempt_result(&sent, 20_000);
-    desk.settle(20);
-    assert!(desk.engine.begin_attempt(&lane, i64::MAX).is_none());
+    harness.engine.on_attempt_result(&sent, 20_000);
+    harness.settle(20);
+    assert!(harness.engine.begin_attempt(&lane, i64::MAX).is_none());
 }
 
 #[test]
 fn failed_attempts_are_repeated_later_and_a_broken_notifier_is_replaced() {
-    let mut desk = Desk::new();
-    desk.command(
+    let mut harness = Harness::new();
+    harness.command(
         CommandKind::Silence(Silence {
             id: "si_1".into(),
             matches: Matcher {
@@ -90,7 +90,7 @@ fn failed_attempts_are_repeated_later_and_a_broken_notifier_is_replaced() {
         }),
         0,
     );
-    desk.open(&lost("acct_1"), 20);
+    harness.open(&lost("acct_1"), 20);
     let wait = |key: &MessageKey| match key.notifier.as_str() {
         "slack" => Outcome::RetryAfter { wait_ms: 30_000 },
         _ => Outcome::Failed {
@@ -98,14 +98,14 @@ fn failed_attempts_are_repeated_later_and_a_broken_notifier_is_replaced() {
             permanent: false,
         },
     };
-    assert_eq!(desk.deliver(20, wait).len(), 2);
+    assert_eq!(harness.deliver(20, wait).len(), 2);
     assert_eq!(
-        desk.deliver_all(49).len(),
+        harness.deliver_all(49).len(),
         1,
         "email's pause has ended, Slack's has not"
     );
-    assert_eq!(desk.deliver_all(50).len(), 1);
-    desk.close(&lost("acct_1"), 60);
+    assert_eq!(harness.deliver_all(50).len(), 1);
+    harness.close(&lost("acct_1"), 60);
     let gone = |key: &MessageKey| match key.notifier.as_str() {
         "slack" => Outcome::Failed {
             reason: "invalid_auth".into(),
@@ -113,61 +113,62 @@ fn failed_attempts_are_repeated_later_and_a_broken_notifier_is_replaced() {
         },
         _ => Outcome::Delivered { receipt: None },
     };
-    desk.deliver(60, gone);
+    harness.deliver(60, gone);
     assert_eq!(
-        desk.engine.broken_notifiers().collect::<Vec<_>>(),
+        harness.engine.broken_notifiers().collect::<Vec<_>>(),
         ["slack"]
     );
-    desk.reopen();
+    harness.reopen();
     assert_eq!(
-        desk.engine.broken_notifiers().collect::<Vec<_>>(),
+        harness.engine.broken_notifiers().collect::<Vec<_>>(),
         ["slack"]
     );
     // The failing channel is retried from time to time. A delivery repairs it.
-    assert_eq!(desk.deliver_all(60 + 299).len(), 0);
-    assert_eq!(desk.deliver_all(60 + 300).len(), 1);
-    assert_eq!(desk.engine.broken_notifiers().count(), 0);
-    assert!(desk.alerts().is_empty());
+    assert_eq!(harness.deliver_all(60 + 299).len(), 0);
+    assert_eq!(harness.deliver_all(60 + 300).len(), 1);
+    assert_eq!(harness.engine.broken_notifiers().count(), 0);
+    assert!(harness.alerts().is_empty());
 }
 
 #[test]
 fn a_later_mail_that_may_have_arrived_says_so_too() {
-    let mut desk = Desk::new();
-    desk.open(&lost("acct_1"), 20);
-    desk.deliver_all(20);
-    desk.close(&lost("acct_1"), 30);
-    desk.settle(30);
+    let mut harness = Harness::new();
+    harness.open(&lost("acct_1"), 20);
+    harness.deliver_all(20);
+    harness.close(&lost("acct_1"), 30);
+    harness.settle(30);
     let lane = ("email".to_owned(), "alerts-critical".to_owned());
     assert!(
-        desk.engine
+        harness
+            .engine
             .begin_attempt(&lane, 30_000)
             .expect("it is resolved")
             .unconfirmed
             .is_none()
     );
-    desk.settle(30);
-    desk.reopen();
-    let (doubtful, _) = desk
+    harness.settle(30);
+    harness.reopen();
+    let (unconfirmed, _) = harness
         .engine
         .begin_attempt(&lane, 30_000)
         .expect("again")
         .unconfirmed
         .expect("it may have arrived");
-    assert!(doubtful.possible_duplicate);
+    assert!(unconfirmed.possible_duplicate);
 }
 
 #[test]
 fn a_broken_notifier_that_is_retried_is_replaced_once() {
-    let mut desk = Desk::new();
-    desk.reopen_with(
+    let mut harness = Harness::new();
+    harness.reopen_with(
         rules(),
         policy_with(&["slack", "email", "sms", "pagerduty", "webhook", "log"]),
     );
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
     for now_s in [100, 160] {
-        desk.engine.on_counters(facts(&counters, now_s));
-        desk.settle(now_s);
+        harness.engine.on_counters(facts(&counters, now_s));
+        harness.settle(now_s);
     }
     let fails = |key: &MessageKey| match key.notifier.as_str() {
         "slack" => Outcome::Failed {
@@ -182,10 +183,10 @@ fn a_broken_notifier_that_is_retried_is_replaced_once() {
             .collect()
     };
     assert_eq!(
-        notifiers(desk.deliver(160, fails)),
+        notifiers(harness.deliver(160, fails)),
         ["email", "slack", "sms", "webhook"]
     );
-    assert_eq!(notifiers(desk.deliver(460, fails)), ["slack"]);
+    assert_eq!(notifiers(harness.deliver(460, fails)), ["slack"]);
 }
 
 #[test]
@@ -194,29 +195,33 @@ fn another_notifier_delivers_for_one_that_is_no_longer_configured() {
         reason: "502".into(),
         permanent: false,
     };
-    let mut desk = Desk::new();
-    desk.reopen_with(rules(), policy_with(&["slack"]));
-    desk.open(&lost("acct_1"), 20);
-    desk.deliver(20, fails);
-    desk.reopen_with(rules(), policy_with(&["email"]));
+    let mut harness = Harness::new();
+    harness.reopen_with(rules(), policy_with(&["slack"]));
+    harness.open(&lost("acct_1"), 20);
+    harness.deliver(20, fails);
+    harness.reopen_with(rules(), policy_with(&["email"]));
     assert_eq!(
-        desk.deliver_all(30),
+        harness.deliver_all(30),
         ["email 🔴 CRITICAL: A provider can no longer take charges"]
     );
-    desk.engine.on_time(20 + 15 * 60);
-    let sent = desk.deliver(20 + 15 * 60, fails);
+    harness.engine.on_time(20 + 15 * 60);
+    let sent = harness.deliver(20 + 15 * 60, fails);
     assert_eq!(
         sent,
         ["email#1 ⏰ NO RESPONSE IN TIME · 🔴 CRITICAL: A provider can no longer take charges"]
     );
     // A notifier that is gone delivered it before, and it is open: its present readers get it too.
-    desk.reopen_with(rules(), policy_with(&["log"]));
-    assert_eq!(desk.deliver_all(2000).len(), 2, "the alert and its notice");
-    desk.close(&lost("acct_1"), 2000);
-    desk.settle(2000);
-    desk.reopen_with(rules(), policy_with(&["sms"]));
+    harness.reopen_with(rules(), policy_with(&["log"]));
     assert_eq!(
-        desk.deliver_all(2000),
+        harness.deliver_all(2000).len(),
+        2,
+        "the alert and its notice"
+    );
+    harness.close(&lost("acct_1"), 2000);
+    harness.settle(2000);
+    harness.reopen_with(rules(), policy_with(&["sms"]));
+    assert_eq!(
+        harness.deliver_all(2000),
         Vec::<String>::new(),
         "the channel never had the message"
     );
@@ -224,7 +229,7 @@ fn another_notifier_delivers_for_one_that_is_no_longer_configured() {
 
 #[test]
 fn a_repaired_notifier_delivers_everything_that_waited() {
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     let fails = |key: &MessageKey| match key.notifier.as_str() {
         "slack" => Outcome::Failed {
             reason: "invalid_auth".into(),
@@ -233,32 +238,32 @@ fn a_repaired_notifier_delivers_everything_that_waited() {
         _ => Outcome::Delivered { receipt: None },
     };
     for (n, now_s) in [(1, 20), (2, 200)] {
-        desk.open(&lost(&format!("acct_{n}")), now_s);
-        desk.deliver(now_s, fails);
+        harness.open(&lost(&format!("acct_{n}")), now_s);
+        harness.deliver(now_s, fails);
     }
     assert_eq!(
-        desk.deliver_all(20 + 300).len(),
+        harness.deliver_all(20 + 300).len(),
         2,
         "the first is tried, and with it the second"
     );
-    desk.reopen();
-    assert_eq!(desk.engine.broken_notifiers().count(), 0);
+    harness.reopen();
+    assert_eq!(harness.engine.broken_notifiers().count(), 0);
 }
 
 #[test]
 fn a_deleted_message_is_posted_again() {
-    let mut desk = Desk::new();
-    desk.open(&lost("acct_1"), 20);
-    desk.deliver_all(20);
-    desk.command(
+    let mut harness = Harness::new();
+    harness.open(&lost("acct_1"), 20);
+    harness.deliver_all(20);
+    harness.command(
         CommandKind::Acknowledge {
-            alert_id: desk.id("lost"),
+            alert_id: harness.id("lost"),
         },
         30,
     );
-    desk.settle(30);
+    harness.settle(30);
     let lane = ("slack".to_owned(), "alerts-critical".to_owned());
-    let job = desk
+    let job = harness
         .engine
         .begin_attempt(&lane, 30_000)
         .expect("the change");
@@ -269,7 +274,7 @@ fn a_deleted_message_is_posted_again() {
         revision,
         ..
     } = job;
-    desk.engine.on_attempt_result(
+    harness.engine.on_attempt_result(
         &AttemptResult {
             alert_id,
             message_key: key,
@@ -279,8 +284,8 @@ fn a_deleted_message_is_posted_again() {
         },
         30_000,
     );
-    desk.settle(30);
-    let job = desk
+    harness.settle(30);
+    let job = harness
         .engine
         .begin_attempt(&lane, 30_000)
         .expect("a second attempt");
@@ -293,45 +298,47 @@ fn a_deleted_message_is_posted_again() {
 #[test]
 fn an_alert_that_resolved_before_delivery_is_delivered_once_as_both() {
     // It was read while it was open, and closed before a message could be sent.
-    let mut desk = Desk::new();
-    desk.open(&lost("acct_1"), 100);
-    desk.close(&lost("acct_1"), 100);
+    let mut harness = Harness::new();
+    harness.open(&lost("acct_1"), 100);
+    harness.close(&lost("acct_1"), 100);
     let resolved = "✅ FIRED AND RESOLVED: A provider can no longer take charges";
     assert_eq!(
-        desk.deliver_all(100),
+        harness.deliver_all(100),
         [format!("email {resolved}"), format!("slack {resolved}")]
     );
-    assert_eq!(desk.alerts(), Vec::<String>::new());
+    assert_eq!(harness.alerts(), Vec::<String>::new());
     // Many of them are delivered as one group, also together with one that still fires.
     for n in 2..=9 {
-        desk.open(&lost(&format!("acct_{n}")), 200);
-        desk.close(&lost(&format!("acct_{n}")), 200);
+        harness.open(&lost(&format!("acct_{n}")), 200);
+        harness.close(&lost(&format!("acct_{n}")), 200);
     }
     let many = "✅ FIRED AND RESOLVED: 8 × A provider can no longer take charges";
     assert_eq!(
-        desk.deliver_all(200),
+        harness.deliver_all(200),
         [format!("email {many}"), format!("slack {many}")]
     );
     for n in 10..=19 {
-        desk.open(&lost(&format!("acct_{n}")), 300);
+        harness.open(&lost(&format!("acct_{n}")), 300);
         if n > 10 {
-            desk.close(&lost(&format!("acct_{n}")), 300);
+            harness.close(&lost(&format!("acct_{n}")), 300);
         }
     }
     assert!(
-        desk.deliver_all(300)
+        harness
+            .deliver_all(300)
             .iter()
             .all(|sent| sent.contains("CRITICAL: 10 × "))
     );
-    let group = desk
+    let group = harness
         .engine
         .alerts()
         .find_map(|a| a.group.clone())
         .expect("a group");
     assert_eq!((group.joined, group.open), (10, 1));
-    desk.close(&lost("acct_10"), 310);
+    harness.close(&lost("acct_10"), 310);
     assert!(
-        desk.deliver_all(310)
+        harness
+            .deliver_all(310)
             .iter()
             .all(|sent| sent.contains("✅ RESOLVED: 10 × "))
     );
@@ -347,11 +354,11 @@ fn an_alert_that_resolved_before_delivery_is_delivered_once_as_both() {
         reason: "known".into(),
         by: "ana".into(),
     };
-    desk.command(CommandKind::Silence(silence), 400);
-    desk.open(&lost("acct_1"), 410);
-    desk.close(&lost("acct_1"), 410);
-    assert_eq!(desk.deliver_all(410), Vec::<String>::new());
-    assert_eq!(desk.alerts(), Vec::<String>::new());
+    harness.command(CommandKind::Silence(silence), 400);
+    harness.open(&lost("acct_1"), 410);
+    harness.close(&lost("acct_1"), 410);
+    assert_eq!(harness.deliver_all(410), Vec::<String>::new());
+    assert_eq!(harness.alerts(), Vec::<String>::new());
 }
 
 #[test]
@@ -359,23 +366,26 @@ fn an_alert_whose_firing_may_have_arrived_is_resolved_in_either_case() {
     let unknown = |_: &MessageKey| Outcome::Unknown {
         reason: "no answer".into(),
     };
-    let mut desk = Desk::new();
-    desk.reopen_with(rules(), policy_with(&["slack"]));
-    desk.open(&lost("acct_1"), 20);
-    desk.deliver(20, unknown);
-    desk.close(&lost("acct_1"), 30);
-    desk.settle(30);
+    let mut harness = Harness::new();
+    harness.reopen_with(rules(), policy_with(&["slack"]));
+    harness.open(&lost("acct_1"), 20);
+    harness.deliver(20, unknown);
+    harness.close(&lost("acct_1"), 30);
+    harness.settle(30);
     let lane = ("slack".to_owned(), "alerts-critical".to_owned());
-    let job = desk.engine.begin_attempt(&lane, 30_000).expect("the end");
-    let (doubtful, _) = job.unconfirmed.expect("it may have arrived");
+    let job = harness
+        .engine
+        .begin_attempt(&lane, 30_000)
+        .expect("the end");
+    let (unconfirmed, _) = job.unconfirmed.expect("it may have arrived");
     // If the search finds nothing, its readers do not know of it. If it cannot tell, they may.
     let title = "A provider can no longer take charges";
     assert_eq!(
         job.message.headline,
         format!("✅ FIRED AND RESOLVED: {title}")
     );
-    assert_eq!(doubtful.headline, format!("✅ RESOLVED: {title}"));
-    assert!(doubtful.possible_duplicate);
+    assert_eq!(unconfirmed.headline, format!("✅ RESOLVED: {title}"));
+    assert!(unconfirmed.possible_duplicate);
 }
 
 #[test]
@@ -384,22 +394,22 @@ fn the_only_notifier_delivers_after_its_repair_what_fired_and_resolved_meanwhile
         reason: "invalid_auth".into(),
         permanent: true,
     };
-    let mut desk = Desk::new();
-    desk.reopen_with(rules(), policy_with(&["slack"]));
-    desk.open(&lost("acct_1"), 20);
-    desk.deliver(20, broken);
-    desk.close(&lost("acct_1"), 30);
-    assert_eq!(desk.deliver_all(30), Vec::<String>::new());
+    let mut harness = Harness::new();
+    harness.reopen_with(rules(), policy_with(&["slack"]));
+    harness.open(&lost("acct_1"), 20);
+    harness.deliver(20, broken);
+    harness.close(&lost("acct_1"), 30);
+    assert_eq!(harness.deliver_all(30), Vec::<String>::new());
     assert_eq!(
-        desk.deliver_all(20 + 300),
+        harness.deliver_all(20 + 300),
         ["slack ✅ FIRED AND RESOLVED: A provider can no longer take charges"]
     );
-    assert_eq!(desk.alerts(), Vec::<String>::new());
+    assert_eq!(harness.alerts(), Vec::<String>::new());
 }
 
 #[test]
 fn a_condition_that_closed_before_it_was_read_fires_nothing() {
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     let opened = |n: usize| ConditionChange::Open(lost(&format!("acct_{n}")));
     let closed = |n: usize| ConditionChange::Close(lost(&format!("acct_{n}")).key);
     // As after a failover, and far more of them than make a group.
@@ -408,8 +418,8 @@ fn a_condition_that_closed_before_it_was_read_fires_nothing() {
         .chain((0..400).map(closed))
         .chain([opened(400)])
         .collect();
-    desk.engine.on_changes(&unread, 100);
-    let sent = desk.deliver_all(100);
+    harness.engine.on_changes(&unread, 100);
+    let sent = harness.deliver_all(100);
     assert!(
         sent.len() == 2
             && sent
@@ -417,11 +427,11 @@ fn a_condition_that_closed_before_it_was_read_fires_nothing() {
                 .all(|sent| sent.contains("CRITICAL: A provider")),
         "{sent:?}"
     );
-    assert_eq!((desk.alerts().len(), desk.transitions.len()), (1, 1));
+    assert_eq!((harness.alerts().len(), harness.transitions.len()), (1, 1));
     // The condition that fires closes, and another one opens; what came between them fires nothing.
     let came_back = [closed(400), opened(400), closed(400), opened(400)];
-    desk.engine.on_changes(&came_back, 200);
-    let mut sent = desk.deliver_all(200);
+    harness.engine.on_changes(&came_back, 200);
+    let mut sent = harness.deliver_all(200);
     sent.retain(|sent| sent.starts_with("slack"));
     sent.sort();
     assert!(
@@ -433,9 +443,10 @@ fn a_condition_that_closed_before_it_was_read_fires_nothing() {
         detail: Some("rejected".into()),
         ..lost("acct_400")
     };
-    desk.engine
+    harness
+        .engine
         .on_changes(&[ConditionChange::Open(changed), closed(400)], 300);
-    let last = desk
+    let last = harness
         .engine
         .alerts()
         .find(|alert| alert.is_resolved())

@@ -38,8 +38,8 @@ fn documents_with_the_old_names_are_read_and_mean_the_same() {
         position: vec![("position".into(), POSITION_BODY.into())],
         ..Documents::default()
     };
-    let desk = Desk::open_engine(&stored);
-    let alert = desk.engine.alert("al_1").expect("it was stored");
+    let harness = Harness::open_engine(&stored);
+    let alert = harness.engine.alert("al_1").expect("it was stored");
     assert_eq!(alert.sla.upcoming, [(110, NoticeKind::ResolveBreached)]);
     let value = alert.evidence.metric_value.expect("a metric value");
     assert!((value.value - 0.5).abs() < f64::EPSILON);
@@ -47,8 +47,12 @@ fn documents_with_the_old_names_are_read_and_mean_the_same() {
     let slack = &alert.notifications[&MessageKey::main("slack")];
     let revisions = (slack.delivered_revision, slack.attempting_revision);
     assert_eq!(revisions, (2, Some(3)));
-    assert_eq!(desk.engine.position.recovery_id, "run_1");
-    assert_eq!(desk.engine.next_moment_s(30), Some(110), "its clock runs");
+    assert_eq!(harness.engine.position.recovery_id, "run_1");
+    assert_eq!(
+        harness.engine.next_moment_s(30),
+        Some(110),
+        "its clock runs"
+    );
 }
 
 #[test]

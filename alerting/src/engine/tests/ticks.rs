@@ -72,7 +72,7 @@ impl Found {
     }
 }
 
-impl Desk {
+impl Harness {
     fn round(&mut self, found: &mut Found, now_s: i64) -> (ReadSet, TickOutput) {
         let reads = self.engine.required_reads(time(now_s));
         let mut output = self.engine.tick(found.read(&reads), time(now_s));
@@ -156,20 +156,20 @@ fn accounts(count: usize) -> Vec<Condition> {
 }
 
 /// An engine that has ticked at second 100 and found nothing.
-fn ticked() -> (Desk, Found) {
-    let (mut desk, mut found) = (Desk::new(), Found::default());
-    desk.tick(&mut found, 100);
-    (desk, found)
+fn ticked() -> (Harness, Found) {
+    let (mut harness, mut found) = (Harness::new(), Found::default());
+    harness.tick(&mut found, 100);
+    (harness, found)
 }
 
 #[test]
 fn the_first_tick_of_all_reads_everything() {
-    let mut desk = Desk::open_engine(&Documents::default());
+    let mut harness = Harness::open_engine(&Documents::default());
     let mut found = Found {
         open: vec![lost("acct_1")],
         ..Found::default()
     };
-    let rounds = desk.tick(&mut found, 500 * HOUR_S);
+    let rounds = harness.tick(&mut found, 500 * HOUR_S);
     let first = ReadSet {
         pipeline: true,
         backlog: true,
@@ -177,7 +177,7 @@ fn the_first_tick_of_all_reads_everything() {
     };
     let with_counters = ReadSet {
         counters: Some(HoursRead {
-            hours: 500 - desk.engine.hours_needed()..=500,
+            hours: 500 - harness.engine.hours_needed()..=500,
             reason: CounterReadReason::NeverRead,
         }),
         ..changes_after(ChangeCursor::new())
@@ -189,13 +189,13 @@ fn the_first_tick_of_all_reads_everything() {
         commands(),
     ];
     assert_eq!(reads(&rounds), expected, "nothing falls due after a scan");
-    assert_eq!(desk.alerts(), ["lost account acct_1 firing"]);
+    assert_eq!(harness.alerts(), ["lost account acct_1 firing"]);
 }
 
 #[test]
 fn an_idle_tick_reads_the_probe_one_page_of_changes_and_the_commands() {
-    let (mut desk, mut found) = ticked();
-    let rounds = desk.tick(&mut found, 100);
+    let (mut harness, mut found) = ticked();
+    let rounds = harness.tick(&mut found, 100);
     let expected = [
         (probe(), Some(Unfinished::ChangesUnread)),
         (
@@ -209,34 +209,34 @@ fn an_idle_tick_reads_the_probe_one_page_of_changes_and_the_commands() {
 
 #[test]
 fn a_tick_in_the_next_second_reads_what_fell_due_in_it() {
-    let (mut desk, mut found) = ticked();
+    let (mut harness, mut found) = ticked();
     found.due.push(lost("acct_1"));
-    let rounds = desk.tick(&mut found, 101);
+    let rounds = harness.tick(&mut found, 101);
     let window = |after_s, until_s| DueWindow { after_s, until_s };
     let expected = [window(100, 101), window(100 - HOUR_S, 101 - HOUR_S)];
     assert_eq!(rounds[2].0.due, expected);
-    assert_eq!(desk.alerts(), ["lost account acct_1 firing"]);
+    assert_eq!(harness.alerts(), ["lost account acct_1 firing"]);
 }
 
 #[test]
 fn the_pipeline_is_read_again_after_its_interval() {
-    let (mut desk, mut found) = ticked();
+    let (mut harness, mut found) = ticked();
     let reads_at =
-        |desk: &mut Desk, found: &mut Found, now_s| desk.tick(found, now_s)[0].0.pipeline;
-    assert!(!reads_at(&mut desk, &mut found, 110));
-    assert!(reads_at(&mut desk, &mut found, 111));
-    assert!(!reads_at(&mut desk, &mut found, 112));
+        |harness: &mut Harness, found: &mut Found, now_s| harness.tick(found, now_s)[0].0.pipeline;
+    assert!(!reads_at(&mut harness, &mut found, 110));
+    assert!(reads_at(&mut harness, &mut found, 111));
+    assert!(!reads_at(&mut harness, &mut found, 112));
 }
 
 #[test]
 fn counters_are_read_when_deliveries_were_processed_and_not_a_second_time() {
-    let (mut desk, mut found) = ticked();
+    let (mut harness, mut found) = ticked();
     found.deliveries += 1;
     found
         .counters
         .add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
     let reason = |rounds: &Rounds| rounds[1].0.counters.as_ref().map(|read| read.reason);
-    let rounds = desk.tick(&mut found, 101);
+    let rounds = harness.tick(&mut found, 101);
     assert_eq!(reason(&rounds), Some(CounterReadReason::NewDeliveries));
     let key = WatchKey {
         rule: "failures".into(),
@@ -245,16 +245,16 @@ fn counters_are_read_when_deliveries_were_processed_and_not_a_second_time() {
             value: "usd".into(),
         },
     };
-    assert_eq!(desk.engine.stage_of(&key), Stage::Pending);
-    assert_eq!(reason(&desk.tick(&mut found, 102)), None);
-    let rounds = desk.tick(&mut found, 161);
+    assert_eq!(harness.engine.stage_of(&key), Stage::Pending);
+    assert_eq!(reason(&harness.tick(&mut found, 102)), None);
+    let rounds = harness.tick(&mut found, 161);
     assert_eq!(reason(&rounds), Some(CounterReadReason::IntervalElapsed));
-    assert_eq!(desk.engine.stage_of(&key), Stage::Firing);
+    assert_eq!(harness.engine.stage_of(&key), Stage::Firing);
 }
 
 #[test]
 fn changes_are_read_to_the_end_before_anything_is_decided() {
-    let (mut desk, mut found) = ticked();
+    let (mut harness, mut found) = ticked();
     let opened = vec![ConditionChange::Open(lost("acct_1"))];
     let closed = vec![ConditionChange::Close(lost("acct_1").key)];
     let first = ChangePage {
@@ -262,7 +262,7 @@ fn changes_are_read_to_the_end_before_anything_is_decided() {
         ..page(opened, read_up_to(1))
     };
     found.pages = vec![first, page(closed, read_up_to(2))];
-    let rounds = desk.tick(&mut found, 100);
+    let rounds = harness.tick(&mut found, 100);
     let expected = [
         probe(),
         changes_after(ChangeCursor::new()),
@@ -270,14 +270,14 @@ fn changes_are_read_to_the_end_before_anything_is_decided() {
         commands(),
     ];
     assert_eq!(reads(&rounds), expected);
-    assert!(desk.alerts().is_empty() && desk.transitions.is_empty());
-    let next = desk.tick(&mut found, 100);
+    assert!(harness.alerts().is_empty() && harness.transitions.is_empty());
+    let next = harness.tick(&mut found, 100);
     assert_eq!(next[1].0, changes_after(read_up_to(2)));
 }
 
 #[test]
 fn lost_changes_are_replaced_by_a_scan_after_the_newest_was_read() {
-    let (mut desk, mut found) = ticked();
+    let (mut harness, mut found) = ticked();
     let gap = ChangePage {
         gap: true,
         ..page(vec![], read_up_to(9))
@@ -285,7 +285,7 @@ fn lost_changes_are_replaced_by_a_scan_after_the_newest_was_read() {
     let since = ConditionChange::Open(lost("acct_2"));
     found.pages = vec![gap, page(vec![since], read_up_to(10))];
     found.open = accounts(1);
-    let rounds = desk.tick(&mut found, 100);
+    let rounds = harness.tick(&mut found, 100);
     let expected = [
         probe(),
         changes_after(ChangeCursor::new()),
@@ -294,21 +294,21 @@ fn lost_changes_are_replaced_by_a_scan_after_the_newest_was_read() {
         commands(),
     ];
     assert_eq!(reads(&rounds), expected);
-    assert_eq!(desk.alerts(), ["lost account acct_0 firing"]);
+    assert_eq!(harness.alerts(), ["lost account acct_0 firing"]);
 }
 
 #[test]
 fn too_many_changes_are_replaced_by_a_scan() {
-    let (mut desk, mut found) = ticked();
+    let (mut harness, mut found) = ticked();
     let closed = ConditionChange::Close(lost("acct_1").key);
     found.pages = vec![page(vec![closed; MAX_UNREAD + 1], read_up_to(9))];
-    let rounds = desk.tick(&mut found, 100);
+    let rounds = harness.tick(&mut found, 100);
     assert_eq!(rounds[2].0, scan(ScanReason::TooManyChanges));
 }
 
 #[test]
 fn a_scan_is_written_in_parts_and_an_evaluator_that_dies_within_it_starts_it_again() {
-    let (mut desk, mut found) = ticked();
+    let (mut harness, mut found) = ticked();
     let gap = ChangePage {
         gap: true,
         ..page(vec![], read_up_to(9))
@@ -316,33 +316,41 @@ fn a_scan_is_written_in_parts_and_an_evaluator_that_dies_within_it_starts_it_aga
     found.pages = vec![gap];
     found.open = accounts(SCAN_PART + 1);
     for _ in 0..3 {
-        desk.round(&mut found, 100)
+        harness
+            .round(&mut found, 100)
             .1
             .unfinished
             .expect("another round");
     }
-    let (_, part) = desk.round(&mut found, 100);
+    let (_, part) = harness.round(&mut found, 100);
     assert_eq!(part.unfinished, Some(Unfinished::ScanUnderWay(1)));
-    let written = |desk: &Desk| {
-        desk.store
+    let written = |harness: &Harness| {
+        harness
+            .store
             .keys()
             .filter(|(space, _)| *space == ALERTS)
             .count()
     };
-    assert_eq!(written(&desk), SCAN_PART + 1, "with the group");
-    let (before, in_flight) = (desk.store.clone(), desk.engine.required_reads(time(100)));
+    assert_eq!(written(&harness), SCAN_PART + 1, "with the group");
+    let (before, in_flight) = (
+        harness.store.clone(),
+        harness.engine.required_reads(time(100)),
+    );
     assert_eq!(in_flight, ReadSet::default(), "the rest is in memory");
     // It goes on …
-    let rounds = desk.tick(&mut found, 100);
+    let rounds = harness.tick(&mut found, 100);
     assert_eq!(reads(&rounds), [ReadSet::default(), commands()]);
-    assert_eq!(written(&desk), SCAN_PART + 2);
-    assert_eq!(desk.engine.scan_reason(100), None);
+    assert_eq!(written(&harness), SCAN_PART + 2);
+    assert_eq!(harness.engine.scan_reason(100), None);
     // … or another evaluator begins where it stopped.
-    desk.store = before;
-    desk.reopen();
-    assert_eq!(desk.engine.scan_reason(100), Some(ScanReason::RulesChanged));
-    desk.tick(&mut found, 100);
-    assert_eq!(written(&desk), SCAN_PART + 2);
+    harness.store = before;
+    harness.reopen();
+    assert_eq!(
+        harness.engine.scan_reason(100),
+        Some(ScanReason::RulesChanged)
+    );
+    harness.tick(&mut found, 100);
+    assert_eq!(written(&harness), SCAN_PART + 2);
 }
 
 #[test]
@@ -352,62 +360,64 @@ fn while_the_workers_are_behind_only_rules_about_the_pipeline_are_evaluated() {
          severity = \"high\"\nroute = \"x\"\ntitle = \"Deliveries wait\"\nactions = [\"Look.\"]\n"
     );
     let rules = crate::rule_text::parse(&[("test".into(), rules)]).expect("valid");
-    let mut desk = Desk::open_engine(&Documents::default());
-    desk.reopen_with(rules, policy());
+    let mut harness = Harness::open_engine(&Documents::default());
+    harness.reopen_with(rules, policy());
     let mut found = Found {
         waiting: Some(4),
         open: vec![lost("acct_1")],
         due: vec![lost("acct_2")],
         ..Found::default()
     };
-    let rounds = desk.tick(&mut found, 100);
-    assert_eq!(desk.engine.waiting_for(time(100)), Some(4));
+    let rounds = harness.tick(&mut found, 100);
+    assert_eq!(harness.engine.waiting_for(time(100)), Some(4));
     assert!(reads(&rounds).iter().all(|reads| reads.changes.is_none()
         && reads.conditions.is_none()
         && reads.due.is_empty()));
-    assert_eq!(desk.alerts(), ["queue  firing"]);
+    assert_eq!(harness.alerts(), ["queue  firing"]);
     found.waiting = Some(0);
-    desk.tick(&mut found, 101);
-    assert_eq!(desk.alerts(), ["queue  firing"], "it must be quiet");
-    let rounds = desk.tick(&mut found, 103);
+    harness.tick(&mut found, 101);
+    assert_eq!(harness.alerts(), ["queue  firing"], "it must be quiet");
+    let rounds = harness.tick(&mut found, 103);
     let counters = rounds.iter().find_map(|(reads, _)| reads.counters.clone());
     let reason = counters.map(|read| read.reason);
     assert_eq!(reason, Some(CounterReadReason::NeverRead), "all rules");
     let expected = ["lost account acct_1 firing", "queue  firing"];
-    assert_eq!(desk.alerts(), expected, "now everything is evaluated");
-    desk.tick(&mut found, 111);
-    let alerts = desk.alerts();
+    assert_eq!(harness.alerts(), expected, "now everything is evaluated");
+    harness.tick(&mut found, 111);
+    let alerts = harness.alerts();
     assert!(alerts.contains(&"queue  resolved".to_owned()), "{alerts:?}");
 }
 
 #[test]
 fn conditions_that_were_not_read_do_not_count_as_closed() {
-    let (mut desk, mut found) = ticked();
-    desk.open(&lost("acct_1"), 100);
-    desk.engine.on_recovery("run_2");
-    desk.round(&mut found, 101)
+    let (mut harness, mut found) = ticked();
+    harness.open(&lost("acct_1"), 100);
+    harness.engine.on_recovery("run_2");
+    harness
+        .round(&mut found, 101)
         .1
         .unfinished
         .expect("another round");
-    desk.round(&mut found, 101)
+    harness
+        .round(&mut found, 101)
         .1
         .unfinished
         .expect("another round");
-    let output = desk.engine.tick(ReadResult::default(), time(101));
+    let output = harness.engine.tick(ReadResult::default(), time(101));
     assert_eq!(output.unfinished, Some(Unfinished::ScanDue));
-    assert_eq!(desk.alerts(), ["lost account acct_1 firing"]);
+    assert_eq!(harness.alerts(), ["lost account acct_1 firing"]);
     found.open = vec![lost("acct_1")];
-    desk.tick(&mut found, 101);
-    assert_eq!(desk.alerts(), ["lost account acct_1 firing"]);
+    harness.tick(&mut found, 101);
+    assert_eq!(harness.alerts(), ["lost account acct_1 firing"]);
 }
 
 #[test]
 fn a_command_is_carried_out_or_discarded_with_its_place() {
-    let (mut desk, mut found) = ticked();
-    desk.open(&lost("acct_1"), 100);
+    let (mut harness, mut found) = ticked();
+    harness.open(&lost("acct_1"), 100);
     let command = Command {
         kind: CommandKind::Acknowledge {
-            alert_id: desk.id("lost"),
+            alert_id: harness.id("lost"),
         },
         by: "ana".into(),
         via: "cli".into(),
@@ -418,12 +428,13 @@ fn a_command_is_carried_out_or_discarded_with_its_place() {
         ("c2".into(), "{\"ask\": 4242}".into()),
     ];
     for _ in 0..2 {
-        desk.round(&mut found, 100)
+        harness
+            .round(&mut found, 100)
             .1
             .unfinished
             .expect("another round");
     }
-    let (_, output) = desk.round(&mut found, 100);
+    let (_, output) = harness.round(&mut found, 100);
     assert_eq!(output.commands, [("c1".to_owned(), command)]);
     let [unreadable] = &output.unreadable[..] else {
         panic!("{:?}", output.unreadable)
@@ -436,16 +447,16 @@ fn a_command_is_carried_out_or_discarded_with_its_place() {
         .iter()
         .filter(|write| write.space == COMMANDS);
     assert_eq!(deleted.filter(|write| write.body.is_none()).count(), 2);
-    assert_eq!(desk.alerts(), ["lost account acct_1 acknowledged"]);
+    assert_eq!(harness.alerts(), ["lost account acct_1 acknowledged"]);
 }
 
 #[test]
 fn the_history_is_cut_once_a_day() {
-    let (mut desk, mut found) = ticked();
+    let (mut harness, mut found) = ticked();
     let mut cuts_at = |now_s| {
         let mut output = TickOutput::default();
         for _ in 0..3 {
-            output = desk.round(&mut found, now_s).1;
+            output = harness.round(&mut found, now_s).1;
         }
         assert_eq!(output.unfinished, None);
         output.cut_history
