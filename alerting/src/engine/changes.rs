@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use revwatch_storage::ports::DocumentWrite;
 use serde::Serialize;
 
+use super::position;
 use super::{
     ALERTS, EvaluatorPosition, HISTORY, PENDING, POSITION, SILENCES, TransitionEvent, json,
 };
@@ -90,7 +91,7 @@ impl Changes {
             return;
         }
         if *position != self.written_position {
-            self.put(POSITION, "position", position);
+            self.put(POSITION, position::KEY, position);
             self.written_position = position.clone();
         }
     }
@@ -166,7 +167,7 @@ mod tests {
             (ALERTS, "a_group"),
             (ALERTS, "old"),
             (COMMANDS, "c"),
-            (POSITION, "position"),
+            (POSITION, position::KEY),
         ];
         assert_eq!(order, expected);
         assert!(changes.take_writes(|_| false).is_empty());

@@ -27,10 +27,15 @@ pub struct EvaluatorPosition {
     pub recovery_id: String,
 }
 
+/// The key of the position in its space.
+pub(super) const KEY: &str = "position";
+
 impl EvaluatorPosition {
     /// The position in the documents of its space; without any, the beginning.
     pub(super) fn of(stored: &[(String, String)]) -> Result<Self, UnreadableDocumentError> {
-        match stored.first() {
+        // An earlier evaluator may have left it under another key.
+        let newest = stored.iter().find(|(key, _)| key == KEY);
+        match newest.or(stored.first()) {
             Some(document) => parsed(POSITION, document),
             None => Ok(Self::default()),
         }
@@ -66,7 +71,10 @@ mod tests {
                 recovery_id: recovery_id.to_owned(),
                 ..EvaluatorPosition::default()
             };
-            vec![("position".to_owned(), super::super::json(&position))]
+            let older = EvaluatorPosition::default();
+            [("progress", older), (KEY, position)]
+                .map(|(key, position)| (key.to_owned(), super::super::json(&position)))
+                .to_vec()
         };
         let unbroken = health([NEVER_RECOVERED; 2]);
         for (stored, health, expected) in [
