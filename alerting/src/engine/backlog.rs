@@ -1,10 +1,9 @@
 //! The backlog: have the workers applied the deliveries that had been received? Until then the state is one of the
 //! past, and a problem that it shows may have ended in a delivery that still waits.
 //!
-//! The workers are behind when an engine is opened, when the queue answers again, and when a partition continues in which
-//! deliveries have waited without being applied. They are behind until each partition has applied what had been received
-//! by then, or stands still. A queue that does not answer hands out no deliveries either: then the state is as good as it
-//! will be.
+//! The workers are behind when an engine is opened, when the queue answers again after it did not, and when deliveries
+//! are applied again after they had waited. They are behind until each partition has applied what had been received by
+//! then, or stands still.
 
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ pub struct PartitionBacklog {
 /// The backlog, as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BacklogRead {
-    /// Of every partition.
+    /// One for every partition.
     Partitions(Vec<PartitionBacklog>),
     /// The queue did not answer.
     Unknown,
@@ -32,19 +31,26 @@ pub enum BacklogRead {
 /// What is known of the backlog: nothing before the first read.
 #[derive(Default)]
 pub(super) struct Backlog {
-    last: Option<LastRead>,
+    /// When it was last read: [`TickTime::elapsed`].
+    read_at: Option<Duration>,
+    /// Since when the queue has not answered.
+    unknown_since: Option<Duration>,
+    /// As the queue last answered.
+    partitions: Vec<Partition>,
+    processed: Option<Processed>,
     behind: Option<Behind>,
 }
 
-struct LastRead {
-    /// [`TickTime::elapsed`].
-    at: Duration,
-    partitions: Vec<Partition>,
+/// How many deliveries were processed.
+struct Processed {
+    deliveries: i64,
+    /// Since when it has been so many.
+    since: Duration,
 }
 
 struct Partition {
     backlog: PartitionBacklog,
-    /// Since when nothing was applied.
+    /// Since when nothing has been applied.
     still_since: Duration,
 }
 
@@ -57,11 +63,13 @@ struct Behind {
 
 /// While the workers are behind, the backlog is read this often.
 const INTERVAL: Duration = Duration::from_millis(500);
+/// While a partition has stopped and others work, the backlog is read this often.
+const STOPPED_INTERVAL: Duration = Duration::from_secs(2);
 /// A partition in which nothing waits has applied everything when it has stood still for this long: RabbitMQ does not
 /// count the deliveries that a worker has received and not acknowledged yet.
 const QUIET: Duration = Duration::from_secs(2);
 /// A partition whose deliveries have waited for this long while it stood still has stopped. When it continues, the
-/// workers are behind.
+/// workers are behind. A queue that has not answered for this long is not waited for.
 const STOPPED: Duration = Duration::from_secs(10);
 /// A partition that stands still for longer is not waited for: alerts about the others matter more.
 const GIVE_UP: Duration = Duration::from_secs(60);
@@ -108,50 +116,62 @@ impl Partition {
 }
 
 impl Backlog {
-    /// Whether the backlog must be read, however recent the rest of the pipeline's status is: the workers are behind, or
-    /// will be when a partition that has stopped continues.
+    /// Whether the backlog must be read, however recent the rest of the pipeline's status is.
     pub fn is_read_due(&self, elapsed: Duration) -> bool {
-        self.last.as_ref().is_some_and(|last| {
-            let has_stopped = |partition: &Partition| partition.has_stopped(elapsed);
-            let is_urgent = self.behind.is_some() || last.partitions.iter().any(has_stopped);
-            is_urgent && elapsed.saturating_sub(last.at) >= INTERVAL
-        })
+        let interval = if self.behind.is_some() {
+            Some(INTERVAL)
+        } else {
+            let works = |it: &Processed| elapsed.saturating_sub(it.since) < STOPPED;
+            (self.has_any_stopped(elapsed) && self.processed.as_ref().is_some_and(works))
+                .then_some(STOPPED_INTERVAL)
+        };
+        let since = elapsed.saturating_sub(self.read_at.unwrap_or_default());
+        interval.is_some_and(|interval| since >= interval)
+    }
+
+    /// So many deliveries were processed. This is read in every tick: all that have stopped may continue in this one.
+    pub fn note_processed(&mut self, deliveries: i64, time: TickTime) {
+        let is_same = |it: &Processed| it.deliveries == deliveries;
+        if self.processed.as_ref().is_some_and(is_same) {
+            return;
+        }
+        if self.have_all_stopped(time.elapsed) {
+            self.begin(time);
+        }
+        self.processed = Some(Processed {
+            deliveries,
+            since: time.elapsed,
+        });
     }
 
     /// The backlog was read.
     pub fn update(&mut self, read: BacklogRead, time: TickTime) {
         let at = time.elapsed;
+        let is_first = self.read_at.replace(at).is_none();
         let BacklogRead::Partitions(read) = read else {
-            *self = Self::default();
+            self.on_unknown(is_first, time);
             return;
         };
-        let continues = match &mut self.last {
-            Some(last) if last.partitions.len() == read.len() => {
-                last.at = at;
-                let partitions = last.partitions.iter_mut().zip(read);
-                partitions.fold(false, |continues, (partition, backlog)| {
-                    partition.update(backlog, at) || continues
-                })
-            }
-            last => {
-                let first_read = |backlog| Partition {
-                    backlog,
-                    still_since: at,
-                };
-                let partitions = read.into_iter().map(first_read).collect();
-                *last = Some(LastRead { at, partitions });
-                true
-            }
+        self.unknown_since = None;
+        let continues = if self.partitions.len() == read.len() {
+            let partitions = self.partitions.iter_mut().zip(read);
+            partitions.fold(false, |continues, (partition, backlog)| {
+                partition.update(backlog, at) || continues
+            })
+        } else {
+            let first_read = |backlog| Partition {
+                backlog,
+                still_since: at,
+            };
+            self.partitions = read.into_iter().map(first_read).collect();
+            true
         };
-        match &self.behind {
-            Some(behind) if self.has_caught_up(behind.until_ms, at) => self.behind = None,
-            None if continues => {
-                self.behind = Some(Behind {
-                    since: at,
-                    until_ms: time.now_s.saturating_mul(1000),
-                });
-            }
-            _ => {}
+        if continues {
+            self.begin(time);
+        }
+        let until_ms = self.behind.as_ref().map(|behind| behind.until_ms);
+        if until_ms.is_some_and(|until_ms| self.left(until_ms, at).count() == 0) {
+            self.behind = None;
         }
     }
 
@@ -159,17 +179,44 @@ impl Backlog {
     pub fn waiting(&self, elapsed: Duration) -> Option<u64> {
         let behind = self.behind.as_ref()?;
         let waited = elapsed.saturating_sub(behind.since);
-        let partitions = || self.last.iter().flat_map(|last| &last.partitions);
-        (waited < LONGEST_WAIT).then(|| {
-            partitions()
-                .map(|partition| partition.backlog.waiting)
-                .sum()
-        })
+        let left = self.left(behind.until_ms, elapsed);
+        (waited < LONGEST_WAIT).then(|| left.map(|partition| partition.backlog.waiting).sum())
     }
 
-    fn has_caught_up(&self, until_ms: i64, elapsed: Duration) -> bool {
-        let mut partitions = self.last.iter().flat_map(|last| &last.partitions);
-        partitions.all(|partition| partition.has_caught_up(until_ms, elapsed))
+    /// The workers are behind from now on, unless they are already.
+    fn begin(&mut self, time: TickTime) {
+        self.behind.get_or_insert(Behind {
+            since: time.elapsed,
+            until_ms: time.now_s.saturating_mul(1000),
+        });
+    }
+
+    /// The queue did not answer. It may be slow because of the backlog.
+    fn on_unknown(&mut self, is_first: bool, time: TickTime) {
+        let since = *self.unknown_since.get_or_insert(time.elapsed);
+        if time.elapsed.saturating_sub(since) >= STOPPED {
+            self.partitions.clear();
+            self.behind = None;
+        } else if is_first {
+            self.begin(time);
+        }
+    }
+
+    /// The partitions that have not applied what was received by `until_ms`.
+    fn left(&self, until_ms: i64, elapsed: Duration) -> impl Iterator<Item = &Partition> {
+        let partitions = self.partitions.iter();
+        partitions.filter(move |partition| !partition.has_caught_up(until_ms, elapsed))
+    }
+
+    fn has_any_stopped(&self, elapsed: Duration) -> bool {
+        let mut partitions = self.partitions.iter();
+        partitions.any(|partition| partition.has_stopped(elapsed))
+    }
+
+    /// Whether deliveries wait and none was processed for some time.
+    fn have_all_stopped(&self, elapsed: Duration) -> bool {
+        let idle = |it: &Processed| elapsed.saturating_sub(it.since) >= STOPPED;
+        self.has_any_stopped(elapsed) && self.processed.as_ref().is_some_and(idle)
     }
 }
 
@@ -215,7 +262,7 @@ mod tests {
             (2, &[(40, -1), (9, 1)]),
             (3, &[(40, 0), (9, 1)]),
         ];
-        assert_eq!(waits(reads), [Some(402), Some(153), Some(49), None]);
+        assert_eq!(waits(reads), [Some(402), Some(150), Some(40), None]);
     }
 
     #[test]
@@ -274,28 +321,58 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_does_not_answer_is_not_waited_for_until_it_does() {
+    fn a_queue_that_does_not_answer_is_waited_for_some_seconds() {
         let mut backlog = Backlog::default();
         let mut waits = |seconds, found| {
             backlog.update(found, at(seconds));
             backlog.waiting(at(seconds).elapsed)
         };
-        assert_eq!(waits(0, BacklogRead::Unknown), None);
-        assert_eq!(waits(10, read(&[(5, 0)])), Some(5));
-        assert_eq!(waits(11, BacklogRead::Unknown), None);
-        assert_eq!(waits(20, read(&[(5, 0)])), Some(5));
+        let waiting = || read(&[(5, 0)]);
+        assert_eq!(waits(0, BacklogRead::Unknown), Some(0));
+        assert_eq!(waits(9, BacklogRead::Unknown), Some(0));
+        assert_eq!(waits(10, BacklogRead::Unknown), None);
+        assert_eq!(waits(20, waiting()), Some(5), "it answers again");
+        assert_eq!(waits(21, BacklogRead::Unknown), Some(5), "it is slow");
+        assert_eq!(waits(25, waiting()), Some(5));
+        assert_eq!(waits(26, BacklogRead::Unknown), Some(5));
+        assert_eq!(waits(36, BacklogRead::Unknown), None);
+        assert_eq!(waits(37, BacklogRead::Unknown), None);
+    }
+
+    #[test]
+    fn what_continues_is_noticed_in_the_same_tick() {
+        let mut backlog = Backlog::default();
+        let mut tick = |seconds, found: Option<BacklogRead>, processed| {
+            if let Some(found) = found {
+                backlog.update(found, at(seconds));
+            }
+            backlog.note_processed(processed, at(seconds));
+            backlog.waiting(at(seconds).elapsed)
+        };
+        assert_eq!(tick(0, Some(read(&[(0, -60)])), 7), Some(0));
+        assert_eq!(tick(2, Some(read(&[(0, -60)])), 7), None);
+        assert_eq!(tick(10, Some(read(&[(3, -60)])), 7), None);
+        assert_eq!(tick(20, Some(read(&[(9, -60)])), 7), None);
+        assert_eq!(tick(24, None, 8), Some(9), "the workers are back");
+        assert_eq!(tick(25, Some(read(&[(0, 24)])), 16), None);
     }
 
     #[test]
     fn the_backlog_is_read_often_only_while_that_matters() {
         let mut backlog = Backlog::default();
         assert!(!backlog.is_read_due(at(0).elapsed));
-        backlog.update(read(&[(0, -60)]), at(0));
+        backlog.note_processed(7, at(0));
+        backlog.update(read(&[(0, -60), (0, -60)]), at(0));
         assert!(backlog.is_read_due(at(1).elapsed), "behind");
-        backlog.update(read(&[(0, -60)]), at(2));
+        backlog.update(read(&[(0, -60), (0, -60)]), at(2));
         assert!(!backlog.is_read_due(at(3).elapsed));
-        backlog.update(read(&[(1, -60)]), at(10));
-        assert!(!backlog.is_read_due(at(19).elapsed));
-        assert!(backlog.is_read_due(at(20).elapsed), "it has stopped");
+        backlog.update(read(&[(1, -60), (0, -60)]), at(10));
+        assert!(!backlog.is_read_due(at(20).elapsed), "nothing works");
+        backlog.note_processed(8, at(19));
+        assert!(!backlog.is_read_due(at(19).elapsed), "it has not stopped");
+        assert!(
+            backlog.is_read_due(at(20).elapsed),
+            "it has, and others work"
+        );
     }
 }

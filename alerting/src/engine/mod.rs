@@ -275,6 +275,20 @@ impl Engine {
 
     /// Time passes: notices fall due, what has been clear for long enough resolves, silences end.
     fn on_time(&mut self, now_s: i64) {
+        // A delivery that still waits may say that it breaches again.
+        if !self.is_catching_up() {
+            self.close_what_is_clear(now_s);
+        }
+        for id in self.groups.take_empty() {
+            self.resolve(&id, None, now_s, None);
+        }
+        self.run_clocks(now_s);
+        for id in self.mutes.on_time(now_s) {
+            self.changes.delete(SILENCES, &id);
+        }
+    }
+
+    fn close_what_is_clear(&mut self, now_s: i64) {
         while let Some(key) = self.watches.pop_closing(now_s) {
             match self.rules.position(&key.rule) {
                 // It may be unknown by now: its next evaluation decides.
@@ -288,13 +302,6 @@ impl Engine {
                 ),
                 None => self.end_watch(&key, now_s, None),
             }
-        }
-        for id in self.groups.take_empty() {
-            self.resolve(&id, None, now_s, None);
-        }
-        self.run_clocks(now_s);
-        for id in self.mutes.on_time(now_s) {
-            self.changes.delete(SILENCES, &id);
         }
     }
 

@@ -338,6 +338,9 @@ impl Engine {
         if let Some(backlog) = read.backlog {
             self.backlog.update(backlog, time);
         }
+        if let Some(deliveries) = read.deliveries {
+            self.backlog.note_processed(deliveries, time);
+        }
         let was_catching_up = self.is_catching_up();
         let is_catching_up = self.waiting_for(time).is_some();
         if was_catching_up && !is_catching_up {

@@ -39,10 +39,11 @@ impl Alerting {
                 let key = redact::id(key);
                 tracing::error!(%key, at = place, "a command cannot be read; it is discarded");
             }
-            self.write(output.decisions, held).await?;
+            // Before the commands are deleted: if that fails, another evaluator notes the same entry again.
             for (key, command) in &output.commands {
                 held.journal.note_action(key, command);
             }
+            self.write(output.decisions, held).await?;
             if output.cut_history {
                 self.cut_history(held, self.clock.now_s()).await?;
             }
@@ -67,19 +68,23 @@ impl Alerting {
         if !writes.is_empty() && self.recovery_id().await? != held.recovery_id {
             return Err(EvaluatorError::Incomplete);
         }
+        let mut unlogged = transitions.iter();
         for part in writes.chunks(WRITE_BATCH) {
             self.store.write_documents(held.fence, part).await?;
             held.journal.note(part, self.clock.now_ms());
+            // Once a part is stored: another evaluator decides again what is not.
+            unlogged.by_ref().for_each(|it| self.log_transition(it));
             self.keep_lease(held).await?;
             self.flush(held);
         }
-        // Another evaluator decides again what is not written.
-        for transition in &transitions {
-            log_transition(transition);
-            self.observe_response_time(transition);
-        }
+        unlogged.for_each(|it| self.log_transition(it));
         self.flush(held);
         Ok(())
+    }
+
+    fn log_transition(&self, transition: &TransitionEvent) {
+        log_transition(transition);
+        self.observe_response_time(transition);
     }
 
     pub(super) fn flush(&self, held: &mut LeaseGuard<'_>) {
@@ -138,17 +143,17 @@ impl Alerting {
         Ok(read)
     }
 
-    /// Shows how many deliveries alerting waits for; see [`Engine::waiting_for`].
+    /// Shows whether alerting waits for deliveries; see [`Engine::waiting_for`].
     pub(super) fn show_waiting(&self, deliveries: Option<u64>) {
         let gauge = &self.metrics.alerting_waits_for_deliveries;
-        let (before, waiting) = (gauge.get(), deliveries.unwrap_or(0));
-        gauge.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        match (before, waiting) {
-            (0, 1..) => tracing::info!(
-                deliveries = waiting,
-                "alerting waits until the deliveries that are queued have been applied"
+        let (before, now) = (gauge.get() == 1, deliveries.is_some());
+        gauge.set(i64::from(now));
+        match (before, now) {
+            (false, true) => tracing::info!(
+                deliveries,
+                "alerting waits until the queued deliveries are applied"
             ),
-            (1.., 0) => tracing::info!("alerting no longer waits for queued deliveries"),
+            (true, false) => tracing::info!("alerting no longer waits for queued deliveries"),
             _ => {}
         }
     }

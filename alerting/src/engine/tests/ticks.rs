@@ -11,7 +11,7 @@ use super::*;
 /// What a tick finds in the store.
 #[derive(Default)]
 struct Found {
-    /// Deliveries that wait in the only partition; `None`: the queue does not answer.
+    /// Deliveries that wait in the only partition; `None`: that is not read.
     waiting: Option<u64>,
     deliveries: i64,
     /// Each is read once; after the last there are no more changes.
@@ -28,14 +28,13 @@ type Rounds = Vec<(ReadSet, Option<Unfinished>)>;
 const HOUR_S: i64 = 3600;
 
 impl Found {
-    fn backlog(&self) -> BacklogRead {
+    fn backlog(&self) -> Option<BacklogRead> {
         let partition = |waiting| PartitionBacklog {
             waiting,
             applied_until_ms: None,
         };
-        self.waiting.map_or(BacklogRead::Unknown, |waiting| {
-            BacklogRead::Partitions(vec![partition(waiting)])
-        })
+        let waiting = self.waiting?;
+        Some(BacklogRead::Partitions(vec![partition(waiting)]))
     }
 
     fn read(&mut self, reads: &ReadSet) -> ReadResult<'_> {
@@ -52,7 +51,7 @@ impl Found {
                 },
                 stalled_s: None,
             }),
-            backlog: reads.backlog.then_some(backlog),
+            backlog: backlog.filter(|_| reads.backlog),
             deliveries: reads.deliveries.then_some(self.deliveries),
             changes: reads.changes.as_ref().map(page),
             counters: reads.counters.as_ref().map(|_| CounterRead {
@@ -365,7 +364,6 @@ fn while_the_workers_are_behind_only_rules_about_the_pipeline_are_evaluated() {
     let mut found = Found {
         waiting: Some(4),
         open: vec![lost("acct_1")],
-        due: vec![lost("acct_2")],
         ..Found::default()
     };
     let rounds = harness.tick(&mut found, 100);

@@ -134,8 +134,8 @@ metrics! {
     );
     alerting_waits_for_deliveries: IntGauge = gauge(
         "revwatch_alerting_waits_for_deliveries",
-        "Deliveries received before alerting began, or during an outage, that must be applied before \
-         rules are evaluated",
+        "1 while rules wait until deliveries are applied that were queued when alerting began, or \
+         during an outage of the workers",
     );
     alerts_overdue: GaugeSet = gauge_set(
         "revwatch_alerts_overdue",
