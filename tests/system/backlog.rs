@@ -1,4 +1,6 @@
-//! Deliveries that were queued before alerting began are applied before anything is decided.
+//! Deliveries that were queued before alerting began, or while no worker ran, are applied before anything is decided.
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -77,6 +79,58 @@ async fn what_has_ended_makes_no_alert(deployment: Deployment) {
     let waiting = process.metric("revwatch_alerting_waits_for_deliveries");
     assert_eq!(waiting.await, Some(0.0));
     process.stop();
+}
+
+/// Payouts that failed and were paid while no worker ran; one is still failed.
+async fn what_has_ended_during_an_outage_makes_no_alert(deployment: Deployment) {
+    let settings = Settings::new("[alerting]\ntick_seconds = 0.05\n", RULES);
+    let variables = settings.variables(deployment.variables(&[]));
+    let now_s = jiff::Timestamp::now().as_second();
+    let front = Revwatch::serve(&variables, "ingest,alerting");
+    let worker = Revwatch::serve(&variables, "worker");
+    let url = front.url("/webhooks/stripe");
+    post_all(&url, &[payout(PAYOUTS + 1, "paid", now_s - 600)]).await;
+    until(
+        "the first event is applied, and alerting does not wait",
+        || async {
+            let waits = front.metric("revwatch_alerting_waits_for_deliveries").await;
+            (metrics(&variables)["events_applied"] == 1 && waits == Some(0.0)).then_some(())
+        },
+    )
+    .await;
+    worker.kill9();
+    for (status, count, ago_s) in [("failed", PAYOUTS, 120), ("paid", PAYOUTS - 1, 60)] {
+        let event = |n| payout(n, status, now_s - ago_s);
+        let bodies: Vec<_> = (0..count).map(event).collect();
+        post_all(&url, &bodies).await;
+    }
+    // Deliveries that waited for less than five seconds are not late.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let worker = Revwatch::serve(&variables, "worker");
+    let found = until("there is an alert", || async {
+        let alerts = alerts(&variables);
+        (!alerts.is_empty()).then_some(alerts)
+    })
+    .await;
+    let still_failed = format!("evt_{}_failed", PAYOUTS - 1);
+    let events: Vec<&Value> = found
+        .iter()
+        .map(|alert| &alert["evidence"]["event_ids"][0])
+        .collect();
+    assert_eq!(events, [&still_failed], "{found:#?}");
+    for process in [worker, front] {
+        process.stop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_alerting_waits_for_workers_that_are_back() {
+    what_has_ended_during_an_outage_makes_no_alert(Deployment::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerting_on_servers_waits_for_workers_that_are_back() {
+    what_has_ended_during_an_outage_makes_no_alert(Deployment::servers().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,8 @@
 //! The backlog: have the workers applied the deliveries that had been received? Until then the state is one of the
 //! past, and a problem that it shows may have ended in a delivery that still waits.
 //!
-//! The workers are behind when an engine is opened, when the queue answers again after it did not, and when deliveries
-//! are applied again after they had waited. They are behind until each partition has applied what had been received by
-//! then, or stands still.
+//! The workers are behind when an engine is opened, and when they apply deliveries that had waited for some seconds. They
+//! are behind until each partition has applied what had been received by then, or stands still.
 
 use std::time::Duration;
 
@@ -37,19 +36,13 @@ pub(super) struct Backlog {
     unknown_since: Option<Duration>,
     /// As the queue last answered.
     partitions: Vec<Partition>,
-    processed: Option<Processed>,
     behind: Option<Behind>,
-}
-
-/// How many deliveries were processed.
-struct Processed {
-    deliveries: i64,
-    /// Since when it has been so many.
-    since: Duration,
 }
 
 struct Partition {
     backlog: PartitionBacklog,
+    /// When it was read how many wait.
+    read_at: Duration,
     /// Since when nothing has been applied.
     still_since: Duration,
 }
@@ -63,51 +56,36 @@ struct Behind {
 
 /// While the workers are behind, the backlog is read this often.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// While a partition has stopped and others work, the backlog is read this often.
-const STOPPED_INTERVAL: Duration = Duration::from_secs(2);
 /// A partition in which nothing waits has applied everything when it has stood still for this long: RabbitMQ does not
 /// count the deliveries that a worker has received and not acknowledged yet.
 const QUIET: Duration = Duration::from_secs(2);
-/// A partition whose deliveries have waited for this long while it stood still has stopped. When it continues, the
-/// workers are behind. A queue that has not answered for this long is not waited for.
-const STOPPED: Duration = Duration::from_secs(10);
+/// Workers that apply deliveries which had waited for longer are behind.
+const LATE_MS: i64 = 5000;
+/// A queue that has not answered for this long is not waited for.
+const UNANSWERED: Duration = Duration::from_secs(10);
 /// A partition that stands still for longer is not waited for: alerts about the others matter more.
 const GIVE_UP: Duration = Duration::from_secs(60);
 /// Decisions wait no longer than this for workers that are behind.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
-impl PartitionBacklog {
-    /// Whether deliveries were applied since `earlier`, or the first ones wait.
-    fn has_moved(self, earlier: Self) -> bool {
-        self.applied_until_ms != earlier.applied_until_ms
-            || self.waiting < earlier.waiting
-            || (earlier.waiting == 0 && self.waiting > 0)
-    }
-}
-
 impl Partition {
-    /// Whether it continues after it had stopped.
-    fn update(&mut self, backlog: PartitionBacklog, elapsed: Duration) -> bool {
-        let had_stopped = self.has_stopped(elapsed);
-        let has_moved = backlog.has_moved(self.backlog);
-        self.backlog = backlog;
-        if has_moved {
-            self.still_since = elapsed;
+    /// Deliveries received up to `applied_until_ms` are applied. Returns whether that is new, and late.
+    fn advance(&mut self, applied_until_ms: Option<i64>, time: TickTime) -> bool {
+        if applied_until_ms == self.backlog.applied_until_ms {
+            return false;
         }
-        had_stopped && has_moved
-    }
-
-    fn has_stopped(&self, elapsed: Duration) -> bool {
-        self.backlog.waiting > 0 && self.still_for(elapsed) >= STOPPED
+        self.backlog.applied_until_ms = applied_until_ms;
+        self.still_since = time.elapsed;
+        applied_until_ms.is_some_and(|ms| now_ms(time).saturating_sub(ms) > LATE_MS)
     }
 
     /// Whether what was received by `until_ms` is applied, or is not waited for.
     fn has_caught_up(&self, until_ms: i64, elapsed: Duration) -> bool {
         let applied_until_ms = self.backlog.applied_until_ms;
-        let still_for = self.still_for(elapsed);
+        let quiet_for = self.read_at.saturating_sub(self.still_since);
         applied_until_ms.is_some_and(|applied_ms| applied_ms >= until_ms)
-            || (self.backlog.waiting == 0 && still_for >= QUIET)
-            || still_for >= GIVE_UP
+            || (self.backlog.waiting == 0 && quiet_for >= QUIET)
+            || self.still_for(elapsed) >= GIVE_UP
     }
 
     fn still_for(&self, elapsed: Duration) -> Duration {
@@ -118,60 +96,58 @@ impl Partition {
 impl Backlog {
     /// Whether the backlog must be read, however recent the rest of the pipeline's status is.
     pub fn is_read_due(&self, elapsed: Duration) -> bool {
-        let interval = if self.behind.is_some() {
-            Some(INTERVAL)
-        } else {
-            let works = |it: &Processed| elapsed.saturating_sub(it.since) < STOPPED;
-            (self.has_any_stopped(elapsed) && self.processed.as_ref().is_some_and(works))
-                .then_some(STOPPED_INTERVAL)
-        };
         let since = elapsed.saturating_sub(self.read_at.unwrap_or_default());
-        interval.is_some_and(|interval| since >= interval)
+        self.behind.is_some() && since >= INTERVAL
     }
 
-    /// So many deliveries were processed. This is read in every tick: all that have stopped may continue in this one.
-    pub fn note_processed(&mut self, deliveries: i64, time: TickTime) {
-        let is_same = |it: &Processed| it.deliveries == deliveries;
-        if self.processed.as_ref().is_some_and(is_same) {
-            return;
-        }
-        if self.have_all_stopped(time.elapsed) {
-            self.begin(time);
-        }
-        self.processed = Some(Processed {
-            deliveries,
-            since: time.elapsed,
-        });
+    /// Whether the partitions are known.
+    pub fn is_known(&self) -> bool {
+        !self.partitions.is_empty()
     }
 
     /// The backlog was read.
     pub fn update(&mut self, read: BacklogRead, time: TickTime) {
-        let at = time.elapsed;
-        let is_first = self.read_at.replace(at).is_none();
+        if self.read_at.replace(time.elapsed).is_none() {
+            self.begin(time);
+        }
         let BacklogRead::Partitions(read) = read else {
-            self.on_unknown(is_first, time);
+            self.on_unknown(time.elapsed);
             return;
         };
         self.unknown_since = None;
-        let continues = if self.partitions.len() == read.len() {
-            let partitions = self.partitions.iter_mut().zip(read);
-            partitions.fold(false, |continues, (partition, backlog)| {
-                partition.update(backlog, at) || continues
-            })
+        if self.partitions.len() == read.len() {
+            let applied: Vec<_> = read.iter().map(|found| found.applied_until_ms).collect();
+            self.note_applied(&applied, time);
+            for (partition, found) in self.partitions.iter_mut().zip(read) {
+                (partition.backlog, partition.read_at) = (found, time.elapsed);
+            }
         } else {
             let first_read = |backlog| Partition {
                 backlog,
-                still_since: at,
+                read_at: time.elapsed,
+                still_since: time.elapsed,
             };
             self.partitions = read.into_iter().map(first_read).collect();
-            true
-        };
-        if continues {
             self.begin(time);
         }
         let until_ms = self.behind.as_ref().map(|behind| behind.until_ms);
-        if until_ms.is_some_and(|until_ms| self.left(until_ms, at).count() == 0) {
+        if until_ms.is_some_and(|until_ms| self.left(until_ms, time.elapsed).count() == 0) {
             self.behind = None;
+        }
+    }
+
+    /// Of each partition: what is applied, see [`PartitionBacklog::applied_until_ms`]. It must be read after what is to
+    /// be evaluated: then nothing is evaluated that was applied late.
+    pub fn note_applied(&mut self, applied_until_ms: &[Option<i64>], time: TickTime) {
+        if self.partitions.len() != applied_until_ms.len() {
+            return;
+        }
+        let partitions = self.partitions.iter_mut().zip(applied_until_ms);
+        let are_late = partitions.fold(false, |are_late, (partition, applied_until_ms)| {
+            partition.advance(*applied_until_ms, time) || are_late
+        });
+        if are_late {
+            self.begin(time);
         }
     }
 
@@ -183,22 +159,19 @@ impl Backlog {
         (waited < LONGEST_WAIT).then(|| left.map(|partition| partition.backlog.waiting).sum())
     }
 
-    /// The workers are behind from now on, unless they are already.
+    /// The workers are behind: what has been received by now must be applied.
     fn begin(&mut self, time: TickTime) {
-        self.behind.get_or_insert(Behind {
-            since: time.elapsed,
-            until_ms: time.now_s.saturating_mul(1000),
-        });
+        let until_ms = now_ms(time);
+        let since = self.behind.as_ref().map_or(time.elapsed, |it| it.since);
+        self.behind = Some(Behind { since, until_ms });
     }
 
     /// The queue did not answer. It may be slow because of the backlog.
-    fn on_unknown(&mut self, is_first: bool, time: TickTime) {
-        let since = *self.unknown_since.get_or_insert(time.elapsed);
-        if time.elapsed.saturating_sub(since) >= STOPPED {
+    fn on_unknown(&mut self, elapsed: Duration) {
+        let since = *self.unknown_since.get_or_insert(elapsed);
+        if elapsed.saturating_sub(since) >= UNANSWERED {
             self.partitions.clear();
             self.behind = None;
-        } else if is_first {
-            self.begin(time);
         }
     }
 
@@ -207,17 +180,10 @@ impl Backlog {
         let partitions = self.partitions.iter();
         partitions.filter(move |partition| !partition.has_caught_up(until_ms, elapsed))
     }
+}
 
-    fn has_any_stopped(&self, elapsed: Duration) -> bool {
-        let mut partitions = self.partitions.iter();
-        partitions.any(|partition| partition.has_stopped(elapsed))
-    }
-
-    /// Whether deliveries wait and none was processed for some time.
-    fn have_all_stopped(&self, elapsed: Duration) -> bool {
-        let idle = |it: &Processed| elapsed.saturating_sub(it.since) >= STOPPED;
-        self.has_any_stopped(elapsed) && self.processed.as_ref().is_some_and(idle)
-    }
+fn now_ms(time: TickTime) -> i64 {
+    time.now_s.saturating_mul(1000)
 }
 
 #[cfg(test)]
@@ -260,9 +226,9 @@ mod tests {
             (0, &[(400, -60), (2, -1)]),
             (1, &[(150, -30), (3, 0)]),
             (2, &[(40, -1), (9, 1)]),
-            (3, &[(40, 0), (9, 1)]),
+            (3, &[(40, 1), (9, 1)]),
         ];
-        assert_eq!(waits(reads), [Some(402), Some(150), Some(40), None]);
+        assert_eq!(waits(reads), [Some(402), Some(153), Some(40), None]);
     }
 
     #[test]
@@ -280,27 +246,30 @@ mod tests {
     fn a_partition_that_stands_still_is_given_up_and_waited_for_when_it_continues() {
         let reads: &[(i64, &[(u64, i64)])] = &[
             (0, &[(7, -9)]),
-            (59, &[(8, -9)]),
+            (59, &[(3, -9)]),
             (60, &[(8, -9)]),
-            (70, &[(9, -9)]),
-            (71, &[(5, -9)]),
-            (72, &[(0, 65)]),
+            (70, &[(0, -9)]),
+            (71, &[(5, -8)]),
+            (72, &[(0, 68)]),
             (73, &[(0, 71)]),
         ];
-        let expected = [Some(7), Some(8), None, None, Some(5), Some(0), None];
+        let expected = [Some(7), Some(3), None, None, Some(5), Some(0), None];
         assert_eq!(waits(reads), expected);
     }
 
     #[test]
-    fn a_worker_that_is_slow_or_idle_is_not_behind() {
+    fn workers_are_behind_when_they_apply_what_has_waited() {
         let reads: &[(i64, &[(u64, i64)])] = &[
             (0, &[(0, -60)]),
             (2, &[(0, -60)]),
             (300, &[(50, -60)]),
-            (309, &[(40, -60)]),
-            (318, &[(60, 1)]),
+            (309, &[(90, 304)]),
+            (318, &[(60, 312)]),
+            (319, &[(10, 317)]),
+            (320, &[(10, 318)]),
         ];
-        assert_eq!(waits(reads), [Some(0), None, None, None, None]);
+        let expected = [Some(0), None, None, None, Some(60), Some(10), None];
+        assert_eq!(waits(reads), expected);
     }
 
     #[test]
@@ -340,39 +309,26 @@ mod tests {
     }
 
     #[test]
-    fn what_continues_is_noticed_in_the_same_tick() {
+    fn what_is_late_is_noticed_before_it_is_evaluated() {
         let mut backlog = Backlog::default();
-        let mut tick = |seconds, found: Option<BacklogRead>, processed| {
-            if let Some(found) = found {
-                backlog.update(found, at(seconds));
-            }
-            backlog.note_processed(processed, at(seconds));
-            backlog.waiting(at(seconds).elapsed)
+        backlog.update(read(&[(0, -60)]), at(0));
+        backlog.update(read(&[(0, -60)]), at(2));
+        let mut waits = |seconds: i64, applied_s: i64| {
+            backlog.note_applied(&[Some((BEGIN_S + applied_s) * 1000)], at(seconds));
+            backlog.waiting(at(seconds).elapsed).is_some()
         };
-        assert_eq!(tick(0, Some(read(&[(0, -60)])), 7), Some(0));
-        assert_eq!(tick(2, Some(read(&[(0, -60)])), 7), None);
-        assert_eq!(tick(10, Some(read(&[(3, -60)])), 7), None);
-        assert_eq!(tick(20, Some(read(&[(9, -60)])), 7), None);
-        assert_eq!(tick(24, None, 8), Some(9), "the workers are back");
-        assert_eq!(tick(25, Some(read(&[(0, 24)])), 16), None);
+        assert!(!waits(90, -60), "idle");
+        assert!(!waits(91, 90));
+        assert!(waits(120, 100), "the workers are back");
     }
 
     #[test]
-    fn the_backlog_is_read_often_only_while_that_matters() {
+    fn the_backlog_is_read_often_only_while_the_workers_are_behind() {
         let mut backlog = Backlog::default();
         assert!(!backlog.is_read_due(at(0).elapsed));
-        backlog.note_processed(7, at(0));
         backlog.update(read(&[(0, -60), (0, -60)]), at(0));
-        assert!(backlog.is_read_due(at(1).elapsed), "behind");
+        assert!(backlog.is_read_due(at(1).elapsed));
         backlog.update(read(&[(0, -60), (0, -60)]), at(2));
         assert!(!backlog.is_read_due(at(3).elapsed));
-        backlog.update(read(&[(1, -60), (0, -60)]), at(10));
-        assert!(!backlog.is_read_due(at(20).elapsed), "nothing works");
-        backlog.note_processed(8, at(19));
-        assert!(!backlog.is_read_due(at(19).elapsed), "it has not stopped");
-        assert!(
-            backlog.is_read_due(at(20).elapsed),
-            "it has, and others work"
-        );
     }
 }

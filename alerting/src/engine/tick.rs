@@ -26,6 +26,8 @@ use revwatch_storage::ports::{
 };
 
 use super::backlog::BacklogRead;
+#[cfg(doc)]
+use super::backlog::PartitionBacklog;
 use super::counter_reads::{CounterReadReason, CounterReads, LastCounterRead};
 use super::pipeline::PipelineRead;
 use super::{Engine, TransitionEvent};
@@ -65,6 +67,8 @@ pub struct ReadSet {
     pub pipeline: bool,
     /// The backlog of every partition.
     pub backlog: bool,
+    /// What each partition has applied. It must be read after everything else in this set.
+    pub applied: bool,
     /// The sum of the current counters [`DELIVERIES`].
     pub deliveries: bool,
     /// Counters, and why.
@@ -104,6 +108,8 @@ pub struct ReadResult<'a> {
     pub pipeline: Option<PipelineRead>,
     /// See [`ReadSet::backlog`].
     pub backlog: Option<BacklogRead>,
+    /// See [`ReadSet::applied`]: for each partition as in [`PartitionBacklog::applied_until_ms`].
+    pub applied: Option<Vec<Option<i64>>>,
     /// See [`ReadSet::deliveries`].
     pub deliveries: Option<i64>,
     /// See [`ReadSet::counters`].
@@ -180,6 +186,8 @@ pub struct UnreadableCommand {
 pub enum Unfinished {
     /// Changes of conditions are unread, or may be.
     ChangesUnread,
+    /// The changes are read, and what the workers have applied is not.
+    AppliedUnread,
     /// All open conditions must be read.
     ScanDue,
     /// So many conditions are read and not evaluated yet.
@@ -196,6 +204,8 @@ pub(super) struct Progress {
     now_s: i64,
     /// The workers are behind: only rules about the pipeline are evaluated.
     is_catching_up: bool,
+    /// Of the condition changes, where the tick began.
+    began_at: ChangeCursor,
 }
 
 #[derive(Default)]
@@ -218,6 +228,8 @@ struct Follow {
     counters: Option<PlannedCounterRead>,
     unread: Vec<ConditionChange>,
     scan: Option<ScanReason>,
+    /// All are read. Before anything is decided, what the workers have applied must be read.
+    are_all_read: bool,
 }
 
 struct PlannedCounterRead {
@@ -275,16 +287,22 @@ impl Engine {
                     ..ReadSet::default()
                 }
             }
-            Step::Follow(Follow { counters, .. }) => ReadSet {
+            Step::Follow(Follow {
+                counters,
+                are_all_read,
+                ..
+            }) => ReadSet {
                 counters: counters.as_ref().map(|planned| planned.read.clone()),
-                changes: (!self.is_catching_up()).then(|| ChangeRead {
+                changes: (!self.is_catching_up() && !are_all_read).then(|| ChangeRead {
                     cursor: self.position.cursor.clone(),
                     limit: PAGE,
                 }),
+                applied: self.must_check_applied() && (counters.is_some() || *are_all_read),
                 ..ReadSet::default()
             },
             Step::Scan(reason) => ReadSet {
                 conditions: Some(reason.clone()),
+                applied: self.must_check_applied(),
                 ..ReadSet::default()
             },
             Step::Scanning(_) => ReadSet::default(),
@@ -338,9 +356,6 @@ impl Engine {
         if let Some(backlog) = read.backlog {
             self.backlog.update(backlog, time);
         }
-        if let Some(deliveries) = read.deliveries {
-            self.backlog.note_processed(deliveries, time);
-        }
         let was_catching_up = self.is_catching_up();
         let is_catching_up = self.waiting_for(time).is_some();
         if was_catching_up && !is_catching_up {
@@ -363,6 +378,7 @@ impl Engine {
         self.progress = Progress {
             now_s: time.now_s,
             is_catching_up,
+            began_at: self.position.cursor.clone(),
             step: Step::Follow(Follow {
                 counters,
                 ..Follow::default()
@@ -374,12 +390,16 @@ impl Engine {
     /// Evaluates the counters, and takes a page of changes.
     fn follow(&mut self, mut follow: Follow, read: ReadResult<'_>, time: TickTime) -> TickOutput {
         let now_s = self.progress.now_s;
+        self.check_applied(read.applied.as_deref(), time);
         if let (Some(planned), Some(read)) = (follow.counters.take(), read.counters) {
             self.evaluate_counters(&planned, &read, time);
         }
         if self.is_catching_up() {
             self.progress.step = Step::Finish;
             return TickOutput::unfinished(Unfinished::CommandsUnread);
+        }
+        if follow.are_all_read {
+            return self.decide(follow, now_s);
         }
         let Some(page) = read.changes else {
             self.progress.step = Step::Follow(follow);
@@ -404,6 +424,16 @@ impl Engine {
             self.progress.step = Step::Follow(follow);
             return TickOutput::unfinished(Unfinished::ChangesUnread);
         }
+        if self.must_check_applied() && read.applied.is_none() && !follow.unread.is_empty() {
+            follow.are_all_read = true;
+            self.progress.step = Step::Follow(follow);
+            return TickOutput::unfinished(Unfinished::AppliedUnread);
+        }
+        self.decide(follow, now_s)
+    }
+
+    /// All changes are read: what they lead to, or the scan that replaces them.
+    fn decide(&mut self, follow: Follow, now_s: i64) -> TickOutput {
         if let Some(reason) = follow.scan {
             self.progress.step = Step::Scan(reason);
             return TickOutput::unfinished(Unfinished::ScanDue);
@@ -411,6 +441,23 @@ impl Engine {
         self.on_changes(&follow.unread, now_s);
         self.progress.step = Step::Finish;
         TickOutput::unfinished(Unfinished::CommandsUnread)
+    }
+
+    /// Whether what was applied late must be noticed before anything is decided. It need not where no worker is.
+    fn must_check_applied(&self) -> bool {
+        self.backlog.is_known() && !self.is_catching_up()
+    }
+
+    /// Decides nothing in this tick if what was read in it was applied late: the changes are read again afterwards.
+    fn check_applied(&mut self, applied_until_ms: Option<&[Option<i64>]>, time: TickTime) {
+        let Some(applied_until_ms) = applied_until_ms else {
+            return;
+        };
+        self.backlog.note_applied(applied_until_ms, time);
+        if self.waiting_for(time).is_some() {
+            self.progress.is_catching_up = true;
+            self.position.cursor.clone_from(&self.progress.began_at);
+        }
     }
 
     fn evaluate_counters(
@@ -446,6 +493,11 @@ impl Engine {
             self.progress.step = Step::Scan(reason);
             return TickOutput::unfinished(Unfinished::ScanDue);
         };
+        self.check_applied(read.applied.as_deref(), time);
+        if self.is_catching_up() {
+            self.progress.step = Step::Finish;
+            return TickOutput::unfinished(Unfinished::CommandsUnread);
+        }
         self.begin_scan(&open, self.progress.now_s);
         self.scan_part(open.into_iter(), time)
     }

@@ -140,6 +140,11 @@ impl Alerting {
         if reads.commands {
             read.commands = self.store.documents(COMMANDS).await?;
         }
+        if reads.applied {
+            // Last: what was read above is not newer.
+            let health = self.complete_health().await?;
+            read.applied = Some(health.iter().map(|it| it.high_watermark_ms).collect());
+        }
         Ok(read)
     }
 

@@ -13,6 +13,8 @@ use super::*;
 struct Found {
     /// Deliveries that wait in the only partition; `None`: that is not read.
     waiting: Option<u64>,
+    /// Deliveries received up to this Unix millisecond are applied.
+    applied_until_ms: Option<i64>,
     deliveries: i64,
     /// Each is read once; after the last there are no more changes.
     pages: Vec<ChangePage>,
@@ -31,7 +33,7 @@ impl Found {
     fn backlog(&self) -> Option<BacklogRead> {
         let partition = |waiting| PartitionBacklog {
             waiting,
-            applied_until_ms: None,
+            applied_until_ms: self.applied_until_ms,
         };
         let waiting = self.waiting?;
         Some(BacklogRead::Partitions(vec![partition(waiting)]))
@@ -52,6 +54,7 @@ impl Found {
                 stalled_s: None,
             }),
             backlog: backlog.filter(|_| reads.backlog),
+            applied: reads.applied.then(|| vec![self.applied_until_ms]),
             deliveries: reads.deliveries.then_some(self.deliveries),
             changes: reads.changes.as_ref().map(page),
             counters: reads.counters.as_ref().map(|_| CounterRead {
@@ -381,6 +384,35 @@ fn while_the_workers_are_behind_only_rules_about_the_pipeline_are_evaluated() {
     assert_eq!(reason, Some(CounterReadReason::NeverRead), "all rules");
     let expected = ["lost account acct_1 firing", "queue  firing"];
     assert_eq!(harness.alerts(), expected, "now everything is evaluated");
+}
+
+#[test]
+fn what_the_workers_applied_late_is_evaluated_when_they_have_caught_up() {
+    let (mut harness, mut found) = ticked();
+    found.waiting = Some(0);
+    found.applied_until_ms = Some(99_000);
+    harness.tick(&mut found, 111);
+    harness.tick(&mut found, 113);
+    let failed = |cursor| page(vec![ConditionChange::Open(lost("acct_1"))], cursor);
+    found.pages = vec![failed(read_up_to(1))];
+    found.applied_until_ms = Some(100_000);
+    harness.tick(&mut found, 130);
+    assert!(
+        harness.alerts().is_empty(),
+        "it was received half a minute ago"
+    );
+    let paid = page(
+        vec![ConditionChange::Close(lost("acct_1").key)],
+        read_up_to(2),
+    );
+    found.pages = vec![failed(read_up_to(1)), paid];
+    found.pages[0].more = true;
+    harness.tick(&mut found, 133);
+    assert!(harness.alerts().is_empty(), "it has ended");
+    found.pages = vec![failed(read_up_to(3))];
+    found.applied_until_ms = Some(139_000);
+    harness.tick(&mut found, 140);
+    assert_eq!(harness.alerts(), ["lost account acct_1 firing"]);
 }
 
 #[test]
