@@ -76,7 +76,7 @@ struct Content {
     observations: Vec<Observation>,
 }
 
-/// Of each entity that the batch may change.
+/// What happens to each entity that the batch may change.
 type Changes<'a> = BTreeMap<&'a EntityKey, Change>;
 
 struct Change {
@@ -182,7 +182,7 @@ impl Batch {
 }
 
 impl Change {
-    /// None yet.
+    /// The entity as it is stored, without a change so far.
     fn of(key: &EntityKey, stored: Option<&StoredEntity>) -> Result<Self, String> {
         let (expected, before) = match stored {
             Some(StoredEntity { version, body }) => (*version, Entity::decode(key, body)?),

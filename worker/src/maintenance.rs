@@ -9,7 +9,7 @@ use revwatch_core::event::Event;
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_runtime::retries::Retries;
 use revwatch_storage::journal::pauses_in_store;
-use revwatch_storage::ports::{Disposition, HeldDelivery, HoldingQueue};
+use revwatch_storage::ports::{Disposition, HeldDelivery, HoldingQueue, TriageSummary};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,8 +27,12 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const PAUSE_SETTLE: Duration = Duration::from_secs(30);
 
 /// A worker that cannot read the pauses may park deliveries for longer. So parked deliveries are triaged
-/// this often if their number has changed.
+/// this often if their number has changed. Each triage reads all of them: while it requeues none, the interval doubles,
+/// up to [`MAX_TRIAGE_INTERVAL`], until pauses change.
 const TRIAGE_INTERVAL: Duration = Duration::from_mins(5);
+
+/// The longest interval between triages in a long pause.
+const MAX_TRIAGE_INTERVAL: Duration = Duration::from_hours(1);
 
 /// How often a long replay logs its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
@@ -44,13 +48,52 @@ pub(crate) struct Maintenance {
     restored: bool,
     /// The running recovery. Aborted when this task ends; the partition's next owner continues it.
     running_recovery: Option<AbortOnDropHandle<Result<(), PartitionError>>>,
+    triages: TriageSchedule,
+}
+
+/// When parked deliveries are triaged.
+struct TriageSchedule {
     /// When pauses last changed.
     changed: Instant,
     /// When parked deliveries were last triaged.
     triaged: Instant,
+    /// How long after that they are triaged again.
+    interval: Duration,
     /// How many deliveries the last triage kept parked. While neither their number nor the pauses
     /// change, another triage would do nothing.
     kept: Option<u64>,
+}
+
+impl TriageSchedule {
+    /// Pauses have just changed.
+    fn new(now: Instant) -> Self {
+        Self {
+            changed: now,
+            triaged: now,
+            interval: TRIAGE_INTERVAL,
+            kept: None,
+        }
+    }
+
+    /// Whether the deliveries are triaged now, `parked` in number.
+    fn is_due(&self, parked: u64, now: Instant) -> bool {
+        let may_be = self.is_settling(now) || now - self.triaged >= self.interval;
+        may_be && parked > 0 && self.kept != Some(parked)
+    }
+
+    /// A triage has ended.
+    fn note(&mut self, summary: &TriageSummary, now: Instant) {
+        self.interval = if self.is_settling(now) || summary.requeued > 0 {
+            TRIAGE_INTERVAL
+        } else {
+            (self.interval * 2).min(MAX_TRIAGE_INTERVAL)
+        };
+        (self.triaged, self.kept) = (now, Some(summary.kept));
+    }
+
+    fn is_settling(&self, now: Instant) -> bool {
+        now - self.changed <= PAUSE_SETTLE
+    }
 }
 
 impl Maintenance {
@@ -67,9 +110,7 @@ impl Maintenance {
             pauses,
             restored: false,
             running_recovery: None,
-            changed: Instant::now(),
-            triaged: Instant::now(),
-            kept: None,
+            triages: TriageSchedule::new(Instant::now()),
         }
     }
 
@@ -171,7 +212,7 @@ impl Maintenance {
         self.worker.metrics.paused.set(i64::from(any));
         self.worker.metrics.everything_paused.set(i64::from(all));
         if is_new {
-            (self.changed, self.kept) = (Instant::now(), None);
+            self.triages = TriageSchedule::new(Instant::now());
         }
     }
 
@@ -185,22 +226,19 @@ impl Maintenance {
             .set(i64::try_from(parked).unwrap_or(i64::MAX));
         if !self.owned.borrow().contains(&REQUEUE_PARTITION) {
             // The partition's next owner starts as if pauses had just changed.
-            (self.changed, self.kept) = (Instant::now(), None);
-            return Ok(());
-        }
-        if self.changed.elapsed() > PAUSE_SETTLE && self.triaged.elapsed() < TRIAGE_INTERVAL {
+            self.triages = TriageSchedule::new(Instant::now());
             return Ok(());
         }
         let Some(pauses) = self.pauses.borrow().clone() else {
             return Ok(());
         };
-        if parked > 0 && !pauses.is_everything_paused() && self.kept != Some(parked) {
+        if !pauses.is_everything_paused() && self.triages.is_due(parked, Instant::now()) {
             let mut decide = |held: &HeldDelivery| match Event::parse(&held.delivery.body) {
                 Ok(event) if pauses.hold(&event).is_some() => Disposition::Keep,
                 _ => Disposition::Requeue(Box::new(held.delivery.clone())),
             };
             let summary = queue.triage(HoldingQueue::Parked, &mut decide).await?;
-            (self.triaged, self.kept) = (Instant::now(), Some(summary.kept));
+            self.triages.note(&summary, Instant::now());
             if summary.requeued > 0 {
                 tracing::info!(
                     deliveries = summary.requeued,
@@ -225,6 +263,60 @@ async fn recover(
             tracing::info!(read, "replaying the archive");
         }
     };
-    recovery::recover(&worker, &partitions, &pauses, &mut on_progress).await?;
-    Ok(())
+    let replayed = recovery::recover(&worker, &partitions, &pauses, &mut on_progress).await;
+    replayed
+        .map(drop)
+        .map_err(|error| PartitionError::Replay(Box::new(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_a_long_pause_triages_that_requeue_nothing_become_rarer() {
+        let start = Instant::now();
+        let mut triages = TriageSchedule::new(start);
+        // A delivery is parked each second.
+        let triage = |triages: &mut TriageSchedule, from_s: u64, requeued: u64| {
+            let due = |s: &u64| triages.is_due(*s, start + Duration::from_secs(*s));
+            let at_s = (from_s + 1..).find(due).expect("some time");
+            let summary = TriageSummary {
+                requeued,
+                kept: at_s,
+                ..TriageSummary::default()
+            };
+            triages.note(&summary, start + Duration::from_secs(at_s));
+            at_s - from_s
+        };
+        let mut at_s = 0;
+        let mut wait = |triages: &mut TriageSchedule, requeued| {
+            let waited_s = triage(triages, at_s, requeued);
+            at_s += waited_s;
+            waited_s
+        };
+        // Others may not know the pauses yet.
+        for _ in 0..30 {
+            assert_eq!(wait(&mut triages, 0), 1);
+        }
+        let waits = [0; 6].map(|requeued| wait(&mut triages, requeued));
+        assert_eq!(waits, [300, 600, 1200, 2400, 3600, 3600]);
+        assert_eq!((wait(&mut triages, 1), wait(&mut triages, 0)), (3600, 300));
+        triages = TriageSchedule::new(start + Duration::from_secs(at_s));
+        assert_eq!(triage(&mut triages, at_s, 0), 1, "pauses have changed");
+    }
+
+    #[test]
+    fn nothing_is_triaged_while_the_number_of_parked_deliveries_stays() {
+        let start = Instant::now();
+        let mut triages = TriageSchedule::new(start);
+        let summary = TriageSummary {
+            kept: 2,
+            ..TriageSummary::default()
+        };
+        assert!(triages.is_due(2, start) && !triages.is_due(0, start));
+        triages.note(&summary, start);
+        let later = start + MAX_TRIAGE_INTERVAL;
+        assert!(!triages.is_due(2, later) && triages.is_due(3, later));
+    }
 }

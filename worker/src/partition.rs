@@ -28,8 +28,19 @@ pub struct Partition {
     number: u32,
     pauses: watch::Receiver<Option<Arc<Pauses>>>,
     failing: FailingPartitions,
-    /// The last error was one of the queue.
-    has_queue_failed: bool,
+    failed: FailedCall,
+}
+
+/// The call that failed last, unless the partition has worked since. It decides when an idle
+/// partition, which may have no batch for a long time, works again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FailedCall {
+    /// [`Consume::consume`](revwatch_storage::ports::Consume::consume): as soon as it succeeds.
+    Consume,
+    /// Another one of the queue: when the consumer has stood for longer than a pause after a failure.
+    Queue,
+    /// None, or one of the store: after a batch, because a delivery waits.
+    Other,
 }
 
 /// Partitions that need an operator to change something, each with the reason; for `/readyz`.
@@ -52,6 +63,9 @@ pub enum PartitionError {
     /// Other workers kept committing to the same entities.
     #[error("another worker kept changing the same entities")]
     Contended,
+    /// A recovery failed.
+    #[error("the replay of the archive failed: {0}")]
+    Replay(Box<Self>),
 }
 
 /// The source of a batch.
@@ -75,6 +89,7 @@ impl PartitionError {
             Self::Store(StoreError::Corrupt(_)) | Self::Unreadable(_) => {
                 Some("the store holds unreadable data")
             }
+            Self::Replay(error) => error.persistent_reason(),
             Self::Queue(QueueError::Unavailable(_))
             | Self::Store(StoreError::Unavailable(_) | StoreError::Fenced)
             | Self::Contended => None,
@@ -112,7 +127,7 @@ impl Partition {
             number,
             pauses,
             failing: FailingPartitions::default(),
-            has_queue_failed: false,
+            failed: FailedCall::Other,
         }
     }
 
@@ -157,7 +172,13 @@ impl Partition {
     }
 
     fn set_error(&mut self, reason: Option<&PartitionError>) {
-        self.has_queue_failed = matches!(reason, Some(PartitionError::Queue(_)));
+        self.failed = match reason {
+            Some(PartitionError::Queue(_)) if self.failed != FailedCall::Consume => {
+                FailedCall::Queue
+            }
+            Some(PartitionError::Queue(_)) => FailedCall::Consume,
+            _ => FailedCall::Other,
+        };
         self.worker
             .metrics
             .partition_fails(self.number, reason.is_some());
@@ -175,17 +196,25 @@ impl Partition {
         while let Some(pauses) = self.wait_for_work(stop).await {
             // While everything is paused nothing is consumed, and deliveries stay in the queue.
             let pauses = PauseHistory::from(pauses.as_ref().clone());
-            let mut consumer = self.worker.queue.consume(self.number).await?;
-            if self.has_queue_failed {
-                // An idle partition may have no batch for a long time.
+            let consumer = self.worker.queue.consume(self.number).await;
+            if consumer.is_err() {
+                self.failed = FailedCall::Consume;
+            } else if self.failed == FailedCall::Consume {
                 self.set_error(None);
             }
+            let mut consumer = consumer?;
+            let stands = tokio::time::sleep(BACKOFF.max);
+            tokio::pin!(stands);
             while !self.pauses.has_changed().unwrap_or(false) {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return Ok(()),
                     Ok(()) = self.pauses.changed() => break,
                     ready = consumer.ready() => ready?,
+                    () = &mut stands, if self.failed == FailedCall::Queue => {
+                        self.set_error(None);
+                        continue;
+                    }
                 }
                 let permit = self.worker.batch_permits.acquire().await;
                 let deliveries = consumer.next(self.worker.config.batch).await?;

@@ -47,6 +47,8 @@ pub(super) struct Plan {
     /// Whether the publishes that fail are stored.
     pub(super) store_failed_publishes: bool,
     pub(super) triages_to_interrupt: u32,
+    pub(super) consumes_to_fail: u32,
+    pub(super) reads_to_fail: u32,
 }
 
 impl Memory {
@@ -103,6 +105,12 @@ impl Faults {
     pub fn fail_publishes(&self, count: u32, stored: bool) {
         let mut plan = lock(&self.0.plan);
         (plan.publishes_to_fail, plan.store_failed_publishes) = (count, stored);
+    }
+
+    /// The next `consumes` consumers cannot be opened; of those that can, the next `reads` fail before they are ready.
+    pub fn fail_consumers(&self, consumes: u32, reads: u32) {
+        let mut plan = lock(&self.0.plan);
+        (plan.consumes_to_fail, plan.reads_to_fail) = (consumes, reads);
     }
 
     /// The next `count` triages fail when they have carried out their first decision.

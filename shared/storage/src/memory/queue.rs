@@ -66,6 +66,9 @@ impl Publish for Memory {
 impl Consume for Memory {
     async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError> {
         self.enter(partition).await?;
+        if take_one(&mut lock(&self.shared.plan).consumes_to_fail) {
+            return Err(QueueError::Unavailable("the connection failed".into()));
+        }
         let state = lock(&self.shared.queue);
         Ok(Box::new(MemoryConsumer {
             shared: self.shared.clone(),
@@ -249,6 +252,11 @@ impl MemoryConsumer {
 #[async_trait]
 impl Consumer for MemoryConsumer {
     async fn ready(&mut self) -> Result<(), QueueError> {
+        let fails = take_one(&mut lock(&self.shared.plan).reads_to_fail);
+        if fails {
+            self.shared.pass_to(&self.gate, self.partition).await;
+            return Err(QueueError::Unavailable("the connection failed".into()));
+        }
         self.wait(1, false).await.map(drop)
     }
 
