@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
+use revwatch_core::redact;
 use revwatch_runtime::config::{
     AlertingConfig, BusinessHours, Clock, ConfigError, Fault, Faults, NOTIFIERS, Route, Treatment,
     both,
@@ -244,12 +245,21 @@ impl Policy {
     }
 }
 
+/// A value in a fault: as it was written if it is one plain word. Anything else may be an address or a secret in the
+/// wrong place.
+fn shown(text: &str) -> String {
+    match redact::word(text) {
+        word if word == text => format!("{text:?}"),
+        _ => "(not shown)".to_owned(),
+    }
+}
+
 /// Checks the names in the list `notify` of the table `key`.
 fn check_notifiers(key: &str, list: &[String], faults: &mut Faults) {
     for (number, name) in list.iter().enumerate() {
         if !NOTIFIERS.contains(&name.as_str()) {
             let known = NOTIFIERS.join(", ");
-            let what = format!("{key}: notify names {name:?}; there are {known}");
+            let what = format!("{key}: notify names {}; there are {known}", shown(name));
             faults.add(Fault::from(what).about([format!("{key}.notify.{number}").as_str()]));
         }
     }
@@ -260,7 +270,10 @@ fn check_route(key: &str, route: &Route, faults: &mut Faults) {
     for (number, name) in route.severity.iter().enumerate() {
         if !Severity::ALL.iter().any(|s| s.as_str() == name) {
             let known = Severity::ALL.map(Severity::as_str).join(", ");
-            let what = format!("{key}: severity {name:?} is unknown; there are {known}");
+            let what = format!(
+                "{key}: severity {} is unknown; there are {known}",
+                shown(name)
+            );
             faults.add(Fault::from(what).about([format!("{key}.severity.{number}").as_str()]));
         }
     }
@@ -301,8 +314,8 @@ impl Calendar {
         };
         let zone = TimeZone::get(&hours.time_zone);
         if zone.is_err() {
-            let zone = &hours.time_zone;
-            let what = format!("time_zone {zone:?} is unknown: use a name such as Europe/Lisbon");
+            let zone = shown(&hours.time_zone);
+            let what = format!("time_zone {zone} is unknown: use a name such as Europe/Lisbon");
             invalid("time_zone", what);
         }
         let mut days = BTreeSet::new();
@@ -310,7 +323,8 @@ impl Calendar {
             match (1..).zip(DAYS).find(|(_, day)| day == name) {
                 Some((day, _)) => drop(days.insert(day)),
                 None => {
-                    let what = format!("day {name:?} is unknown: there are {}", DAYS.join(", "));
+                    let name = shown(name);
+                    let what = format!("day {name} is unknown: there are {}", DAYS.join(", "));
                     invalid(&format!("days.{number}"), what);
                 }
             }
@@ -321,7 +335,8 @@ impl Calendar {
         let [from, to] = [("from", &hours.from), ("to", &hours.to)].map(|(key, text)| {
             let time: Option<Time> = text.parse().ok();
             if time.is_none() {
-                let what = format!("{key} {text:?} is not a time of day: write it like \"09:00\"");
+                let text = shown(text);
+                let what = format!("{key} {text} is not a time of day: write it like \"09:00\"");
                 invalid(key, what);
             }
             time
@@ -334,8 +349,9 @@ impl Calendar {
             match text.parse() {
                 Ok(date) => drop(holidays.insert(date)),
                 Err(_) => {
+                    let text = shown(text);
                     let what =
-                        format!("holiday {text:?} is not a date: write it like \"2026-12-25\"");
+                        format!("holiday {text} is not a date: write it like \"2026-12-25\"");
                     invalid(&format!("holidays.{number}"), what);
                 }
             }
@@ -465,21 +481,49 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_quotes_a_value_only_if_it_is_a_plain_word() {
+        let secret = "https://hooks.slack.com/services/T0/B0/x";
+        let mut config = Config::load(None, &|_| None)
+            .expect("the defaults")
+            .alerting;
+        config.routes = vec![Route {
+            severity: vec!["urgent".into(), secret.into()],
+            notifiers: Some(vec!["ana@example.com".into(), "telegram".into()]),
+            rules: Vec::new(),
+            labels: BTreeMap::new(),
+            route: None,
+        }];
+        let error = Policy::new(&config, Vec::new()).expect_err("invalid");
+        let error = error.to_string();
+        for part in [
+            "names (not shown)",
+            "names \"telegram\"",
+            "severity \"urgent\"",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(
+            !error.contains("ana") && !error.contains("hooks"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn every_fault_in_business_hours_is_named() {
         let invalid = BusinessHours {
-            time_zone: "Mars".into(),
-            days: vec!["mon".into(), "tuesday".into(), "wednesday".into()],
+            time_zone: "mars".into(),
+            days: vec!["mon".into(), "tuesday".into(), "ana@example.com".into()],
             from: "nine".into(),
             to: "25:00".into(),
             holidays: vec!["xmas".into()],
         };
         let error = Calendar::new(&invalid).expect_err("invalid").to_string();
         let expected = [
-            "time_zone \"Mars\" is unknown: use a name such as Europe/Lisbon",
+            "time_zone \"mars\" is unknown: use a name such as Europe/Lisbon",
             "day \"tuesday\" is unknown: there are mon, tue, wed, thu, fri, sat, sun",
-            "day \"wednesday\" is unknown: there are mon, tue, wed, thu, fri, sat, sun",
+            "day (not shown) is unknown: there are mon, tue, wed, thu, fri, sat, sun",
             "from \"nine\" is not a time of day: write it like \"09:00\"",
-            "to \"25:00\" is not a time of day: write it like \"09:00\"",
+            "to (not shown) is not a time of day: write it like \"09:00\"",
             "holiday \"xmas\" is not a date: write it like \"2026-12-25\"",
         ]
         .map(|what| format!("alerting.business_hours: {what}"));
