@@ -6,7 +6,7 @@
 //! <https://docs.slack.dev/messaging/message-metadata>,
 //! <https://docs.slack.dev/apis/web-api/pagination>.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use reqwest::StatusCode;
 use revwatch_runtime::egress::HttpClient;
@@ -25,8 +25,8 @@ pub struct Search {
     client: HttpClient,
     token: SecretString,
     api_base: String,
-    /// Whether it was logged why Slack cannot be searched, and the fix.
-    is_fix_logged: AtomicBool,
+    /// What was last logged to fix, so that Slack can be searched.
+    logged_fix: Mutex<Option<String>>,
 }
 
 /// A message that was found.
@@ -98,7 +98,7 @@ impl Search {
             client,
             token,
             api_base,
-            is_fix_logged: AtomicBool::new(false),
+            logged_fix: Mutex::default(),
         }
     }
 
@@ -266,6 +266,17 @@ impl Search {
         }
     }
 
+    /// Whether `fix` is another one than was last logged; notes it.
+    fn is_new_fix(&self, fix: &str) -> bool {
+        let mut logged = self
+            .logged_fix
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_new = logged.as_deref() != Some(fix);
+        *logged = Some(fix.to_owned());
+        is_new
+    }
+
     fn search_error(&self, problem: ApiError, fix: &str) -> SearchError {
         let code = match problem {
             ApiError::Stop(stop) => return stop,
@@ -279,7 +290,7 @@ impl Search {
             | "service_unavailable"
             | "request_timeout" => SearchError::Later(format!("{PROVIDER} answered {code}")),
             _ => {
-                if !self.is_fix_logged.swap(true, Ordering::Relaxed) {
+                if self.is_new_fix(fix) {
                     tracing::warn!(
                         answer = code,
                         "cannot check with Slack whether a message arrived, so one may be sent twice after a failure: \
@@ -305,5 +316,23 @@ impl Posted {
             receipt: format!("{channel}:{}", self.ts),
             revision,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use revwatch_runtime::config::EgressConfig;
+    use revwatch_runtime::egress::EgressClient;
+
+    use super::*;
+
+    #[test]
+    fn a_fix_is_logged_again_when_another_one_was_needed_since() {
+        let egress = EgressClient::new(EgressConfig::default());
+        let client = egress.client().expect("a client");
+        let search = Search::new(client, String::from("xoxb-1").into(), String::new());
+        let fixes = ["scope", "scope", "id", "id", "scope"];
+        let logged = fixes.map(|fix| search.is_new_fix(fix));
+        assert_eq!(logged, [true, false, true, false, true]);
     }
 }
