@@ -84,7 +84,8 @@ impl InFlight {
         while self.is_any_pending() {
             match tokio::time::timeout_at(deadline, self.results.recv()).await {
                 Ok(Some((destination, result))) => self.note(&destination, &result.outcome),
-                // No result will come: the attempt must have panicked. Waits that destinations requested remain.
+                // Attempts end by then, unless the machine is too slow; their messages are searched for like the
+                // others. Waits that destinations requested remain.
                 _ => self.slots.values_mut().for_each(|slot| slot.busy = false),
             }
         }

@@ -1,7 +1,7 @@
 //! revwatch's alerting: evaluates rules on the state, decides which alerts fire and resolve, and notifies people.
 //!
-//! Deciding is pure ([`metric_evaluation`], [`phase`], [`engine`], [`policy`], [`message`]); around it the evaluator holds
-//! the lease, reads the store and writes what the engine decides, and notifiers deliver messages.
+//! Deciding is pure ([`metric_evaluation`], [`phase`], [`engine`], [`policy`], [`message`]); around it the evaluator
+//! holds the lease, reads the store and writes what the engine decides, and notifiers deliver messages.
 //!
 //! Invariant: an alert is durable before a message about it is sent, and so is the attempt; it is retried until a
 //! notifier has confirmed it.

@@ -3,15 +3,16 @@
 //!
 //! The order of the calls: [`Engine::open`] with the stored documents. A tick is [`Engine::required_reads`],
 //! [`Engine::tick`] with what was read, and writing what it returns, repeated until nothing is left
-//! ([`TickOutput::unfinished`](field@TickOutput::unfinished)). Messages are delivered between ticks: [`Engine::due_lanes`],
-//! [`Engine::begin_attempt`], [`Engine::take_writes`] and write, attempt, [`Engine::on_attempt_result`],
-//! [`Engine::take_writes`] and write. Nothing else changes what the engine knows.
+//! ([`TickOutput::unfinished`](field@TickOutput::unfinished)). Messages are delivered between ticks:
+//! [`Engine::due_lanes`], [`Engine::begin_attempt`], [`Engine::take_writes`] and write, attempt,
+//! [`Engine::on_attempt_result`], [`Engine::take_writes`] and write. Nothing else changes what the engine knows.
 //!
 //! The engine is made of parts, each with its own fields and tests: `RuleSet`, `AlertTable`, `Watches`, `Groups`,
-//! `Mutes`, `SlaClocks`, `Outbox`, `Freshness`, `CounterReads`, `Pipeline`, `Backlog` and `Changes`. A part knows no other; what
-//! concerns several of them is in the methods of [`Engine`]: `tick.rs` (what is read and when), `inputs.rs` (what rules
-//! evaluate), `firing.rs` (alerts fire and resolve), `muting.rs`, `grouping.rs`, `attempts.rs` (messages and
-//! notices) and `commands.rs`. These only note what happened; `settle` decides for all of it at once.
+//! `Mutes`, `SlaClocks`, `Outbox`, `Freshness`, `CounterReads`, `Pipeline`, `Backlog` and `Changes`. A part knows no
+//! other; what concerns several of them is in the methods of [`Engine`]: `tick.rs` (what is read and when),
+//! `inputs.rs` (what rules evaluate), `firing.rs` (alerts fire and resolve), `muting.rs`, `grouping.rs`,
+//! `attempts.rs` (messages and notices) and `commands.rs`. These only note what happened; `settle` decides for all of
+//! it at once.
 //!
 //! Invariant: every change comes with the documents that make it durable. The shell writes them before anything is
 //! delivered, and drops the engine when it cannot.
@@ -344,8 +345,8 @@ impl Engine {
         moments.into_iter().flatten().min()
     }
 
-    /// Moves resolved alerts whose messages are delivered into the history. Only a change makes an alert done, or that
-    /// its messages are given up.
+    /// Moves resolved alerts whose messages are delivered into the history. An alert becomes done only by a change, or
+    /// when its messages are given up.
     fn retire(&mut self, dirty: BTreeSet<String>, now_s: i64) {
         let mut candidates = dirty;
         candidates.extend(self.changes.take_admitted());

@@ -13,7 +13,8 @@ pub struct PipelineRead {
     pub stalled_s: Option<i64>,
 }
 
-/// See the module. Nothing is known before the first read.
+/// The pipeline's status as it was last read, and for how long it has been stalled. Nothing is known before the first
+/// read.
 #[derive(Default)]
 pub(super) struct Pipeline {
     last: PipelineRead,

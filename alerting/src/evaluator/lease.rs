@@ -57,7 +57,8 @@ impl Alerting {
         Duration::from_secs_f64(self.config.lease_seconds)
     }
 
-    /// A line of the journal is written, or is not, before another evaluator could have the lease and write newer ones.
+    /// An entry of the journal is written, or is not, before another evaluator could have the lease and write newer
+    /// ones.
     pub(super) fn journal_within(&self) -> Duration {
         self.lease() / 3
     }

@@ -123,7 +123,7 @@ async fn writes_of_another_evaluator_are_not_undone() {
     let silence = |body: &str| silence("a", Some(body));
     let (mut own, mut others) = (JournalWriter::default(), JournalWriter::default());
     own.note(&[silence("older")], SystemClock.now_ms());
-    own.waiting.values_mut().for_each(|line| line.at_ms -= 1);
+    own.waiting.values_mut().for_each(|entry| entry.at_ms -= 1);
     sqlite
         .write_documents(fence, &[silence("newer")])
         .await
@@ -166,7 +166,7 @@ async fn entries_wait_for_the_result_and_the_newest_of_each_key_is_sent_next() {
     journal.flush(&queue, LONG);
     journal.note(&[silence("a", Some("2"))], SystemClock.now_ms());
     journal.note(&[silence("a", Some("3"))], SystemClock.now_ms());
-    // One at a time, so that the older line does not come last.
+    // One at a time, so that the older entry does not come last.
     journal.flush(&queue, LONG);
     tokio::task::yield_now().await;
     assert_eq!(silent.requests().len(), 1);
@@ -175,7 +175,7 @@ async fn entries_wait_for_the_result_and_the_newest_of_each_key_is_sent_next() {
     let waiting: Vec<_> = journal
         .waiting
         .values()
-        .map(|line| (line.key.as_str(), line.body.as_deref()))
+        .map(|entry| (entry.key.as_str(), entry.body.as_deref()))
         .collect();
     assert_eq!(waiting, [("a", Some("3"))]);
     journal.flush(&queue, LONG);
@@ -220,7 +220,11 @@ async fn waiting_entries_are_bounded_and_sent_in_batches_in_their_order() {
     journal.flush(&queue, LONG);
     tokio::task::yield_now().await;
     let requests = silent.requests();
-    let first: Vec<_> = requests.concat().into_iter().map(|line| line.key).collect();
+    let first: Vec<_> = requests
+        .concat()
+        .into_iter()
+        .map(|entry| entry.key)
+        .collect();
     let expected: Vec<_> = writes
         .into_iter()
         .skip(5)

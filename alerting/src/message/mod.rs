@@ -69,7 +69,8 @@ pub fn render(alert: &Alert, key: &MessageKey, state: &NotificationState) -> Mes
         .notices
         .iter()
         .find(|notice| notice.number == key.notice);
-    // A reader who first learns of the end must learn that it had fired, too. An earlier attempt that may have arrived said so.
+    // A reader who first learns of the end must learn that it had fired, too. An earlier attempt that may have arrived
+    // said so.
     let fired_unseen = alert.is_resolved()
         && notice.is_none()
         && state.delivered_revision == 0

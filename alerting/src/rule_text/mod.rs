@@ -23,7 +23,8 @@ pub fn built_in() -> Result<Vec<Rule>, ConfigError> {
     parse(&[("built-in rules".to_owned(), DEFAULT_RULES.to_owned())])
 }
 
-/// Parses rule files, or finds every fault, with file, line and column. Names of rules are unique across all files, and there is at least one rule.
+/// Parses rule files, or finds every fault, with file, line and column. Names of rules are unique across all files,
+/// and there is at least one rule.
 pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, ConfigError> {
     let mut rules: Vec<Rule> = Vec::new();
     let mut faults = Vec::new();
