@@ -21,6 +21,7 @@ pub(crate) async fn attempt(
         revision,
         message,
         unconfirmed,
+        is_muted,
         may_defer,
         ..
     } = job;
@@ -35,7 +36,8 @@ pub(crate) async fn attempt(
                         revision.unwrap_or(*tried_revision),
                     );
                 }
-                Lookup::Absent => {}
+                Lookup::Absent if is_muted => return (Outcome::Withheld, revision),
+                Lookup::Absent | Lookup::Repeatable => {}
                 Lookup::Later { reason } if may_defer => {
                     return (Outcome::Unknown { reason }, revision);
                 }
@@ -67,6 +69,7 @@ pub(crate) async fn attempt(
         revision,
         outcome,
         possible_duplicate,
+        is_partly_delivered: notifier.is_partly_delivered(&message),
     }
 }
 
@@ -137,6 +140,7 @@ mod tests {
                 false,
             ),
             (Lookup::Absent, true, 1, false),
+            (Lookup::Repeatable, true, 1, false),
             (Lookup::Inconclusive, true, 1, true),
             (later(), true, 0, false),
             (later(), false, 1, true),
@@ -148,6 +152,7 @@ mod tests {
                 revision: 1,
                 message: message.clone(),
                 unconfirmed: Some((message.clone(), 1)),
+                is_muted: false,
                 may_defer,
                 origin: Origin::default(),
             };
@@ -164,6 +169,37 @@ mod tests {
         }
     }
     #[tokio::test]
+    async fn the_end_of_a_muted_alert_is_sent_unless_its_message_did_not_arrive() {
+        let rule = crate::rule_text::built_in().expect("valid").remove(0);
+        let alert = Alert::fire(&rule, &Subject::Business, 0, 0, Evidence::default());
+        let key = MessageKey::main("slack");
+        let message = render(&alert, &key, &NotificationState::default());
+        for (answer, sent, outcome) in [
+            (Lookup::Absent, 0, "withheld"),
+            (Lookup::Inconclusive, 1, "delivered"),
+            (Lookup::Repeatable, 1, "delivered"),
+        ] {
+            let notifier = Scripted(answer.clone(), AtomicUsize::new(0));
+            let job = Attempt {
+                alert_id: alert.id.clone(),
+                message_key: key.clone(),
+                revision: 1,
+                message: message.clone(),
+                unconfirmed: Some((message.clone(), 1)),
+                is_muted: true,
+                may_defer: true,
+                origin: Origin::default(),
+            };
+            let result = attempt(&notifier, job, ATTEMPT_TIMEOUT).await;
+            assert_eq!(
+                (notifier.1.into_inner(), result.outcome.as_str()),
+                (sent, outcome),
+                "{answer:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn a_notifier_that_panics_leaves_an_outcome() {
         let rule = crate::rule_text::built_in().expect("valid").remove(0);
         let alert = Alert::fire(&rule, &Subject::Business, 0, 0, Evidence::default());
@@ -178,6 +214,7 @@ mod tests {
             revision: 1,
             message,
             unconfirmed: None,
+            is_muted: false,
             may_defer: true,
             origin: Origin::default(),
         };

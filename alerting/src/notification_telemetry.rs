@@ -35,7 +35,7 @@ pub(crate) fn record(tracer: &Tracer, origin: &Origin, result: &AttemptResult, b
         span.link(other.span(other.applied))
     });
     tracer.end(match result.outcome {
-        Outcome::Delivered { .. } => span,
+        Outcome::Delivered { .. } | Outcome::Withheld => span,
         _ => span.failed(result.outcome.as_str()),
     });
 }
@@ -78,6 +78,10 @@ fn log(origin: &Origin, result: &AttemptResult) {
             line!(warn, reason, "notification will be retried");
         }
         Outcome::RetryAfter { wait_ms } => line!(warn, wait_ms, "notification is rate limited"),
+        Outcome::Withheld => line!(
+            info,
+            "nothing is sent: the alert is muted, and the earlier attempt did not arrive"
+        ),
         Outcome::Gone => line!(warn, "the message was deleted and will be posted again"),
     }
 }

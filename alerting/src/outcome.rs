@@ -27,6 +27,8 @@ pub enum Outcome {
     },
     /// The message that was to be changed is no longer there.
     Gone,
+    /// Nothing was sent: the earlier attempt did not arrive, and the alert is muted by now.
+    Withheld,
 }
 
 /// What the search for a message found.
@@ -41,6 +43,8 @@ pub enum Lookup {
     },
     /// It did not.
     Absent,
+    /// It does not matter: the destination takes a repeat for the same message.
+    Repeatable,
     /// The destination cannot be searched now; search again later.
     Later {
         /// For the log.
@@ -62,6 +66,7 @@ impl Outcome {
             Self::Failed { .. } => "failed",
             Self::Unknown { .. } => "unknown",
             Self::Gone => "gone",
+            Self::Withheld => "withheld",
         }
     }
 }

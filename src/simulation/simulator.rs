@@ -422,23 +422,28 @@ impl Simulator {
             mut revision,
             message,
             unconfirmed,
+            is_muted,
             ..
         } = job;
-        let receipt = Some(message.delivery_id.clone());
+        let mut outcome = Outcome::Delivered {
+            receipt: Some(message.delivery_id.clone()),
+        };
         match unconfirmed {
             Some((_, unconfirmed_revision))
                 if self.slack.arrived.contains_key(&message.delivery_id) =>
             {
                 revision = unconfirmed_revision;
             }
+            Some(_) if is_muted => outcome = Outcome::Withheld,
             _ => self.deliver(&message),
         }
         AttemptResult {
             alert_id,
             message_key: key,
             revision,
-            outcome: Outcome::Delivered { receipt },
+            outcome,
             possible_duplicate: false,
+            is_partly_delivered: false,
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Attempt {
     /// An earlier attempt, at this revision, ended without a response: the destination is searched for it before
     /// anything is sent again. If it cannot be searched, this message is sent, which says that it may be a duplicate.
     pub unconfirmed: Option<(Message, u32)>,
+    /// The alert is muted, and no attempt is known to have arrived: nothing is sent if the earlier one did not.
+    pub is_muted: bool,
     /// A destination that cannot be searched now may be searched later; otherwise this counts as not found.
     pub may_defer: bool,
     /// For logs and traces.
@@ -52,17 +54,21 @@ pub struct AttemptResult {
     pub outcome: Outcome,
     /// It was sent although an earlier attempt may have arrived.
     pub possible_duplicate: bool,
+    /// Some recipients have it, and others do not.
+    pub is_partly_delivered: bool,
 }
 
 /// The message as it is sent. More people read the log than the messages: it gets ids and kinds, and no names.
 fn render_for(alert: &Alert, key: &MessageKey, state: &NotificationState) -> Message {
-    if key.notifier == "log" {
+    if key.notifier == LOG {
         render(&alert.redacted(), key, state)
     } else {
         render(alert, key, state)
     }
 }
 
+/// The notifier that is always there: it writes messages to the log.
+pub(super) const LOG: &str = "log";
 /// A message that cannot be delivered until a person repairs something is tried again this often.
 const BROKEN_RETRY_MS: i64 = 300_000;
 /// After so many failed attempts (about a minute) the engine no longer waits until a destination can be searched:
@@ -105,6 +111,7 @@ impl Engine {
                 };
                 (render_for(alert, &key, &state), revision)
             });
+        let is_muted = alert.muted.is_some() && state.delivered_revision == 0;
         let revision = alert.revision;
         let origin = Origin {
             rule: alert.rule.clone(),
@@ -124,6 +131,7 @@ impl Engine {
             revision,
             message,
             unconfirmed,
+            is_muted,
             may_defer,
             origin,
         })
@@ -134,9 +142,9 @@ impl Engine {
         let AttemptResult {
             alert_id,
             message_key: key,
-            revision,
             outcome,
             possible_duplicate,
+            ..
         } = result;
         self.outbox.end(alert_id, key);
         let Some(alert) = self.alerts.get_mut(alert_id) else {
@@ -145,7 +153,7 @@ impl Engine {
         let state = alert.notifications.entry(key.clone()).or_default();
         state.possible_duplicate |= possible_duplicate;
         let was_broken = state.broken.is_some();
-        note(state, *revision, outcome, now_ms);
+        note(state, result, now_ms);
         match outcome {
             Outcome::Failed {
                 reason,
@@ -286,13 +294,14 @@ impl Engine {
 }
 
 /// What the outcome of an attempt means for the next one.
-fn note(state: &mut NotificationState, revision: u32, outcome: &Outcome, now_ms: i64) {
+fn note(state: &mut NotificationState, result: &AttemptResult, now_ms: i64) {
+    let tried = state.attempting_revision;
     state.attempts += 1;
     let pause_ms = 1000_i64 << state.attempts.min(8);
-    match outcome {
+    match &result.outcome {
         Outcome::Delivered { receipt } => {
             *state = NotificationState {
-                delivered_revision: revision,
+                delivered_revision: result.revision,
                 receipt: receipt.clone().or(state.receipt.take()),
                 possible_duplicate: state.possible_duplicate,
                 ..NotificationState::default()
@@ -325,5 +334,11 @@ fn note(state: &mut NotificationState, revision: u32, outcome: &Outcome, now_ms:
             state.receipt = None;
             state.not_before_ms = now_ms;
         }
+        Outcome::Withheld => state.attempting_revision = None,
+    }
+    if result.is_partly_delivered {
+        // Who has it is remembered in memory. If that is lost, the next attempt must search, or say that it may be a
+        // duplicate.
+        state.attempting_revision = tried;
     }
 }

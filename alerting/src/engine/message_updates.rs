@@ -1,5 +1,6 @@
 //! Whether a message must be sent or changed, and why.
 
+use super::attempts::LOG;
 use crate::alert::{Alert, MessageKey, NotificationState};
 use crate::policy::Capabilities;
 
@@ -65,10 +66,11 @@ pub(super) fn update_reason(
     capabilities.edits.then_some(UpdateReason::Changed)
 }
 
-/// Whether any notifier has delivered the alert's own message.
+/// Whether any notifier has delivered the alert's own message to people. The log notifies nobody.
 fn is_delivered_by_another(alert: &Alert) -> bool {
     let mut messages = alert.notifications.iter();
-    messages.any(|(key, state)| key.notice == 0 && state.delivered_revision > 0)
+    messages
+        .any(|(key, state)| key.notice == 0 && key.notifier != LOG && state.delivered_revision > 0)
 }
 
 /// A notice follows the alert's own message, unless that cannot be delivered.
@@ -168,6 +170,9 @@ mod tests {
             delivered_revision: 1,
             ..NotificationState::default()
         };
+        let in_log = MessageKey::main("log");
+        alert.notifications.insert(in_log, delivered.clone());
+        assert_eq!(reasons(&alert), [late, late, None], "nobody was notified");
         let other = MessageKey::main("email");
         alert.notifications.insert(other, delivered);
         assert_eq!(reasons(&alert), [None; 3]);

@@ -12,11 +12,11 @@ impl Engine {
             let Some(alert) = self.alerts.get(id) else {
                 continue;
             };
-            let mute = if alert.is_resolved() && !is_new {
-                None
-            } else {
-                self.mute_reason(alert, now_s)
-            };
+            // One that resolved while it was muted stays so: it is not sent late.
+            if alert.is_resolved() && !is_new {
+                continue;
+            }
+            let mute = self.mute_reason(alert, now_s);
             if alert.muted == mute {
                 continue;
             }

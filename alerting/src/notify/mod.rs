@@ -57,6 +57,11 @@ pub trait Notifier: Send + Sync {
         None
     }
 
+    /// Whether some recipients of `message` have it and others do not.
+    fn is_partly_delivered(&self, _message: &Message) -> bool {
+        false
+    }
+
     /// Checks whether `message` arrived, after an attempt that ended without an answer. Never
     /// sends.
     async fn find(&self, _message: &Message) -> Lookup {

@@ -2,11 +2,13 @@
 //! recipients is sent to each of them, and a failure for one must not cause a second delivery to
 //! the others.
 //!
-//! In memory: a reload keeps it, a crash or another leader does not. Text messages are then searched for, if their last
-//! attempt left it unknown who has them. Mails cannot be searched for: all recipients get the mail again.
+//! In memory: a reload keeps it, a crash or another leader does not. Text messages are then searched for. Mails cannot
+//! be searched for: all recipients get the mail again, marked as a possible duplicate.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::Outcome;
 
 /// Receipts by message and recipient.
 #[derive(Default)]
@@ -14,9 +16,18 @@ pub struct PartialDeliveries(Mutex<Memory>);
 
 #[derive(Default)]
 struct Memory {
-    receipts: BTreeMap<String, BTreeMap<String, String>>,
+    messages: BTreeMap<String, Partial>,
     /// Oldest first.
     order: VecDeque<String>,
+}
+
+/// A message that some recipients have.
+#[derive(Default)]
+struct Partial {
+    /// By recipient.
+    receipts: BTreeMap<String, String>,
+    /// The others lack it: the last attempt has ended, and nothing about it is unknown.
+    is_complete: bool,
 }
 
 /// Maximum number of messages remembered; the oldest are dropped first. Messages that all
@@ -24,31 +35,52 @@ struct Memory {
 const MAX_MESSAGES: usize = 1000;
 
 impl PartialDeliveries {
+    /// An attempt begins: until it ends, it is unknown who else has `message`.
+    pub fn begin(&self, message: &str) {
+        if let Some(partial) = self.memory().messages.get_mut(message) {
+            partial.is_complete = false;
+        }
+    }
+
+    /// The attempt has ended.
+    pub fn end(&self, message: &str, outcome: &Outcome) {
+        if let Some(partial) = self.memory().messages.get_mut(message) {
+            partial.is_complete = !matches!(outcome, Outcome::Unknown { .. });
+        }
+    }
+
+    /// Whether some recipients have `message` and others may lack it.
+    pub fn is_partly_delivered(&self, message: &str) -> bool {
+        self.memory().messages.contains_key(message)
+    }
+
+    /// Whether it is known who has `message` and who lacks it.
+    pub fn is_complete(&self, message: &str) -> bool {
+        let memory = self.memory();
+        let partial = memory.messages.get(message);
+        partial.is_some_and(|partial| partial.is_complete)
+    }
+
     /// Records that `recipient` has received `message`.
     pub fn remember(&self, message: &str, recipient: &str, receipt: String) {
         let mut memory = self.memory();
-        if !memory.receipts.contains_key(message) {
+        if !memory.messages.contains_key(message) {
             memory.order.push_back(message.to_owned());
             if memory.order.len() > MAX_MESSAGES
                 && let Some(oldest) = memory.order.pop_front()
             {
-                memory.receipts.remove(&oldest);
+                memory.messages.remove(&oldest);
             }
         }
-        memory
-            .receipts
-            .entry(message.to_owned())
-            .or_default()
-            .insert(recipient.to_owned(), receipt);
+        let partial = memory.messages.entry(message.to_owned()).or_default();
+        partial.receipts.insert(recipient.to_owned(), receipt);
     }
 
     /// The receipts of the recipients who have `message`.
     pub fn receipts(&self, message: &str) -> BTreeMap<String, String> {
-        self.memory()
-            .receipts
-            .get(message)
-            .cloned()
-            .unwrap_or_default()
+        let memory = self.memory();
+        let partial = memory.messages.get(message);
+        partial.map_or_else(BTreeMap::new, |partial| partial.receipts.clone())
     }
 
     /// Continues with what `before` remembers.
@@ -62,7 +94,7 @@ impl PartialDeliveries {
     /// All recipients have `message`.
     pub fn forget(&self, message: &str) {
         let mut memory = self.memory();
-        if memory.receipts.remove(message).is_some() {
+        if memory.messages.remove(message).is_some() {
             memory.order.retain(|known| known != message);
         }
     }
@@ -86,7 +118,22 @@ mod tests {
             deliveries.receipts("m").into_values().collect::<Vec<_>>(),
             ["1", "2"]
         );
+        let failed = Outcome::RetryAfter { wait_ms: 1 };
+        assert!(!deliveries.is_complete("m"), "an attempt is under way");
+        deliveries.end("m", &failed);
+        assert!(deliveries.is_complete("m"));
+        deliveries.begin("m");
+        assert!(!deliveries.is_complete("m"));
+        deliveries.end(
+            "m",
+            &Outcome::Unknown {
+                reason: String::new(),
+            },
+        );
+        assert!(!deliveries.is_complete("m") && deliveries.is_partly_delivered("m"));
         deliveries.forget("m");
+        deliveries.end("m", &failed);
+        assert!(!deliveries.is_complete("m") && !deliveries.is_partly_delivered("m"));
         assert!(deliveries.receipts("m").is_empty());
         for n in 0..=MAX_MESSAGES {
             deliveries.remember(&n.to_string(), "a", String::new());

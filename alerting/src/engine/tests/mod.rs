@@ -214,6 +214,7 @@ impl Harness {
                     revision,
                     outcome,
                     possible_duplicate: false,
+                    is_partly_delivered: false,
                 },
                 now_s * 1000,
             );

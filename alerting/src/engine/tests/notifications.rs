@@ -67,6 +67,7 @@ fn an_attempt_that_a_crash_interrupted_is_searched_for_first() {
             receipt: Some("C:1".into()),
         },
         possible_duplicate: false,
+        is_partly_delivered: false,
     };
     harness.engine.on_attempt_result(&sent, 20_000);
     harness.settle(20);
@@ -281,6 +282,7 @@ fn a_deleted_message_is_posted_again() {
             revision,
             outcome: Outcome::Gone,
             possible_duplicate: false,
+            is_partly_delivered: false,
         },
         30_000,
     );
@@ -359,6 +361,12 @@ fn an_alert_that_resolved_before_delivery_is_delivered_once_as_both() {
     harness.close(&lost("acct_1"), 410);
     assert_eq!(harness.deliver_all(410), Vec::<String>::new());
     assert_eq!(harness.alerts(), Vec::<String>::new());
+    // Nor is one that was stored before it resolved, and whose end may end the mutes of others.
+    harness.open(&lost("acct_1"), 420);
+    harness.settle(420);
+    harness.close(&lost("acct_1"), 430);
+    assert_eq!(harness.deliver_all(430), Vec::<String>::new());
+    assert_eq!(harness.alerts(), Vec::<String>::new());
 }
 
 #[test]
@@ -389,7 +397,117 @@ fn an_alert_whose_firing_may_have_arrived_is_resolved_in_either_case() {
 }
 
 #[test]
+fn what_some_recipients_have_is_searched_for_or_marked_after_a_crash() {
+    let outcomes = [
+        Outcome::RetryAfter { wait_ms: 1000 },
+        Outcome::Failed {
+            reason: "450".into(),
+            permanent: false,
+        },
+        Outcome::Failed {
+            reason: "535".into(),
+            permanent: true,
+        },
+    ];
+    for (outcome, is_partly_delivered) in outcomes.iter().flat_map(|o| [(o, true), (o, false)]) {
+        let mut harness = Harness::new();
+        harness.reopen_with(rules(), policy_with(&["email"]));
+        harness.open(&lost("acct_1"), 20);
+        harness.settle(20);
+        let lane = ("email".to_owned(), "alerts-critical".to_owned());
+        let job = harness.engine.begin_attempt(&lane, 20_000).expect("a job");
+        let result = AttemptResult {
+            alert_id: job.alert_id,
+            message_key: job.message_key,
+            revision: job.revision,
+            outcome: outcome.clone(),
+            possible_duplicate: false,
+            is_partly_delivered,
+        };
+        harness.engine.on_attempt_result(&result, 20_000);
+        harness.settle(20);
+        harness.reopen_with(rules(), policy_with(&["email"]));
+        let again = harness.engine.begin_attempt(&lane, i64::MAX);
+        let is_searched = again.expect("again").unconfirmed.is_some();
+        assert_eq!(is_searched, is_partly_delivered, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_muted_alert_is_not_sent_late_when_its_message_did_not_arrive() {
+    let unknown = |_: &MessageKey| Outcome::Unknown {
+        reason: "no answer".into(),
+    };
+    let mut harness = Harness::new();
+    harness.reopen_with(rules(), policy_with(&["slack"]));
+    harness.open(&lost("acct_1"), 20);
+    harness.deliver(20, unknown);
+    let silence = Silence {
+        id: "si_1".into(),
+        matches: Matcher {
+            rule: Some("lost".into()),
+            ..Matcher::default()
+        },
+        from_s: 25,
+        until_s: 500,
+        reason: "known".into(),
+        by: "ana".into(),
+    };
+    harness.command(CommandKind::Silence(silence), 25);
+    harness.settle(25);
+    harness.close(&lost("acct_1"), 30);
+    harness.settle(30);
+    let lane = ("slack".to_owned(), "alerts-critical".to_owned());
+    let job = harness
+        .engine
+        .begin_attempt(&lane, 30_000)
+        .expect("the search");
+    assert!(job.is_muted && job.unconfirmed.is_some());
+    let result = AttemptResult {
+        alert_id: job.alert_id,
+        message_key: job.message_key,
+        revision: job.revision,
+        outcome: Outcome::Withheld,
+        possible_duplicate: false,
+        is_partly_delivered: false,
+    };
+    harness.engine.on_attempt_result(&result, 30_000);
+    assert_eq!(harness.deliver_all(40), Vec::<String>::new());
+    assert_eq!(harness.alerts(), Vec::<String>::new());
+}
+
+#[test]
 fn the_only_notifier_delivers_after_its_repair_what_fired_and_resolved_meanwhile() {
+    let broken = |_: &MessageKey| Outcome::Failed {
+        reason: "invalid_auth".into(),
+        permanent: true,
+    };
+    // The log is always there, and notifies nobody.
+    for notifiers in [&["slack"][..], &["slack", "log"]] {
+        let mut harness = Harness::new();
+        harness.reopen_with(rules(), policy_with(notifiers));
+        harness.open(&lost("acct_1"), 20);
+        harness.deliver(20, |key| match key.notifier.as_str() {
+            "slack" => broken(key),
+            _ => Outcome::Delivered { receipt: None },
+        });
+        harness.close(&lost("acct_1"), 30);
+        let meanwhile = harness.deliver_all(30);
+        assert!(
+            meanwhile.iter().all(|sent| sent.starts_with("log ")),
+            "{meanwhile:?}"
+        );
+        assert_eq!(
+            harness.deliver_all(20 + 300),
+            ["slack ✅ FIRED AND RESOLVED: A provider can no longer take charges"]
+        );
+        assert_eq!(harness.alerts(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_message_that_cannot_be_delivered_is_given_up_a_day_after_the_alert_resolved() {
+    const DAY_S: i64 = 86_400;
     let broken = |_: &MessageKey| Outcome::Failed {
         reason: "invalid_auth".into(),
         permanent: true,
@@ -399,12 +517,20 @@ fn the_only_notifier_delivers_after_its_repair_what_fired_and_resolved_meanwhile
     harness.open(&lost("acct_1"), 20);
     harness.deliver(20, broken);
     harness.close(&lost("acct_1"), 30);
-    assert_eq!(harness.deliver_all(30), Vec::<String>::new());
+    let in_history = |harness: &Harness| {
+        let mut spaces = harness.store.keys().map(|(space, _)| *space);
+        spaces.any(|space| space == HISTORY)
+    };
+    harness.deliver(30 + DAY_S, broken);
+    assert_eq!(harness.alerts(), ["lost account acct_1 resolved"]);
+    assert!(!in_history(&harness));
     assert_eq!(
-        harness.deliver_all(20 + 300),
-        ["slack ✅ FIRED AND RESOLVED: A provider can no longer take charges"]
+        harness.deliver(30 + DAY_S + 1, broken),
+        Vec::<String>::new()
     );
     assert_eq!(harness.alerts(), Vec::<String>::new());
+    assert!(in_history(&harness));
+    assert!(harness.engine.lanes().next().is_none());
 }
 
 #[test]

@@ -23,7 +23,8 @@ use self::server::{Server, cause, failed};
 use super::partial_deliveries::PartialDeliveries;
 use super::recipients::Recipients;
 use super::{
-    ATTEMPT_TIMEOUT, Capabilities, Configured, EgressClient, Notifier, Outcome, SetupError, boxed,
+    ATTEMPT_TIMEOUT, Capabilities, Configured, EgressClient, Lookup, Notifier, Outcome, SetupError,
+    boxed,
 };
 use crate::message::Message;
 
@@ -226,11 +227,19 @@ impl Notifier for Email {
         Some(&self.delivered)
     }
 
+    fn is_partly_delivered(&self, message: &Message) -> bool {
+        let id = letter::id(message, &self.domain);
+        self.delivered.is_partly_delivered(&id)
+    }
+
     async fn deliver(&self, message: &Message) -> Outcome {
+        let id = letter::id(message, &self.domain);
+        self.delivered.begin(&id);
         let is_handed_over = AtomicBool::new(false);
         // Boxed: TLS makes the future large.
         let sending = Box::pin(self.send(message, &is_handed_over));
-        timeout(ATTEMPT_TIMEOUT, sending).await.unwrap_or_else(|_| {
+        let sent = timeout(ATTEMPT_TIMEOUT, sending).await;
+        let outcome = sent.unwrap_or_else(|_| {
             let reason = "mail server: no answer in time".to_owned();
             if is_handed_over.load(Ordering::Relaxed) {
                 Outcome::Unknown { reason }
@@ -240,6 +249,18 @@ impl Notifier for Email {
                     permanent: false,
                 }
             }
-        })
+        });
+        self.delivered.end(&id, &outcome);
+        outcome
+    }
+
+    /// Mails cannot be searched for. As long as it is remembered who has this one, the others lack it.
+    async fn find(&self, message: &Message) -> Lookup {
+        let id = letter::id(message, &self.domain);
+        if self.delivered.is_complete(&id) {
+            Lookup::Absent
+        } else {
+            Lookup::Inconclusive
+        }
     }
 }

@@ -180,7 +180,11 @@ async fn responses_map_to_outcomes() {
 async fn a_retry_skips_recipients_who_have_the_mail() {
     let (broken, _) = server(&[("RCPT TO:<two", "450 later")]).await;
     let sender = email(broken, &[ONE, TWO]);
+    assert_eq!(sender.find(&message()).await, Lookup::Inconclusive);
     assert_eq!(sender.deliver(&message()).await.as_str(), "failed");
+    // After a crash nobody would know that one has it.
+    assert!(sender.is_partly_delivered(&message()));
+    assert_eq!(sender.find(&message()).await, Lookup::Absent);
     let (fixed, lines) = server(&[]).await;
     let sender = Email {
         server: email(fixed, &[ONE]).server,

@@ -104,6 +104,6 @@ impl Notifier for PagerDuty {
     /// Events cannot be queried with a routing key, and need not be: sending the same event again
     /// changes nothing.
     async fn find(&self, _message: &Message) -> Lookup {
-        Lookup::Absent
+        Lookup::Repeatable
     }
 }

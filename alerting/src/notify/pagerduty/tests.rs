@@ -51,7 +51,7 @@ async fn responses_map_to_outcomes() {
     assert_eq!(closed.as_str(), "failed");
     assert_eq!(
         pagerduty("http://127.0.0.1:1").find(&message()).await,
-        Lookup::Absent
+        Lookup::Repeatable
     );
 }
 

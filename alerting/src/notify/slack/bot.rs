@@ -233,7 +233,7 @@ impl Notifier for SlackBot {
     async fn find(&self, message: &Message) -> Lookup {
         // An update in place can be repeated.
         if message.receipt.is_some() {
-            return Lookup::Absent;
+            return Lookup::Repeatable;
         }
         match timeout(ATTEMPT_TIMEOUT, self.search_message(message)).await {
             Ok(Ok(lookup)) => lookup,

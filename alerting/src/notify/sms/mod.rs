@@ -71,7 +71,52 @@ impl Sms {
         (!sids.is_empty()).then(|| sids.join(","))
     }
 
+    /// Sends the message to everyone who lacks it.
+    async fn send_to_all(&self, message: &Message) -> Outcome {
+        let (list, numbers) = self.to.for_route(&message.route);
+        let body = body(message);
+        let delivered = self.delivered.receipts(&message.delivery_id);
+        let pending: Vec<_> = numbers
+            .iter()
+            .filter(|number| !delivered.contains_key(*number))
+            .collect();
+        // In parallel: no recipient waits for another's message.
+        let sent = join_all(
+            pending
+                .iter()
+                .map(|number| self.twilio.send(&body, number, list)),
+        )
+        .await;
+        let mut worst: Option<Outcome> = None;
+        for (number, sent) in pending.iter().zip(sent) {
+            match sent {
+                Ok(sid) => self.delivered.remember(&message.delivery_id, number, sid),
+                Err(outcome) => worst = Some(worse(worst, outcome)),
+            }
+        }
+        let receipt = self.receipt(message);
+        match worst {
+            Some(Outcome::Failed {
+                permanent: true,
+                reason,
+            }) if receipt.is_some() => {
+                tracing::warn!(
+                    list,
+                    reason,
+                    "some recipients cannot receive text messages; the others have it"
+                );
+            }
+            Some(outcome) => return outcome,
+            None => {}
+        }
+        self.delivered.forget(&message.delivery_id);
+        Outcome::Delivered { receipt }
+    }
+
     async fn find_all(&self, message: &Message) -> Lookup {
+        if self.delivered.is_complete(&message.delivery_id) {
+            return Lookup::Absent;
+        }
         let (_, numbers) = self.to.for_route(&message.route);
         let delivered = self.delivered.receipts(&message.delivery_id);
         let pending: Vec<_> = numbers
@@ -133,49 +178,15 @@ impl Notifier for Sms {
         Some(&self.delivered)
     }
 
+    fn is_partly_delivered(&self, message: &Message) -> bool {
+        self.delivered.is_partly_delivered(&message.delivery_id)
+    }
+
     async fn deliver(&self, message: &Message) -> Outcome {
-        let (list, numbers) = self.to.for_route(&message.route);
-        let body = body(message);
-        let delivered = self.delivered.receipts(&message.delivery_id);
-        let pending: Vec<_> = numbers
-            .iter()
-            .filter(|number| !delivered.contains_key(*number))
-            .collect();
-        // In parallel: no recipient waits for another's message.
-        let sent = join_all(
-            pending
-                .iter()
-                .map(|number| self.twilio.send(&body, number, list)),
-        )
-        .await;
-        let mut worst: Option<Outcome> = None;
-        for (number, sent) in pending.iter().zip(sent) {
-            match sent {
-                Ok(sid) => self.delivered.remember(&message.delivery_id, number, sid),
-                Err(outcome) => worst = Some(worse(worst, outcome)),
-            }
-        }
-        let receipt = self.receipt(message);
-        match worst {
-            Some(Outcome::Failed {
-                permanent: true,
-                reason,
-            }) if receipt.is_some() => {
-                tracing::warn!(
-                    list,
-                    reason,
-                    "some recipients cannot receive text messages; the others have it"
-                );
-            }
-            // The memory may be lost before the next attempt, which must then search.
-            Some(Outcome::Failed { reason, .. }) if receipt.is_some() => {
-                return Outcome::Unknown { reason };
-            }
-            Some(outcome) => return outcome,
-            None => {}
-        }
-        self.delivered.forget(&message.delivery_id);
-        Outcome::Delivered { receipt }
+        self.delivered.begin(&message.delivery_id);
+        let outcome = self.send_to_all(message).await;
+        self.delivered.end(&message.delivery_id, &outcome);
+        outcome
     }
 
     async fn find(&self, message: &Message) -> Lookup {

@@ -159,8 +159,11 @@ async fn a_retry_skips_recipients_who_have_the_message() {
     })
     .await;
     let before: std::sync::Arc<dyn Notifier> = std::sync::Arc::new(sms(&stub, &[ONE, TWO]));
-    // One has it: after a crash, the next attempt must search.
-    assert_eq!(before.deliver(&message()).await.as_str(), "unknown");
+    // One has it: after a crash, the next attempt must search. Before one, nothing is searched for.
+    assert_eq!(before.deliver(&message()).await.as_str(), "failed");
+    assert!(before.is_partly_delivered(&message()));
+    assert_eq!(before.find(&message()).await, Lookup::Absent);
+    assert_eq!(stub.requests().len(), 2);
     is_recovered.store(true, Ordering::Relaxed);
     // Also after a reload.
     let after: std::sync::Arc<dyn Notifier> = std::sync::Arc::new(sms(&stub, &[ONE, TWO]));
@@ -178,6 +181,7 @@ async fn a_retry_skips_recipients_who_have_the_message() {
         .filter(|r| r.parameter("To").as_deref() == Some(ONE))
         .count();
     assert_eq!((to_one, stub.requests().len()), (1, 3));
+    assert!(!after.is_partly_delivered(&message()));
 }
 
 #[tokio::test]
@@ -264,6 +268,7 @@ async fn the_search_is_bounded() {
         let word = match &found {
             Lookup::Found { .. } => "found",
             Lookup::Absent => "absent",
+            Lookup::Repeatable => "repeatable",
             Lookup::Later { .. } => "later",
             Lookup::Inconclusive => "inconclusive",
         };
