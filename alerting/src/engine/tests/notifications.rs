@@ -356,16 +356,24 @@ fn an_alert_that_resolved_before_delivery_is_delivered_once_as_both() {
         reason: "known".into(),
         by: "ana".into(),
     };
-    harness.command(CommandKind::Silence(silence), 400);
+    harness.command(CommandKind::Silence(silence.clone()), 400);
     harness.open(&lost("acct_1"), 410);
     harness.close(&lost("acct_1"), 410);
     assert_eq!(harness.deliver_all(410), Vec::<String>::new());
     assert_eq!(harness.alerts(), Vec::<String>::new());
-    // Nor is one that was stored before it resolved, and whose end may end the mutes of others.
-    harness.open(&lost("acct_1"), 420);
-    harness.settle(420);
-    harness.close(&lost("acct_1"), 430);
-    assert_eq!(harness.deliver_all(430), Vec::<String>::new());
+    // Nor is one that was to be sent before it was silenced, although its end may end the mutes of others.
+    harness.open(&lost("acct_1"), 600);
+    harness.deliver(600, |_| Outcome::RetryAfter { wait_ms: 60_000 });
+    let again = Silence {
+        id: "si_2".into(),
+        from_s: 610,
+        until_s: 900,
+        ..silence
+    };
+    harness.command(CommandKind::Silence(again), 610);
+    harness.settle(610);
+    harness.close(&lost("acct_1"), 620);
+    assert_eq!(harness.deliver_all(700), Vec::<String>::new());
     assert_eq!(harness.alerts(), Vec::<String>::new());
 }
 
