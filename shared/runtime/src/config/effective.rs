@@ -96,8 +96,10 @@ impl Effective {
         let found = effective.masked_secrets().into_iter();
         let mut found: Vec<Fault> = found.chain(effective.config.check()).collect();
         let accepted = accepted.map_err(|error| found.extend(error.faults));
-        // What the settings file says is unknown, so only what stands in other files is reported.
-        found.retain(|fault| !is_lost || fault.place.is_some());
+        // What the settings file says is unknown, so only what comes from elsewhere is reported.
+        let is_elsewhere =
+            |fault: &Fault| fault.place.is_some() || effective.is_of_variables(fault);
+        found.retain(|fault| !is_lost || is_elsewhere(fault));
         found.retain(|fault| !fault.follows_from(&refused));
         faults.extend(found.into_iter().map(|fault| effective.located(fault)));
         match accepted {
@@ -185,6 +187,12 @@ impl Effective {
         fault
     }
 
+    /// Whether variables set all settings that it is about.
+    fn is_of_variables(&self, fault: &Fault) -> bool {
+        let is_variable = |key: &String| matches!(self.origin_of(key), Some(Origin::Variable(_)));
+        !fault.settings.is_empty() && fault.settings.iter().all(is_variable)
+    }
+
     /// The origin of the value with this key, or of the list that it is in.
     fn origin_of(&self, key: &str) -> Option<&Origin> {
         let mut key = key;
@@ -216,10 +224,7 @@ impl Effective {
                 let what = format!(
                     "`{key}` holds {MASK}, which is only a placeholder: put the secret there"
                 );
-                faults.push(match self.origin(path) {
-                    Origin::Variable(name) => Fault::from(format!("{name}: {what}")),
-                    _ => Fault::from(what).about([key.as_str()]),
-                });
+                faults.push(Fault::from(what).about([key.as_str()]));
             }
         });
         faults

@@ -369,6 +369,8 @@ fn a_fault_that_only_follows_from_another_is_not_reported() {
             ],
             "REVWATCH_AMQP_URL_FILE: cannot read /nowhere",
         ),
+        // Of a file that is not TOML nothing is known, so nothing else is said about its settings.
+        (Some("partitions = 0\n= 7"), &[], "my.toml:2:1: "),
     ];
     for (file, variables, expected) in table {
         let folder = tempfile::tempdir().expect("a folder");
@@ -385,6 +387,24 @@ fn a_fault_that_only_follows_from_another_is_not_reported() {
             faults.len() == 1 && faults[0].to_string().contains(expected),
             "{faults:?} should only be {expected:?}"
         );
+    }
+}
+
+#[test]
+fn faults_of_variables_are_named_although_the_file_is_not_toml() {
+    let variables = [
+        ("STRIPE_SECRET_KEY", "whsec_hidden"),
+        ("SLACK_BOT_TOKEN", "***"),
+        ("REVWATCH_PARTITIONS", "0"),
+    ];
+    let error = load(Some("listen = "), &variables).expect_err("refused");
+    for expected in [
+        "my.toml:1:10: ",
+        "(STRIPE_SECRET_KEY) is not a secret key",
+        "SLACK_BOT_TOKEN: `slack.bot_token` holds ***",
+        "(REVWATCH_PARTITIONS) must be 1 to 1024",
+    ] {
+        assert!(error.contains(expected), "{error} should name {expected}");
     }
 }
 
