@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{StatusCode, Url};
 use revwatch_core::clock::Clock;
 use revwatch_runtime::config::{Config, EgressConfig, ExposeSecret as _, SecretString};
@@ -18,7 +18,7 @@ use revwatch_runtime::egress::{EgressClient, HttpClient, HttpError, http_date, r
 /// affected: they keep the version in force when they were created.
 pub const API_VERSION: &str = "2025-03-31.basil";
 
-/// Stripe's API with a key. The key is in the client's headers, marked as sensitive.
+/// Stripe's API with a key.
 pub struct StripeApi {
     client: HttpClient,
     key: SecretString,
@@ -92,16 +92,10 @@ impl StripeApi {
         let Some(key) = &config.stripe_secret_key else {
             return Ok(None);
         };
-        let mut headers = HeaderMap::new();
-        // Validation guarantees that the key fits into a header.
-        if let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret())) {
-            bearer.set_sensitive(true);
-            headers.insert(AUTHORIZATION, bearer);
-        }
-        headers.insert(
+        let headers = HeaderMap::from_iter([(
             HeaderName::from_static("stripe-version"),
             HeaderValue::from_static(API_VERSION),
-        );
+        )]);
         Ok(Some(Self {
             client: EgressClient::new(config.egress)
                 .with_clock(clock)
@@ -143,6 +137,7 @@ impl StripeApi {
         let url =
             url.map_err(|_| ApiError::refused("the URL is not valid: check STRIPE_API_BASE"))?;
         let mut request = self.client.get(url).timeout(timeout);
+        request = request.bearer_auth(sendable(&self.key)?);
         if let Some(account) = account {
             request = request.header("stripe-account", account);
         }
@@ -241,6 +236,20 @@ impl ApiError {
     }
 }
 
+/// The key, if it fits into a header. Otherwise the request would be sent without it, or would fail as
+/// if the connection had.
+fn sendable(key: &SecretString) -> Result<&str, ApiError> {
+    let text = key.expose_secret();
+    match HeaderValue::from_str(text) {
+        Ok(_) => Ok(text),
+        Err(_) => Err(ApiError {
+            kind: ApiErrorKind::WrongKey,
+            reason: "STRIPE_SECRET_KEY has a character that cannot be sent: copy the key again"
+                .to_owned(),
+        }),
+    }
+}
+
 /// The address as its check reads it: without spaces around it and without a slash at its end.
 fn base(config: &Config) -> String {
     let text = &config.stripe_api_base;
@@ -288,12 +297,25 @@ mod tests {
         }
     }
 
-    struct Noon;
+    struct Epoch;
 
-    impl Clock for Noon {
+    impl Clock for Epoch {
         fn now(&self) -> Timestamp {
             Timestamp::UNIX_EPOCH
         }
+    }
+
+    #[test]
+    fn a_key_that_fits_into_no_header_is_an_error_that_does_not_quote_it() {
+        let key = SecretString::from("sk_test_x");
+        assert_eq!(sendable(&key).ok(), Some("sk_test_x"));
+        let error = sendable(&SecretString::from("sk_test_x\n")).expect_err("refused");
+        assert_eq!(error.kind, ApiErrorKind::WrongKey);
+        assert!(
+            error.reason.contains("STRIPE_SECRET_KEY") && !error.reason.contains("sk_test"),
+            "{}",
+            error.reason
+        );
     }
 
     #[test]
@@ -307,7 +329,7 @@ mod tests {
             Config::load(None, &lookup).expect("valid")
         };
         let written = config(" HTTPS://api.stripe.com/ ");
-        let api = StripeApi::of(&written, Arc::new(Noon)).expect("a client");
+        let api = StripeApi::of(&written, Arc::new(Epoch)).expect("a client");
         let api = api.expect("there is a key");
         assert_eq!(api.base, "https://api.stripe.com");
         assert!(api.matches(&config("https://api.stripe.com")));

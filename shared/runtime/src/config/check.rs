@@ -43,8 +43,7 @@ impl Config {
             "stripe_secret_key (STRIPE_SECRET_KEY)",
             self.stripe_secret_key.as_ref(),
             |key| key.starts_with("sk_") || key.starts_with("rk_"),
-            "is not a secret key: give the `sk_…` or `rk_…` that Stripe's dashboard (Developers → API keys) shows, \
-             without spaces",
+            "is not a secret key: give the `sk_…` or `rk_…` that Stripe's dashboard (Developers → API keys) shows",
         ));
         // Other tools that sign, for instance in tests, may have secrets of another form.
         let is_other = |secret: &str| {

@@ -87,6 +87,21 @@ fn secrets_can_come_from_files_and_can_be_several() {
 }
 
 #[test]
+fn secrets_are_used_without_the_spaces_and_line_breaks_around_them() {
+    let variables = [
+        ("STRIPE_SECRET_KEY", "sk_test_x\n"),
+        ("SLACK_BOT_TOKEN", " xoxb-1"),
+    ];
+    let file = "[sms]\nauth_token = \"\\tf00d\\n\"\n[webhook]\nsecret = \" \\n\"";
+    let config = load(Some(file), &variables).expect("valid");
+    let text = |secret: Option<SecretString>| secret.map(|s| s.expose_secret().to_owned());
+    assert_eq!(text(config.stripe_secret_key).as_deref(), Some("sk_test_x"));
+    assert_eq!(text(config.slack.bot_token).as_deref(), Some("xoxb-1"));
+    assert_eq!(text(config.sms.auth_token).as_deref(), Some("f00d"));
+    assert_eq!(text(config.webhook.secret), None);
+}
+
+#[test]
 fn slacks_secrets_are_read_and_not_shown() {
     let config = load(None, &[]).expect("valid").slack;
     assert!(config.signing_secret.is_none() && config.app_token.is_none());
@@ -200,13 +215,13 @@ fn every_fault_is_named_with_its_fix() {
         (
             None,
             &[("STRIPE_SECRET_KEY", "sk_test_1\nX: y")],
-            "without spaces",
+            "has a space, a line break",
         ),
         (None, &[("SLACK_APP_TOKEN", "xoxb-1")], "connections:write"),
         (
             None,
             &[("SLACK_APP_TOKEN", "xapp-1\nX: y")],
-            "without spaces",
+            "has a space, a line break",
         ),
         (None, &[("SLACK_SIGNING_SECRET", "a,,b")], "empty secret"),
         (
@@ -424,6 +439,8 @@ fn a_credential_of_another_kind_is_refused_without_quoting_it() {
         ("STRIPE_KERNEL_WEBHOOK_SECRET", "a,we_hidden", "`whsec_…`"),
         ("PAGERDUTY_ROUTING_KEY", "u+hidden", "integration key"),
         ("TWILIO_AUTH_TOKEN", "SKhidden", "Auth Token"),
+        ("TWILIO_AUTH_TOKEN", "hid hidden", "AUTH_TOKEN) has a space"),
+        ("STRIPE_SECRET_KEY", "sk_x\nhidden", "_KEY) has a space"),
     ];
     for (name, value, expected) in table {
         let error = load(None, &[(name, value)]).expect_err("refused");

@@ -28,21 +28,23 @@ pub(super) fn check_secret_url(
     })
 }
 
-/// Checks whether a credential is of the kind that is wanted. `otherwise` says which kind that is,
-/// and where it is found.
+/// Checks whether a credential has only characters that can be sent, and is of the kind that is
+/// wanted. `otherwise` says which kind that is, and where it is found.
 pub(in crate::config) fn check_credential(
     setting: &str,
     credential: Option<&SecretString>,
     is_wanted: impl Fn(&str) -> bool,
     otherwise: &str,
 ) -> Result<(), ConfigError> {
-    let is_valid = |credential: &SecretString| {
-        let text = credential.expose_secret().trim();
-        text.bytes().all(|b| b.is_ascii_graphic()) && is_wanted(text)
+    let Some(text) = credential.map(|credential| credential.expose_secret()) else {
+        return Ok(());
     };
-    if credential.is_none_or(is_valid) {
-        Ok(())
-    } else {
-        Err(ConfigError::of(Fault::of(setting, otherwise)))
-    }
+    let what = match text.bytes().all(|b| b.is_ascii_graphic()) {
+        true if is_wanted(text) => return Ok(()),
+        true => otherwise,
+        false => {
+            "has a space, a line break or another character that no key or token has: copy it again"
+        }
+    };
+    Err(ConfigError::of(Fault::of(setting, what)))
 }

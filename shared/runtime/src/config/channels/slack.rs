@@ -81,7 +81,7 @@ impl SlackConfig {
             // Behind `xoxe.` if the app rotates its tokens.
             |token| token.starts_with("xoxb-") || token.starts_with("xoxe.xoxb-"),
             "is not a bot token: give the `xoxb-…` that the app's settings (OAuth & Permissions → Bot User OAuth \
-             Token) show, without spaces",
+             Token) show",
         ));
         faults.of(self.check_signing_secrets());
         faults.of(check_credential(
@@ -89,7 +89,7 @@ impl SlackConfig {
             self.app_token.as_ref(),
             |token| token.starts_with("xapp-"),
             "is not an app-level token: give the `xapp-…` with the scope connections:write that the app's settings \
-             (Basic Information → App-Level Tokens) show, without spaces",
+             (Basic Information → App-Level Tokens) show",
         ));
         faults.none()
     }

@@ -47,7 +47,7 @@ impl SmsConfig {
             self.auth_token.as_ref(),
             |token| !token.starts_with("AC") && !token.starts_with("SK"),
             "is not an auth token, but the SID of an account or a key: give the Auth Token that Twilio's console shows \
-             next to the Account SID, without spaces",
+             next to the Account SID",
         ));
         faults.of(egress.base("sms.api_base", &self.api_base));
         faults.none()
