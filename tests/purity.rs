@@ -12,6 +12,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 const PURE: &[&str] = &[
     "shared/core/src",
     "shared/runtime/src/telemetry/correlation.rs",
+    "shared/runtime/src/wording.rs",
     "ingest/src/verify.rs",
     "ingest/src/answer.rs",
     "ingest/src/client_address.rs",

@@ -31,9 +31,9 @@ fn requirement(message: &str) -> Option<String> {
         return Some("must be an IP address and a port, such as 127.0.0.1:8080".to_owned());
     }
     if let Some(rest) = message.strip_prefix("unknown variant ") {
-        let mut names = rest.split('`').skip(1).step_by(2);
-        let found = names.next().unwrap_or_default();
-        let known: Vec<&str> = names.collect();
+        // From the end: the value may hold backticks.
+        let (found, known) = rest.strip_prefix('`')?.rsplit_once("`, expected ")?;
+        let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
         return Some(one_of(&known, found));
     }
     let rest = message
@@ -75,10 +75,13 @@ fn value(found: &str) -> &str {
     match found {
         "map" => "a table",
         "sequence" => "a list",
-        found => found
-            .split_once('`')
-            .map_or(found, |(_, rest)| rest.trim_end_matches('`'))
-            .trim_start_matches("string "),
+        found => match found.strip_prefix("string ") {
+            Some(text) => text,
+            // integer `7`
+            None => found
+                .split_once('`')
+                .map_or(found, |(_, rest)| rest.trim_end_matches('`')),
+        },
     }
 }
 
@@ -121,6 +124,10 @@ mod tests {
                 said::<u32>("\"many\""),
                 "`x` must be a whole number from 0 to 4294967295, but is \"many\"",
             ),
+            (
+                said::<u32>("\"a`7`b\""),
+                "`x` must be a whole number from 0 to 4294967295, but is \"a`7`b\"",
+            ),
             (said::<i64>("1.5"), "`x` must be a whole number, but is 1.5"),
             (said::<f64>("true"), "`x` must be a number, but is true"),
             (said::<bool>("1"), "`x` must be true or false, but is 1"),
@@ -153,6 +160,10 @@ mod tests {
             (
                 said::<Size>("\"big\""),
                 "`x` must be one of: small, very_large; but is \"big\"",
+            ),
+            (
+                said::<Size>("\"a`big`b\""),
+                "`x` must be one of: small, very_large; but is \"a`big`b\"",
             ),
         ];
         for (said, expected) in table {
