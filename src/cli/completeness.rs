@@ -63,7 +63,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Partial {
-    /// The result of `read` if the store was complete from its begin to its end. With `--partial`
+    /// The result of `read` if the store was complete while it was read. With `--partial`
     /// its result in any case, and a warning on standard error.
     pub async fn read<T>(
         self,
@@ -87,7 +87,7 @@ impl Partial {
     }
 }
 
-/// The result of `read` if the store was complete from its begin to its end; otherwise an
+/// The result of `read` if the store was complete while it was read; otherwise an
 /// [`IncompleteError`], even if `read` failed: what it did not find may be there later.
 pub async fn read_complete<T>(
     store: &dyn StateStore,
