@@ -173,7 +173,8 @@ metrics! {
     );
     past_due_ratio: RatioGauge = ratio(
         "revwatch_past_due_ratio",
-        "Past-due subscriptions as a share of active and past-due ones; absent while there is none",
+        "Past-due subscriptions as a share of active and past-due ones; absent while no subscription \
+        is active or past due",
         &[],
     );
     payouts: GaugeSet = counter_set(
@@ -184,7 +185,7 @@ metrics! {
     );
     payout_failure_ratio: RatioGauge = ratio(
         "revwatch_payout_failure_ratio",
-        "Failed payouts as a share of those that were paid or failed; absent while there is none",
+        "Failed payouts as a share of those that were paid or failed; absent while no payout was",
         &["window"],
     );
     accounts: GaugeSet = gauge_set("revwatch_accounts", "Connected accounts by risk", &["risk"]);
@@ -241,7 +242,7 @@ metrics! {
     );
     kernel_churn_rate: RatioGauge = ratio(
         "kernel_billing_churn_rate",
-        "Churned share of paying subscriptions over 30 days; absent while there is none",
+        "Churned share of paying subscriptions over 30 days; absent while no subscription was paying",
         &[],
     );
 }
