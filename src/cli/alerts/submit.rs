@@ -97,6 +97,7 @@ impl Submission {
     ) -> anyhow::Result<CommandState> {
         let (at_s, by) = (now_s(), self.by.name()?);
         let (mut keys, mut submitted) = (Vec::new(), Vec::new());
+        let count = commands.len();
         for kind in commands {
             let command = Command {
                 kind,
@@ -108,7 +109,10 @@ impl Submission {
             store
                 .submit(COMMANDS, &key, &serde_json::to_string(&command)?)
                 .await
-                .with_context(|| submitted_before(&submitted))?;
+                .with_context(|| {
+                    let is_last = submitted.len() + 1 == count;
+                    unknown_after(&submitted, subject(&command.kind), is_last)
+                })?;
             submitted.push(subject(&command.kind).to_owned());
             keys.push(key);
         }
@@ -147,15 +151,19 @@ fn subject(command: &CommandKind) -> &str {
     }
 }
 
-/// Each id is a command of its own, so an error may leave some of them stored.
-fn submitted_before(ids: &[String]) -> String {
-    match ids {
-        [] => "nothing was submitted".to_owned(),
-        ids => format!(
-            "submitted, and carried out: {}; not the ids after them",
-            ids.join(" ")
-        ),
-    }
+/// Each id is a command of its own, so an error may leave some of them stored; the one at which it
+/// occurred too, if only the reply was lost.
+fn unknown_after(submitted: &[String], at: &str, is_last: bool) -> String {
+    let before = match submitted {
+        [] => String::new(),
+        ids => format!("submitted before the error: {}; ", ids.join(" ")),
+    };
+    let after = if is_last {
+        ""
+    } else {
+        "; the ids after it were not"
+    };
+    format!("{before}whether {at} was submitted is not known{after}")
 }
 
 /// Prints the state of the alerts and whether the command was carried out.
@@ -218,4 +226,21 @@ fn describe(alert: &Alert, outcome: CommandState) -> Value {
         "acknowledged_at": alert.acknowledged_s.map(|s| rfc3339(Some(s))), "acknowledged_by": alert.acknowledged_by,
         "resolved_at": alert.resolved_s.map(|s| rfc3339(Some(s))), "resolved_by": alert.resolved_by,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_is_known_of_each_id() {
+        assert_eq!(
+            unknown_after(&[], "al_1", true),
+            "whether al_1 was submitted is not known"
+        );
+        assert_eq!(
+            unknown_after(&["al_1".to_owned(), "al_2".to_owned()], "al_3", false),
+            "submitted before the error: al_1 al_2; whether al_3 was submitted is not known; the ids after it were not"
+        );
+    }
 }
