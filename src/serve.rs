@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use revwatch_alerting::Alerting;
+use revwatch_alerting::{Alerting, AlertingSettings};
 use revwatch_ingest::Ingest;
 use revwatch_runtime::backend::Uses;
-use revwatch_runtime::config::{Config, ConfigError, Faults};
+use revwatch_runtime::config::{Config, ConfigError, Endpoint, Faults};
 use revwatch_runtime::process::{Process, Start};
 use revwatch_worker::Worker;
 use tokio::sync::oneshot;
@@ -39,18 +39,27 @@ impl Role {
     }
 }
 
-/// Whether `roles` can run with these settings. Opens nothing, and names every fault.
-pub fn check(config: &Config, roles: &[Role]) -> Result<(), ConfigError> {
-    let mut faults = Faults::default();
+/// What roles make of their settings.
+#[derive(Default)]
+pub struct RoleSettings {
+    /// Of ingest.
+    pub endpoints: Option<Vec<Endpoint>>,
+    /// Of alerting.
+    pub alerting: Option<AlertingSettings>,
+}
+
+/// What `roles` make of these settings. Opens nothing, and names every fault.
+pub fn check(config: &Config, roles: &[Role]) -> Result<RoleSettings, ConfigError> {
+    let (mut settings, mut faults) = (RoleSettings::default(), Faults::default());
     faults.of(Role::uses(roles).check(config));
     for role in roles {
         match role {
-            Role::Ingest => drop(faults.of(config.webhook_endpoints())),
+            Role::Ingest => settings.endpoints = faults.of(config.webhook_endpoints()),
             Role::Worker => {}
-            Role::Alerting => drop(faults.of(Alerting::check(config))),
+            Role::Alerting => settings.alerting = faults.of(AlertingSettings::of(config)),
         }
     }
-    faults.none()
+    faults.none().map(|()| settings)
 }
 
 /// The addresses of a started process.

@@ -116,19 +116,12 @@ struct Checked {
 
 impl Checked {
     fn of(config: &Config, roles: &[Role]) -> Result<Self, ConfigError> {
-        serve::check(config, roles)?;
-        let (mut endpoints, mut alerting) = (Vec::new(), None);
-        if roles.contains(&Role::Ingest) {
-            endpoints = config.webhook_endpoints()?;
-        }
-        if roles.contains(&Role::Alerting) {
-            alerting = Some(AlertingSettings::of(config)?);
-        }
+        let settings = serve::check(config, roles)?;
         Ok(Self {
             config: config.clone(),
             uses: Role::uses(roles),
-            endpoints,
-            alerting,
+            endpoints: settings.endpoints.unwrap_or_default(),
+            alerting: settings.alerting,
         })
     }
 
