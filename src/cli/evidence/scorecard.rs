@@ -88,9 +88,9 @@ pub fn scorecard(kpis: &Kpis, alerts: &[Alert], since_s: i64, now_s: i64) -> Vec
             "Critical alerts that fired in the period; a group counts as one",
         ),
         line(
-            "critical_answered_in_time",
+            "critical_acknowledged_in_time",
             judged(response).map(Value::Share),
-            "Share answered in time, of those answered or overdue",
+            "Share acknowledged in time, of those acknowledged or overdue",
         ),
         line(
             "critical_resolved_in_time",
