@@ -4,7 +4,6 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use clap::Args;
-use clap::builder::NonEmptyStringValueParser;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
@@ -42,22 +41,19 @@ pub struct AuditArgs {
 #[derive(Debug, Clone, Args)]
 pub struct By {
     /// Your name, for the audit; other people see it.
-    #[arg(
-        long = "by",
-        value_name = "NAME",
-        env = "USER",
-        hide_env_values = true,
-        value_parser = NonEmptyStringValueParser::new()
-    )]
+    #[arg(long = "by", value_name = "NAME", env = "USER", hide_env_values = true)]
     pub who: Option<String>,
 }
 
 impl By {
-    /// The name. A command that changes something asks for it first. Only such a command needs it, so
-    /// it is not a required option.
+    /// The name; an empty one counts as none. A command that changes something asks for it first. Only
+    /// such a command needs it, so it is not a required option.
     pub fn name(&self) -> anyhow::Result<&str> {
-        let name = self.who.as_deref();
-        name.context("who are you? Give --by NAME for the audit (the variable USER is not set)")
+        let name = self.who.as_deref().map(str::trim);
+        let name = name.filter(|name| !name.is_empty());
+        name.context(
+            "who are you? Give --by NAME for the audit (the variable USER is not set or empty)",
+        )
     }
 }
 
@@ -186,7 +182,9 @@ mod tests {
             who: who.map(str::to_owned),
         };
         assert_eq!(by(Some("ada")).name().expect("a name"), "ada");
-        let error = by(None).name().expect_err("no name").to_string();
-        assert!(error.contains("--by NAME"), "{error}");
+        for nameless in [None, Some(""), Some(" ")] {
+            let error = by(nameless).name().expect_err("no name").to_string();
+            assert!(error.contains("--by NAME"), "{error}");
+        }
     }
 }

@@ -75,6 +75,10 @@ pub struct Selection {
 
 /// Runs `dead`.
 pub async fn run(options: &GlobalOptions, command: &DeadCommand) -> anyhow::Result<()> {
+    if let DeadCommand::Replay(selection) | DeadCommand::Drop(selection) = command {
+        // The audit entry comes last, because it has the numbers. What cannot be audited is not done.
+        selection.by.name()?;
+    }
     let queue = Backend::queue(&options.config()?).await?;
     let result = match command {
         DeadCommand::List { limit } => list(options, queue.as_ref(), *limit).await,
@@ -213,8 +217,6 @@ async fn carry_out<'a>(
     selection: &'a Selection,
     replay: bool,
 ) -> anyhow::Result<(TriageSummary, BTreeSet<&'a String>)> {
-    // The audit entry comes last, because it has the numbers. What cannot be audited is not done.
-    selection.by.name()?;
     let (mut matched, mut dismissed) = (BTreeSet::new(), Vec::new());
     let mut decide = |letter: &HeldDelivery| {
         matched.extend(selection.ids.iter().find(|id| is_named(letter, id)));

@@ -38,6 +38,7 @@ pub enum ExportKind {
 
 /// Runs `export`.
 pub async fn run(options: &GlobalOptions, args: &ExportArgs) -> anyhow::Result<()> {
+    args.by.name()?;
     let config = options.config()?;
     let Backend { queue, store } = Backend::existing(&config).await?;
     // The audit entry comes first: every export is in the audit, even one that fails.

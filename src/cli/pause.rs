@@ -40,6 +40,9 @@ enum Mode {
 
 /// Runs `pause` (`paused`) or `resume`.
 pub async fn run(options: &GlobalOptions, args: &PauseArgs, paused: bool) -> anyhow::Result<()> {
+    if !args.show {
+        args.by.name()?;
+    }
     let config = options.config()?;
     let Backend { queue, store } = Backend::existing(&config).await?;
     let now = if args.show {

@@ -49,6 +49,7 @@ const DELIVERIES_READ: &str = "deliveries read, {per_sec}";
 
 /// Runs `replay`.
 pub async fn run(options: &GlobalOptions, args: &ReplayArgs) -> anyhow::Result<()> {
+    args.by.name()?;
     // An age is not meant to the nanosecond: the audit names the second from which it replays.
     let from_s = past("--from", &args.from, Timestamp::now())?.as_second();
     let config = options.config()?;
@@ -72,6 +73,7 @@ pub async fn run(options: &GlobalOptions, args: &ReplayArgs) -> anyhow::Result<(
 
 /// Runs `rebuild`.
 pub async fn rebuild(options: &GlobalOptions, args: &RebuildArgs) -> anyhow::Result<()> {
+    args.by.name()?;
     anyhow::ensure!(
         args.yes,
         "rebuild drops all state and rebuilds it from the archive, which reaches back 35 days: state from older \

@@ -441,6 +441,4 @@ fn a_silence_needs_an_end_a_reason_and_a_matcher() {
     ] {
         refused(&variables, &[&["silence"], args].concat(), 2, why);
     }
-    let nameless = deployment.variables(&[("USER", "")]);
-    refused(&nameless, &["ack", "al_1"], 2, "--by");
 }

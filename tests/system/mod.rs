@@ -1,6 +1,7 @@
 //! End-to-end tests: the binary, real HTTP, real servers.
 
 mod alerts;
+mod audit;
 mod backfill;
 mod backlog;
 mod completeness;

@@ -66,6 +66,7 @@ struct RefusedListing {
 
 /// Runs `backfill`.
 pub async fn run(options: &GlobalOptions, args: &BackfillArgs) -> anyhow::Result<()> {
+    args.by.name()?;
     let config = options.config()?;
     let api = api(&config)?;
     let now = Timestamp::now();

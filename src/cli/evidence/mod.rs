@@ -77,6 +77,8 @@ struct Review<'a> {
 
 /// Runs `evidence`.
 pub async fn run(options: &GlobalOptions, args: &EvidenceArgs) -> anyhow::Result<()> {
+    // Nothing is written for someone who cannot be named in the audit.
+    args.by.name()?;
     let now = Timestamp::now();
     let since = time("--since", &args.since, now)?;
     ensure!(since < now, "--since {} is not in the past", args.since);
@@ -86,8 +88,6 @@ pub async fn run(options: &GlobalOptions, args: &EvidenceArgs) -> anyhow::Result
         names: Pseudonyms::draw().context("the operating system returned no random numbers")?,
         args,
     };
-    // Nothing is written for someone who cannot be named in the audit.
-    args.by.name()?;
     let config = options.config()?;
     let Backend { queue, store } = Backend::existing(&config).await?;
     let store = store.as_ref();
