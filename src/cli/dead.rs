@@ -253,9 +253,14 @@ async fn carry_out<'a>(
         &count,
     )
     .await;
-    let summary = outcome.context("interrupted: see `revwatch dead list`")?;
-    recorded?;
-    Ok((summary, matched))
+    match (outcome, recorded) {
+        (Ok(summary), Ok(())) => Ok((summary, matched)),
+        (Ok(_), Err(unrecorded)) => Err(unrecorded),
+        (Err(error), Ok(())) => Err(error).context("interrupted: see `revwatch dead list`"),
+        (Err(error), Err(unrecorded)) => Err(error).context(format!(
+            "interrupted: see `revwatch dead list`; what was done could not be recorded either ({unrecorded:#})"
+        )),
+    }
 }
 
 /// Adds the dismissed dead letters to the journal, and an entry to the audit.
@@ -390,5 +395,27 @@ mod tests {
             details,
             ["all: interrupted, at most 1 dead letter(s) requeued"]
         );
+    }
+
+    #[tokio::test]
+    async fn an_interruption_that_cannot_be_recorded_is_an_error_with_both_causes() {
+        let queue = Memory::new(1, Arc::new(SystemClock));
+        for held in [letter(1), letter(2)] {
+            let held = queue.hold(HoldingQueue::DeadLetters, held);
+            held.await.expect("held");
+        }
+        let selection = Selection {
+            ids: Vec::new(),
+            all: true,
+            reason: None,
+            // Without a name there is no entry.
+            by: By { who: None },
+        };
+        queue.faults().interrupt_triages(1);
+        let result = carry_out(&queue, &selection, false).await;
+        let error = format!("{:#}", result.expect_err("interrupted"));
+        for cause in ["dead list", "--by NAME"] {
+            assert!(error.contains(cause), "{error} should contain {cause}");
+        }
     }
 }
