@@ -138,7 +138,7 @@ fn check_reports_every_fault_of_every_file() {
     let expected = [
         "b.toml:2:8: there are two rules named \"good\"",
         "b.toml:16:13: `condition` must be one of: charges_lost, ",
-        "b.toml:17:9: \"soon\" is not a duration",
+        "b.toml:17:9: `after`: \"soon\" is not a duration",
         "b.toml:26:1: `above` does not apply",
     ];
     assert_eq!(text.lines().count(), expected.len(), "{text}");
