@@ -366,8 +366,8 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn what_was_done_before_an_error_is_recorded() {
+    /// Two dead letters; `who` carries out `replay` or discards them, and is interrupted after the first.
+    async fn interrupted(who: Option<&str>, replay: bool) -> (Memory, anyhow::Error) {
         let queue = Memory::new(1, Arc::new(SystemClock));
         for held in [letter(1), letter(2)] {
             let held = queue.hold(HoldingQueue::DeadLetters, held);
@@ -378,13 +378,19 @@ mod tests {
             all: true,
             reason: None,
             by: By {
-                who: Some("ada".to_owned()),
+                who: who.map(str::to_owned),
             },
         };
         queue.faults().interrupt_triages(1);
-        let result = carry_out(&queue, &selection, true).await;
-        let error = result.expect_err("interrupted").to_string();
-        assert!(error.contains("dead list"), "{error}");
+        let result = carry_out(&queue, &selection, replay).await;
+        let error = result.expect_err("interrupted");
+        (queue, error)
+    }
+
+    #[tokio::test]
+    async fn what_was_done_before_an_error_is_recorded() {
+        let (queue, error) = interrupted(Some("ada"), true).await;
+        assert!(error.to_string().contains("dead list"), "{error}");
 
         let dismissed = newest_documents(&queue, &[DISMISSED]).await.expect("read");
         let first = (DISMISSED.to_owned(), Uuid::from_u128(1).to_string());
@@ -399,21 +405,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_interruption_that_cannot_be_recorded_is_an_error_with_both_causes() {
-        let queue = Memory::new(1, Arc::new(SystemClock));
-        for held in [letter(1), letter(2)] {
-            let held = queue.hold(HoldingQueue::DeadLetters, held);
-            held.await.expect("held");
-        }
-        let selection = Selection {
-            ids: Vec::new(),
-            all: true,
-            reason: None,
-            // Without a name there is no entry.
-            by: By { who: None },
-        };
-        queue.faults().interrupt_triages(1);
-        let result = carry_out(&queue, &selection, false).await;
-        let error = format!("{:#}", result.expect_err("interrupted"));
+        // Without a name there is no entry.
+        let (_, error) = interrupted(None, false).await;
+        let error = format!("{error:#}");
         for cause in ["dead list", "--by NAME"] {
             assert!(error.contains(cause), "{error} should contain {cause}");
         }

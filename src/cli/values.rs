@@ -14,8 +14,7 @@ pub fn account(text: &str) -> Result<String, String> {
     }
 }
 
-/// A number of times per second, at most `max`. Beyond these bounds the time between two is no time
-/// that a timer can wait.
+/// A number of times per second, from 0.001 to `max`: a timer can wait for the time between two.
 pub fn rate(max: f64) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync + 'static {
     const MIN: f64 = 0.001;
     move |text| {

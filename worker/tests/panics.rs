@@ -1,6 +1,8 @@
 //! A worker task that panics is restarted: every partition is still read, and `/readyz` reports the
 //! failure for a while.
 
+mod support;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,18 +10,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use revwatch_core::observe::Plans;
 use revwatch_runtime::admin::Readiness;
-use revwatch_runtime::config::Config;
-use revwatch_runtime::supervise::Supervisor;
-use revwatch_runtime::telemetry::{Metrics, Tracer};
+use revwatch_runtime::telemetry::Metrics;
 use revwatch_storage::ports::{
     Archive, Consume, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, Holding,
     HoldingQueue, Journal, JournalEntry, Publish, QueueError, Replay, TriageSummary,
 };
 use revwatch_storage::sqlite::{Open, Sqlite};
-use revwatch_storage::system::{SystemClock, SystemIds};
-use revwatch_worker::{BatchPermits, Worker, run};
+use revwatch_worker::run;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -144,20 +142,7 @@ async fn maintenance_and_a_partition_restart_after_a_panic() {
         body: Bytes::from_static(body.as_bytes()),
     };
     queue.publish(delivery).await.expect("published");
-    let worker = Worker {
-        queue: queue.clone(),
-        store: Arc::new(sqlite),
-        clock: Arc::new(SystemClock),
-        ids: Arc::new(SystemIds),
-        config: Config::load(None, &|_| None).expect("the defaults").worker,
-        plans: Arc::new(Plans::new(Default::default())),
-        metrics: metrics.clone(),
-        tracer: Tracer::default(),
-        ready: readiness.check("worker"),
-        tasks: Supervisor::new(&readiness),
-        batch_permits: BatchPermits::default(),
-        refresher: None,
-    };
+    let worker = support::worker(queue.clone(), Arc::new(sqlite), &metrics, &readiness);
     let running = tokio::spawn(run(worker, shutdown.clone()));
     let both_restarted = async {
         let applied = metrics

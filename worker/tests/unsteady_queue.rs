@@ -1,39 +1,19 @@
 //! A partition whose queue fails again and again is reported as failing until it works again.
 
+mod support;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use revwatch_core::observe::Plans;
 use revwatch_core::pauses::Pauses;
 use revwatch_runtime::admin::Readiness;
-use revwatch_runtime::config::Config;
-use revwatch_runtime::supervise::Supervisor;
-use revwatch_runtime::telemetry::{Metrics, Tracer};
+use revwatch_runtime::telemetry::Metrics;
 use revwatch_storage::memory::Memory;
-use revwatch_storage::system::{SystemClock, SystemIds};
+use revwatch_storage::system::SystemClock;
 use revwatch_worker::partition::Partition;
-use revwatch_worker::{BatchPermits, Worker};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-fn worker(queue: &Memory, metrics: &Metrics) -> Worker {
-    let readiness = Readiness::default();
-    Worker {
-        queue: Arc::new(queue.reopen()),
-        store: Arc::new(queue.reopen()),
-        clock: Arc::new(SystemClock),
-        ids: Arc::new(SystemIds),
-        config: Config::load(None, &|_| None).expect("the defaults").worker,
-        plans: Arc::new(Plans::new(Default::default())),
-        metrics: metrics.clone(),
-        tracer: Tracer::default(),
-        ready: readiness.check("worker"),
-        tasks: Supervisor::new(&readiness),
-        batch_permits: BatchPermits::default(),
-        refresher: None,
-    }
-}
 
 /// After how many milliseconds the gauge of the idle partition changed, in the first minute.
 async fn changes(consumes: u32, reads: u32) -> Vec<(u64, i64)> {
@@ -43,7 +23,9 @@ async fn changes(consumes: u32, reads: u32) -> Vec<(u64, i64)> {
     let metrics = Metrics::new();
     let (_pauses, known) = watch::channel(Some(Arc::new(Pauses::default())));
     let stop = CancellationToken::new();
-    let partition = Partition::new(worker(&queue, &metrics), 0, known);
+    let (store, readiness) = (Arc::new(queue.reopen()), Readiness::default());
+    let worker = support::worker(Arc::new(queue.reopen()), store, &metrics, &readiness);
+    let partition = Partition::new(worker, 0, known);
     let running = tokio::spawn(partition.run(false, stop.clone()));
     let gauge = metrics.partition_failing.with_label_values(&["0"]);
     let (start, mut found) = (Instant::now(), Vec::new());

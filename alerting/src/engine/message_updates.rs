@@ -66,7 +66,7 @@ pub(super) fn update_reason(
     capabilities.edits.then_some(UpdateReason::Changed)
 }
 
-/// Whether any notifier has delivered the alert's own message to people. The log notifies nobody.
+/// Whether any notifier has delivered the alert's own message to people. The log does not count.
 fn is_delivered_by_another(alert: &Alert) -> bool {
     let mut messages = alert.notifications.iter();
     messages
@@ -172,7 +172,11 @@ mod tests {
         };
         let in_log = MessageKey::main("log");
         alert.notifications.insert(in_log, delivered.clone());
-        assert_eq!(reasons(&alert), [late, late, None], "nobody was notified");
+        assert_eq!(
+            reasons(&alert),
+            [late, late, None],
+            "no notifier had delivered it"
+        );
         let other = MessageKey::main("email");
         alert.notifications.insert(other, delivered);
         assert_eq!(reasons(&alert), [None; 3]);

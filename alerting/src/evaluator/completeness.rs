@@ -11,8 +11,20 @@ impl Alerting {
         Ok(last_recovery(&self.complete_health().await?))
     }
 
+    /// The health of each partition; all are complete, and no recovery came after `recovery_id`.
+    pub(super) async fn health_since(
+        &self,
+        recovery_id: &str,
+    ) -> Result<Vec<Health>, EvaluatorError> {
+        let health = self.complete_health().await?;
+        match last_recovery(&health) == recovery_id {
+            true => Ok(health),
+            false => Err(EvaluatorError::Incomplete),
+        }
+    }
+
     /// The health of each partition; all are complete.
-    pub(super) async fn complete_health(&self) -> Result<Vec<Health>, EvaluatorError> {
+    async fn complete_health(&self) -> Result<Vec<Health>, EvaluatorError> {
         let health = self.store.health().await?;
         let incomplete = health.iter().filter(|health| !health.is_complete()).count();
         self.metrics

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use revwatch_core::redact;
 use revwatch_runtime::telemetry::Correlation;
 use revwatch_storage::journal;
-use revwatch_storage::ports::{COMMANDS, DocumentWrite, Health, HoldingQueue, last_recovery};
+use revwatch_storage::ports::{COMMANDS, DocumentWrite, Health, HoldingQueue};
 use tokio::time::Instant;
 
 use super::error::EvaluatorError;
@@ -65,8 +65,8 @@ impl Alerting {
             writes,
             transitions,
         } = decisions;
-        if !writes.is_empty() && self.recovery_id().await? != held.recovery_id {
-            return Err(EvaluatorError::Incomplete);
+        if !writes.is_empty() {
+            self.health_since(&held.recovery_id).await?;
         }
         let mut unlogged = transitions.iter();
         for part in writes.chunks(WRITE_BATCH) {
@@ -101,10 +101,7 @@ impl Alerting {
         let mut read = ReadResult::default();
         let mut depth = None;
         if reads.backlog {
-            let health = self.complete_health().await?;
-            if last_recovery(&health) != held.recovery_id {
-                return Err(EvaluatorError::Incomplete);
-            }
+            let health = self.health_since(&held.recovery_id).await?;
             depth = self.depth().await;
             read.backlog = Some(backlog(depth.as_deref(), &health));
         }
@@ -142,7 +139,7 @@ impl Alerting {
         }
         if reads.applied {
             // Last: what was read above is not newer.
-            let health = self.complete_health().await?;
+            let health = self.health_since(&held.recovery_id).await?;
             read.applied = Some(health.iter().map(|it| it.high_watermark_ms).collect());
         }
         Ok(read)

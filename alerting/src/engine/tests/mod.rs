@@ -96,6 +96,21 @@ fn policy_with(notifiers: &[&str]) -> Policy {
     Policy::new(&alerting, notifiers.collect()).expect("valid")
 }
 
+/// Ana's silence of the rule `lost`.
+fn silence_of_lost(from_s: i64, until_s: i64) -> Silence {
+    Silence {
+        id: "si_1".into(),
+        matches: Matcher {
+            rule: Some("lost".into()),
+            ..Matcher::default()
+        },
+        from_s,
+        until_s,
+        reason: "known".into(),
+        by: "ana".into(),
+    }
+}
+
 pub(super) fn rules() -> Vec<Rule> {
     crate::rule_text::parse(&[("test".into(), RULES.into())]).expect("valid")
 }

@@ -345,17 +345,7 @@ fn an_alert_that_resolved_before_delivery_is_delivered_once_as_both() {
             .all(|sent| sent.contains("✅ RESOLVED: 10 × "))
     );
     // A silenced alert is not delivered as resolved either.
-    let silence = Silence {
-        id: "si_1".into(),
-        matches: Matcher {
-            rule: Some("lost".into()),
-            ..Matcher::default()
-        },
-        from_s: 400,
-        until_s: 500,
-        reason: "known".into(),
-        by: "ana".into(),
-    };
+    let silence = silence_of_lost(400, 500);
     harness.command(CommandKind::Silence(silence.clone()), 400);
     harness.open(&lost("acct_1"), 410);
     harness.close(&lost("acct_1"), 410);
@@ -450,17 +440,7 @@ fn a_muted_alert_is_not_sent_late_when_its_message_did_not_arrive() {
     harness.reopen_with(rules(), policy_with(&["slack"]));
     harness.open(&lost("acct_1"), 20);
     harness.deliver(20, unknown);
-    let silence = Silence {
-        id: "si_1".into(),
-        matches: Matcher {
-            rule: Some("lost".into()),
-            ..Matcher::default()
-        },
-        from_s: 25,
-        until_s: 500,
-        reason: "known".into(),
-        by: "ana".into(),
-    };
+    let silence = silence_of_lost(25, 500);
     harness.command(CommandKind::Silence(silence), 25);
     harness.settle(25);
     harness.close(&lost("acct_1"), 30);
@@ -490,7 +470,7 @@ fn the_only_notifier_delivers_after_its_repair_what_fired_and_resolved_meanwhile
         reason: "invalid_auth".into(),
         permanent: true,
     };
-    // The log is always there, and notifies nobody.
+    // Every deployment has the log. It does not count as a delivery to people.
     for notifiers in [&["slack"][..], &["slack", "log"]] {
         let mut harness = Harness::new();
         harness.reopen_with(rules(), policy_with(notifiers));

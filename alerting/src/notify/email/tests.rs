@@ -182,7 +182,7 @@ async fn a_retry_skips_recipients_who_have_the_mail() {
     let sender = email(broken, &[ONE, TWO]);
     assert_eq!(sender.find(&message()).await, Lookup::Inconclusive);
     assert_eq!(sender.deliver(&message()).await.as_str(), "failed");
-    // After a crash nobody would know that one has it.
+    // Only this process knows that one recipient has it: a crash loses that.
     assert!(sender.is_partly_delivered(&message()));
     assert_eq!(sender.find(&message()).await, Lookup::Absent);
     let (fixed, lines) = server(&[]).await;

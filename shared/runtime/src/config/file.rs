@@ -144,7 +144,7 @@ fn complaint(path: &[String], message: &str) -> (String, String) {
 }
 
 /// Whether a value at `path` may be a secret or personal data. A wrong value instead of a section
-/// may be one that belongs into the section: `slack = "https://…"`.
+/// may be meant for a key of that section: `slack = "https://…"`.
 fn may_hold_private(path: &[String]) -> bool {
     private_paths().any(|private| {
         let shared = path.len().min(private.len());
