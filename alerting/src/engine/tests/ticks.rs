@@ -396,10 +396,12 @@ fn what_the_workers_applied_late_is_evaluated_when_they_have_caught_up() {
     let failed = |cursor| page(vec![ConditionChange::Open(lost("acct_1"))], cursor);
     found.pages = vec![failed(read_up_to(1))];
     found.applied_until_ms = Some(100_000);
-    harness.tick(&mut found, 130);
+    let rounds = harness.tick(&mut found, 120);
+    let why = |(_, why): &(ReadSet, Option<Unfinished>)| *why == Some(Unfinished::AppliedUnread);
+    assert!(rounds.iter().any(why), "what is applied is read last");
     assert!(
         harness.alerts().is_empty(),
-        "it was received half a minute ago"
+        "it was received 20 seconds ago"
     );
     let paid = page(
         vec![ConditionChange::Close(lost("acct_1").key)],
@@ -407,12 +409,29 @@ fn what_the_workers_applied_late_is_evaluated_when_they_have_caught_up() {
     );
     found.pages = vec![failed(read_up_to(1)), paid];
     found.pages[0].more = true;
-    harness.tick(&mut found, 133);
+    let rounds = harness.tick(&mut found, 123);
+    let changes = rounds.iter().find_map(|(reads, _)| reads.changes.clone());
+    let cursor = changes.map(|read| read.cursor);
+    assert_eq!(cursor, Some(ChangeCursor::new()), "they are read again");
     assert!(harness.alerts().is_empty(), "it has ended");
     found.pages = vec![failed(read_up_to(3))];
     found.applied_until_ms = Some(139_000);
     harness.tick(&mut found, 140);
     assert_eq!(harness.alerts(), ["lost account acct_1 firing"]);
+}
+
+#[test]
+fn what_has_been_clear_for_long_enough_resolves_when_the_workers_have_caught_up() {
+    let (mut harness, mut found) = ticked();
+    let failed = payout("po_1", "acct_1", 5);
+    harness.open(&failed, 100);
+    harness.close(&failed, 101);
+    found.waiting = Some(3);
+    harness.tick(&mut found, 170);
+    assert_eq!(harness.alerts(), ["payout payout po_1 firing"]);
+    found.waiting = Some(0);
+    harness.tick(&mut found, 173);
+    assert_eq!(harness.alerts(), ["payout payout po_1 resolved"]);
 }
 
 #[test]
