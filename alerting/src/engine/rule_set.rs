@@ -13,6 +13,7 @@ pub(super) struct RuleSet {
     fingerprints: Vec<String>,
     /// Indexes of the rules on each kind of condition.
     by_condition: HashMap<ConditionKind, Vec<usize>>,
+    hours_needed: u32,
 }
 
 impl RuleSet {
@@ -25,6 +26,7 @@ impl RuleSet {
         }
         Self {
             fingerprints: rules.iter().map(fingerprint).collect(),
+            hours_needed: rules.iter().map(hours_needed).max().unwrap_or(0),
             rules,
             by_condition,
         }
@@ -78,16 +80,7 @@ impl RuleSet {
 
     /// How many hours of counters the rules need.
     pub fn hours_needed(&self) -> u32 {
-        let needed = |rule: &Rule| {
-            let fresh = rule
-                .fresh_within_s
-                .map_or(0, |s| u32::try_from(s / 3600 + 1).unwrap_or(u32::MAX));
-            match &rule.kind {
-                RuleKind::Metric(metric) => metric.measure.hours_needed().max(fresh),
-                RuleKind::Condition { .. } => fresh,
-            }
-        };
-        self.rules.iter().map(needed).max().unwrap_or(0)
+        self.hours_needed
     }
 }
 
@@ -96,6 +89,17 @@ pub(super) fn rule_delay(rule: &Rule) -> Option<(ConditionKind, i64)> {
     match rule.kind {
         RuleKind::Condition { condition, after_s } => Some((condition, after_s)),
         RuleKind::Metric(_) => None,
+    }
+}
+
+/// How many hours of counters a rule needs.
+fn hours_needed(rule: &Rule) -> u32 {
+    let fresh = rule
+        .fresh_within_s
+        .map_or(0, |s| u32::try_from(s / 3600 + 1).unwrap_or(u32::MAX));
+    match &rule.kind {
+        RuleKind::Metric(metric) => metric.measure.hours_needed().max(fresh),
+        RuleKind::Condition { .. } => fresh,
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
+use futures_util::future::OptionFuture;
 use revwatch_core::redact;
 use revwatch_runtime::telemetry::Correlation;
 use revwatch_storage::journal;
-use revwatch_storage::ports::{COMMANDS, DocumentWrite, Health, HoldingQueue};
+use revwatch_storage::ports::{COMMANDS, DocumentWrite, Health, HoldingQueue, StoreError};
 use tokio::time::Instant;
 
 use super::error::EvaluatorError;
@@ -13,8 +14,8 @@ use super::lease::LeaseGuard;
 use crate::Alerting;
 use crate::alert::Alert;
 use crate::engine::{
-    self, BacklogRead, ChangeRead, CounterRead, DELIVERIES, Decisions, Engine, HoursRead,
-    PartitionBacklog, PipelineRead, ReadResult, ReadSet, TransitionEvent, UnreadableCommand,
+    self, BacklogRead, CounterRead, DELIVERIES, Decisions, Engine, HoursRead, PartitionBacklog,
+    PipelineRead, ReadResult, ReadSet, TransitionEvent, UnreadableCommand,
 };
 use crate::metric_value::PipelineStatus;
 
@@ -114,17 +115,13 @@ impl Alerting {
         if reads.deliveries {
             read.deliveries = Some(self.store.current_counters(&DELIVERIES).await?);
         }
-        if let Some(HoursRead { hours, .. }) = reads.counters {
-            let began = Instant::now();
-            let counters = self.store.counters(*hours.start(), *hours.end()).await?;
-            read.counters = Some(CounterRead {
-                counters: Cow::Owned(counters),
-                took: began.elapsed(),
-            });
-        }
-        if let Some(ChangeRead { cursor, limit }) = reads.changes {
-            read.changes = Some(self.store.condition_changes(&cursor, limit).await?);
-        }
+        let counters = reads.counters.map(|it| self.counters(it));
+        let changes = reads.changes.as_ref();
+        let changes = changes.map(|it| self.store.condition_changes(&it.cursor, it.limit));
+        let (counters, changes) =
+            tokio::join!(OptionFuture::from(counters), OptionFuture::from(changes));
+        read.counters = counters.transpose()?;
+        read.changes = changes.transpose()?;
         if let Some(reason) = reads.conditions {
             let open = self.store.conditions().await?;
             let conditions = open.len();
@@ -143,6 +140,18 @@ impl Alerting {
             read.applied = Some(health.iter().map(|it| it.high_watermark_ms).collect());
         }
         Ok(read)
+    }
+
+    async fn counters(
+        &self,
+        HoursRead { hours, .. }: HoursRead,
+    ) -> Result<CounterRead<'static>, StoreError> {
+        let began = Instant::now();
+        let counters = self.store.counters(*hours.start(), *hours.end()).await?;
+        Ok(CounterRead {
+            counters: Cow::Owned(counters),
+            took: began.elapsed(),
+        })
     }
 
     /// Shows whether alerting waits for deliveries; see [`Engine::waiting_for`].
