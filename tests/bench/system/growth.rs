@@ -156,7 +156,7 @@ impl Bench<'_> {
         let process = Measured::spawn(
             &variables,
             env!("CARGO_BIN_EXE_revwatch"),
-            &["rebuild", "--yes", "--json"],
+            &["rebuild", "--yes", "--by", "bench", "--json"],
         );
         process.ends();
         let seconds = began.elapsed().as_secs_f64();
