@@ -78,6 +78,7 @@ mod publisher;
 mod request_metrics;
 mod request_span;
 mod service;
+mod unstored_log;
 mod verify;
 
 /// What the edge needs; all values are ready to use.

@@ -25,6 +25,7 @@ use tracing::{error, info, warn};
 use crate::answer::Answer;
 use crate::request_metrics::RequestCounter;
 use crate::request_span::RequestSpan;
+use crate::unstored_log::UnstoredLog;
 use crate::verify::Envelope;
 
 /// Access to the queue, with limits on concurrency and time.
@@ -36,6 +37,7 @@ pub(crate) struct Publisher {
     in_flight: Arc<Semaphore>,
     deadline: Duration,
     in_progress: TaskTracker,
+    unstored_log: UnstoredLog,
 }
 
 /// What a publish holds until it completes, wherever it runs.
@@ -71,6 +73,7 @@ impl Publisher {
             in_flight,
             deadline,
             in_progress: TaskTracker::new(),
+            unstored_log: UnstoredLog::default(),
         })
     }
 
@@ -106,15 +109,13 @@ impl Publisher {
         request_span: RequestSpan,
     ) -> Answer {
         let Ok(permit) = self.in_flight.clone().try_acquire_owned() else {
-            let (endpoint, event_id, trace_id) = (
-                &delivery.endpoint,
-                redact::id(&event.event_id),
-                request_span.correlation,
-            );
-            warn!(
-                endpoint, outcome = "overloaded", %event_id, %trace_id,
-                "webhook not stored: limits.in_flight deliveries are being stored"
-            );
+            if let Some(unlogged) = self.unstored_log.not_stored(Instant::now()) {
+                warn!(
+                    endpoint = delivery.endpoint, outcome = "overloaded", event_id = %redact::id(&event.event_id),
+                    trace_id = %request_span.correlation, unlogged,
+                    "webhook not stored: limits.in_flight deliveries are being stored"
+                );
+            }
             counter.outcome = Answer::Overloaded.outcome();
             request_span.end(
                 &self.tracer,
@@ -167,18 +168,29 @@ impl Publisher {
                     endpoint, outcome = "stored", %event_id, %trace_id, %event_type, known_type, %delivery_id, bytes,
                     "webhook"
                 );
+                if let Some(unlogged) = self.unstored_log.stored(Instant::now()) {
+                    warn!(unlogged, "more webhooks were not stored");
+                }
             }
-            Ok(Err(error @ QueueError::Unavailable(_))) => {
-                warn!(endpoint, outcome = "unavailable", %event_id, %trace_id, %delivery_id, %error, "webhook not stored");
-            }
-            Ok(Err(error @ QueueError::Misconfigured(_))) => {
-                error!(
-                    endpoint, outcome = "unavailable", %event_id, %trace_id, %delivery_id, %error, "webhook not stored"
-                );
-            }
+            Ok(Err(error)) => match (error, self.unstored_log.not_stored(Instant::now())) {
+                (_, None) => {}
+                (QueueError::Unavailable(_), Some(unlogged)) => warn!(
+                    endpoint, outcome = "unavailable", %event_id, %trace_id, %delivery_id, %error, unlogged,
+                    "webhook not stored"
+                ),
+                (QueueError::Misconfigured(_), Some(unlogged)) => error!(
+                    endpoint, outcome = "unavailable", %event_id, %trace_id, %delivery_id, %error, unlogged,
+                    "webhook not stored"
+                ),
+            },
             Err(_) => {
-                let error = "not confirmed within limits.publish_seconds";
-                warn!(endpoint, outcome = "unavailable", %event_id, %trace_id, %delivery_id, error, "webhook not stored");
+                if let Some(unlogged) = self.unstored_log.not_stored(Instant::now()) {
+                    let error = "not confirmed within limits.publish_seconds";
+                    warn!(
+                        endpoint, outcome = "unavailable", %event_id, %trace_id, %delivery_id, error, unlogged,
+                        "webhook not stored"
+                    );
+                }
             }
         }
         let answer = if matches!(result, Ok(Ok(()))) {
