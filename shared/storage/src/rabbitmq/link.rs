@@ -229,7 +229,7 @@ async fn opening(broker: Arc<Broker>, role: &'static str) -> Result<Open, AmqpEr
         .await
         .unwrap_or_else(|_| {
             Err(AmqpError::unavailable(format!(
-                "RabbitMQ at {} did not answer within {OPEN_TIMEOUT:?}",
+                "RabbitMQ at {} (REVWATCH_AMQP_URL) did not answer within {OPEN_TIMEOUT:?}",
                 broker.address
             )))
         });
@@ -288,13 +288,16 @@ fn connect_failure(broker: &Broker, error: lapin::Error) -> AmqpError {
     let address = &broker.address;
     match soft_or_hard(&error) {
         Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => AmqpError::Misconfigured(
-            format!("RabbitMQ at {address} refuses this user name or password"),
+            format!("RabbitMQ at {address} refuses the user name or password in REVWATCH_AMQP_URL"),
         ),
         Some(AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)) => AmqpError::Misconfigured(format!(
-            "RabbitMQ at {address} has no virtual host {:?} for this user",
+            "RabbitMQ at {address} has no virtual host {:?} for this user (REVWATCH_AMQP_URL)",
             broker.uri.vhost
         )),
-        _ => AmqpError::while_doing(&format!("RabbitMQ at {address} cannot be reached"), error),
+        _ => AmqpError::while_doing(
+            &format!("RabbitMQ at {address} (REVWATCH_AMQP_URL) cannot be reached"),
+            error,
+        ),
     }
 }
 
@@ -347,6 +350,20 @@ mod tests {
                 .host,
             "::1"
         );
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_server_is_named_with_its_setting_and_without_the_password() {
+        let broker = broker("amqp://u:s3cret@127.0.0.1:1").expect("a URL");
+        let Err(error) = connect_and_declare(&broker, "test").await else {
+            panic!("nothing listens on port 1")
+        };
+        let text = error.to_string();
+        assert!(
+            text.starts_with("RabbitMQ at 127.0.0.1:1 (REVWATCH_AMQP_URL) cannot be reached: "),
+            "{text}"
+        );
+        assert!(!text.contains("s3cret"), "{text}");
     }
 
     #[test]
