@@ -30,6 +30,9 @@ fn requirement(message: &str) -> Option<String> {
     if message == "invalid socket address syntax" {
         return Some("must be an IP address and a port, such as 127.0.0.1:8080".to_owned());
     }
+    if message == "integer number overflowed" {
+        return Some("must be a whole number with fewer digits".to_owned());
+    }
     if let Some(rest) = message.strip_prefix("unknown variant ") {
         // From the end: the value may hold backticks.
         let (found, known) = rest.strip_prefix('`')?.rsplit_once("`, expected ")?;
@@ -40,16 +43,28 @@ fn requirement(message: &str) -> Option<String> {
         .strip_prefix("invalid type: ")
         .or_else(|| message.strip_prefix("invalid value: "))?;
     let (found, expected) = rest.rsplit_once(", expected ")?;
-    Some(format!(
-        "must be {}, but is {}",
-        kind(expected),
-        value(found)
-    ))
+    let wanted = match found.strip_suffix(BEYOND_64_BITS) {
+        Some(_) => range(expected),
+        None => kind(expected),
+    };
+    Some(format!("must be {wanted}, but is {}", value(found)))
 }
 
 /// The requirement that a name is one of those `known`.
 pub fn one_of(known: &[&str], found: &str) -> String {
     format!("must be one of: {}; but is {found:?}", known.join(", "))
+}
+
+/// How the parser ends a whole number that no setting can hold.
+const BEYOND_64_BITS: &str = " as i128";
+
+/// What is meant by a number that is too large or too small for every kind: the range matters.
+fn range(expected: &str) -> &str {
+    match expected {
+        "usize" | "u64" => "a whole number from 0 to 18446744073709551615",
+        "i64" | "isize" => "a whole number from -9223372036854775808 to 9223372036854775807",
+        expected => kind(expected),
+    }
 }
 
 fn kind(expected: &str) -> &str {
@@ -58,7 +73,8 @@ fn kind(expected: &str) -> &str {
         "u32" => "a whole number from 0 to 4294967295",
         "u16" => "a whole number from 0 to 65535",
         "u8" => "a whole number from 0 to 255",
-        "i64" | "i32" | "isize" => "a whole number",
+        "i32" => "a whole number from -2147483648 to 2147483647",
+        "i64" | "isize" => "a whole number",
         "f64" | "f32" => "a number",
         "a boolean" => "true or false",
         "a string" | "string" | "path string" => "text in quotes",
@@ -79,6 +95,7 @@ fn value(found: &str) -> &str {
             Some(text) => text,
             // integer `7`
             None => found
+                .trim_end_matches(BEYOND_64_BITS)
                 .split_once('`')
                 .map_or(found, |(_, rest)| rest.trim_end_matches('`')),
         },
@@ -127,6 +144,27 @@ mod tests {
             (
                 said::<u32>("\"a`7`b\""),
                 "`x` must be a whole number from 0 to 4294967295, but is \"a`7`b\"",
+            ),
+            (
+                said::<usize>("99999999999999999999"),
+                "`x` must be a whole number from 0 to 18446744073709551615, but is 99999999999999999999",
+            ),
+            (
+                said::<u32>("99999999999999999999"),
+                "`x` must be a whole number from 0 to 4294967295, but is 99999999999999999999",
+            ),
+            (
+                said::<u16>("65536"),
+                "`x` must be a whole number from 0 to 65535, but is 65536",
+            ),
+            (
+                said::<i64>("-99999999999999999999"),
+                "`x` must be a whole number from -9223372036854775808 to 9223372036854775807, \
+                 but is -99999999999999999999",
+            ),
+            (
+                said::<u32>("9999999999999999999999999999999999999999999"),
+                "`x` must be a whole number with fewer digits",
             ),
             (said::<i64>("1.5"), "`x` must be a whole number, but is 1.5"),
             (said::<f64>("true"), "`x` must be a number, but is true"),
