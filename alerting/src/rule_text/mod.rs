@@ -190,6 +190,30 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_without_a_name_of_its_own_does_not_hide_what_it_names() {
+        let rule = |name: &str| {
+            format!(
+                "[[rule]]\n{name}\nkind = \"condition\"\ncondition = \"past_due\"\nseverity = \"low\"\nroute = \"x\"\n\
+                 title = \"t\"\nactions = [\"a\"]\ninhibited_by = [\"gone\"]\n"
+            )
+        };
+        let text = rule("name = \"a\"") + &rule("") + &rule("name = \"a\"");
+        let faults = parse(&[("f.toml".to_owned(), text)])
+            .expect_err("faulty")
+            .faults;
+        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        let gone = "`inhibited_by` names \"gone\", which is not a rule";
+        let expected = [
+            format!("f.toml:9:17: {gone}"),
+            "f.toml:10:1: a rule needs `name`".to_owned(),
+            format!("f.toml:18:17: {gone}"),
+            "f.toml:20:8: there are two rules named \"a\"; the first is at f.toml:2:8".to_owned(),
+            format!("f.toml:27:17: {gone}"),
+        ];
+        assert_eq!(faults, expected);
+    }
+
+    #[test]
     fn every_fault_is_reported_and_no_fault_causes_another() {
         let first = "[[rule]]\nname = \"Six six\"\nkind = \"ratio\"\nmetric = \"nonsense\"\nwindow = \"90m\"\nabove = 7\n\
                      min_denominator = 0\nseverity = \"dire\"\nroute = 5\ntitle = \" \"\nactions = []\nluck = 1\n";

@@ -17,6 +17,8 @@ pub(super) struct Names<'a> {
     first: BTreeMap<String, String>,
     /// The names in each rule's `inhibited_by`, and their positions.
     inhibited_by: BTreeMap<String, Vec<InhibitingRule<'a>>>,
+    /// The same of rules that have no name of their own: a fault of another kind.
+    of_unnamed: Vec<InhibitingRule<'a>>,
 }
 
 /// A rule that explains another: its name, and the position where it is named.
@@ -33,7 +35,15 @@ impl<'a> Names<'a> {
         let Some(table) = item.get_ref().as_table() else {
             return;
         };
+        let inhibiting = table
+            .get("inhibited_by")
+            .and_then(|value| value.get_ref().as_array());
+        let inhibiting = inhibiting
+            .into_iter()
+            .flatten()
+            .filter_map(|value| Some((value.get_ref().as_str()?.to_owned(), file, value.span())));
         let Some(name) = table.get("name").filter(|name| name.get_ref().is_str()) else {
+            self.of_unnamed.extend(inhibiting);
             return;
         };
         let (text, span) = (
@@ -45,32 +55,27 @@ impl<'a> Names<'a> {
                 Some(span),
                 &format!("there are two rules named {text:?}; the first is at {first}"),
             );
+            self.of_unnamed.extend(inhibiting);
             return;
         }
         self.first
             .insert(text.clone(), place(file, Some(span)).to_string());
-        let inhibiting = table
-            .get("inhibited_by")
-            .and_then(|value| value.get_ref().as_array());
-        let named = inhibiting
-            .into_iter()
-            .flatten()
-            .filter_map(|value| Some((value.get_ref().as_str()?.to_owned(), file, value.span())));
-        self.inhibited_by.insert(text, named.collect());
+        self.inhibited_by.insert(text, inhibiting.collect());
     }
 
     /// Checks that inhibiting rules exist, and that none explains itself: two rules that explain
     /// each other would mute each other.
     pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+        let named = self.inhibited_by.values().flatten();
+        for (name, file, span) in named.chain(&self.of_unnamed) {
+            if !self.first.contains_key(name) {
+                let what = format!("`inhibited_by` names {name:?}, which is not a rule");
+                faults.push(located(file, Some(span.clone()), &what));
+            }
+        }
         for (rule, inhibited_by) in &self.inhibited_by {
             for (name, file, span) in inhibited_by {
-                if !self.first.contains_key(name) {
-                    faults.push(located(
-                        file,
-                        Some(span.clone()),
-                        &format!("`inhibited_by` names {name:?}, which is not a rule"),
-                    ));
-                } else if self.leads_to(name, rule) {
+                if self.leads_to(name, rule) {
                     let what = format!(
                         "`inhibited_by` leads from {rule:?} via {name:?} back to {rule:?}: no notification would be sent"
                     );
