@@ -27,10 +27,15 @@ pub async fn run(options: &GlobalOptions) -> anyhow::Result<()> {
         .get(&url)
         .send()
         .await
-        .with_context(|| format!("{url} does not respond"))?;
+        // The message names the address.
+        .map_err(reqwest::Error::without_url)
+        .with_context(|| {
+            format!("{url} does not respond: does revwatch run? (REVWATCH_ADMIN_LISTEN)")
+        })?;
     let report: Value = answer
         .json()
         .await
+        .map_err(reqwest::Error::without_url)
         .with_context(|| format!("{url} is not revwatch"))?;
     let mut out = std::io::stdout().lock();
     if options.json {

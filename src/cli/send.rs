@@ -49,7 +49,7 @@ pub async fn run(options: &GlobalOptions, args: &SendArgs) -> anyhow::Result<()>
     };
     let key = SigningKey::new(&secret).context("the secret is empty: give --secret whsec_…")?;
     let text = read(&args.file)?;
-    let events = split(&text).with_context(|| format!("{} is not JSON", args.file))?;
+    let events = events(&args.file, &text)?;
     // The endpoint is named on the command line: a proxy of the environment would receive signed events.
     let client = Client::builder()
         .no_proxy()
@@ -170,6 +170,8 @@ pub async fn post(
             .body(body.clone())
             .send()
             .await
+            // The message names the address.
+            .map_err(reqwest::Error::without_url)
             .with_context(|| {
                 format!("cannot post to {url}: does revwatch listen there? (--url)")
             })?;
@@ -212,6 +214,24 @@ fn read(file: &str) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))
 }
 
+/// The events in the text of FILE; at least one.
+fn events<'a>(file: &str, text: &'a str) -> anyhow::Result<Vec<&'a str>> {
+    let source = match file {
+        "-" => "standard input (FILE is -)",
+        file => file,
+    };
+    let events = split(text).with_context(|| {
+        format!("{source} is not JSON: FILE holds one event, an array of events, or one per line")
+    })?;
+    if events.is_empty() {
+        bail!("{source} holds no event");
+    }
+    if events.iter().any(|event| !event.starts_with('{')) {
+        bail!("{source} holds something else than events: each is a JSON object");
+    }
+    Ok(events)
+}
+
 /// Splits a file into events without changing a byte: one object, an array, or one after another.
 fn split(text: &str) -> Result<Vec<&str>, serde_json::Error> {
     let mut events = Vec::new();
@@ -246,6 +266,22 @@ mod tests {
             assert_eq!(split(text).expect("JSON"), expected, "{text}");
         }
         assert!(split("{").is_err());
+    }
+
+    #[test]
+    fn a_file_without_events_is_refused_by_its_name() {
+        let table = [
+            ("-", "", "standard input (FILE is -) holds no event"),
+            ("a.json", " \n", "a.json holds no event"),
+            ("a.json", "[]", "a.json holds no event"),
+            ("a.json", "{}\n7", "a.json holds something else than events"),
+            ("-", "hello", "standard input (FILE is -) is not JSON"),
+        ];
+        for (file, text, expected) in table {
+            let error = events(file, text).expect_err("refused").to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        assert_eq!(events("-", "[{}]").expect("events"), ["{}"]);
     }
 
     #[tokio::test]
