@@ -128,7 +128,7 @@ pub async fn run(options: &GlobalOptions, args: &EvidenceArgs) -> anyhow::Result
     }
     writeln!(out, "{}: {critical_cases} critical case(s)", path.display())?;
     for line in &lines {
-        writeln!(out, "{:<30} {}", line.name, line.shown())?;
+        writeln!(out, "{:<33} {}", line.title, line.shown())?;
     }
     Ok(())
 }
@@ -159,7 +159,7 @@ impl Review<'_> {
         for line in lines {
             page.push_str(&format!(
                 "| {} | {} | {} |\n",
-                line.name,
+                line.title,
                 line.shown(),
                 line.meaning
             ));

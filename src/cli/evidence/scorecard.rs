@@ -6,12 +6,15 @@ use revwatch_alerting::rule::Severity;
 use revwatch_core::alert::report::{Verdict, counts, resolution, response};
 use revwatch_core::durations::duration;
 use revwatch_core::kpi::Kpis;
+use revwatch_core::view::kpi::PAST_DUE;
 
 /// One line of the scorecard.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    /// The name of the value.
+    /// The name of the value in the CSV file.
     pub name: &'static str,
+    /// Its name for people.
+    pub title: &'static str,
     /// The value; `None`: not known.
     pub value: Option<Value>,
     /// Its definition, or why it is not known.
@@ -51,49 +54,58 @@ pub fn scorecard(kpis: &Kpis, alerts: &[Alert], since_s: i64, now_s: i64) -> Vec
         .collect();
     let judged =
         |judge: fn(&Alert, i64) -> Verdict| share(critical.iter().map(|alert| judge(alert, now_s)));
-    let line = |name, value, meaning| Line {
+    let line = |name, title, value, meaning| Line {
         name,
+        title,
         value,
         meaning,
     };
     vec![
         line(
             "past_due_share",
+            PAST_DUE,
             kpis.past_due_ratio.map(Value::Share),
             "Subscriptions past due, of those active or past due, when the review was written",
         ),
         line(
             "first_answer_mean",
+            "First answer, mean",
             mean(billing).map(Value::Seconds),
             "From firing to acknowledgement, of the alerts about billing that fired in the period and were acknowledged",
         ),
         line(
             "first_answer_to_tickets_mean",
+            "First answer to tickets, mean",
             None,
             "Support tickets are in the support system; revwatch does not receive them",
         ),
         line(
             "past_due_reversed_7d",
+            "Past due reversed, 7 days",
             kpis.recovery_rate_7d.map(Value::Share),
             "Of the subscriptions that became past due 7 to 37 days ago, those active again within 7 days",
         ),
         line(
             "downgrades_retained_30d",
+            "Downgrades retained, 30 days",
             kpis.downgrade_retention_30d.map(Value::Share),
             "Of the subscriptions downgraded 30 to 60 days ago, those that stayed active or past due for 30 days",
         ),
         line(
             "critical_alerts",
+            "Critical alerts",
             Some(Value::Count(critical.len())),
             "Critical alerts that fired in the period; a group counts as one",
         ),
         line(
             "critical_acknowledged_in_time",
+            "Critical, acknowledged in time",
             judged(response).map(Value::Share),
             "Share acknowledged in time, of those acknowledged or overdue",
         ),
         line(
             "critical_resolved_in_time",
+            "Critical, resolved in time",
             judged(resolution).map(Value::Share),
             "Share resolved in time, of those resolved or overdue",
         ),
@@ -208,7 +220,8 @@ mod tests {
                 "0.0 %"
             ]
         );
-        assert_eq!(lines[0].row()[1..3], ["0.0825", "share"]);
+        assert_eq!(lines[0].title, "Past due, of active and past due");
+        assert_eq!(lines[0].row()[..3], ["past_due_share", "0.0825", "share"]);
         assert_eq!(lines[1].row()[1..3], ["60", "seconds"]);
     }
 }

@@ -6,6 +6,9 @@ use super::text::NOT_KNOWN;
 use crate::kpi::Kpis;
 use crate::money::Money;
 
+/// The title of the share of subscriptions that are past due.
+pub const PAST_DUE: &str = "Past due, of active and past due";
+
 /// The metrics that a person reads first: name and value.
 pub fn rows(kpis: &Kpis) -> Vec<(&'static str, String)> {
     // Dead-lettered is what happened: those that are requeued and fail again count again.
@@ -19,10 +22,7 @@ pub fn rows(kpis: &Kpis) -> Vec<(&'static str, String)> {
         ("Deliveries", deliveries),
         ("MRR", list(mrr)),
         ("Subscriptions", counts(&kpis.subscriptions)),
-        (
-            "Past due, of active and past due",
-            percent(kpis.past_due_ratio),
-        ),
+        (PAST_DUE, percent(kpis.past_due_ratio)),
         ("Invoices", counts(&kpis.invoices)),
         ("Payouts", counts(&kpis.payouts)),
         (
