@@ -7,9 +7,12 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 use revwatch_alerting::alert::{Alert, CommandKind, Matcher, Mute, Silence};
+use revwatch_alerting::rule::Rule;
+use revwatch_alerting::rules_file;
 use revwatch_core::durations::Span;
 use revwatch_core::view::alert::{matcher, silence_end};
 use revwatch_core::view::rfc3339;
+use revwatch_runtime::config::closest_match;
 use revwatch_storage::ports::Documents;
 use serde_json::json;
 use uuid::Uuid;
@@ -69,6 +72,9 @@ pub async fn silence(
 ) -> anyhow::Result<()> {
     let alert = load_open(store, args.id.as_slice()).await?.pop();
     let silence = args.silence(now_s())?;
+    if let Some(rule) = &args.rule {
+        warn_of_unknown_rule(options, rule)?;
+    }
     let outcome = args
         .submission
         .submit(store, vec![CommandKind::Silence(silence.clone())])
@@ -200,6 +206,29 @@ async fn muted_by(store: &dyn Documents, silence: &Silence) -> anyhow::Result<Ve
         .collect())
 }
 
+/// A silence of a rule that does not exist mutes nothing. The rule may come later, and rules that cannot
+/// be read are no reason to refuse a silence.
+fn warn_of_unknown_rule(options: &GlobalOptions, name: &str) -> anyhow::Result<()> {
+    if let Ok(rules) = rules_file::load(options.config()?.rules.as_deref())
+        && let Some(warning) = unknown_rule(name, &rules)
+    {
+        eprintln!("warning: {warning}");
+    }
+    Ok(())
+}
+
+fn unknown_rule(name: &str, rules: &[Rule]) -> Option<String> {
+    let names = || rules.iter().map(|rule| rule.name.as_str());
+    if names().any(|known| known == name) {
+        return None;
+    }
+    let hint = match closest_match(name, names()) {
+        Some(closest) => format!("did you mean {closest}?"),
+        None => "`revwatch rules list` lists the rules".to_owned(),
+    };
+    Some(format!("no rule is named {name:?}; {hint}"))
+}
+
 fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -224,6 +253,21 @@ fn end_time(text: &str) -> Result<Timestamp, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_that_does_not_exist_is_named_with_the_one_probably_meant() {
+        let rules = rules_file::load(None).expect("the built-in rules");
+        let warning = |name| unknown_rule(name, &rules);
+        assert_eq!(warning("charges_blocked"), None);
+        assert_eq!(
+            warning("charges_bloked").as_deref(),
+            Some("no rule is named \"charges_bloked\"; did you mean charges_blocked?")
+        );
+        assert_eq!(
+            warning("nope").as_deref(),
+            Some("no rule is named \"nope\"; `revwatch rules list` lists the rules")
+        );
+    }
 
     #[test]
     fn invalid_labels_durations_and_times_are_refused() {

@@ -36,7 +36,7 @@ pub use self::alerting::{
 pub use self::channels::{
     EmailConfig, NOTIFIERS, PagerDutyConfig, SlackConfig, SmsConfig, WebhookConfig,
 };
-pub(crate) use self::closest_match::closest_match;
+pub use self::closest_match::closest_match;
 pub use self::effective::Effective;
 pub use self::egress::{EgressConfig, names_loopback};
 pub use self::endpoint::{Endpoint, EndpointConfig, Mode};
