@@ -128,10 +128,10 @@ impl ActiveConfig {
                         "some changed settings need a restart"
                     );
                 }
-                match new.differs_from(last).join(", ") {
+                match new.take_effect(last, &self.started).join(", ") {
                     // Rules and secrets in files may have changed all the same.
                     changed if changed.is_empty() => tracing::info!(
-                        "settings reloaded: they are as before; the files of rules and secrets were read again"
+                        "settings reloaded: no changed setting takes effect; the files of rules and secrets were read again"
                     ),
                     changed => tracing::info!(changed, "settings reloaded"),
                 }

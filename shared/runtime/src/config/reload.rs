@@ -7,11 +7,15 @@ use super::file::KeyPath;
 use super::reloadable::is_reloadable;
 
 impl Effective {
-    /// The keys that differ from those of `other`.
-    pub fn differs_from(&self, other: &Self) -> Vec<String> {
-        self.differences(other)
+    /// The keys that differ from those of `last` and take effect now, in a process that was started with
+    /// `started`.
+    pub fn take_effect(&self, last: &Self, started: &Self) -> Vec<String> {
+        let waiting = self.need_restart(started);
+        self.differences(last)
             .iter()
+            .filter(|path| is_reloadable(path))
             .map(|path| path.join("."))
+            .filter(|key| !waiting.contains(key))
             .collect()
     }
 
@@ -86,8 +90,9 @@ mod tests {
         ];
         assert_eq!(now.need_restart(&started), expected);
         assert_eq!(started.need_restart(&started), [""; 0]);
-        assert_eq!(started.differs_from(&started), [""; 0]);
-        assert_eq!(now.differs_from(&started).len(), 7);
+        let taken_over = ["slack.bot_token", "stripe_webhook_secret"];
+        assert_eq!(now.take_effect(&started, &started), taken_over);
+        assert_eq!(now.take_effect(&now, &started), [""; 0]);
         // Without a secret every request is refused, so the listener need not close.
         assert!(
             !started
