@@ -66,7 +66,7 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
         }
         let ended = alerting.lead(&holder, &mut state, shutdown).await;
         alerting.report(ended, &mut waits);
-        alerting.show_waiting(None);
+        alerting.metrics.alerting_waits_for_deliveries.set(0);
         // The next start searches destinations for messages whose attempts had no result: they must have arrived by then,
         // or never will.
         tokio::select! {
@@ -234,10 +234,14 @@ impl Alerting {
             let writes =
                 journal_sync::differences(self.journal.as_ref(), self.store.as_ref(), journal)
                     .await?;
-            tracing::info!(
-                documents = writes.len(),
-                "the store has recovered: documents that only the journal has are restored"
-            );
+            if !writes.is_empty() {
+                tracing::info!(
+                    documents = writes.len(),
+                    "the store has recovered: documents that only the journal has are restored"
+                );
+            } else if !engine.recovery_id().is_empty() {
+                tracing::info!("the store has recovered: it has all documents of the journal");
+            }
             for part in writes.chunks(WRITE_BATCH) {
                 self.store.write_documents(fence, part).await?;
             }

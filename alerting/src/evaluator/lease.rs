@@ -23,6 +23,8 @@ pub(crate) struct LeaseGuard<'a> {
     /// The store's last recovery when the engine was opened.
     pub(super) recovery_id: String,
     pub(super) journal: &'a mut JournalWriter,
+    /// The log says that alerting waits for deliveries.
+    pub(super) is_wait_logged: bool,
 }
 
 impl<'a> LeaseGuard<'a> {
@@ -40,6 +42,7 @@ impl<'a> LeaseGuard<'a> {
             renewed,
             recovery_id,
             journal,
+            is_wait_logged: false,
         }
     }
 

@@ -49,7 +49,8 @@ impl Alerting {
                 self.cut_history(held, self.clock.now_s()).await?;
             }
             if output.unfinished.is_none() {
-                self.show_waiting(engine.waiting_for(held.time(self.clock.as_ref())));
+                let waiting = engine.waiting_for(held.time(self.clock.as_ref()));
+                self.show_waiting(waiting, held);
                 return Ok(());
             }
             self.keep_lease(held).await?;
@@ -154,17 +155,22 @@ impl Alerting {
         })
     }
 
-    /// Shows whether alerting waits for deliveries; see [`Engine::waiting_for`].
-    pub(super) fn show_waiting(&self, deliveries: Option<u64>) {
+    /// Shows whether alerting waits for deliveries; see [`Engine::waiting_for`]. It waits for two seconds at every
+    /// start, which is logged only if deliveries are queued.
+    fn show_waiting(&self, deliveries: Option<u64>, held: &mut LeaseGuard<'_>) {
         let gauge = &self.metrics.alerting_waits_for_deliveries;
-        let (before, now) = (gauge.get() == 1, deliveries.is_some());
-        gauge.set(i64::from(now));
-        match (before, now) {
-            (false, true) => tracing::info!(
-                deliveries,
-                "alerting waits until the queued deliveries are applied"
-            ),
-            (true, false) => tracing::info!("alerting no longer waits for queued deliveries"),
+        gauge.set(i64::from(deliveries.is_some()));
+        match deliveries {
+            Some(deliveries @ 1..) if !held.is_wait_logged => {
+                held.is_wait_logged = true;
+                tracing::info!(
+                    deliveries,
+                    "alerting waits until the queued deliveries are applied"
+                );
+            }
+            None if std::mem::take(&mut held.is_wait_logged) => {
+                tracing::info!("alerting no longer waits for queued deliveries");
+            }
             _ => {}
         }
     }
