@@ -39,7 +39,7 @@ use crate::serve::{Addresses, Role, serve};
 /// Options of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Approximate duration.
+    /// It lasts up to about this long.
     #[arg(long, default_value_t = 45, value_parser = clap::value_parser!(u32).range(10..=3600))]
     seconds: u32,
     /// Normal business in addition to the incidents, in events per second.
@@ -122,7 +122,7 @@ impl Demo<'_> {
         let webhooks = at.webhooks.context("the webhook listener did not start")?;
         let screen = Screen::new(self.args.no_color);
         screen.print_line(&format!(
-            "revwatch demo: about {} seconds, seed {} (repeat: revwatch demo --seed {}).\n\
+            "revwatch demo: up to about {} seconds, seed {} (repeat: revwatch demo --seed {}).\n\
              Webhooks go to http://{webhooks}/webhooks/stripe, metrics are at http://{}/metrics.",
             self.args.seconds, self.seed, self.seed, at.admin
         ))?;
