@@ -71,10 +71,7 @@ async fn what_has_ended_makes_no_alert(deployment: Deployment) {
         (!alerts.is_empty()).then_some(alerts)
     })
     .await;
-    let events: Vec<&Value> = found
-        .iter()
-        .map(|alert| &alert["evidence"]["event_ids"][0])
-        .collect();
+    let events: Vec<&Value> = found.iter().map(|alert| &alert["events"][0]).collect();
     assert_eq!(events, [&format!("evt_{PAYOUTS}_failed")], "{found:#?}");
     let waiting = process.metric("revwatch_alerting_waits_for_deliveries");
     assert_eq!(waiting.await, Some(0.0));
@@ -113,10 +110,7 @@ async fn what_has_ended_during_an_outage_makes_no_alert(deployment: Deployment) 
     })
     .await;
     let still_failed = format!("evt_{}_failed", PAYOUTS - 1);
-    let events: Vec<&Value> = found
-        .iter()
-        .map(|alert| &alert["evidence"]["event_ids"][0])
-        .collect();
+    let events: Vec<&Value> = found.iter().map(|alert| &alert["events"][0]).collect();
     assert_eq!(events, [&still_failed], "{found:#?}");
     for process in [worker, front] {
         process.stop();

@@ -472,8 +472,8 @@ async fn rules_change(
         .find(|alert| alert["id"] == stays["id"])
         .expect("the same");
     assert_eq!(
-        (&same["fired_s"], &same["notifications"]),
-        (&stays["fired_s"], &stays["notifications"])
+        (&same["fired_at"], &same["notifications"]),
+        (&stays["fired_at"], &stays["notifications"])
     );
     process.stop();
     others.into_iter().for_each(Revwatch::stop);

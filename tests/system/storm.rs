@@ -93,10 +93,7 @@ async fn a_storm_causes_few_messages_with_the_right_sums() {
         let sum = sums.entry(of).or_default();
         *sum = (
             sum.0 + 1,
-            sum.1
-                + member["evidence"]["money"][0]["minor"]
-                    .as_i64()
-                    .expect("an amount"),
+            sum.1 + member["money"][0]["minor"].as_i64().expect("an amount"),
         );
     }
     assert_eq!(

@@ -66,7 +66,7 @@ impl Business {
         let alerts = alerts(variables);
         let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
         let seen: HashSet<&str> = firing
-            .filter_map(|alert| alert["evidence"]["account"].as_str())
+            .filter_map(|alert| alert["account"].as_str())
             .collect();
         (0..ACCOUNTS)
             .filter(|n| self.lost[*n] != seen.contains(format!("acct_{n}").as_str()))

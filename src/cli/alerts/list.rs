@@ -9,6 +9,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_alerting::rule::Severity;
 use revwatch_core::view::alert::{self as view, ListedState};
 use revwatch_storage::ports::StateStore;
+use serde_json::Value;
 
 use super::stored::load_alerts;
 use crate::cli::completeness::{Partial, Shown};
@@ -65,7 +66,8 @@ pub async fn run(
     let alerts = args.selection().of(alerts);
     let mut out = std::io::stdout().lock();
     if options.json {
-        writeln!(out, "{:#}", serde_json::to_value(&alerts)?)?;
+        let described = alerts.iter().map(view::describe);
+        writeln!(out, "{:#}", Value::Array(described.collect()))?;
         return Ok(());
     }
     if alerts.is_empty() {

@@ -23,6 +23,10 @@ pub enum AlertsCommand {
     #[command(after_help = "\
 Many alerts of one rule become one group. A group is listed as one line, unless --members or --group is given.
 
+With --json each alert has id, rule, severity, state, muted, subject, account, money, events, group, part_of, since,
+fired_at, acknowledged_at, acknowledged_by, resolved_at, resolved_by, respond_by, resolve_by, revision and
+notifications (by notifier: delivered_revision, attempting_revision, attempts, possible_duplicate, broken).
+
 Examples:
   revwatch alerts list
   revwatch alerts list --severity critical --state firing

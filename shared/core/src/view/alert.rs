@@ -3,11 +3,13 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::column::{Column, Unit, cell, column, time};
 use super::text::rfc3339;
-use crate::alert::{Alert, AlertState, Matcher, Mute, NoticeKind, Severity, Silence};
+use crate::alert::{
+    Alert, AlertState, Matcher, MessageKey, Mute, NoticeKind, NotificationState, Severity, Silence,
+};
 
 /// The columns of the export of alerts.
 pub const EXPORT: &[Column<Alert>] = &[
@@ -168,6 +170,33 @@ pub fn list_row(alert: &Alert, now_s: i64) -> [String; LIST_HEADER.len()] {
     ]
 }
 
+/// One alert in a list as JSON, whatever the form in which it is stored.
+pub fn describe(alert: &Alert) -> Value {
+    let group = alert.group.as_ref();
+    json!({
+        "id": alert.id, "rule": alert.rule, "severity": alert.severity, "state": alert.state,
+        "muted": alert.muted.as_ref().filter(|_| !alert.is_resolved()),
+        "subject": alert.subject_text(), "account": alert.account(), "money": alert.evidence.money,
+        "events": alert.evidence.event_ids,
+        "group": group.map(|group| json!({"joined": group.joined, "open": group.open})), "part_of": alert.part_of,
+        "since": time(Some(alert.since_s)), "fired_at": time(Some(alert.fired_s)),
+        "acknowledged_at": time(alert.acknowledged_s), "acknowledged_by": alert.acknowledged_by,
+        "resolved_at": time(alert.resolved_s), "resolved_by": alert.resolved_by,
+        "respond_by": due(alert.sla.respond_due_s), "resolve_by": due(alert.sla.resolve_due_s),
+        "revision": alert.revision,
+        "notifications": alert.notifications.iter().map(notification).collect::<Map<_, _>>(),
+    })
+}
+
+/// The state of one message, by its key.
+fn notification((key, message): (&MessageKey, &NotificationState)) -> (String, Value) {
+    let state = json!({
+        "delivered_revision": message.delivered_revision, "attempting_revision": message.attempting_revision,
+        "attempts": message.attempts, "possible_duplicate": message.possible_duplicate, "broken": message.broken,
+    });
+    (key.to_string(), state)
+}
+
 /// For example `firing, silenced`.
 pub fn state(alert: &Alert) -> String {
     let muted = match alert.muted.as_ref().filter(|_| !alert.is_resolved()) {
@@ -255,7 +284,7 @@ pub fn matcher(matches: &Matcher) -> String {
 }
 
 /// A deadline that has not started has no time.
-fn due(at_s: i64) -> serde_json::Value {
+fn due(at_s: i64) -> Value {
     time(Some(at_s).filter(|at_s| *at_s > 0))
 }
 
@@ -307,6 +336,48 @@ mod tests {
             export_row(&alert).join(","),
             "al_1,charges_lost,critical,firing,,1970-01-01T00:00:00Z,,,,,1970-01-01T00:10:00Z,,"
         );
+    }
+
+    #[test]
+    fn a_listed_alert_has_every_documented_key_and_no_stored_one() {
+        let mut alert = alert();
+        alert.muted = Some(Mute::Silence("si_1".into()));
+        alert.notifications = [(MessageKey::main("slack"), NotificationState::default())].into();
+        let shown = describe(&alert);
+        let keys: Vec<_> = shown.as_object().expect("an object").keys().collect();
+        let expected = [
+            "account",
+            "acknowledged_at",
+            "acknowledged_by",
+            "events",
+            "fired_at",
+            "group",
+            "id",
+            "money",
+            "muted",
+            "notifications",
+            "part_of",
+            "resolve_by",
+            "resolved_at",
+            "resolved_by",
+            "respond_by",
+            "revision",
+            "rule",
+            "severity",
+            "since",
+            "state",
+            "subject",
+        ];
+        assert_eq!(keys, expected);
+        assert_eq!(
+            (&shown["muted"], &shown["respond_by"], &shown["resolve_by"]),
+            (
+                &json!({"silence": "si_1"}),
+                &json!("1970-01-01T00:10:00Z"),
+                &Value::Null
+            )
+        );
+        assert_eq!(shown["notifications"]["slack"]["delivered_revision"], 0);
     }
 
     #[test]
