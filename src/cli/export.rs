@@ -112,7 +112,7 @@ async fn entity_rows(store: &dyn Entities, kind: EntityKind) -> anyhow::Result<V
     store
         .entities(
             kind,
-            &mut |id, body| match Entity::decode(&EntityKey::new(kind, id), body) {
+            &mut |_, id, body| match Entity::decode(&EntityKey::new(kind, id), body) {
                 Ok(entity) => rows.extend(view::entity::row(&entity)),
                 Err(error) => unreadable = Some(error),
             },

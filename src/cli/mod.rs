@@ -171,6 +171,7 @@ Examples:
     /// every difference; JSON then has `"undisturbed": true`. While events are applied, a difference
     /// is reported if it is the same in each of ten recounts. A sum that changes all the time is
     /// only compared with the range in which it moved, so a small difference in it may be missed.
+    /// An object that is there twice, or in another partition than its events, is reported, too.
     /// Exits with 1 if anything differs.
     #[command(after_help = "\
 Not compared: counters of deliveries (they belong to no entity) and hours older than 400 days (stores drop them).

@@ -10,7 +10,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind};
-use revwatch_core::recount::{Comparison, Difference, Recount, StoredAggregates, first_hour};
+use revwatch_core::recount::{Comparison, Recount, StoredAggregates, first_hour};
 use revwatch_core::view::verification::{self, Verification};
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::ports::{StateStore, StoreError};
@@ -40,7 +40,7 @@ pub async fn run(options: &GlobalOptions) -> anyhow::Result<()> {
         .count();
     let (mut entities, mut comparison) = recount(store.as_ref(), first_hour).await?;
     let mut recounts = 1;
-    while !comparison.differences.is_empty() && !comparison.undisturbed && recounts < MAX_CHECKS {
+    while !comparison.agrees() && !comparison.undisturbed && recounts < MAX_CHECKS {
         tokio::time::sleep(CHECK_INTERVAL).await;
         let (counted, later) = recount(store.as_ref(), first_hour).await?;
         (entities, comparison) = (counted, comparison.confirmed_by(later));
@@ -55,7 +55,7 @@ pub async fn run(options: &GlobalOptions) -> anyhow::Result<()> {
             comparison: &comparison,
         });
         writeln!(out, "{shown:#}")?;
-    } else if comparison.differences.is_empty() {
+    } else if comparison.agrees() {
         let (counters, conditions) = (comparison.counters, comparison.conditions);
         let caveat = if comparison.undisturbed {
             ""
@@ -67,7 +67,14 @@ pub async fn run(options: &GlobalOptions) -> anyhow::Result<()> {
             "all {counters} counters and {conditions} conditions agree ({entities} entities{caveat})"
         )?;
     } else {
-        writeln!(out, "{}", table(&comparison.differences))?;
+        writeln!(out, "{}", table(&comparison))?;
+    }
+    if !comparison.misplaced.is_empty() {
+        bail!(
+            "{} object(s) are in a partition where they do not belong, or twice: `revwatch rebuild` reads the archive again \
+             (objects without an event in the archive are lost then)",
+            comparison.misplaced.len()
+        );
     }
     match comparison.differences.len() {
         0 if incomplete > 0 => bail!(
@@ -88,14 +95,16 @@ pub async fn run(options: &GlobalOptions) -> anyhow::Result<()> {
 /// Reads counters, conditions and entities once.
 async fn recount(store: &dyn StateStore, first_hour: u32) -> anyhow::Result<(u64, Comparison)> {
     let before = stored_values(store, first_hour).await?;
-    let mut recount = Recount::default();
+    let partitions = store.health().await?.len();
+    let mut recount = Recount::new(u32::try_from(partitions).unwrap_or(u32::MAX));
     let mut unreadable = None;
     let progress = ProgressBar::hidden();
     for kind in EntityKind::ALL {
         store
-            .entities(kind, &mut |id, body| {
-                match Entity::decode(&EntityKey::new(kind, id), body) {
-                    Ok(entity) => recount.add(&entity),
+            .entities(kind, &mut |partition, id, body| {
+                let key = EntityKey::new(kind, id);
+                match Entity::decode(&key, body) {
+                    Ok(entity) => recount.add(partition, &key, &entity),
                     Err(error) => unreadable = Some(error),
                 }
                 show(&progress, recount.entities);
@@ -132,11 +141,12 @@ fn show(progress: &ProgressBar, entities: u64) {
     progress.set_position(entities);
 }
 
-fn table(differences: &[Difference]) -> Table {
+fn table(comparison: &Comparison) -> Table {
     let mut table = Table::new();
     table
         .load_style(UTF8_BORDERS_ONLY)
         .set_header(verification::HEADER)
-        .add_rows(differences.iter().map(verification::row));
+        .add_rows(comparison.differences.iter().map(verification::row))
+        .add_rows(comparison.misplaced.iter().map(verification::misplaced_row));
     table
 }

@@ -17,7 +17,7 @@ use revwatch_storage::ports::{
     ChangeCursor, Changes, Commit, ConditionChange, Delivery, DueWindow, ReadResult, ReadSet,
     StoredEntity,
 };
-use revwatch_worker::batch::{Batch, Outcome};
+use revwatch_worker::batch::{Batch, Outcome, Place};
 use uuid::Uuid;
 
 /// See the module.
@@ -52,7 +52,7 @@ impl MemoryStore {
     pub fn apply(&mut self, deliveries: &[Delivery], now_ms: i64) -> Result<Vec<Outcome>, String> {
         let mut outcomes = Vec::with_capacity(deliveries.len());
         for part in deliveries.chunks(BATCH) {
-            let batch = Batch::read(0, part, &self.plans);
+            let batch = Batch::read(Place::ONLY, part, &self.plans);
             let decision = batch.decide(&self.find(&batch.read_set), now_ms)?;
             self.commit(decision.commit);
             outcomes.extend(decision.outcomes);

@@ -243,7 +243,7 @@ mod plan {
     use revwatch_core::observe::Plans;
     use revwatch_storage::ports::{Delivery, ReadResult, ReadSet, StoredEntity};
     use revwatch_storage::redis::packed;
-    use revwatch_worker::batch::Batch;
+    use revwatch_worker::batch::{Batch, Place};
 
     use super::*;
     use crate::business::Histories;
@@ -256,13 +256,13 @@ mod plan {
         bencher
             .counter(ItemsCount::new(deliveries))
             .counter(BytesCount::new(scene.bytes()))
-            .bench(|| Batch::read(0, divan::black_box(&scene.update), &scene.plans));
+            .bench(|| Batch::read(Place::ONLY, divan::black_box(&scene.update), &scene.plans));
     }
 
     #[divan::bench(args = DELIVERIES)]
     fn decide(bencher: Bencher, deliveries: usize) {
         let scene = Scene::of(deliveries);
-        let batch = Batch::read(0, &scene.update, &scene.plans);
+        let batch = Batch::read(Place::ONLY, &scene.update, &scene.plans);
         let found = scene.found(&batch.read_set);
         bencher
             .counter(ItemsCount::new(deliveries))
@@ -274,7 +274,7 @@ mod plan {
     #[divan::bench(args = DELIVERIES)]
     fn pack(bencher: Bencher, deliveries: usize) {
         let scene = Scene::of(deliveries);
-        let batch = Batch::read(0, &scene.update, &scene.plans);
+        let batch = Batch::read(Place::ONLY, &scene.update, &scene.plans);
         let decision = batch
             .decide(&scene.found(&batch.read_set), scene.now_ms())
             .expect("readable");
@@ -307,7 +307,7 @@ mod plan {
                 update,
             };
             for deliveries in earlier.chunks(deliveries) {
-                let batch = Batch::read(0, deliveries, &scene.plans);
+                let batch = Batch::read(Place::ONLY, deliveries, &scene.plans);
                 let decision = batch
                     .decide(&scene.found(&batch.read_set), scene.now_ms())
                     .expect("readable");

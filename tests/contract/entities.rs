@@ -330,7 +330,7 @@ async fn every_entity_of_every_partition_is_listed(place: &dyn StorePlace) {
         expected.extend(
             entities
                 .iter()
-                .map(|write| (write.key.id.clone(), write.body.clone())),
+                .map(|write| (write.key.id.clone(), (partition, write.body.clone()))),
         );
         applied(
             &*store,
@@ -343,7 +343,9 @@ async fn every_entity_of_every_partition_is_listed(place: &dyn StorePlace) {
         .await;
     }
     let mut listed = Vec::new();
-    let mut each = |id: &str, body: &[u8]| listed.push((id.to_owned(), body.to_vec()));
+    let mut each = |partition: u32, id: &str, body: &[u8]| {
+        listed.push((id.to_owned(), (partition, body.to_vec())));
+    };
     store
         .entities(EntityKind::Payout, &mut each)
         .await
@@ -351,7 +353,7 @@ async fn every_entity_of_every_partition_is_listed(place: &dyn StorePlace) {
     assert_eq!(listed.len(), expected.len());
     assert_eq!(listed.into_iter().collect::<BTreeMap<_, _>>(), expected);
     store
-        .entities(EntityKind::Invoice, &mut |id, _| {
+        .entities(EntityKind::Invoice, &mut |_, id, _| {
             panic!("{id} is not an invoice")
         })
         .await

@@ -16,7 +16,7 @@ use revwatch_core::event::Event;
 use revwatch_core::kpi::Kpis;
 use revwatch_core::observe::Plans;
 use revwatch_storage::ports::{ConditionChange, Delivery, ReadResult, StoredEntity};
-use revwatch_worker::batch::{Batch, Outcome, recompute};
+use revwatch_worker::batch::{Batch, Outcome, Place, recompute};
 use uuid::Uuid;
 
 use crate::support::history::History;
@@ -48,7 +48,7 @@ impl Memory {
 
     fn apply(&mut self, bodies: &[String], rng: &mut Rng) {
         let deliveries: Vec<Delivery> = bodies.iter().map(|body| delivery(body, rng)).collect();
-        let batch = Batch::read(0, &deliveries, &Plans::default());
+        let batch = Batch::read(Place::ONLY, &deliveries, &Plans::default());
         let found = ReadResult {
             dedupe_keys: batch
                 .read_set

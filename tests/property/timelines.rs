@@ -17,12 +17,15 @@ fn read(
     object: &Value,
     previous: Option<&Value>,
 ) -> Observation {
-    let body = json!({"id": format!("evt_{id:03}"), "type": kind, "created": created_s, "data": {"object": object, "previous_attributes": previous}});
+    let is_about_account = kind.starts_with("account.") || kind.starts_with("capability.");
+    let body = json!({"id": format!("evt_{id:03}"), "type": kind, "created": created_s,
+        "account": is_about_account.then_some("acct_1"),
+        "data": {"object": object, "previous_attributes": previous}});
     let body = body.to_string();
     let event = Event::parse(body.as_bytes()).expect("an event");
-    observe(&event, &Plans::default())
-        .expect("readable")
-        .remove(0)
+    let mut observations = observe(&event, &Plans::default()).expect("readable");
+    // Before it: that the account exists.
+    observations.pop().expect("an observation")
 }
 
 fn built<'a>(key: &EntityKey, observed: impl IntoIterator<Item = &'a Observation>) -> Entity {

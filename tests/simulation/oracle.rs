@@ -76,7 +76,7 @@ pub(super) async fn state(memory: &Memory, applied: &[String]) -> Result<(), Bro
         }
     }
     model.retain(|(_, key), entity| *entity != Entity::new(key));
-    let mut recount = Recount::default();
+    let mut recount = Recount::new(PARTITIONS);
     for ((partition, key), entity) in &model {
         let want = ReadSet {
             dedupe_keys: Vec::new(),
@@ -87,7 +87,7 @@ pub(super) async fn state(memory: &Memory, applied: &[String]) -> Result<(), Bro
         if stored != Some(&entity.encode()) {
             return Err(format!("{key:?} differs from the model: {entity:?}"));
         }
-        recount.add(entity);
+        recount.add(*partition, key, entity);
     }
     let held = StoredAggregates {
         counters: memory
@@ -97,10 +97,12 @@ pub(super) async fn state(memory: &Memory, applied: &[String]) -> Result<(), Bro
         conditions: memory.conditions().await.expect("read"),
     };
     let compared = recount.compare(&held, &held, first_hour(START_S));
-    if compared.differences.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("aggregates differ: {:#?}", compared.differences))
+    match compared.agrees() {
+        true => Ok(()),
+        false => Err(format!(
+            "aggregates differ, or entities are misplaced: {:#?} {:#?}",
+            compared.differences, compared.misplaced
+        )),
     }
 }
 

@@ -11,6 +11,7 @@ mod demo;
 mod deploy;
 mod entities;
 mod evidence;
+mod identity;
 mod mail;
 mod order;
 mod prometheus;

@@ -37,6 +37,16 @@ async fn tampering_with_the_embedded_store_is_found() {
         "DELETE FROM conditions WHERE subject_id = (SELECT min(subject_id) FROM conditions WHERE kind = 'payout_failed')",
     );
     assert_condition_is_missing(&variables);
+    tamper(
+        "UPDATE entities SET partition = (partition + 1) % 8 WHERE kind = 'payout' AND id = \
+         (SELECT min(id) FROM entities WHERE kind = 'payout')",
+    );
+    assert_misplaced(&variables, "foreign_partition");
+    tamper(
+        "INSERT INTO entities (partition, kind, id, version, body) SELECT (partition + 1) % 8, kind, id, version, body \
+         FROM entities WHERE kind = 'payout' AND id = (SELECT min(id) FROM entities WHERE kind = 'payout')",
+    );
+    assert_misplaced(&variables, "twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,6 +146,18 @@ fn assert_counter_is_named(variables: &Variables, by: i64) {
         found[0]["stored"].as_i64(),
         found[0]["recomputed"].as_i64().map(|value| value + by)
     );
+}
+
+fn assert_misplaced(variables: &Variables, what: &str) {
+    let output = cli(variables, &["verify", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let shown: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let found = shown["differences"]["entities"].as_array().expect("a list");
+    assert!(
+        found.iter().any(|found| found["what"] == what),
+        "{what}: {found:?}"
+    );
+    assert_eq!(shown["agree"], false);
 }
 
 fn assert_condition_is_missing(variables: &Variables) {

@@ -17,6 +17,15 @@ use revwatch_storage::ports::{
     StoredEntity,
 };
 
+/// A partition, and how many there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// From 0.
+    pub partition: u32,
+    /// At least 1.
+    pub partitions: u32,
+}
+
 /// A parsed batch that has not yet been compared with the stored state.
 #[derive(Debug)]
 pub struct Batch {
@@ -43,6 +52,8 @@ pub enum Outcome {
     Redelivered,
     /// An operator's pause holds it back, for this reason. It leaves no state until the pause ends.
     Paused(String),
+    /// It belongs to this other partition: another version computed its partition. It leaves no state here.
+    Moved(u32),
 }
 
 /// A decided batch.
@@ -65,6 +76,8 @@ struct Item {
     event_id: String,
     day: u32,
     received_ms: i64,
+    /// The other partition that it belongs to.
+    elsewhere: Option<u32>,
     pause_reason: Option<String>,
     content: Result<Content, String>,
 }
@@ -94,22 +107,30 @@ struct Seen<'a> {
     applied: HashSet<&'a str>,
 }
 
+impl Place {
+    /// The only partition.
+    pub const ONLY: Self = Self {
+        partition: 0,
+        partitions: 1,
+    };
+}
+
 impl Batch {
     /// Parses the deliveries of one partition.
-    pub fn read(partition: u32, deliveries: &[Delivery], plans: &Plans) -> Self {
-        Self::read_under(&Pauses::default().into(), partition, deliveries, plans)
+    pub fn read(place: Place, deliveries: &[Delivery], plans: &Plans) -> Self {
+        Self::read_under(&Pauses::default().into(), place, deliveries, plans)
     }
 
     /// Parses the deliveries of one partition, some of which may be paused.
     pub fn read_under(
         pauses: &PauseHistory,
-        partition: u32,
+        place: Place,
         deliveries: &[Delivery],
         plans: &Plans,
     ) -> Self {
         let items: Vec<Item> = deliveries
             .iter()
-            .map(|d| read_item(d, pauses, plans))
+            .map(|d| read_item(d, place, pauses, plans))
             .collect();
         let mut read_set = ReadSet::default();
         let mut seen: HashSet<&EntityKey> = HashSet::new();
@@ -125,7 +146,7 @@ impl Batch {
             }
         }
         Self {
-            partition,
+            partition: place.partition,
             items,
             timed: true,
             read_set,
@@ -205,6 +226,9 @@ impl<'a> Seen<'a> {
         by_event: Option<uuid::Uuid>,
         by_delivery: Option<uuid::Uuid>,
     ) -> Outcome {
+        if let Some(partition) = item.elsewhere {
+            return Outcome::Moved(partition);
+        }
         let was_processed = by_delivery.is_some() || by_event == Some(item.delivery_id);
         if !self.deliveries.insert(item.delivery_id) || was_processed {
             return Outcome::Redelivered;
@@ -239,6 +263,7 @@ impl Outcome {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Paused(_) => "paused",
+            Self::Moved(_) => "moved",
             other => other.counter().unwrap_or("redelivered"),
         }
     }
@@ -250,12 +275,12 @@ impl Outcome {
             Self::Duplicate => Some("duplicate"),
             Self::Ignored => Some("ignored"),
             Self::Dead(_) => Some("dead"),
-            Self::Redelivered | Self::Paused(_) => None,
+            Self::Redelivered | Self::Paused(_) | Self::Moved(_) => None,
         }
     }
 }
 
-fn read_item(delivery: &Delivery, pauses: &PauseHistory, plans: &Plans) -> Item {
+fn read_item(delivery: &Delivery, place: Place, pauses: &PauseHistory, plans: &Plans) -> Item {
     let event = match Event::parse(&delivery.body) {
         Ok(event) => event,
         Err(reason) => {
@@ -264,17 +289,20 @@ fn read_item(delivery: &Delivery, pauses: &PauseHistory, plans: &Plans) -> Item 
                 event_id: delivery.event_id.clone(),
                 day: day_of(delivery.received_ms.div_euclid(1000)),
                 received_ms: delivery.received_ms,
+                elsewhere: None,
                 pause_reason: None,
                 content: Err(reason.to_string()),
             };
         }
     };
+    let partition = event.partition(place.partitions);
+    let elsewhere = (partition != place.partition).then_some(partition);
     let pause_reason = pauses.hold(&event, delivery.received_ms);
     // What is paused is parked as it was received. If revwatch panics at an event, a pause of its account
     // sets the event aside.
-    let observed = match &pause_reason {
-        Some(_) => Ok(Vec::new()),
-        None => observe(&event, plans),
+    let observed = match (&elsewhere, &pause_reason) {
+        (None, None) => observe(&event, plans),
+        _ => Ok(Vec::new()),
     };
     let content = match observed {
         Ok(observations) => Ok(Content {
@@ -289,6 +317,7 @@ fn read_item(delivery: &Delivery, pauses: &PauseHistory, plans: &Plans) -> Item 
         event_id: event.id.clone().into_owned(),
         day: event.created_day(),
         received_ms: delivery.received_ms,
+        elsewhere,
         pause_reason,
         content,
     }
@@ -438,7 +467,7 @@ mod tests {
         {"id":"po_1","object":"payout","status":"failed","amount":500,"currency":"usd","failure_code":"account_closed"}}}"#;
 
     fn decide(deliveries: &[Delivery], dedupe_keys: &[Option<u128>]) -> Decision {
-        let batch = Batch::read(0, deliveries, &Plans::default());
+        let batch = Batch::read(Place::ONLY, deliveries, &Plans::default());
         let mut dedupe_keys: Vec<_> = dedupe_keys.iter().map(|m| m.map(Uuid::from_u128)).collect();
         dedupe_keys.resize(batch.read_set.dedupe_keys.len(), None);
         batch
@@ -567,7 +596,7 @@ mod tests {
         for (history, paused) in [(pauses, true), (Pauses::default(), false)] {
             let deliveries = std::slice::from_ref(&unreadable);
             let plans = Plans::default();
-            let batch = Batch::read_under(&history.into(), 0, deliveries, &plans);
+            let batch = Batch::read_under(&history.into(), Place::ONLY, deliveries, &plans);
             let found = ReadResult {
                 dedupe_keys: vec![None; 2],
                 entities: vec![None; batch.read_set.entities.len()],
@@ -589,7 +618,7 @@ mod tests {
         let unreadable = delivery(3, "{");
         let batch = Batch::read_under(
             &pauses.into(),
-            0,
+            Place::ONLY,
             &[delivery(1, FAILED), unreadable],
             &Plans::default(),
         );
@@ -620,8 +649,33 @@ mod tests {
     }
 
     #[test]
+    fn a_delivery_in_another_partition_than_that_of_its_object_leaves_no_state() {
+        let partition = Event::parse(FAILED.as_bytes())
+            .expect("an event")
+            .partition(8);
+        let outcome = |place| {
+            let batch = Batch::read(place, &[delivery(1, FAILED)], &Plans::default());
+            let found = ReadResult {
+                // Even if a version that computed another partition has applied it here.
+                dedupe_keys: vec![Some(Uuid::from_u128(1)), None],
+                entities: vec![None; batch.read_set.entities.len()],
+            };
+            let decision = batch.decide(&found, NOW_MS).expect("nothing stored");
+            assert!(decision.is_empty() && decision.commit.counters.is_empty());
+            decision.outcomes
+        };
+        let place = |partition| Place {
+            partition,
+            partitions: 8,
+        };
+        assert_eq!(outcome(place(partition)), [Outcome::Redelivered]);
+        let other = (partition + 1) % 8;
+        assert_eq!(outcome(place(other)), [Outcome::Moved(partition)]);
+    }
+
+    #[test]
     fn deliveries_from_the_archive_are_not_timed() {
-        let batch = Batch::read(0, &[delivery(1, FAILED)], &Plans::default()).untimed();
+        let batch = Batch::read(Place::ONLY, &[delivery(1, FAILED)], &Plans::default()).untimed();
         let found = ReadResult {
             dedupe_keys: vec![None; 2],
             entities: vec![None; batch.read_set.entities.len()],

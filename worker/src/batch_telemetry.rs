@@ -25,7 +25,7 @@ pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied
                 .worker_events
                 .with_label_values(&[label(delivery), word])
                 .inc();
-        } else if matches!(outcome, Outcome::Paused(_)) {
+        } else if matches!(outcome, Outcome::Paused(_) | Outcome::Moved(_)) {
             metrics
                 .worker_events
                 .with_label_values(&[label(delivery), outcome.as_str()])
@@ -90,6 +90,10 @@ fn log(delivery: &Delivery, outcome: &Outcome) {
         Outcome::Paused(_) => tracing::info!(
             event_id = %redact::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
             event_type = %redact::kind(event_type), outcome = outcome.as_str(), "held back"
+        ),
+        Outcome::Moved(to) => tracing::info!(
+            event_id = %redact::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition, to,
+            event_type = %redact::kind(event_type), outcome = outcome.as_str(), "moved to the partition of its object"
         ),
         _ => tracing::info!(
             event_id = %redact::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,

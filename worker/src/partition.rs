@@ -1,7 +1,7 @@
 //! The loop of one partition: read a batch, decide, commit, acknowledge.
 //!
-//! Invariant: dead and paused deliveries are durable in their holding queue before they are
-//! acknowledged.
+//! Invariant: dead and paused deliveries are durable in their holding queue, and those of another partition
+//! in that one, before they are acknowledged.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::Worker;
 use crate::applied::Applied;
-use crate::batch::{Batch, Decision, Outcome};
+use crate::batch::{Batch, Decision, Outcome, Place};
 use crate::batch_telemetry::report;
 
 /// A partition that this worker reads.
@@ -253,8 +253,8 @@ impl Partition {
     }
 }
 
-/// Reads, decides and commits one batch. Stores dead and paused deliveries in their holding queues
-/// first. Runs to the end even when the worker stops. The caller acknowledges afterwards.
+/// Reads, decides and commits one batch. Stores dead and paused deliveries in their holding queues, and those of
+/// another partition there, first. Runs to the end even when the worker stops. The caller acknowledges afterwards.
 pub(crate) async fn apply(
     worker: &Worker,
     number: u32,
@@ -264,7 +264,11 @@ pub(crate) async fn apply(
 ) -> Result<Applied, PartitionError> {
     const MAX_CONFLICTS: usize = 20;
     let began = worker.clock.now().into();
-    let mut batch = Batch::read_under(pauses, number, deliveries, &worker.plans);
+    let place = Place {
+        partition: number,
+        partitions: worker.queue.partitions(),
+    };
+    let mut batch = Batch::read_under(pauses, place, deliveries, &worker.plans);
     if matches!(source, Source::Archive { .. }) {
         batch = batch.untimed();
     }
@@ -274,6 +278,7 @@ pub(crate) async fn apply(
             .decide(&found, worker.clock.now_ms())
             .map_err(PartitionError::Unreadable)?;
         hold_dead_and_paused(worker, deliveries, &decision, source).await?;
+        move_to_their_partitions(worker, deliveries, &decision).await?;
         let commit_began = worker.clock.now().into();
         let committed = if decision.is_empty() {
             Committed::Applied
@@ -325,6 +330,24 @@ async fn hold_dead_and_paused(
             Some(worker.queue.hold(queue, held))
         });
     futures_util::future::try_join_all(storing).await.map(drop)
+}
+
+/// Publishes deliveries that are in the wrong partition into their own before they are acknowledged here. If
+/// that is repeated, the other partition finds its dedupe key.
+async fn move_to_their_partitions(
+    worker: &Worker,
+    deliveries: &[Delivery],
+    decision: &Decision,
+) -> Result<(), QueueError> {
+    let moving = deliveries.iter().zip(&decision.outcomes);
+    let moving = moving.filter_map(|(delivery, outcome)| match outcome {
+        Outcome::Moved(partition) => Some(worker.queue.publish(Delivery {
+            partition: *partition,
+            ..delivery.clone()
+        })),
+        _ => None,
+    });
+    futures_util::future::try_join_all(moving).await.map(drop)
 }
 
 /// After an error of the queue or the store.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_core::clock::{Clock, Ids};
+use revwatch_core::event::Event;
 use revwatch_core::pauses::{PauseHistory, Pauses, Scope};
 use revwatch_core::redact;
 use revwatch_storage::journal::{self, DISMISSED, PAUSES_KEY, REQUEUED, pauses_in_store};
@@ -202,14 +203,14 @@ pub async fn replay(
         );
     }
     let mut total = ReplaySummary::default();
-    let batch = worker.config.batch;
+    let (batch, partitions) = (worker.config.batch, worker.queue.partitions());
     'reading: loop {
         let page = archive.next(batch * 4).await?;
         if page.is_empty() {
             break;
         }
         for delivery in page {
-            let Some(lane) = lanes.get_mut(&delivery.partition) else {
+            let Some(lane) = lanes.get_mut(&partition_of(&delivery, partitions)) else {
                 continue;
             };
             if delivery.received_ms < lane.from_ms {
@@ -245,6 +246,12 @@ pub async fn replay(
     Ok(total)
 }
 
+/// The archive has deliveries in the partitions that the version which received them computed.
+fn partition_of(delivery: &Delivery, partitions: u32) -> u32 {
+    Event::parse_head(&delivery.body)
+        .map_or(delivery.partition, |event| event.partition(partitions))
+}
+
 /// The channel from the reader of the archive to the task that applies one partition's deliveries.
 struct Lane {
     from_ms: i64,
@@ -270,7 +277,7 @@ async fn apply_all(
             match outcome {
                 Outcome::Applied => total.applied += 1,
                 Outcome::Paused(_) => total.held_back += 1,
-                Outcome::Redelivered => {}
+                Outcome::Redelivered | Outcome::Moved(_) => {}
                 Outcome::Duplicate | Outcome::Ignored | Outcome::Dead(_) => total.other += 1,
             }
             if let Some(counter) = outcome.counter() {

@@ -25,7 +25,10 @@ pub struct Event<'a, Object = &'a RawValue> {
     pub kind: Cow<'a, str>,
     /// Unix seconds.
     pub created_s: i64,
-    /// The connected account the event belongs to (`account`, or `context` of a thin event).
+    /// The connected account whose object the event is about: `account`, else the last segment of a
+    /// `context` that is a path. A `context` of one id is no connected account: it names the account that
+    /// made the event, which may be the platform itself, and events of API versions before 2025-04-30 lack it.
+    /// Source: <https://docs.stripe.com/context>.
     pub account: Option<Cow<'a, str>>,
     /// Absent means test mode, as Stripe's own libraries read it.
     pub livemode: bool,
@@ -127,9 +130,9 @@ impl<'a, Object> Event<'a, Object> {
             created_s,
             account: wire
                 .account
-                .or(wire.context)
                 .map(|s| s.0)
-                .filter(|s| !s.is_empty()),
+                .filter(|s| !s.is_empty())
+                .or_else(|| connected_account(wire.context?.0)),
             livemode: wire.livemode.unwrap_or(false),
             object: wire_object.map(object),
             previous,
@@ -157,7 +160,7 @@ impl<Object: Keyed> Event<'_, Object> {
 
     fn partition_key(&self) -> Cow<'_, str> {
         let key = match (&self.account, &self.object, &self.related_id) {
-            // A thin event may come in the platform's context; the account that it names decides.
+            // An account's own thin events may come in the platform's context or in its own.
             (_, None, Some(related)) if related.starts_with("acct_") => related,
             (Some(account), _, _) => account,
             (None, Some(object), _) => return object.key().unwrap_or(Cow::Borrowed(&self.id)),
@@ -219,6 +222,19 @@ pub fn event_id_of(body: &[u8]) -> Option<String> {
     let is_event =
         matches!(named.object.as_str(), "event" | "v2.core.event") && !named.id.is_empty();
     is_event.then_some(named.id)
+}
+
+/// The last account of a path such as `acct_PLATFORM/acct_CONNECTED`. An organisation is no account.
+fn connected_account(context: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    let is_account = |segment: &&str| segment.starts_with("acct_");
+    let mut accounts = context.split('/').filter(is_account);
+    accounts.next()?;
+    let last = accounts.next_back()?;
+    let at = context.len() - last.len();
+    Some(match context {
+        Cow::Borrowed(context) => Cow::Borrowed(&context[at..]),
+        Cow::Owned(context) => Cow::Owned(context[at..].to_owned()),
+    })
 }
 
 /// Days since 1970-01-01 UTC.
@@ -360,9 +376,46 @@ mod tests {
             "created":"2026-09-30T10:00:00.000Z","context":"acct_7","related_object":{"id":"acct_7","type":"v2.core.account","url":"/v2/x"}}"#;
         let event = Event::parse(body).expect("an event");
         assert_eq!(event.created_s, 1_790_762_400);
-        assert_eq!(event.account.as_deref(), Some("acct_7"));
+        assert_eq!(event.account, None, "the context may be the platform's");
+        assert_eq!(event.partition(64), partition_of("acct_7", 64));
         assert!(event.object.is_none());
         assert_eq!(event.kind_label(), "v2");
+    }
+
+    /// From API version 2025-04-30 on, events have a `context`: an object keeps its partition.
+    #[test]
+    fn only_a_path_of_contexts_names_a_connected_account() {
+        let account = |account: &str, context: &str| {
+            let body = format!(
+                r#"{{"id":"e","type":"t","created":1,"account":{account},"context":{context},
+                    "data":{{"object":{{"id":"sub_1","object":"subscription","customer":"cus_1"}}}}}}"#
+            );
+            let event = Event::parse_head(body.as_bytes()).expect("an event");
+            let account = event.account.as_deref().map(str::to_owned);
+            let key = account.as_deref().unwrap_or("cus_1");
+            assert_eq!(event.partition(64), partition_of(key, 64), "{body}");
+            account
+        };
+        let connected = Some("acct_C".to_owned());
+        for context in [
+            "null",
+            r#""""#,
+            r#""acct_P""#,
+            r#""org_O/acct_P""#,
+            r#""org_O""#,
+            r#""/""#,
+        ] {
+            assert_eq!(account("null", context), None, "{context}");
+            assert_eq!(account(r#""acct_C""#, context), connected, "{context}");
+        }
+        for context in [
+            r#""acct_P/acct_C""#,
+            r#""org_O/acct_P/acct_C""#,
+            r#""acct_P\/acct_C""#,
+        ] {
+            assert_eq!(account("null", context), connected, "{context}");
+            assert_eq!(account(r#""""#, context), connected, "{context}");
+        }
     }
 
     #[test]

@@ -5,22 +5,51 @@
 //! equal, nothing was committed in between, and every difference is an error. If not, values
 //! between the two are accepted. A difference caused only by a sum that rose and fell in between
 //! does not have the same amount in repeated comparisons.
+//!
+//! One Stripe object is one entity, in the partition that its events have: an entity that is in two partitions counts
+//! twice in every sum, and agrees with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::RangeInclusive;
 
 use crate::condition::{Condition, ConditionKey};
 use crate::counters::{Bucket, Counters, HOURS_KEPT_DAYS, hour_of};
-use crate::entity::Entity;
+use crate::entity::{Entity, EntityKey};
 
 /// The counters and conditions of all added entities.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Recount {
     /// How many entities were added.
     pub entities: u64,
+    /// How many partitions there are.
+    partitions: u32,
+    /// Where each entity is, by the hash of its key: there may be millions.
+    places: HashMap<u64, u32>,
+    misplaced: Vec<Misplaced>,
     counters: Counters,
     /// An entity that is in two partitions contributes two versions.
     conditions: BTreeMap<ConditionKey, Vec<Condition>>,
+}
+
+/// An entity in a partition where it does not belong, or also in another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misplaced {
+    /// Which entity.
+    pub key: EntityKey,
+    /// The partition in which it was found.
+    pub partition: u32,
+    /// What is wrong.
+    pub why: Misplacement,
+}
+
+/// What is wrong with an entity's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Misplacement {
+    /// Its events are in this partition.
+    Foreign(u32),
+    /// It is in this partition, too.
+    Twice(u32),
 }
 
 /// The aggregates of a store, read at one time.
@@ -44,6 +73,8 @@ pub struct Comparison {
     pub undisturbed: bool,
     /// What differs between the store and its entities.
     pub differences: Vec<Difference>,
+    /// Entities in a partition where they do not belong, and entities that are there twice.
+    pub misplaced: Vec<Misplaced>,
 }
 
 /// A difference between a store and its entities.
@@ -81,9 +112,24 @@ pub fn first_hour(now_s: i64) -> u32 {
 }
 
 impl Recount {
-    /// Adds the contributions of one entity.
-    pub fn add(&mut self, entity: &Entity) {
+    /// Of a store with so many partitions.
+    pub fn new(partitions: u32) -> Self {
+        Self {
+            entities: 0,
+            partitions,
+            places: HashMap::new(),
+            misplaced: Vec::new(),
+            counters: Counters::default(),
+            conditions: BTreeMap::new(),
+        }
+    }
+
+    /// Adds the contributions of one entity, found in this partition.
+    pub fn add(&mut self, partition: u32, key: &EntityKey, entity: &Entity) {
         self.entities += 1;
+        self.misplaced
+            .extend(self.misplacement(partition, key, entity));
+        self.places.insert(hash(key), partition);
         self.counters.merge(entity.contributions(), 1);
         for condition in entity.conditions() {
             self.conditions
@@ -91,6 +137,21 @@ impl Recount {
                 .or_default()
                 .push(condition);
         }
+    }
+
+    fn misplacement(&self, partition: u32, key: &EntityKey, entity: &Entity) -> Option<Misplaced> {
+        let elsewhere = |other: &u32| *other != partition;
+        let other = self.places.get(&hash(key)).copied().filter(elsewhere);
+        let own = Some(entity.partition(self.partitions)).filter(elsewhere);
+        let why = other
+            .map(Misplacement::Twice)
+            .or(own.map(Misplacement::Foreign))?;
+        let key = key.clone();
+        Some(Misplaced {
+            key,
+            partition,
+            why,
+        })
     }
 
     /// Compares with the store's aggregates before and after the entities were read, from
@@ -105,6 +166,7 @@ impl Recount {
         // Every commit counts the events that it applied.
         let mut comparison = Comparison {
             undisturbed: before.counters == after.counters,
+            misplaced: self.misplaced.clone(),
             ..Comparison::default()
         };
         self.compare_counters(
@@ -194,7 +256,18 @@ impl Recount {
     }
 }
 
+fn hash(key: &EntityKey) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
 impl Comparison {
+    /// Whether the store and its entities agree, and each entity is one, in its partition.
+    pub fn agrees(&self) -> bool {
+        self.differences.is_empty() && self.misplaced.is_empty()
+    }
+
     /// Reduces the `later` comparison to the differences that may be the same as in this one. If
     /// nothing was committed during the later one, it stands as it is.
     #[must_use]
@@ -295,12 +368,12 @@ mod tests {
         };
         let mut entity = Entity::new(&key);
         entity.merge(&Observation {
-            key,
+            key: key.clone(),
             created_s,
             update: Update::Payout(origin, state),
         });
-        let mut recount = Recount::default();
-        recount.add(&entity);
+        let mut recount = Recount::new(1);
+        recount.add(0, &key, &entity);
         let mut held = StoredAggregates {
             counters: entity.contributions(),
             conditions: entity.conditions(),
@@ -319,10 +392,38 @@ mod tests {
                 counters: 4,
                 conditions: 1,
                 undisturbed: true,
-                differences: Vec::new()
+                ..Comparison::default()
             }
         );
         assert_eq!(recount.entities, 1);
+    }
+
+    #[test]
+    fn an_entity_that_is_there_twice_or_in_a_foreign_partition_is_misplaced() {
+        let key = EntityKey::new(EntityKind::Payout, "po_1");
+        let entity = Entity::new(&key);
+        let own = entity.partition(8);
+        let (other, third) = ((own + 1) % 8, (own + 2) % 8);
+        let found = |partitions: &[u32]| {
+            let mut recount = Recount::new(8);
+            for partition in partitions {
+                recount.add(*partition, &key, &entity);
+            }
+            let places = recount.misplaced.into_iter();
+            let places: Vec<_> = places.map(|it| (it.partition, it.why)).collect();
+            places
+        };
+        assert_eq!(found(&[own]), []);
+        assert_eq!(found(&[own, own]), [], "a scan may return it twice");
+        assert_eq!(found(&[other]), [(other, Misplacement::Foreign(own))]);
+        assert_eq!(found(&[own, other]), [(other, Misplacement::Twice(own))]);
+        assert_eq!(
+            found(&[other, third]),
+            [
+                (other, Misplacement::Foreign(own)),
+                (third, Misplacement::Twice(other))
+            ]
+        );
     }
 
     #[test]
@@ -380,7 +481,7 @@ mod tests {
             conditions: held.conditions.clone(),
         };
         assert_eq!(
-            Recount::default()
+            Recount::new(1)
                 .compare(&left_over, &left_over, 0)
                 .differences,
             [Difference::LeftOverCondition(stored.clone())]
@@ -398,7 +499,7 @@ mod tests {
         );
         assert!(!disturbed.undisturbed && recount.compare(&empty, &empty, 0).undisturbed);
         assert!(
-            Recount::default()
+            Recount::new(1)
                 .compare(&empty, &held, 0)
                 .differences
                 .is_empty(),

@@ -339,16 +339,17 @@ async fn begin(
 async fn known_accounts(store: &dyn Entities) -> anyhow::Result<(Vec<String>, Vec<String>)> {
     let (mut connected, mut disconnected, mut unreadable) = (Vec::new(), Vec::new(), None);
     store
-        .entities(EntityKind::Account, &mut |id, body| match Entity::decode(
-            &EntityKey::new(EntityKind::Account, id),
-            body,
-        ) {
-            Ok(Entity::Account(account)) if !account.connected() => {
-                disconnected.push(id.to_owned());
-            }
-            Ok(_) => connected.push(id.to_owned()),
-            Err(error) => unreadable = Some(error),
-        })
+        .entities(
+            EntityKind::Account,
+            &mut |_, id, body| match Entity::decode(&EntityKey::new(EntityKind::Account, id), body)
+            {
+                Ok(Entity::Account(account)) if !account.connected() => {
+                    disconnected.push(id.to_owned());
+                }
+                Ok(_) => connected.push(id.to_owned()),
+                Err(error) => unreadable = Some(error),
+            },
+        )
         .await?;
     disconnected.sort();
     match unreadable {

@@ -2,7 +2,7 @@
 
 use revwatch_core::observe::Plans;
 use revwatch_storage::ports::{Committed, Delivery, StateStore};
-use revwatch_worker::batch::Batch;
+use revwatch_worker::batch::{Batch, Place};
 
 use super::business::{self, Histories};
 
@@ -27,7 +27,11 @@ pub(crate) async fn store_history(store: &dyn StateStore, histories: &Histories)
 
 async fn commit(store: &dyn StateStore, deliveries: &[Delivery], plans: &Plans) {
     let partition = deliveries[0].partition;
-    let batch = Batch::read(partition, deliveries, plans);
+    let place = Place {
+        partition,
+        partitions: PARTITIONS,
+    };
+    let batch = Batch::read(place, deliveries, plans);
     let found = store
         .read(partition, &batch.read_set)
         .await

@@ -75,6 +75,13 @@ impl EntityState for Invoice {
         self.id.clone_from(&key.id);
     }
 
+    fn partition_key(&self) -> &str {
+        let InvoiceOrigin {
+            account, customer, ..
+        } = &self.origin;
+        account.as_ref().or(customer.as_ref()).unwrap_or(&self.id)
+    }
+
     fn contributions(&self, tally: &mut Tally) {
         let Some(facts) = self.current() else { return };
         tally.add(Bucket::Current, &["invoices", facts.status.label()], 1);

@@ -38,6 +38,7 @@ use self::timeline::RecordedState;
 pub use self::transition::Transition;
 use crate::condition::Condition;
 use crate::counters::{Counters, Tally};
+use crate::event::partition_of;
 
 /// One entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +111,11 @@ impl Entity {
             }
             (entity, update) => debug_assert!(false, "{update:?} does not match {entity:?}"),
         }
+    }
+
+    /// The partition of its events, of `partitions`, and thus its own for life.
+    pub fn partition(&self, partitions: u32) -> u32 {
+        partition_of(self.state().partition_key(), partitions)
     }
 
     /// What this entity adds to every aggregate. A total is the sum of this over all entities.

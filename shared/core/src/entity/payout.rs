@@ -88,6 +88,10 @@ impl EntityState for Payout {
         self.id.clone_from(&key.id);
     }
 
+    fn partition_key(&self) -> &str {
+        self.origin.account.as_ref().unwrap_or(&self.id)
+    }
+
     /// An outcome counts in the hour in which it was reached:
     /// a payout that fails after it was paid moves from the hour of `paid` to that of `failed`.
     /// `payouts_reached` counts every outcome ever reached and only grows.

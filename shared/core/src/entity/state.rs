@@ -19,6 +19,9 @@ pub trait EntityState: Encode + Fields {
     /// Sets what the stored bytes do not contain, because the key has it.
     fn set_key(&mut self, key: &EntityKey);
 
+    /// What determines the partition of its events, as [`crate::event::Event::partition`] has it.
+    fn partition_key(&self) -> &str;
+
     /// See [`super::Entity::contributions`].
     fn contributions(&self, tally: &mut Tally);
 

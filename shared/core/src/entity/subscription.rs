@@ -176,6 +176,13 @@ impl EntityState for Subscription {
         self.id.clone_from(&key.id);
     }
 
+    fn partition_key(&self) -> &str {
+        let SubscriptionOrigin {
+            account, customer, ..
+        } = &self.origin;
+        account.as_ref().or(customer.as_ref()).unwrap_or(&self.id)
+    }
+
     /// Events count in the hour in which they happened. The outcome of a start (did the past-due
     /// subscription recover, did the trial convert, was the downgraded one lost) counts in the hour
     /// of that start, next to its cohort.

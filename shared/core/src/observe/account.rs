@@ -17,7 +17,7 @@ pub(super) fn observe(event: &Event<'_>, _: &Plans) -> Result<Option<Observation
         return Ok(thin(event));
     }
     match event_type.rsplit_once('.') {
-        Some(("account", "updated")) => snapshot(event).map(Some),
+        Some(("account", "updated")) => snapshot(event),
         Some(("account.application", _)) => Ok(connection(event)),
         Some(("account.external_account", _)) => external_account(event),
         Some(("capability", _)) => capability(event),
@@ -25,15 +25,22 @@ pub(super) fn observe(event: &Event<'_>, _: &Plans) -> Result<Option<Observation
     }
 }
 
-/// The account that an event names: it exists.
+/// The account whose object an event carries: it exists. A thin event carries none, and may come in
+/// another account's context.
 pub(super) fn seen(event: &Event<'_>) -> Option<Observation> {
+    event.object?;
     let account = event.account.as_deref()?;
     let is_account = account.starts_with("acct_");
     is_account.then(|| about_account(event, account, AccountUpdate::Seen))
 }
 
-fn snapshot(event: &Event<'_>) -> Result<Observation, ObserveError> {
+/// The platform's own account is no connected one: its events name no connected account. Source:
+/// <https://docs.stripe.com/connect/webhooks>.
+fn snapshot(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
     let object: AccountObject = read(event)?;
+    if event.account.as_deref() != Some(object.id.as_str()) {
+        return Ok(None);
+    }
     let requirements = object.requirements.unwrap_or_default();
     let count = |list: &Fingerprinted<String>| u32::try_from(list.0.len()).unwrap_or(u32::MAX);
     let facts = AccountFacts {
@@ -53,7 +60,7 @@ fn snapshot(event: &Event<'_>) -> Result<Observation, ObserveError> {
         has_external_account: !external.data.unwrap_or_default().is_empty()
             || external.total_count.unwrap_or(0) > 0,
     };
-    Ok(about_account(event, &object.id, update))
+    Ok(Some(about_account(event, &object.id, update)))
 }
 
 /// The object of `account.application.*` is the application; only the envelope has the account.
@@ -113,13 +120,13 @@ fn capability(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
     let facts = CapabilityFacts {
         status: object.status.into(),
     };
-    let Some(account) = event
-        .account
-        .as_deref()
-        .or(object.account.as_ref().map(Reference::id))
-    else {
+    // As in `snapshot`.
+    let Some(account) = event.account.as_deref() else {
         return Ok(None);
     };
+    if object.account.as_ref().is_some_and(|of| of.id() != account) {
+        return Ok(None);
+    }
     let update = AccountUpdate::Capability {
         name: object.id,
         state: recorded_state(event, facts)?,

@@ -358,6 +358,43 @@ fn any_event_with_an_account_makes_it_known() {
     );
 }
 
+/// Own-account events reach a Connect endpoint, too (stripe-apps#810).
+#[test]
+fn an_event_of_the_platforms_own_account_makes_no_connected_account() {
+    let account = json!({"id": "acct_1", "charges_enabled": true, "payouts_enabled": true});
+    let capability = json!({"id": "transfers", "account": "acct_1", "status": "active"});
+    for (kind, object) in [
+        ("account.updated", &account),
+        ("capability.updated", &capability),
+    ] {
+        let about = |account| {
+            let observations = observe_object(kind, account, object).expect("readable");
+            let ids = observations.into_iter().map(|it| it.key.id);
+            ids.collect::<Vec<_>>()
+        };
+        assert_eq!(about(None), [""; 0], "{kind} of the own account");
+        assert_eq!(about(Some("acct_1")), ["acct_1"; 2], "{kind}");
+        // What it says is about another account than the one whose partition it is in.
+        assert_eq!(about(Some("acct_2")), ["acct_2"], "{kind}");
+    }
+}
+
+#[test]
+fn a_thin_event_is_about_the_account_that_it_names_and_not_about_its_context() {
+    let about = |related: &str| {
+        let body = format!(
+            r#"{{"id":"evt_1","type":"v2.core.account.updated","created":"2026-09-30T10:00:00Z",
+                "context":"acct_P/acct_C","related_object":{{"id":"{related}"}}}}"#
+        );
+        let event = Event::parse(body.as_bytes()).expect("an event");
+        let observations = observe(&event, &Plans::default()).expect("readable");
+        let ids = observations.into_iter().map(|it| it.key.id);
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(about("acct_C"), ["acct_C"]);
+    assert_eq!(about("po_1"), [""; 0]);
+}
+
 #[test]
 fn a_country_is_two_letters_and_of_an_account_number_four_digits_are_kept() {
     let shown = |country: &str, last4: &str| {
@@ -384,7 +421,7 @@ fn a_country_is_two_letters_and_of_an_account_number_four_digits_are_kept() {
         assert_eq!(shown(country, last4), (None, None), "{country} {last4}");
     }
     let object = json!({"id": "acct_1", "country": "Jane Doe", "charges_enabled": true, "payouts_enabled": true});
-    let seen = observe_object("account.updated", None, &object).expect("readable");
+    let seen = observe_object("account.updated", Some("acct_1"), &object).expect("readable");
     match &seen.last().expect("an observation").update {
         Update::Account(AccountUpdate::Snapshot { country, .. }) => assert_eq!(*country, None),
         other => panic!("{other:?}"),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::text::rfc3339;
 use crate::condition::Condition;
 use crate::counters::Bucket;
-use crate::recount::{Comparison, Difference};
+use crate::recount::{Comparison, Difference, Misplaced, Misplacement};
 
 /// The header of [`row`].
 pub const HEADER: [&str; 4] = ["name", "bucket", "stored", "recomputed"];
@@ -49,11 +49,20 @@ pub fn describe(verification: &Verification<'_>) -> Value {
         };
         conditions.push(json!({"what": what, "stored": stored, "recomputed": recomputed}));
     }
+    let misplaced = comparison.misplaced.iter().map(|it| {
+        let (what, other) = match it.why {
+            Misplacement::Foreign(own) => ("foreign_partition", own),
+            Misplacement::Twice(other) => ("twice", other),
+        };
+        json!({"kind": it.key.kind.as_str(), "id": it.key.id, "what": what, "partition": it.partition,
+            "other_partition": other})
+    });
+    let misplaced: Vec<Value> = misplaced.collect();
     json!({
-        "agree": comparison.differences.is_empty(), "entities": verification.entities,
+        "agree": comparison.agrees(), "entities": verification.entities,
         "counters": comparison.counters, "conditions": comparison.conditions, "recounts": verification.recounts,
         "undisturbed": comparison.undisturbed, "incomplete_partitions": verification.incomplete_partitions,
-        "differences": {"counters": counters, "conditions": conditions},
+        "differences": {"counters": counters, "conditions": conditions, "entities": misplaced},
     })
 }
 
@@ -80,6 +89,20 @@ pub fn row(difference: &Difference) -> [String; HEADER.len()] {
             condition_row(stored, &attributes(stored), &attributes(recomputed))
         }
     }
+}
+
+/// One misplaced entity.
+pub fn misplaced_row(misplaced: &Misplaced) -> [String; HEADER.len()] {
+    let expected = match misplaced.why {
+        Misplacement::Foreign(own) => format!("partition {own}"),
+        Misplacement::Twice(other) => format!("one partition; it is in {other}, too"),
+    };
+    [
+        misplaced.key.to_string(),
+        "entity".to_owned(),
+        format!("partition {}", misplaced.partition),
+        expected,
+    ]
 }
 
 fn condition_row(condition: &Condition, stored: &str, recomputed: &str) -> [String; 4] {

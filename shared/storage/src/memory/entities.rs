@@ -55,13 +55,13 @@ impl Entities for Memory {
     async fn entities(
         &self,
         kind: EntityKind,
-        each: &mut (dyn for<'a, 'b> FnMut(&'a str, &'b [u8]) + Send),
+        each: &mut (dyn for<'a, 'b> FnMut(u32, &'a str, &'b [u8]) + Send),
     ) -> Result<(), StoreError> {
         self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.store);
         let found = state.derived.entities.range((kind, String::new(), 0)..);
-        for ((_, id, _), entity) in found.take_while(|((found, ..), _)| *found == kind) {
-            each(id, &entity.body);
+        for ((_, id, partition), entity) in found.take_while(|((found, ..), _)| *found == kind) {
+            each(*partition, id, &entity.body);
         }
         Ok(())
     }

@@ -149,12 +149,12 @@ pub trait Entities: Send + Sync {
     /// One entity of any partition.
     async fn entity(&self, key: &EntityKey) -> Result<Option<StoredEntity>, StoreError>;
 
-    /// Passes the id and body of every entity of a kind to `each`, in no particular order. (The lifetimes are
+    /// Passes the partition, id and body of every entity of a kind to `each`, in no particular order. (The lifetimes are
     /// spelled out because `async_trait` would otherwise tie them to the call.)
     async fn entities(
         &self,
         kind: EntityKind,
-        each: &mut (dyn for<'a, 'b> FnMut(&'a str, &'b [u8]) + Send),
+        each: &mut (dyn for<'a, 'b> FnMut(u32, &'a str, &'b [u8]) + Send),
     ) -> Result<(), StoreError>;
 
     /// A page of the entities of a kind that pass `filter`; `None` starts at the beginning. It ends once it has

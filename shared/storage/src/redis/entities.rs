@@ -91,13 +91,13 @@ impl Entities for RedisStore {
     async fn entities(
         &self,
         kind: EntityKind,
-        each: &mut (dyn for<'a, 'b> FnMut(&'a str, &'b [u8]) + Send),
+        each: &mut (dyn for<'a, 'b> FnMut(u32, &'a str, &'b [u8]) + Send),
     ) -> Result<(), StoreError> {
         for partition in 0..self.partitions {
             let mut scan = Scan::new(keys::entities(partition, kind));
             while let Some(page) = self.next_page(&mut scan).await? {
                 for (id, value) in page {
-                    each(&id, &stored(kind, &id, &value)?.body);
+                    each(partition, &id, &stored(kind, &id, &value)?.body);
                 }
             }
         }

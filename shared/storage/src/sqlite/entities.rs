@@ -56,7 +56,7 @@ impl Entities for Sqlite {
     async fn entities(
         &self,
         kind: EntityKind,
-        each: &mut (dyn for<'a, 'b> FnMut(&'a str, &'b [u8]) + Send),
+        each: &mut (dyn for<'a, 'b> FnMut(u32, &'a str, &'b [u8]) + Send),
     ) -> Result<(), StoreError> {
         let mut after = (String::new(), 0_u32);
         loop {
@@ -71,8 +71,8 @@ impl Entities for Sqlite {
             })
             .await
             .map_err(store_error)?;
-            for (id, _, body) in &page {
-                each(id, body);
+            for (id, partition, body) in &page {
+                each(*partition, id, body);
             }
             match page.into_iter().next_back() {
                 Some((id, partition, _)) => after = (id, partition),

@@ -341,7 +341,7 @@ mod tests {
             .expect_err("it is text");
         assert!(matches!(error, QueueError::Misconfigured(_)), "{error}");
         let error = sqlite
-            .entities(EntityKind::Payout, &mut |_, _| {})
+            .entities(EntityKind::Payout, &mut |_, _, _| {})
             .await
             .expect_err("no such table");
         assert!(

@@ -23,6 +23,10 @@ impl EntityState for Account {
         self.id.clone_from(&key.id);
     }
 
+    fn partition_key(&self) -> &str {
+        &self.id
+    }
+
     fn contributions(&self, tally: &mut Tally) {
         contributions::add(self, tally);
     }

@@ -61,6 +61,10 @@ impl EntityState for MoneyMovement {
         self.id.clone_from(&key.id);
     }
 
+    fn partition_key(&self) -> &str {
+        self.origin.account.as_ref().unwrap_or(&self.id)
+    }
+
     fn contributions(&self, tally: &mut Tally) {
         (self.rules().contributions)(self, tally);
         if let Some(facts) = self.current() {
