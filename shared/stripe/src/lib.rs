@@ -221,7 +221,7 @@ impl ApiError {
         let mut reason = if error.is_timeout() {
             "timeout"
         } else {
-            "connection failed"
+            "no connection to Stripe's API (check the network and STRIPE_API_BASE)"
         }
         .to_owned();
         let mut cause = std::error::Error::source(error);

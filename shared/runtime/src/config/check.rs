@@ -43,7 +43,7 @@ impl Config {
             "stripe_secret_key (STRIPE_SECRET_KEY)",
             self.stripe_secret_key.as_ref(),
             |key| key.starts_with("sk_") || key.starts_with("rk_"),
-            "is not a secret key: give the `sk_…` or `rk_…` that Stripe's dashboard (Developers → API keys) shows",
+            "is not a secret key: give the `sk_…` or `rk_…` that Stripe's dashboard (Developers, API keys) shows",
         ));
         // Other tools that sign, for instance in tests, may have secrets of another form.
         let is_other = |secret: &str| {
@@ -63,7 +63,7 @@ impl Config {
             let secrets = secrets.as_ref().map(|secrets| secrets.expose_secret());
             if secrets.is_some_and(|secrets| secrets.split(',').any(is_other)) {
                 let what = "is not a signing secret, but a key or an endpoint's id: give the `whsec_…` that Stripe's \
-                            dashboard (Developers → Webhooks) shows";
+                            dashboard (Workbench, Webhooks) shows";
                 faults.add(Fault::of(setting, what));
             }
         }

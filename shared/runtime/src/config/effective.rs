@@ -130,7 +130,10 @@ impl Effective {
                     faults.extend(file.faults);
                     refused.extend(file.refused);
                 }
-                Err(error) => faults.push(error.to_string().into()),
+                Err(error) => {
+                    let error = format!("{error} (--config or REVWATCH_CONFIG names the file)");
+                    faults.push(error.into());
+                }
             }
         }
         for (name, keys, kind) in definitions() {

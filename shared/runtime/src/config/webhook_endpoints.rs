@@ -45,7 +45,7 @@ impl Config {
         faults.none()?;
         if endpoints.is_empty() {
             let what = "no webhook endpoint has a signing secret: set STRIPE_WEBHOOK_SECRET to the `whsec_…` that \
-                        Stripe's dashboard (Developers → Webhooks) or `stripe listen --print-secret` shows";
+                        Stripe's dashboard (Workbench, Webhooks) or `stripe listen --print-secret` shows";
             let fault = Fault::from(what).about([
                 "stripe_webhook_secret",
                 "stripe_kernel_webhook_secret",

@@ -174,7 +174,7 @@ mod tests {
             .expect("a URL");
         let publish_timeout = Duration::from_secs(60);
         let publisher = Arc::new(Publisher::new(
-            Arc::new(Link::new(Arc::new(broker), "publishing")),
+            Arc::new(Link::new(Arc::new(broker), "publisher")),
             publish_timeout,
         ));
         let intake = Arc::new(Intake::new(publisher, 1, publish_timeout));

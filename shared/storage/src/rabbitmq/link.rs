@@ -234,9 +234,13 @@ async fn opening(broker: Arc<Broker>, role: &'static str) -> Result<Open, AmqpEr
             )))
         });
     match &opened {
-        Ok(_) => tracing::info!(address = broker.address, role, "connected to RabbitMQ"),
+        Ok(_) => tracing::info!(
+            address = broker.address,
+            connection = role,
+            "connected to RabbitMQ"
+        ),
         Err(error) => {
-            tracing::warn!(address = broker.address, role, %error, "cannot connect to RabbitMQ");
+            tracing::warn!(address = broker.address, connection = role, %error, "cannot connect to RabbitMQ");
         }
     }
     opened

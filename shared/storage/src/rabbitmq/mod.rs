@@ -78,7 +78,7 @@ impl RabbitQueue {
             ));
         }
         let broker = Arc::new(Broker::new(&options.url, options.name, options.partitions)?);
-        let publishing = Arc::new(Link::new(Arc::clone(&broker), "publishing"));
+        let publishing = Arc::new(Link::new(Arc::clone(&broker), "publisher"));
         let consuming = Arc::new(Link::new(broker, "consuming"));
         publishing.open(FIRST_CONNECT_TIMEOUT).await?;
         consuming.open(FIRST_CONNECT_TIMEOUT).await?;
