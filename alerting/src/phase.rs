@@ -37,6 +37,8 @@ pub enum Effect {
     },
     /// The alert continues; this is its evidence now.
     Show {
+        /// Unix second at which the problem began, as is known now.
+        since_s: i64,
         /// What to show.
         evidence: Evidence,
     },
@@ -96,11 +98,11 @@ pub fn next_phase(
                 Effect::Fire { since_s, evidence },
             )
         }
-        (Phase::Firing { .. }, Evaluation::Breached { evidence, .. }) => (
+        (Phase::Firing { .. }, Evaluation::Breached { since_s, evidence }) => (
             Phase::Firing {
                 clear_since_s: None,
             },
-            Effect::Show { evidence },
+            Effect::Show { since_s, evidence },
         ),
         (Phase::Firing { .. }, Evaluation::Between) => (
             Phase::Firing {

@@ -216,11 +216,7 @@ impl MemoryStore {
         );
         self.counters.merge(commit.counters, 1);
         for change in commit.conditions {
-            let key = match &change {
-                ConditionChange::Open(condition) => &condition.key,
-                ConditionChange::Close(key) => key,
-            };
-            if let Some(earlier) = self.conditions.remove(key) {
+            if let Some(earlier) = self.conditions.remove(change.key()) {
                 self.due.remove(&(earlier.due_s, earlier.key));
             }
             if let ConditionChange::Open(condition) = &change {

@@ -50,8 +50,10 @@ impl Engine {
                 );
                 self.fire(key, before, alert);
             }
-            Effect::Show { evidence } => {
-                self.show(&key, evidence, with_trend, metric.is_some(), now_s);
+            Effect::Show { since_s, evidence } => {
+                // A metric's beginning is that of the alert: it would move with every evaluation.
+                let since_s = metric.is_none().then_some(since_s);
+                self.show(&key, since_s, evidence, with_trend, now_s);
             }
             Effect::Resolve { evidence } => {
                 let evidence = evidence.map(with_trend);
@@ -62,13 +64,36 @@ impl Engine {
         }
     }
 
-    /// A firing alert has this evidence now.
+    /// The condition of a rule and a subject holds, and the rule's time has moved into the future: what fires ends as
+    /// if the condition had closed, and what a person resolved may fire again at the new time.
+    pub(super) fn postpone(
+        &mut self,
+        index: usize,
+        key: WatchKey,
+        (since_s, evidence): (i64, Evidence),
+        now_s: i64,
+    ) {
+        if self.watches.get(&key).is_none() {
+            return;
+        }
+        // Readers see why it ends.
+        self.show(&key, Some(since_s), evidence, |evidence| evidence, now_s);
+        self.observe(
+            index,
+            key,
+            Evaluation::Clear { evidence: None },
+            now_s,
+            None,
+        );
+    }
+
+    /// A firing alert has this evidence now. `since_s` is given when the rule is on a condition.
     fn show(
         &mut self,
         key: &WatchKey,
+        since_s: Option<i64>,
         evidence: Evidence,
         with_trend: impl Fn(Evidence) -> Evidence,
-        is_metric: bool,
         now_s: i64,
     ) {
         let Some(alert_id) = self.watches.firing(key) else {
@@ -77,14 +102,16 @@ impl Engine {
         let Some(alert) = self.alerts.get_mut(alert_id) else {
             return;
         };
-        let moved = Evidence {
+        let shown = Evidence {
             trend: Vec::new(),
             ..alert.evidence.clone()
-        } != evidence;
+        };
+        let moved = shown != evidence || since_s.is_some_and(|since_s| since_s != alert.since_s);
         // A metric moves all the time; an entity changes when something happened to it.
-        let is_due = !is_metric || now_s - alert.revised_s >= REFRESH_S;
+        let is_due = since_s.is_some() || now_s - alert.revised_s >= REFRESH_S;
         let before = alert.evidence.money.clone();
         if moved || (alert.has_unsent_changes && is_due) {
+            alert.since_s = since_s.unwrap_or(alert.since_s);
             alert.evidence = with_trend(evidence);
             if is_due {
                 alert.revise(now_s);

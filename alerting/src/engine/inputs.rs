@@ -48,43 +48,48 @@ impl Engine {
         self.rules.hours_needed()
     }
 
-    /// Follows changes of conditions: all that were not read yet, in their order. A condition that opened and
-    /// closed among them closed before it could be read: no rule fires for it, and only alerts that fire already show it.
+    /// Follows changes of conditions: all that were not read yet, in their order. What a later one of them replaces was
+    /// over before it could be read: no rule fires for it, and only alerts that fire already show it.
     pub(super) fn on_changes(&mut self, unread: &[ConditionChange], now_s: i64) {
-        let mut ends = HashMap::<&ConditionKey, usize>::new();
-        for (at, change) in unread.iter().enumerate() {
-            if let ConditionChange::Close(key) = change {
-                ends.insert(key, at);
-            }
-        }
+        let newest: HashMap<&ConditionKey, usize> = unread
+            .iter()
+            .enumerate()
+            .map(|(at, change)| (change.key(), at))
+            .collect();
         for (at, change) in unread.iter().enumerate() {
             match change {
                 ConditionChange::Open(condition) => {
-                    let has_ended = ends.get(&condition.key).is_some_and(|end| at < *end);
-                    self.evaluate_open(condition, has_ended, now_s);
+                    let is_newest = newest.get(&condition.key) == Some(&at);
+                    self.evaluate_open(condition, is_newest, now_s);
                 }
                 ConditionChange::Close(key) => self.on_close(key, now_s),
             }
         }
     }
 
-    /// A condition that holds: rules whose time has come fire.
+    /// A condition that holds: rules whose time has come fire, and alerts of rules whose time has moved into the future
+    /// end.
     pub(super) fn on_open(&mut self, condition: &Condition, now_s: i64) {
-        self.evaluate_open(condition, false, now_s);
+        self.evaluate_open(condition, true, now_s);
     }
 
-    fn evaluate_open(&mut self, condition: &Condition, has_ended: bool, now_s: i64) {
+    fn evaluate_open(&mut self, condition: &Condition, is_newest: bool, now_s: i64) {
         for index in self.rules.on_condition(condition.key.kind) {
             let rule = &self.rules.all()[index];
             let Some((_, after_s)) = rule_delay(rule) else {
                 continue;
             };
             let key = entity_key(rule, &condition.key.subject);
-            if has_ended && self.watches.firing(&key).is_none() {
-                continue;
-            }
             let due_s = condition.due_s.saturating_add(after_s);
             if due_s > now_s {
+                let evidence = Evidence {
+                    due_s: Some(due_s),
+                    ..Evidence::from(condition)
+                };
+                self.postpone(index, key, (condition.since_s, evidence), now_s);
+                continue;
+            }
+            if !is_newest && self.watches.firing(&key).is_none() {
                 continue;
             }
             // The step that is due may have been taken: its event is perhaps still in the queue.

@@ -103,11 +103,13 @@ fn hours_needed(rule: &Rule) -> u32 {
     }
 }
 
-/// What decides which subjects a rule watches.
+/// What decides which subjects a rule watches. An evaluator that finds other fingerprints than its own evaluates all open
+/// conditions: "due" is in them because earlier evaluators, which did not write it, left alerts firing whose time had
+/// moved into the future.
 fn fingerprint(rule: &Rule) -> String {
     match &rule.kind {
         RuleKind::Condition { condition, after_s } => {
-            format!("{} {} {after_s}", rule.name, condition.as_str())
+            format!("{} {} due {after_s}", rule.name, condition.as_str())
         }
         RuleKind::Metric(metric) => format!(
             "{} by {}",

@@ -26,7 +26,7 @@ pub(super) fn details(alert: &Alert, notice: Option<&Notice>) -> Value {
         "acknowledged_at": iso(alert.acknowledged_s), "acknowledged_by": alert.acknowledged_by,
         "resolved_at": iso(alert.resolved_s), "respond_by": iso(Some(alert.sla.respond_due_s)),
         "resolve_by": iso(Some(alert.sla.resolve_due_s)), "metric_value": alert.evidence.metric_value, "money": money,
-        "reason": alert.evidence.detail, "event_ids": alert.evidence.event_ids, "actions": alert.actions,
+        "due_at": iso(alert.evidence.due_s), "reason": alert.evidence.detail, "event_ids": alert.evidence.event_ids, "actions": alert.actions,
         "runbook": alert.runbook, "stripe_url": stripe_url(alert), "revision": alert.revision,
         "group": alert.group.as_ref().map(|group| json!({"joined": group.joined, "open": group.open})),
         "notice": notice.map(|notice| notice.kind),

@@ -2,6 +2,7 @@
 
 mod commands;
 mod crashes;
+mod due_times;
 mod groups;
 mod metrics;
 mod notifications;
@@ -19,6 +20,7 @@ use revwatch_storage::ports::{COMMANDS, ChangeCursor, ConditionChange, DueWindow
 
 use super::*;
 use crate::alert::{AlertState, Command, CommandKind, Matcher, MessageKey, NoticeKind, Silence};
+use crate::message::Message;
 use crate::metric_value::{MetricInputs, PipelineStatus};
 use crate::outcome::Outcome;
 use crate::policy::Capabilities;
@@ -198,6 +200,17 @@ impl Harness {
     }
 
     fn deliver(&mut self, now_s: i64, answer: impl Fn(&MessageKey) -> Outcome) -> Vec<String> {
+        let sent = self.send(now_s, answer).into_iter();
+        sent.map(|(key, message)| format!("{key} {}", message.headline))
+            .collect()
+    }
+
+    /// Attempts every due message and returns them.
+    fn send(
+        &mut self,
+        now_s: i64,
+        answer: impl Fn(&MessageKey) -> Outcome,
+    ) -> Vec<(MessageKey, Message)> {
         let mut sent = Vec::new();
         // Bounded: delivery must come to an end.
         for _ in 0..1000 {
@@ -214,14 +227,15 @@ impl Harness {
                 .begin_attempt(&lane, now_s * 1000)
                 .expect("a message to deliver");
             self.settle(now_s);
-            sent.push(format!("{} {}", job.message_key, job.message.headline));
             let Attempt {
                 alert_id,
                 message_key: key,
                 revision,
+                message,
                 ..
             } = job;
             let outcome = answer(&key);
+            sent.push((key.clone(), message));
             self.engine.on_attempt_result(
                 &AttemptResult {
                     alert_id,

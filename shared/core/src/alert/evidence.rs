@@ -23,6 +23,9 @@ pub struct Evidence {
     /// Stripe's reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Unix seconds from which the condition counts for the rule, if that has moved into the future.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_s: Option<i64>,
     /// Its recent values, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trend: Vec<Point>,

@@ -44,6 +44,16 @@ pub struct DueWindow {
     pub until_s: i64,
 }
 
+impl ConditionChange {
+    /// The condition that changed.
+    pub fn key(&self) -> &ConditionKey {
+        match self {
+            Self::Open(condition) => &condition.key,
+            Self::Close(key) => key,
+        }
+    }
+}
+
 /// Reads conditions and their changes.
 #[async_trait]
 pub trait ConditionFeed: Send + Sync {
