@@ -39,21 +39,21 @@ title = "A customer is past due for long"
 actions = ["Look."]
 "##;
 
-fn due_rules() -> Vec<Rule> {
+pub(super) fn due_rules() -> Vec<Rule> {
     crate::rule_text::parse(&[("test".into(), DUE_RULES.into())]).expect("valid")
 }
 
 /// The store of a deployment, as far as the engine reads it.
 #[derive(Default)]
-struct Store {
-    open: BTreeMap<ConditionKey, Condition>,
-    changes: Vec<ConditionChange>,
+pub(super) struct Store {
+    pub open: BTreeMap<ConditionKey, Condition>,
+    pub changes: Vec<ConditionChange>,
     /// Changes before this one are no longer kept.
-    kept_from: usize,
+    pub kept_from: usize,
 }
 
 impl Store {
-    fn change(&mut self, change: ConditionChange) {
+    pub fn change(&mut self, change: ConditionChange) {
         match &change {
             ConditionChange::Open(condition) => {
                 self.open.insert(condition.key.clone(), condition.clone());
@@ -105,9 +105,7 @@ impl Store {
 
 impl Harness {
     fn of_due_rules() -> Self {
-        let mut harness = Self::open_engine(&Documents::default());
-        harness.reopen_due_rules();
-        harness
+        Self::open_with(due_rules(), policy_with(&["slack"]), &Documents::default())
     }
 
     fn reopen_due_rules(&mut self) {
@@ -115,7 +113,7 @@ impl Harness {
     }
 
     /// A complete tick, and the messages that follow from it.
-    fn tick_and_send(&mut self, store: &Store, now_s: i64) -> Vec<Message> {
+    pub(super) fn tick_and_send(&mut self, store: &Store, now_s: i64) -> Vec<Message> {
         let time = TickTime {
             now_s,
             elapsed: Duration::from_secs(now_s.unsigned_abs()),

@@ -2,6 +2,7 @@
 
 mod commands;
 mod crashes;
+mod due_histories;
 mod due_times;
 mod groups;
 mod metrics;
@@ -126,8 +127,12 @@ impl Harness {
     }
 
     fn open_engine(stored: &Documents) -> Self {
+        Self::open_with(rules(), policy(), stored)
+    }
+
+    fn open_with(rules: Vec<Rule>, policy: Policy, stored: &Documents) -> Self {
         Self {
-            engine: Engine::open(rules(), policy(), stored).expect("readable"),
+            engine: Engine::open(rules, policy, stored).expect("readable"),
             store: BTreeMap::new(),
             transitions: Vec::new(),
         }
