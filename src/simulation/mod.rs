@@ -8,6 +8,8 @@
 
 pub mod backtest;
 pub mod calendar;
+#[cfg(test)]
+mod delivery_orders;
 pub mod expectation;
 pub mod memory_store;
 pub mod runner;

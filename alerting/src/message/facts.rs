@@ -57,7 +57,7 @@ pub(super) fn facts(alert: &Alert, state: &NotificationState, fired_unseen: bool
     }
     facts.extend(trend_text(alert).map(|trend| Fact::new("Trend", trend)));
     if let Some(due_s) = alert.evidence.due_s {
-        facts.push(Fact::new("Due", format!("moved to {}", time(due_s))));
+        facts.push(Fact::new("Not due before", time(due_s)));
     }
     facts.extend(response(alert));
     facts.extend(resolution(alert));
