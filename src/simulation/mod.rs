@@ -8,8 +8,6 @@
 
 pub mod backtest;
 pub mod calendar;
-#[cfg(test)]
-mod delivery_orders;
 pub mod expectation;
 pub mod memory_store;
 pub mod runner;
@@ -17,3 +15,5 @@ pub mod scenario;
 pub mod scenario_file;
 pub mod simulator;
 pub mod template;
+#[cfg(test)]
+mod tests;
