@@ -34,11 +34,19 @@ async fn a_condition_opens_changes_and_closes(place: &dyn StorePlace) {
     open(&*store, 0, &later).await;
     assert_eq!(
         sorted(store.conditions().await.expect("conditions")),
-        [later, second.clone()]
+        [later.clone(), second.clone()]
     );
     assert_eq!(
         store.conditions_due(&[window(0, 150)]).await.expect("due"),
         []
+    );
+    assert_eq!(
+        store
+            .conditions_due(&[window(250, 300)])
+            .await
+            .expect("due"),
+        [later.clone()],
+        "it is due at its new time"
     );
 
     close(&*store, 0, &first).await;
