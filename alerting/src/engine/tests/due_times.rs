@@ -93,7 +93,8 @@ impl Store {
     }
 
     fn page(&self, cursor: &ChangeCursor) -> ChangePage {
-        let read = cursor.get(&0).map_or(0, |read| *read as usize);
+        let read = cursor.get(&0).copied().unwrap_or(0);
+        let read = usize::try_from(read).expect("few");
         ChangePage {
             changes: self.changes[read.max(self.kept_from)..].to_vec(),
             cursor: ChangeCursor::from([(0, self.changes.len() as u64)]),
