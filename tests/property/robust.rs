@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 fn read(kind: &str, object: &Value) -> Result<Vec<Observation>, String> {
     let body = json!({"id": "evt_1", "object": "event", "type": kind, "created": 1_700_000_000, "account": "acct_1",
-        "livemode": false, "pending_webhooks": 1, "request": null, "data": {"object": object}});
+        "livemode": true, "pending_webhooks": 1, "request": null, "data": {"object": object}});
     let body = body.to_string();
     let event = Event::parse(body.as_bytes()).map_err(|e| e.to_string())?;
     observe(&event, &Plans::default()).map_err(|e| e.to_string())

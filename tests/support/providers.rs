@@ -65,7 +65,7 @@ pub(crate) fn updated(
     let reason = (!charges).then_some(reason);
     json!({
         "id": event, "object": "event", "api_version": "2025-03-31.basil", "type": "account.updated",
-        "created": created_s, "account": account, "livemode": false, "pending_webhooks": 1, "request": null,
+        "created": created_s, "account": account, "livemode": true, "pending_webhooks": 1, "request": null,
         "data": {"object": {"id": account, "object": "account", "country": "PT", "charges_enabled": charges,
             "payouts_enabled": true, "details_submitted": true,
             "requirements": {"currently_due": [], "past_due": [], "disabled_reason": reason}},

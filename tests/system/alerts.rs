@@ -30,7 +30,7 @@ impl Stripe {
         self.sent += 1;
         let event = json!({
             "id": format!("evt_{}", self.sent), "object": "event", "api_version": "2025-03-31.basil",
-            "type": "account.updated", "created": self.first_s + self.sent, "account": account, "livemode": false,
+            "type": "account.updated", "created": self.first_s + self.sent, "account": account, "livemode": true,
             "pending_webhooks": 1, "request": null,
             "data": {"object": {"id": account, "object": "account", "country": "PT", "charges_enabled": charges,
                 "payouts_enabled": true, "details_submitted": true, "requirements": {"currently_due": [], "past_due": []}},

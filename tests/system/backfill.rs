@@ -12,7 +12,7 @@ use crate::support::revwatch::{Revwatch, Variables, begin, cli, metrics, print};
 use crate::support::stripe::{Fault, ListCall, Stripe, account};
 use crate::support::wait::{until, until_blocking};
 
-const KEY: &str = "sk_test_never_shown";
+const KEY: &str = "sk_live_never_shown";
 
 fn asking(deployment: &Deployment, stripe: &Stripe, key: &str) -> Variables {
     deployment.variables(&[
@@ -57,7 +57,7 @@ fn accounts_of(events: &[String]) -> BTreeSet<String> {
 fn payout(n: usize, created_s: i64, account: Option<&str>) -> String {
     let mut event = json!({
         "id": format!("evt_{n}"), "object": "event", "api_version": "2025-03-31.basil", "type": "payout.paid",
-        "created": created_s, "livemode": false, "data": {"object": {
+        "created": created_s, "livemode": true, "data": {"object": {
             "id": format!("po_{n}"), "object": "payout", "status": "paid", "amount": 100, "currency": "eur"}},
     });
     if let Some(account) = account {
@@ -396,12 +396,12 @@ async fn impossible_backfills_are_refused_with_a_reason() {
     let deployment = Deployment::embedded();
     let keyless = deployment.variables(&[]);
     assert!(refused(&keyless, &["backfill", "--since", "1d"]).contains("STRIPE_SECRET_KEY"));
-    let wrong = asking(&deployment, &stripe, "sk_test_another");
+    let wrong = asking(&deployment, &stripe, "sk_live_another");
     let printed = refused(&wrong, &["backfill", "--since", "1d"]);
     assert!(
         printed.contains("401")
             && printed.contains("STRIPE_SECRET_KEY")
-            && !printed.contains("sk_test_another"),
+            && !printed.contains("sk_live_another"),
         "{printed}"
     );
     assert_eq!(stripe.lists().len(), 1, "a wrong key is not tried again");

@@ -37,7 +37,7 @@ actions = ["Call the bank."]
 fn payout(n: usize, status: &str, created_s: i64) -> String {
     json!({
         "id": format!("evt_{n}_{status}"), "object": "event", "api_version": "2025-03-31.basil",
-        "type": format!("payout.{status}"), "created": created_s, "account": "acct_1", "livemode": false,
+        "type": format!("payout.{status}"), "created": created_s, "account": "acct_1", "livemode": true,
         "pending_webhooks": 1, "request": null,
         "data": {"object": {"id": format!("po_{n}"), "object": "payout", "amount": 1000, "currency": "usd",
             "status": status, "created": created_s - 60, "arrival_date": created_s, "type": "bank_account",

@@ -29,7 +29,7 @@ fn event(n: usize, kind: &str, object: &Value) -> String {
     json!({
         "id": format!("evt_maria{n}"), "object": "event", "api_version": "2025-03-31.basil", "type": kind,
         "created": jiff::Timestamp::now().as_second() - 600 + i64::try_from(n).expect("few"), "account": "acct_maria",
-        "livemode": false, "data": {"object": object},
+        "livemode": true, "data": {"object": object},
     })
     .to_string()
 }

@@ -63,7 +63,7 @@ async fn variables_of(deployment: &Deployment, settings: &Settings, port: u16) -
         ("RUST_LOG", LOG_ALL),
         ("STRIPE_WEBHOOK_SECRET", STRIPE),
         ("STRIPE_KERNEL_WEBHOOK_SECRET", "whsec_hush03kernel"),
-        ("STRIPE_SECRET_KEY", "sk_test_hush04key"),
+        ("STRIPE_SECRET_KEY", "sk_live_hush04key"),
         ("STRIPE_API_BASE", &peer),
         ("SLACK_BOT_TOKEN", "xoxb-hush05bot"),
         ("SLACK_API_BASE", &peer),

@@ -9,7 +9,7 @@ use crate::support::revwatch::{Revwatch, Variables, metrics, post, print};
 use crate::support::stripe::{Fault, Stripe, account};
 use crate::support::wait::until;
 
-const KEY: &str = "sk_test_never_shown";
+const KEY: &str = "sk_live_never_shown";
 
 /// A deployment that uses `stripe` as the API.
 fn asking(deployment: &Deployment, stripe: &Stripe) -> Variables {
@@ -29,7 +29,7 @@ fn thin(event: &str, account: &str, created_s: i64) -> String {
         .to_string();
     json!({
         "id": event, "object": "v2.core.event", "type": "v2.core.account[requirements].updated", "created": created,
-        "livemode": false, "context": null, "reason": null,
+        "livemode": true, "context": null, "reason": null,
         "related_object": {"id": account, "type": "v2.core.account", "url": format!("/v2/core/accounts/{account}")},
     })
     .to_string()
@@ -38,7 +38,7 @@ fn thin(event: &str, account: &str, created_s: i64) -> String {
 fn snapshot(event: &str, account: &Value, created_s: i64) -> String {
     json!({
         "id": event, "object": "event", "api_version": "2025-03-31.basil", "type": "account.updated",
-        "created": created_s, "account": account["id"], "livemode": false, "pending_webhooks": 1, "request": null,
+        "created": created_s, "account": account["id"], "livemode": true, "pending_webhooks": 1, "request": null,
         "data": {"object": account},
     })
     .to_string()

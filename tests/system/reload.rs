@@ -49,7 +49,7 @@ fn now_s() -> i64 {
 }
 
 fn event(id: &str) -> String {
-    json!({"id": id, "object": "event", "type": "made.up", "created": now_s(), "livemode": false})
+    json!({"id": id, "object": "event", "type": "made.up", "created": now_s(), "livemode": true})
         .to_string()
 }
 
@@ -624,13 +624,13 @@ async fn accounts_are_fetched_with_the_reloaded_key() {
     let thin = |event: &str| {
         json!({
             "id": event, "object": "v2.core.event", "type": "v2.core.account[requirements].updated",
-            "created": jiff::Timestamp::from_second(now_s()).expect("a time").to_string(), "livemode": false,
+            "created": jiff::Timestamp::from_second(now_s()).expect("a time").to_string(), "livemode": true,
             "related_object": {"id": "acct_1", "type": "v2.core.account", "url": "/v2/core/accounts/acct_1"},
         })
         .to_string()
     };
     post_all(&url, &[thin("evt_1")]).await;
-    for (n, key) in ["rk_test_first", "rk_test_second"].into_iter().enumerate() {
+    for (n, key) in ["rk_live_first", "rk_live_second"].into_iter().enumerate() {
         settings.write(
             "revwatch.toml",
             &format!("stripe_secret_key = \"{key}\"\n{ALERTING}"),

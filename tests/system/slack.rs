@@ -11,7 +11,7 @@ fn account(event: &str, created_s: i64, charges: bool) -> String {
     let previous = json!({"charges_enabled": !charges});
     json!({
         "id": event, "object": "event", "api_version": "2025-03-31.basil", "type": "account.updated", "created": created_s,
-        "account": "acct_1", "livemode": false, "pending_webhooks": 1, "request": null,
+        "account": "acct_1", "livemode": true, "pending_webhooks": 1, "request": null,
         "data": {"object": {"id": "acct_1", "object": "account", "country": "PT", "charges_enabled": charges,
             "payouts_enabled": true, "details_submitted": true, "requirements": {"currently_due": [], "past_due": []}},
             "previous_attributes": previous},

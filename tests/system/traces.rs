@@ -19,7 +19,7 @@ const SENDERS: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 fn payout(event: &str, number: u32) -> String {
     json!({
         "id": event, "object": "event", "type": "payout.failed", "created": jiff::Timestamp::now().as_second() - 5,
-        "account": "acct_1", "livemode": false,
+        "account": "acct_1", "livemode": true,
         "data": {"object": {"id": format!("po_{number}"), "object": "payout", "amount": 5000, "currency": "usd",
             "status": "failed", "failure_code": "account_closed"}},
     })

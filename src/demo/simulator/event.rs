@@ -108,7 +108,7 @@ impl Mint {
             "api_version": shape.api_version(),
             "created": created_s,
             "data": data,
-            "livemode": false,
+            "livemode": true,
             "pending_webhooks": self.rng.u8(1..3),
             "request": request,
             "type": kind,

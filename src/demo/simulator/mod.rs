@@ -227,7 +227,7 @@ fn with(index: Option<usize>, act: impl FnOnce(usize) -> Vec<SimEvent>) -> Vec<S
 /// An event of an undocumented type: it must do no harm.
 fn undocumented(mint: &mut Mint, at_s: i64) -> SimEvent {
     let object =
-        json!({"id": mint.short_id("fcst"), "object": "billing.forecast", "livemode": false});
+        json!({"id": mint.short_id("fcst"), "object": "billing.forecast", "livemode": true});
     mint.event(Draft {
         kind: "billing.forecast.updated",
         created_s: at_s,
@@ -249,7 +249,7 @@ fn noise(mint: &mut Mint, at_s: i64) -> SimEvent {
         ])
         .expect("there are two");
     let object = json!({"id": mint.id(prefix, at_s), "object": kind.split('.').next(), "amount": amount, "created": at_s,
-        "currency": "usd", "customer": mint.short_id("cus"), "livemode": false, "metadata": {}, "status": status});
+        "currency": "usd", "customer": mint.short_id("cus"), "livemode": true, "metadata": {}, "status": status});
     mint.event(Draft {
         kind,
         created_s: at_s,

@@ -119,7 +119,7 @@ impl Saas {
             changed_s: at_s,
         };
         let customer = json!({"id": s.customer, "object": "customer", "created": at_s, "currency": s.currency,
-            "delinquent": false, "livemode": false, "metadata": {}});
+            "delinquent": false, "livemode": true, "metadata": {}});
         let mut drafts = vec![s.draft("customer.created", at_s, customer, None)];
         self.invoices += 1;
         let mut invoice = draft_invoice(mint, &s, self.invoices, at_s, "subscription_create");

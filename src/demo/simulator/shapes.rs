@@ -14,7 +14,7 @@ pub fn subscription(s: &Subscription) -> Value {
         "quantity": s.quantity, "subscription": s.id, "tax_rates": [],
         "price": {
             "id": format!("price_{}_{}", s.plan.lookup_key, s.currency), "object": "price", "active": true,
-            "billing_scheme": "per_unit", "created": 1_700_000_000, "currency": s.currency, "livemode": false,
+            "billing_scheme": "per_unit", "created": 1_700_000_000, "currency": s.currency, "livemode": true,
             "lookup_key": s.plan.lookup_key, "metadata": {}, "nickname": null, "product": s.plan.product,
             "recurring": {
                 "interval": s.plan.interval, "interval_count": 1, "usage_type": "licensed", "meter": null,
@@ -28,7 +28,7 @@ pub fn subscription(s: &Subscription) -> Value {
         "billing_cycle_anchor": s.created_s, "cancel_at": null, "cancel_at_period_end": s.cancelling,
         "canceled_at": null, "collection_method": "charge_automatically", "created": s.created_s,
         "currency": s.currency, "customer": s.customer, "default_payment_method": null, "description": null,
-        "ended_at": null, "latest_invoice": s.latest_invoice, "livemode": false, "metadata": {},
+        "ended_at": null, "latest_invoice": s.latest_invoice, "livemode": true, "metadata": {},
         "pause_collection": null, "schedule": null, "start_date": s.created_s, "status": s.status.as_str(),
         "test_clock": null, "trial_end": s.trial_end_s, "trial_start": s.trial_end_s.map(|_| s.created_s),
     });
@@ -59,14 +59,14 @@ pub fn invoice(s: &Subscription, i: &Invoice) -> Value {
     let paid = i.status == "paid";
     let amount_paid = if paid { i.amount_minor } else { 0 };
     let line = json!({"id": format!("il_{}", &i.id[3..]), "object": "line_item", "amount": i.amount_minor,
-        "currency": s.currency, "description": format!("{} × {}", s.quantity, s.plan.product), "livemode": false,
+        "currency": s.currency, "description": format!("{} × {}", s.quantity, s.plan.product), "livemode": true,
         "quantity": s.quantity, "period": {"start": s.period_start_s, "end": s.period_end_s()}});
     let mut object = json!({
         "id": i.id, "object": "invoice", "account_country": "US", "amount_due": i.amount_minor,
         "amount_paid": amount_paid, "amount_remaining": i.amount_minor - amount_paid, "attempt_count": i.attempts,
         "attempted": i.attempts > 0, "auto_advance": !paid, "billing_reason": i.reason,
         "collection_method": "charge_automatically", "created": i.created_s, "currency": s.currency,
-        "customer": s.customer, "description": null, "due_date": null, "livemode": false, "metadata": {},
+        "customer": s.customer, "description": null, "due_date": null, "livemode": true, "metadata": {},
         "next_payment_attempt": null, "number": i.number,
         "lines": {"object": "list", "data": [line], "has_more": false, "url": format!("/v1/invoices/{}/lines", i.id)},
         "period_end": s.period_start_s, "period_start": s.period_start_s, "status": i.status,
@@ -93,7 +93,7 @@ pub fn payment_intent(s: &Subscription, i: &Invoice) -> Value {
     let mut object = json!({
         "id": i.payment_intent, "object": "payment_intent", "amount": i.amount_minor,
         "amount_received": i.amount_minor, "capture_method": "automatic", "confirmation_method": "automatic",
-        "created": i.created_s, "currency": s.currency, "customer": s.customer, "livemode": false, "metadata": {},
+        "created": i.created_s, "currency": s.currency, "customer": s.customer, "livemode": true, "metadata": {},
         "payment_method_types": ["card"], "status": "succeeded",
     });
     if s.shape == Shape::Acacia {
@@ -162,7 +162,7 @@ pub fn payout(a: &Account, p: &Payout) -> Value {
     json!({
         "id": p.id, "object": "payout", "amount": p.amount_minor, "arrival_date": p.created_s + 2 * 86_400,
         "automatic": true, "balance_transaction": format!("txn_{}", &p.id[3..]), "created": p.created_s,
-        "currency": a.currency, "description": "STRIPE PAYOUT", "destination": a.bank, "livemode": false,
+        "currency": a.currency, "description": "STRIPE PAYOUT", "destination": a.bank, "livemode": true,
         "failure_code": failed.then_some("account_closed"),
         "failure_message": failed.then_some("The bank account has been closed."),
         "metadata": {}, "method": "standard", "original_payout": null, "reversed_by": null, "source_type": "card",

@@ -141,7 +141,7 @@ async fn post(client: &reqwest::Client, address: &str, dispute: &str) {
     let now_s = jiff::Timestamp::now().as_second();
     let body = json!({
         "id": format!("evt_{dispute}"), "object": "event", "api_version": "2025-09-30.clover", "created": now_s,
-        "type": "charge.dispute.created", "livemode": false, "pending_webhooks": 1, "request": null,
+        "type": "charge.dispute.created", "livemode": true, "pending_webhooks": 1, "request": null,
         "data": {"object": {"id": dispute, "object": "dispute", "amount": 4200, "currency": "eur", "charge": "ch_1",
             "status": "needs_response", "reason": "fraudulent", "created": now_s}},
     });

@@ -35,7 +35,7 @@ pub(super) fn of(kind: &str) -> Vec<Value> {
         "transfer" => vec![transfer()],
         other => {
             vec![
-                json!({"id": "obj_1", "object": other, "created": 1_700_000_000, "livemode": false, "metadata": {}}),
+                json!({"id": "obj_1", "object": other, "created": 1_700_000_000, "livemode": true, "metadata": {}}),
             ]
         }
     }
@@ -72,7 +72,7 @@ fn card() -> Value {
 
 fn balance() -> Value {
     let amounts = json!([{"amount": 12_300, "currency": "eur", "source_types": {"card": 12_300}}]);
-    json!({"object": "balance", "available": amounts, "connect_reserved": [], "livemode": false, "pending": amounts})
+    json!({"object": "balance", "available": amounts, "connect_reserved": [], "livemode": true, "pending": amounts})
 }
 
 fn capability() -> Value {
@@ -83,14 +83,14 @@ fn capability() -> Value {
 fn charge() -> Value {
     json!({"id": "ch_1", "object": "charge", "amount": 4900, "amount_captured": 4900, "amount_refunded": 0, "captured": true,
         "currency": "eur", "customer": "cus_1", "created": 1_700_000_000, "disputed": false, "failure_code": null, "paid": true,
-        "payment_intent": "pi_1", "payment_method": "pm_1", "refunded": false, "status": "succeeded", "livemode": false,
+        "payment_intent": "pi_1", "payment_method": "pm_1", "refunded": false, "status": "succeeded", "livemode": true,
         "billing_details": {"address": {"country": "DE"}, "email": null}, "outcome": {"type": "authorized", "network_status": "approved_by_network"}})
 }
 
 fn dispute() -> Value {
     json!({"id": "dp_1", "object": "dispute", "amount": 4900, "balance_transactions": [], "charge": "ch_1", "created": 1_700_000_000,
         "currency": "eur", "evidence": {"product_description": null}, "evidence_details": {"due_by": 1_701_000_000, "has_evidence": false,
-        "past_due": false, "submission_count": 0}, "is_charge_refundable": false, "livemode": false, "metadata": {},
+        "past_due": false, "submission_count": 0}, "is_charge_refundable": false, "livemode": true, "metadata": {},
         "payment_intent": "pi_1", "reason": "fraudulent", "status": "needs_response"})
 }
 
@@ -102,7 +102,7 @@ fn refund() -> Value {
 
 fn checkout_session() -> Value {
     json!({"id": "cs_1", "object": "checkout.session", "amount_subtotal": 4900, "amount_total": 4900, "currency": "eur", "created": 1_700_000_000,
-        "customer": "cus_1", "customer_details": {"email": "a@example.com"}, "expires_at": 1_700_086_400, "livemode": false, "metadata": {},
+        "customer": "cus_1", "customer_details": {"email": "a@example.com"}, "expires_at": 1_700_086_400, "livemode": true, "metadata": {},
         "mode": "subscription", "payment_intent": null, "payment_status": "unpaid", "status": "complete", "subscription": "sub_1",
         "total_details": {"amount_discount": 0, "amount_tax": 0}})
 }
@@ -124,7 +124,7 @@ fn invoice_payment() -> Value {
 
 fn payment_intent() -> Value {
     json!({"id": "pi_1", "object": "payment_intent", "amount": 4900, "amount_capturable": 0, "amount_received": 0, "currency": "eur",
-        "customer": "cus_1", "created": 1_700_000_000, "invoice": "in_1", "latest_charge": "ch_1", "livemode": false, "metadata": {},
+        "customer": "cus_1", "created": 1_700_000_000, "invoice": "in_1", "latest_charge": "ch_1", "livemode": true, "metadata": {},
         "last_payment_error": {"type": "card_error", "code": "card_declined", "decline_code": "insufficient_funds", "charge": "ch_1",
             "payment_method": {"id": "pm_1", "object": "payment_method", "type": "card"}},
         "next_action": null, "payment_method_types": ["card"], "status": "requires_payment_method"})
@@ -133,7 +133,7 @@ fn payment_intent() -> Value {
 fn payout() -> Value {
     json!({"id": "po_1", "object": "payout", "amount": 120_000, "arrival_date": 1_700_200_000, "automatic": true, "created": 1_700_000_000,
         "balance_transaction": "txn_1", "currency": "eur", "destination": "ba_1", "failure_code": "account_closed", "failure_message": "closed",
-        "failure_balance_transaction": "txn_2", "livemode": false, "metadata": {}, "method": "standard", "status": "failed", "type": "bank_account",
+        "failure_balance_transaction": "txn_2", "livemode": true, "metadata": {}, "method": "standard", "status": "failed", "type": "bank_account",
         "trace_id": {"status": "pending", "value": null}})
 }
 
@@ -154,7 +154,7 @@ fn product() -> Value {
 
 fn transfer() -> Value {
     json!({"id": "tr_1", "object": "transfer", "amount": 5000, "amount_reversed": 1000, "balance_transaction": "txn_3", "created": 1_700_000_000,
-        "currency": "eur", "destination": "acct_2", "destination_payment": "py_1", "livemode": false, "metadata": {}, "reversed": false,
+        "currency": "eur", "destination": "acct_2", "destination_payment": "py_1", "livemode": true, "metadata": {}, "reversed": false,
         "reversals": {"object": "list", "data": [{"id": "trr_1", "amount": 1000}], "has_more": false}, "source_type": "card"})
 }
 
@@ -170,7 +170,7 @@ fn subscription() -> Value {
     json!({
         "id": "sub_1", "object": "subscription", "automatic_tax": {"enabled": false}, "billing_cycle_anchor": 1_699_000_000, "cancel_at": null,
         "cancel_at_period_end": false, "canceled_at": null, "collection_method": "charge_automatically", "created": 1_699_000_000, "currency": "eur",
-        "customer": "cus_1", "discounts": [discount("di_1")], "latest_invoice": "in_1", "livemode": false, "metadata": {}, "status": "past_due",
+        "customer": "cus_1", "discounts": [discount("di_1")], "latest_invoice": "in_1", "livemode": true, "metadata": {}, "status": "past_due",
         "trial_end": null, "trial_start": null, "billing_mode": {"type": "flexible"},
         "items": {"object": "list", "has_more": false, "total_count": 1, "url": "/v1/subscription_items", "data": [{
             "id": "si_1", "object": "subscription_item", "created": 1_699_000_000, "current_period_start": 1_699_000_000, "current_period_end": 1_730_536_000,
@@ -205,7 +205,7 @@ fn invoice() -> Value {
         "created": 1_700_000_000, "currency": "eur", "customer": "cus_1", "customer_email": "a@example.com", "discounts": [], "due_date": null,
         "lines": {"object": "list", "data": [{"id": "il_1", "amount": 4900, "currency": "eur", "quantity": 1, "period": {"start": 1, "end": 2},
             "parent": {"type": "subscription_item_details", "subscription_item_details": {"subscription": "sub_1", "subscription_item": "si_1"}}}]},
-        "livemode": false, "metadata": {}, "next_payment_attempt": 1_700_259_200, "number": "A-1", "period_start": 1, "period_end": 2,
+        "livemode": true, "metadata": {}, "next_payment_attempt": 1_700_259_200, "number": "A-1", "period_start": 1, "period_end": 2,
         "parent": {"type": "subscription_details", "quote_details": null, "subscription_details": {"metadata": {}, "subscription": "sub_1"}},
         "status": "open", "status_transitions": {"finalized_at": 1_700_000_000, "paid_at": null}, "subtotal": 4900, "total": 4900,
     })

@@ -80,7 +80,7 @@ impl HistoryBuilder {
             data["previous_attributes"] = previous;
         }
         let mut event = json!({
-            "id": id, "object": "event", "api_version": "2025-03-31.basil", "created": self.now_s, "livemode": false,
+            "id": id, "object": "event", "api_version": "2025-03-31.basil", "created": self.now_s, "livemode": true,
             "pending_webhooks": 1, "request": {"id": null, "idempotency_key": null}, "type": kind, "data": data,
         });
         if let Some(account) = account {
