@@ -354,6 +354,12 @@ mod tests {
             "unknown",
             "before the first event"
         );
+        let mut of_other_mode = Counters::default();
+        of_other_mode.add(Bucket::Current, &["events", "other_mode"], 1);
+        for rule in [&absence, &low] {
+            let outcome = outcome_of(rule, &of_other_mode, now_s, "");
+            assert_eq!(outcome, "unknown", "before the first event of its mode");
+        }
         let mut none_charging = Counters::default();
         none_charging.add(Bucket::Current, &["events", "applied"], 1);
         assert_eq!(outcome_of(&low, &none_charging, now_s, ""), "breached");

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use revwatch_core::counters::{Bucket, Counters, hour_of};
 use revwatch_core::kpi::Ratio;
+use revwatch_core::mode::OTHER_MODE;
 use revwatch_core::money::Money;
 
 use crate::rule::window::Window;
@@ -123,10 +124,11 @@ impl<'a> MetricQuery<'a> {
         }
     }
 
-    /// Whether any event was ever applied.
+    /// Whether any event of the deployment's mode was ever processed.
     pub fn has_data(self) -> bool {
         let counters = self.inputs.counters;
-        counters.under(Bucket::Current, "events").next().is_some()
+        let mut events = counters.under(Bucket::Current, "events");
+        events.any(|(rest, _)| rest[0] != OTHER_MODE)
     }
 
     /// The hour of now.

@@ -12,7 +12,6 @@ use revwatch_core::signature::SignatureError;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Stored,
-    Ignored,
     BadSignature(SignatureError),
     NotAnEvent(EnvelopeError),
     IncompleteBody,
@@ -30,7 +29,7 @@ pub(crate) enum Answer {
 impl Answer {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Stored | Self::Ignored => StatusCode::OK,
+            Self::Stored => StatusCode::OK,
             Self::BadSignature(_) | Self::NotAnEvent(_) | Self::IncompleteBody => {
                 StatusCode::BAD_REQUEST
             }
@@ -50,7 +49,6 @@ impl Answer {
     pub(crate) fn outcome(&self) -> &'static str {
         match self {
             Self::Stored => "stored",
-            Self::Ignored => "ignored",
             Self::BadSignature(refusal) => refusal.reason(),
             Self::NotAnEvent(EnvelopeError::InvalidJson { .. }) => "invalid_json",
             Self::NotAnEvent(EnvelopeError::WrongShape(_)) => "not_an_event",
@@ -80,7 +78,6 @@ impl Answer {
             | Self::UnsupportedMediaType
             | Self::BodyBudget => true,
             Self::Stored
-            | Self::Ignored
             | Self::NotAnEvent(_)
             | Self::Limited { .. }
             | Self::Unavailable
@@ -103,7 +100,6 @@ impl Answer {
     pub(crate) fn json(&self) -> Bytes {
         match self {
             Self::Stored => Bytes::from_static(br#"{"status":"stored"}"#),
-            Self::Ignored => Bytes::from_static(br#"{"status":"ignored"}"#),
             _ => {
                 let error =
                     serde_json::json!({ "reason": self.outcome(), "message": self.message() });
@@ -114,7 +110,7 @@ impl Answer {
 
     fn message(&self) -> String {
         match self {
-            Self::Stored | Self::Ignored => String::new(),
+            Self::Stored => String::new(),
             Self::BadSignature(refusal) => refusal.to_string(),
             Self::NotAnEvent(why) => why.to_string(),
             Self::IncompleteBody => {
@@ -146,12 +142,7 @@ mod tests {
 
     #[test]
     fn answers_are_json_with_a_reason() {
-        for answer in [Answer::Stored, Answer::Ignored] {
-            assert_eq!(
-                answer.json(),
-                serde_json::json!({ "status": answer.outcome() }).to_string()
-            );
-        }
+        assert_eq!(Answer::Stored.json(), r#"{"status":"stored"}"#);
         assert_eq!(
             Answer::MethodNotAllowed.json(),
             r#"{"error":{"message":"webhooks are sent with POST","reason":"method_not_allowed"}}"#

@@ -2,7 +2,7 @@
 //! confirmed them.
 //!
 //! Order of checks: connection and header limits → path, method, content type → body limit →
-//! signature over the raw bytes → envelope → mode → publish → answer. The body is published
+//! signature over the raw bytes → envelope → publish → answer. The body is published
 //! unchanged.
 //!
 //! Invariant: a 200 `stored` is sent only after [`Publish::publish`] returned `Ok`. Correctly
@@ -11,7 +11,6 @@
 //! | status | `reason` (also the metric's `outcome`) | when |
 //! |---|---|---|
 //! | 200 | `stored` | the queue has confirmed it |
-//! | 200 | `ignored` | a live event at a test endpoint, or a test event at a live endpoint |
 //! | 400 | `signature_missing`, `signature_unreadable`, `signature_without_timestamp`, `signature_without_v1`, `signature_mismatch`, `signature_too_old` | the signature is missing or invalid |
 //! | 400 | `invalid_json`, `not_an_event` | the signature is valid, but the body is not JSON, or lacks the fields that identify an event |
 //! | 400 | `incomplete_body` | the body ended early, or its chunks are malformed |

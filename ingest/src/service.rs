@@ -14,14 +14,13 @@ use hyper::body::Body;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, Request, Response};
 use revwatch_core::clock::{Clock, Ids};
-use revwatch_core::redact;
 use revwatch_core::signature::SignatureError;
 use revwatch_runtime::config::{Endpoint, Limits, TrustedProxies};
 use revwatch_runtime::reload::Reloadable;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
 use revwatch_storage::ports::Delivery;
 use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::Settings;
 use crate::answer::Answer;
@@ -280,26 +279,6 @@ impl Edge {
         };
         match decide_by_latest(seen, &self.endpoints, endpoint, decide) {
             Verdict::Refuse(answer) => Examined::Answer(answer),
-            Verdict::Ignore(event) => {
-                let request_span = RequestSpan::new(&event.event_id, headers, began);
-                info!(
-                    endpoint = endpoint.name,
-                    outcome = "ignored",
-                    event_id = %redact::id(&event.event_id),
-                    trace_id = %request_span.correlation,
-                    event_type = %redact::kind(&event.event_type),
-                    bytes = body.len(),
-                    "webhook"
-                );
-                request_span.end(
-                    &self.tracer,
-                    &endpoint.name,
-                    &event,
-                    body.len(),
-                    &Answer::Ignored,
-                );
-                Examined::Answer(Answer::Ignored)
-            }
             Verdict::Publish(envelope) => {
                 let request_span = RequestSpan::new(&envelope.event_id, headers, began);
                 let delivery = Delivery {
@@ -395,8 +374,6 @@ fn response(answer: &Answer, early: bool) -> Response<Full<Bytes>> {
 mod tests {
     use std::cell::RefCell;
 
-    use revwatch_runtime::config::Mode;
-
     use super::*;
 
     fn endpoint(name: &str, path: &str) -> Endpoint {
@@ -404,7 +381,6 @@ mod tests {
             name: name.to_owned(),
             path: path.to_owned(),
             keys: Vec::new(),
-            mode: Mode::Any,
         }
     }
 

@@ -23,8 +23,6 @@ pub(crate) enum Route {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Publish(Envelope),
-    /// The event is genuine, but not for this endpoint's mode.
-    Ignore(Envelope),
     Refuse(Answer),
 }
 
@@ -92,17 +90,12 @@ pub(crate) fn decide(
             });
         }
     };
-    let envelope = Envelope {
+    Verdict::Publish(Envelope {
         partition: event.partition(partitions),
         known_type: is_known_kind(&event.kind),
         event_id: event.id.into_owned(),
         event_type: event.kind.into_owned(),
-    };
-    if endpoint.mode.takes(event.livemode) {
-        Verdict::Publish(envelope)
-    } else {
-        Verdict::Ignore(envelope)
-    }
+    })
 }
 
 /// The sender's trace context, if it is valid.
@@ -122,24 +115,21 @@ fn is_json(content_type: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use revwatch_core::signature::{SignatureError, SigningKey};
-    use revwatch_runtime::config::Mode;
-
     use super::*;
+    use revwatch_core::signature::{SignatureError, SigningKey};
 
-    fn endpoint(path: &str, mode: Mode) -> Endpoint {
+    fn endpoint(path: &str) -> Endpoint {
         let keys = vec![SigningKey::new("whsec_a").expect("a secret")];
         Endpoint {
             name: path.trim_start_matches('/').to_owned(),
             path: path.to_owned(),
             keys,
-            mode,
         }
     }
 
     #[test]
     fn routes_by_path_then_method_then_content_type() {
-        let endpoints = [endpoint("/a", Mode::Any), endpoint("/b", Mode::Any)];
+        let endpoints = [endpoint("/a"), endpoint("/b")];
         let check = |method: Method, path: &str, content_type: Option<&str>, expected: Route| {
             let mut headers = HeaderMap::new();
             if let Some(value) = content_type {
@@ -189,14 +179,13 @@ mod tests {
     }
 
     #[test]
-    fn verifies_the_signature_first_and_checks_the_mode_last() {
-        let event = br#"{"id":"evt_1","type":"made.up","created":1,"livemode":true}"#;
-        let check = |mode: Mode, body: &[u8], signed: bool| {
+    fn verifies_the_signature_first_and_takes_events_of_both_modes() {
+        let check = |body: &[u8], signed: bool| {
             let header = SigningKey::new("whsec_a")
                 .expect("a secret")
                 .header(1_000, body);
             decide(
-                &endpoint("/a", mode),
+                &endpoint("/a"),
                 signed.then_some(header.as_bytes()),
                 body,
                 1_000,
@@ -210,21 +199,23 @@ mod tests {
             known_type: false,
             partition: 0,
         };
-        assert_eq!(check(Mode::Any, event, true), Verdict::Publish(envelope()));
-        assert_eq!(check(Mode::Live, event, true), Verdict::Publish(envelope()));
-        assert_eq!(check(Mode::Test, event, true), Verdict::Ignore(envelope()));
+        for livemode in ["true", "false"] {
+            let event =
+                format!(r#"{{"id":"evt_1","type":"made.up","created":1,"livemode":{livemode}}}"#);
+            assert_eq!(check(event.as_bytes(), true), Verdict::Publish(envelope()));
+        }
         assert_eq!(
-            check(Mode::Test, b"junk", false),
+            check(b"junk", false),
             Verdict::Refuse(Answer::BadSignature(SignatureError::NoHeader))
         );
         assert!(matches!(
-            check(Mode::Any, b"junk", true),
+            check(b"junk", true),
             Verdict::Refuse(Answer::NotAnEvent(_))
         ));
         // From the tests of Stripe's own libraries: an event that states only that it is an event.
         let bare = br#"{"id": "evt_test_webhook", "object": "event"}"#;
         assert!(
-            matches!(check(Mode::Any, bare, true), Verdict::Publish(e) if e.event_id == "evt_test_webhook")
+            matches!(check(bare, true), Verdict::Publish(e) if e.event_id == "evt_test_webhook")
         );
     }
 

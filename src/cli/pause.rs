@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use clap::{Args, ValueEnum};
+use revwatch_core::mode::Mode;
 use revwatch_core::pauses::{Pauses, Scope};
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::ports::{EventQueue, HoldingQueue};
@@ -18,7 +19,7 @@ use super::values::account;
 pub struct PauseArgs {
     /// Only events of this mode.
     #[arg(long, conflicts_with = "account")]
-    mode: Option<Mode>,
+    mode: Option<ModeArg>,
     /// Only events of this connected account.
     #[arg(long, value_name = "ACCT", value_parser = account)]
     account: Option<String>,
@@ -33,7 +34,7 @@ pub struct PauseArgs {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Mode {
+enum ModeArg {
     Live,
     Test,
 }
@@ -49,7 +50,8 @@ pub async fn run(options: &GlobalOptions, args: &PauseArgs, paused: bool) -> any
         pauses(queue.as_ref(), store.as_ref()).await?
     } else {
         let scope = match (args.mode, &args.account) {
-            (Some(mode), _) => Scope::Mode(matches!(mode, Mode::Live)),
+            (Some(ModeArg::Live), _) => Scope::Mode(Mode::Live),
+            (Some(ModeArg::Test), _) => Scope::Mode(Mode::Test),
             (None, Some(account)) => Scope::Account(account.clone()),
             (None, None) => Scope::All,
         };

@@ -6,18 +6,20 @@ use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
+use revwatch_core::mode::Mode;
 use revwatch_core::observe::Plans;
 use revwatch_core::view::rfc3339;
 use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::Config;
+use revwatch_runtime::reload::Reloadable;
 use revwatch_runtime::supervise::Supervisor;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
 use revwatch_storage::system::{SystemClock, SystemIds};
 use revwatch_worker::recovery::{
     IncompletePartition, ReplaySummary, pauses, recover, replay, restore_pauses,
 };
-use revwatch_worker::{BatchPermits, Worker};
+use revwatch_worker::{BatchPermits, OtherModeCounts, Worker};
 
 use super::audit::{By, note};
 use super::global_options::GlobalOptions;
@@ -68,7 +70,7 @@ pub async fn run(options: &GlobalOptions, args: &ReplayArgs) -> anyhow::Result<(
     .await?;
     progress.finish_and_clear();
     queue.close().await;
-    print(options, replayed)
+    print(options, config.mode, replayed)
 }
 
 /// Runs `rebuild`.
@@ -113,11 +115,12 @@ pub async fn rebuild(options: &GlobalOptions, args: &RebuildArgs) -> anyhow::Res
         total.read += replayed.read;
         total.applied += replayed.applied;
         total.other += replayed.other;
+        total.other_mode += replayed.other_mode;
         total.held_back += replayed.held_back;
     }
     progress.finish_and_clear();
     queue.close().await;
-    print(options, total)
+    print(options, config.mode, total)
 }
 
 /// The parts of a worker that the commands need. It processes no queue.
@@ -129,6 +132,8 @@ async fn worker(config: &Config) -> anyhow::Result<Worker> {
         clock: Arc::new(SystemClock),
         ids: Arc::new(SystemIds),
         config: config.worker.clone(),
+        modes: Reloadable::new(config.modes()),
+        other_mode: OtherModeCounts::default(),
         plans: Arc::new(Plans::new(config.plans.clone())),
         metrics: Metrics::new(),
         tracer: Tracer::default(),
@@ -139,24 +144,26 @@ async fn worker(config: &Config) -> anyhow::Result<Worker> {
     })
 }
 
-fn print(options: &GlobalOptions, replayed: ReplaySummary) -> anyhow::Result<()> {
+fn print(options: &GlobalOptions, mode: Mode, replayed: ReplaySummary) -> anyhow::Result<()> {
     let ReplaySummary {
         read,
         applied,
         other,
+        other_mode,
         held_back,
     } = replayed;
-    let known = read.saturating_sub(applied + other + held_back);
+    let known = read.saturating_sub(applied + other + other_mode + held_back);
     let mut out = std::io::stdout().lock();
     if options.json {
-        let value = serde_json::json!({"read": read, "applied": applied, "known": known, "other": other, "held_back": held_back});
+        let value = serde_json::json!({"read": read, "applied": applied, "known": known, "other": other,
+            "other_mode": other_mode, "mode": mode.as_str(), "held_back": held_back});
         writeln!(out, "{value:#}")?;
         return Ok(());
     }
     writeln!(
         out,
         "{read} deliveries read: {applied} applied, {known} already known, {other} duplicates, ignored or dead, \
-         {held_back} held back by a pause."
+         {other_mode} of the other mode (this deployment is {mode}), {held_back} held back by a pause."
     )?;
     Ok(())
 }

@@ -155,6 +155,7 @@ fn report(simulator: &Simulator, since_s: i64, until_s: i64) -> Report {
 mod tests {
     use bytes::Bytes;
     use revwatch_alerting::policy::{Capabilities, Policy};
+    use revwatch_core::mode::Modes;
     use revwatch_core::observe::Plans;
     use revwatch_runtime::config::Config;
     use uuid::Uuid;
@@ -177,6 +178,7 @@ mod tests {
         SimulationConfig {
             rules,
             policy,
+            modes: Modes::default(),
             plans: Plans::default(),
             restarts: false,
             tick_s: 60,

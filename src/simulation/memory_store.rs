@@ -12,6 +12,7 @@ use revwatch_alerting::engine::{self, CounterRead, DELIVERIES};
 use revwatch_core::condition::{Condition, ConditionKey};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::EntityKey;
+use revwatch_core::mode::Modes;
 use revwatch_core::observe::Plans;
 use revwatch_storage::ports::{
     ChangeCursor, Changes, Commit, ConditionChange, Delivery, DueWindow, ReadResult, ReadSet,
@@ -23,6 +24,7 @@ use uuid::Uuid;
 /// See the module.
 #[derive(Default)]
 pub struct MemoryStore {
+    modes: Modes,
     plans: Plans,
     dedupe_keys: HashMap<(u32, String), Uuid>,
     entities: HashMap<EntityKey, StoredEntity>,
@@ -41,8 +43,9 @@ const BATCH: usize = 256;
 
 impl MemoryStore {
     /// A new, empty store.
-    pub fn new(plans: Plans) -> Self {
+    pub fn new(modes: Modes, plans: Plans) -> Self {
         Self {
+            modes,
             plans,
             ..Self::default()
         }
@@ -52,7 +55,7 @@ impl MemoryStore {
     pub fn apply(&mut self, deliveries: &[Delivery], now_ms: i64) -> Result<Vec<Outcome>, String> {
         let mut outcomes = Vec::with_capacity(deliveries.len());
         for part in deliveries.chunks(BATCH) {
-            let batch = Batch::read(Place::ONLY, part, &self.plans);
+            let batch = Batch::read(Place::ONLY, part, &self.modes, &self.plans);
             let decision = batch.decide(&self.find(&batch.read_set), now_ms)?;
             self.commit(decision.commit);
             outcomes.extend(decision.outcomes);
@@ -291,7 +294,7 @@ mod tests {
 
     #[test]
     fn counters_and_conditions_follow_from_the_entities() {
-        let mut store = MemoryStore::new(Plans::default());
+        let mut store = MemoryStore::default();
         let deliveries = deliveries();
         assert!(
             store
@@ -325,7 +328,7 @@ mod tests {
 
     #[test]
     fn changes_are_read_in_pages_and_forgotten_ones_are_a_gap() {
-        let mut store = MemoryStore::new(Plans::default());
+        let mut store = MemoryStore::default();
         store.apply(&deliveries(), 0).expect("applied");
         let first = store.changes(&ChangeCursor::new(), 3);
         assert_eq!(
@@ -346,7 +349,7 @@ mod tests {
 
     #[test]
     fn old_hours_are_forgotten_and_current_counters_are_not() {
-        let mut store = MemoryStore::new(Plans::default());
+        let mut store = MemoryStore::default();
         store.apply(&deliveries(), 0).expect("applied");
         store.forget_hours_before(50);
         let counters = store.counters();

@@ -23,6 +23,7 @@ use revwatch_alerting::policy::Policy;
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::stage::Stage;
 use revwatch_core::counters::hour_of;
+use revwatch_core::mode::Modes;
 use revwatch_core::observe::Plans;
 use revwatch_storage::ports::{Delivery, DocumentWrite};
 use revwatch_worker::batch;
@@ -37,6 +38,8 @@ pub struct SimulationConfig {
     pub rules: Vec<Rule>,
     /// Routes and deadlines by severity; its notifier is [`NOTIFIER`].
     pub policy: Policy,
+    /// The deployment's mode and its endpoints'. The events of rule tests are live.
+    pub modes: Modes,
     /// Plan names, as configured.
     pub plans: Plans,
     /// The evaluator is restarted wherever it could end.
@@ -127,7 +130,7 @@ impl Simulator {
         let engine = open(&setting, &Documents::default())?;
         let calendar = Calendar::new(&setting.rules);
         Ok(Self {
-            store: MemoryStore::new(setting.plans.clone()),
+            store: MemoryStore::new(setting.modes.clone(), setting.plans.clone()),
             engine,
             documents: BTreeMap::new(),
             commands: Vec::new(),

@@ -240,6 +240,7 @@ mod entity {
 
 /// A batch of renewals, one for each of this many subscriptions with three events each.
 mod plan {
+    use revwatch_core::mode::Modes;
     use revwatch_core::observe::Plans;
     use revwatch_storage::ports::{Delivery, ReadResult, ReadSet, StoredEntity};
     use revwatch_storage::redis::packed;
@@ -256,13 +257,20 @@ mod plan {
         bencher
             .counter(ItemsCount::new(deliveries))
             .counter(BytesCount::new(scene.bytes()))
-            .bench(|| Batch::read(Place::ONLY, divan::black_box(&scene.update), &scene.plans));
+            .bench(|| {
+                Batch::read(
+                    Place::ONLY,
+                    divan::black_box(&scene.update),
+                    &scene.modes,
+                    &scene.plans,
+                )
+            });
     }
 
     #[divan::bench(args = DELIVERIES)]
     fn decide(bencher: Bencher, deliveries: usize) {
         let scene = Scene::of(deliveries);
-        let batch = Batch::read(Place::ONLY, &scene.update, &scene.plans);
+        let batch = Batch::read(Place::ONLY, &scene.update, &scene.modes, &scene.plans);
         let found = scene.found(&batch.read_set);
         bencher
             .counter(ItemsCount::new(deliveries))
@@ -274,7 +282,7 @@ mod plan {
     #[divan::bench(args = DELIVERIES)]
     fn pack(bencher: Bencher, deliveries: usize) {
         let scene = Scene::of(deliveries);
-        let batch = Batch::read(Place::ONLY, &scene.update, &scene.plans);
+        let batch = Batch::read(Place::ONLY, &scene.update, &scene.modes, &scene.plans);
         let decision = batch
             .decide(&scene.found(&batch.read_set), scene.now_ms())
             .expect("readable");
@@ -287,6 +295,7 @@ mod plan {
     }
 
     struct Scene {
+        modes: Modes,
         plans: Plans,
         stored: BTreeMap<EntityKey, StoredEntity>,
         update: Vec<Delivery>,
@@ -302,12 +311,13 @@ mod plan {
                 .collect();
             let update = earlier.split_off(3 * deliveries);
             let mut scene = Self {
+                modes: Modes::default(),
                 plans: business::plans(),
                 stored: BTreeMap::new(),
                 update,
             };
             for deliveries in earlier.chunks(deliveries) {
-                let batch = Batch::read(Place::ONLY, deliveries, &scene.plans);
+                let batch = Batch::read(Place::ONLY, deliveries, &scene.modes, &scene.plans);
                 let decision = batch
                     .decide(&scene.found(&batch.read_set), scene.now_ms())
                     .expect("readable");

@@ -14,6 +14,7 @@ use revwatch_core::counters::Counters;
 use revwatch_core::entity::{Entity, EntityKey};
 use revwatch_core::event::Event;
 use revwatch_core::kpi::Kpis;
+use revwatch_core::mode::Modes;
 use revwatch_core::observe::Plans;
 use revwatch_storage::ports::{ConditionChange, Delivery, ReadResult, StoredEntity};
 use revwatch_worker::batch::{Batch, Outcome, Place, recompute};
@@ -48,7 +49,12 @@ impl Memory {
 
     fn apply(&mut self, bodies: &[String], rng: &mut Rng) {
         let deliveries: Vec<Delivery> = bodies.iter().map(|body| delivery(body, rng)).collect();
-        let batch = Batch::read(Place::ONLY, &deliveries, &Plans::default());
+        let batch = Batch::read(
+            Place::ONLY,
+            &deliveries,
+            &Modes::default(),
+            &Plans::default(),
+        );
         let found = ReadResult {
             dedupe_keys: batch
                 .read_set

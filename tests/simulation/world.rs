@@ -9,14 +9,16 @@ use revwatch_alerting::notify::{EgressClient, SlackBot};
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::slack_actions::SlackActions;
 use revwatch_alerting::{Alerting, PendingSettings, rules_file};
+use revwatch_core::mode::Modes;
 use revwatch_core::observe::Plans;
 use revwatch_ingest::{Settings, Webhooks};
 use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::config::Config;
+use revwatch_runtime::reload::Reloadable;
 use revwatch_runtime::supervise::Supervisor;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
 use revwatch_storage::memory::{Faults, Gate, GateState, Memory, NumberedIds, VirtualClock};
-use revwatch_worker::{BatchPermits, Worker};
+use revwatch_worker::{BatchPermits, OtherModeCounts, Worker};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -231,6 +233,8 @@ impl World {
             clock: self.clock.clone(),
             ids: self.ids.clone(),
             config: self.config.worker.clone(),
+            modes: Reloadable::new(Modes::default()),
+            other_mode: OtherModeCounts::default(),
             plans: Arc::new(Plans::default()),
             metrics: Metrics::new(),
             tracer: Tracer::default(),

@@ -22,7 +22,8 @@ async fn a_pause_holds_events_back_and_loses_none_on_servers() {
     pausing_holds_back_and_loses_nothing(&Deployment::servers().await).await;
 }
 
-/// K15: everything is paused; then test mode resumes, then one account, then everything.
+/// K15: everything is paused; then test mode resumes, then one account, then everything. The deployment
+/// is live: what it applies is of live mode.
 async fn pausing_holds_back_and_loses_nothing(deployment: &Deployment) {
     let variables = deployment.variables(&[]);
     let payout = |n: usize, live: bool, account: &str| {
@@ -59,7 +60,7 @@ async fn pausing_holds_back_and_loses_nothing(deployment: &Deployment) {
 
     print(&variables, &["resume", "--mode", "test", "--by", "ada"]);
     until("test mode resumes", || async {
-        (applied() == Some(30)).then_some(())
+        (metrics(&variables)["events_other_mode"] == 30).then_some(())
     })
     .await;
     until("the others are parked", || async {
@@ -92,7 +93,7 @@ async fn pausing_holds_back_and_loses_nothing(deployment: &Deployment) {
         ],
     );
     until("one account resumes", || async {
-        (applied() == Some(60)).then_some(())
+        (applied() == Some(30)).then_some(())
     })
     .await;
     assert!(
@@ -121,7 +122,7 @@ async fn pausing_holds_back_and_loses_nothing(deployment: &Deployment) {
         metrics_contain(&process, "revwatch_parked_deliveries 30").await
     })
     .await;
-    assert_eq!(applied(), Some(60));
+    assert_eq!(applied(), Some(30));
 
     let resumed = print(&variables, &["resume", "--by", "ada"]);
     assert!(
@@ -134,7 +135,7 @@ async fn pausing_holds_back_and_loses_nothing(deployment: &Deployment) {
         "{shown}"
     );
     until("everything resumes", || async {
-        (applied() == Some(90)).then_some(())
+        (applied() == Some(60)).then_some(())
     })
     .await;
     until("nothing is parked", || async {
@@ -143,7 +144,11 @@ async fn pausing_holds_back_and_loses_nothing(deployment: &Deployment) {
     .await;
     assert_eq!(metrics(&variables)["events_duplicate"], 0);
     process.stop();
-    same_exports(&variables, &events).await;
+    let live: Vec<String> = (0..90)
+        .filter(|n| n % 3 > 0)
+        .map(|n| events[n].clone())
+        .collect();
+    same_exports(&variables, &live).await;
     let acts: Value = serde_json::from_str(&print(&variables, &["audit", "--json"])).expect("JSON");
     let acts: Vec<_> = acts
         .as_array()

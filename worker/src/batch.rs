@@ -10,6 +10,7 @@ use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::{Entity, EntityKey, Observation, Transition, transitions};
 use revwatch_core::event::{Event, day_of, is_known_kind, kind_label};
 use revwatch_core::histogram;
+use revwatch_core::mode::{Modes, OTHER_MODE, OtherMode};
 use revwatch_core::observe::{Plans, observe};
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_storage::ports::{
@@ -46,6 +47,8 @@ pub enum Outcome {
     Duplicate,
     /// Stripe does not document its type.
     Ignored,
+    /// Its event is of the other mode, for this reason. It changes nothing.
+    OtherMode(OtherMode),
     /// It can never be applied, for this reason.
     Dead(String),
     /// The queue redelivered it after it was processed. It is not counted again.
@@ -78,6 +81,7 @@ struct Item {
     received_ms: i64,
     /// The other partition that it belongs to.
     elsewhere: Option<u32>,
+    other_mode: Option<OtherMode>,
     pause_reason: Option<String>,
     content: Result<Content, String>,
 }
@@ -117,8 +121,9 @@ impl Place {
 
 impl Batch {
     /// Parses the deliveries of one partition.
-    pub fn read(place: Place, deliveries: &[Delivery], plans: &Plans) -> Self {
-        Self::read_under(&Pauses::default().into(), place, deliveries, plans)
+    pub fn read(place: Place, deliveries: &[Delivery], modes: &Modes, plans: &Plans) -> Self {
+        let pauses = Pauses::default().into();
+        Self::read_under(&pauses, place, deliveries, modes, plans)
     }
 
     /// Parses the deliveries of one partition, some of which may be paused.
@@ -126,11 +131,12 @@ impl Batch {
         pauses: &PauseHistory,
         place: Place,
         deliveries: &[Delivery],
+        modes: &Modes,
         plans: &Plans,
     ) -> Self {
         let items: Vec<Item> = deliveries
             .iter()
-            .map(|d| read_item(d, place, pauses, plans))
+            .map(|d| read_item(d, place, pauses, modes, plans))
             .collect();
         let mut read_set = ReadSet::default();
         let mut seen: HashSet<&EntityKey> = HashSet::new();
@@ -243,11 +249,15 @@ impl<'a> Seen<'a> {
         if let Some(reason) = &item.pause_reason {
             return Outcome::Paused(reason.clone());
         }
-        self.applied.insert(&item.event_id);
-        match content.known {
-            true => Outcome::Applied,
-            false => Outcome::Ignored,
+        let outcome = match (item.other_mode, content.known) {
+            (Some(reason), _) => Outcome::OtherMode(reason),
+            (None, true) => Outcome::Applied,
+            (None, false) => Outcome::Ignored,
+        };
+        if outcome.decides_event() {
+            self.applied.insert(&item.event_id);
         }
+        outcome
     }
 }
 
@@ -268,19 +278,35 @@ impl Outcome {
         }
     }
 
+    /// Whether later deliveries of the event are duplicates. What one endpoint ignores may be applied
+    /// when it comes to another.
+    pub fn decides_event(&self) -> bool {
+        matches!(
+            self,
+            Self::Applied | Self::Ignored | Self::OtherMode(OtherMode::OfDeployment)
+        )
+    }
+
     /// The label under which it is counted; `None` if it is not counted.
     pub fn counter(&self) -> Option<&'static str> {
         match self {
             Self::Applied => Some("applied"),
             Self::Duplicate => Some("duplicate"),
             Self::Ignored => Some("ignored"),
+            Self::OtherMode(_) => Some(OTHER_MODE),
             Self::Dead(_) => Some("dead"),
             Self::Redelivered | Self::Paused(_) | Self::Moved(_) => None,
         }
     }
 }
 
-fn read_item(delivery: &Delivery, place: Place, pauses: &PauseHistory, plans: &Plans) -> Item {
+fn read_item(
+    delivery: &Delivery,
+    place: Place,
+    pauses: &PauseHistory,
+    modes: &Modes,
+    plans: &Plans,
+) -> Item {
     let event = match Event::parse(&delivery.body) {
         Ok(event) => event,
         Err(reason) => {
@@ -290,6 +316,7 @@ fn read_item(delivery: &Delivery, place: Place, pauses: &PauseHistory, plans: &P
                 day: day_of(delivery.received_ms.div_euclid(1000)),
                 received_ms: delivery.received_ms,
                 elsewhere: None,
+                other_mode: None,
                 pause_reason: None,
                 content: Err(reason.to_string()),
             };
@@ -298,10 +325,11 @@ fn read_item(delivery: &Delivery, place: Place, pauses: &PauseHistory, plans: &P
     let partition = event.partition(place.partitions);
     let elsewhere = (partition != place.partition).then_some(partition);
     let pause_reason = pauses.hold(&event, delivery.received_ms);
+    let other_mode = modes.judge(&delivery.endpoint, event.livemode);
     // What is paused is parked as it was received. If revwatch panics at an event, a pause of its account
     // sets the event aside.
-    let observed = match (&elsewhere, &pause_reason) {
-        (None, None) => observe(&event, plans),
+    let observed = match (elsewhere, &pause_reason, other_mode) {
+        (None, None, None) => observe(&event, plans),
         _ => Ok(Vec::new()),
     };
     let content = match observed {
@@ -318,6 +346,7 @@ fn read_item(delivery: &Delivery, place: Place, pauses: &PauseHistory, plans: &P
         day: event.created_day(),
         received_ms: delivery.received_ms,
         elsewhere,
+        other_mode,
         pause_reason,
         content,
     }
@@ -328,9 +357,10 @@ fn count(commit: &mut Commit, item: &Item, outcome: &Outcome) {
     let Some(counter) = outcome.counter() else {
         return;
     };
-    let key = match outcome {
-        Outcome::Applied | Outcome::Ignored => item.event_id.clone(),
-        _ => item.delivery_id.simple().to_string(),
+    let key = if outcome.decides_event() {
+        item.event_id.clone()
+    } else {
+        item.delivery_id.simple().to_string()
     };
     commit.high_watermark_ms = commit.high_watermark_ms.max(item.received_ms);
     commit.dedupe_keys.push(DedupeKey {
@@ -442,6 +472,8 @@ pub fn recompute<'a>(entities: impl IntoIterator<Item = &'a Entity>) -> Counters
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use revwatch_core::entity::EntityKind;
+    use revwatch_core::mode::Mode;
     use revwatch_core::pauses::Scope;
     use uuid::Uuid;
 
@@ -467,7 +499,12 @@ mod tests {
         {"id":"po_1","object":"payout","status":"failed","amount":500,"currency":"usd","failure_code":"account_closed"}}}"#;
 
     fn decide(deliveries: &[Delivery], dedupe_keys: &[Option<u128>]) -> Decision {
-        let batch = Batch::read(Place::ONLY, deliveries, &Plans::default());
+        let batch = Batch::read(
+            Place::ONLY,
+            deliveries,
+            &Modes::default(),
+            &Plans::default(),
+        );
         let mut dedupe_keys: Vec<_> = dedupe_keys.iter().map(|m| m.map(Uuid::from_u128)).collect();
         dedupe_keys.resize(batch.read_set.dedupe_keys.len(), None);
         batch
@@ -595,8 +632,8 @@ mod tests {
         let unreadable = delivery(1, &FAILED.replace("500", "true"));
         for (history, paused) in [(pauses, true), (Pauses::default(), false)] {
             let deliveries = std::slice::from_ref(&unreadable);
-            let plans = Plans::default();
-            let batch = Batch::read_under(&history.into(), Place::ONLY, deliveries, &plans);
+            let (modes, plans) = (Modes::default(), Plans::default());
+            let batch = Batch::read_under(&history.into(), Place::ONLY, deliveries, &modes, &plans);
             let found = ReadResult {
                 dedupe_keys: vec![None; 2],
                 entities: vec![None; batch.read_set.entities.len()],
@@ -620,6 +657,7 @@ mod tests {
             &pauses.into(),
             Place::ONLY,
             &[delivery(1, FAILED), unreadable],
+            &Modes::default(),
             &Plans::default(),
         );
         let mut found = ReadResult {
@@ -654,7 +692,12 @@ mod tests {
             .expect("an event")
             .partition(8);
         let outcome = |place| {
-            let batch = Batch::read(place, &[delivery(1, FAILED)], &Plans::default());
+            let batch = Batch::read(
+                place,
+                &[delivery(1, FAILED)],
+                &Modes::default(),
+                &Plans::default(),
+            );
             let found = ReadResult {
                 // Even if a version that computed another partition has applied it here.
                 dedupe_keys: vec![Some(Uuid::from_u128(1)), None],
@@ -675,7 +718,13 @@ mod tests {
 
     #[test]
     fn deliveries_from_the_archive_are_not_timed() {
-        let batch = Batch::read(Place::ONLY, &[delivery(1, FAILED)], &Plans::default()).untimed();
+        let batch = Batch::read(
+            Place::ONLY,
+            &[delivery(1, FAILED)],
+            &Modes::default(),
+            &Plans::default(),
+        )
+        .untimed();
         let found = ReadResult {
             dedupe_keys: vec![None; 2],
             entities: vec![None; batch.read_set.entities.len()],
@@ -718,5 +767,80 @@ mod tests {
             &[],
         );
         assert_eq!(unknown.outcomes, [Outcome::Ignored]);
+    }
+
+    /// Live and test events of one connected account at one endpoint. The last object is unreadable.
+    fn of_both_modes() -> [Delivery; 4] {
+        let of = |n: u128, livemode: &str| {
+            let body = FAILED
+                .replace("evt_1", &format!("evt_{n}"))
+                .replace("po_1", &format!("po_{n}"));
+            let mode = format!(r#","livemode":{livemode},"data""#);
+            body.replace(r#","data""#, &mode)
+        };
+        [
+            delivery(1, &of(1, "true")),
+            delivery(2, &of(2, "false")),
+            delivery(3, &of(2, "false")),
+            delivery(4, &of(4, "false").replace("500", "true")),
+        ]
+    }
+
+    fn decide_in(modes: &Modes, deliveries: &[Delivery]) -> Decision {
+        let batch = Batch::read(Place::ONLY, deliveries, modes, &Plans::default());
+        let found = ReadResult {
+            dedupe_keys: vec![None; deliveries.len() * 2],
+            entities: vec![None; batch.read_set.entities.len()],
+        };
+        batch.decide(&found, NOW_MS).expect("nothing stored")
+    }
+
+    #[test]
+    fn events_of_the_other_mode_are_counted_and_change_nothing() {
+        let deliveries = of_both_modes();
+        let other = Outcome::OtherMode(OtherMode::OfDeployment);
+        let decision = decide_in(&Modes::default(), &deliveries);
+        // An object that is not read makes no dead letter.
+        let expected = [Outcome::Applied, other.clone(), Outcome::Duplicate, other];
+        assert_eq!(decision.outcomes, expected);
+
+        let alone = decide_in(&Modes::default(), &deliveries[..1]).commit;
+        let mut commit = decision.commit;
+        for (outcome, times) in [(OTHER_MODE, 2), ("duplicate", 1)] {
+            let name = ["events", outcome];
+            assert_eq!(commit.counters.get(Bucket::Current, &name), times);
+            commit.counters.add(Bucket::Current, &name, -times);
+        }
+        assert_eq!(commit.counters, alone.counters, "nothing else is counted");
+        assert_eq!(commit.entities, alone.entities);
+        assert_eq!(commit.conditions, alone.conditions);
+        assert_eq!(commit.audit, alone.audit);
+        let keys: Vec<_> = commit.dedupe_keys.iter().map(|k| k.key.as_str()).collect();
+        let repeat = Uuid::from_u128(3).simple().to_string();
+        assert_eq!(keys, ["evt_1", "evt_2", &repeat, "evt_4"]);
+    }
+
+    #[test]
+    fn a_deployment_of_test_mode_applies_the_opposite() {
+        let [live, test, ..] = of_both_modes();
+        let decision = decide_in(&Modes::new(Mode::Test, []), &[live, test]);
+        let other = Outcome::OtherMode(OtherMode::OfDeployment);
+        assert_eq!(decision.outcomes, [other, Outcome::Applied]);
+        let written: Vec<_> = decision.commit.entities.iter().map(|e| &e.key.id).collect();
+        assert_eq!(written, ["po_2", "acct_1"]);
+    }
+
+    #[test]
+    fn what_one_endpoint_ignores_is_applied_when_it_comes_to_another() {
+        let modes = Modes::new(Mode::Live, [("narrow".to_owned(), Mode::Test)]);
+        let [live, ..] = of_both_modes();
+        let narrow = Delivery {
+            id: Uuid::from_u128(9),
+            endpoint: "narrow".into(),
+            ..live.clone()
+        };
+        let ignored = Outcome::OtherMode(OtherMode::OfEndpoint);
+        let decision = decide_in(&modes, &[narrow, live]);
+        assert_eq!(decision.outcomes, [ignored, Outcome::Applied]);
     }
 }

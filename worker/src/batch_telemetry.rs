@@ -31,6 +31,9 @@ pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied
                 .with_label_values(&[label(delivery), outcome.as_str()])
                 .inc();
         }
+        if let Outcome::OtherMode(reason) = outcome {
+            worker.other_mode.note(*reason);
+        }
         if *outcome == Outcome::Applied {
             count += 1;
             metrics
@@ -110,8 +113,7 @@ fn trace(worker: &Worker, delivery: &Delivery, outcome: &Outcome, batch: usize, 
     if !worker.tracer.keeps(&correlation) {
         return;
     }
-    let is_first = matches!(outcome, Outcome::Applied | Outcome::Ignored);
-    let id = if is_first {
+    let id = if outcome.decides_event() {
         correlation.applied
     } else {
         new_span_id()

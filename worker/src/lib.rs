@@ -17,6 +17,7 @@ mod batch_telemetry;
 mod concurrency;
 mod maintenance;
 pub mod membership;
+mod other_mode;
 pub mod partition;
 pub mod recovery;
 pub mod refresh;
@@ -26,11 +27,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_core::clock::{Clock, Ids};
+use revwatch_core::mode::Modes;
 use revwatch_core::observe::Plans;
 use revwatch_runtime::admin::Check;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::WorkerConfig;
 use revwatch_runtime::process::Process;
+use revwatch_runtime::reload::Reloadable;
 use revwatch_runtime::supervise::Supervisor;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
 use revwatch_storage::ports::{EventQueue, HoldingQueue, StateStore};
@@ -40,6 +43,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::concurrency::BatchPermits;
 use self::maintenance::Maintenance;
+pub use self::other_mode::OtherModeCounts;
 use self::partition::{FailingPartitions, Partition};
 use self::refresh::Refresher;
 
@@ -56,6 +60,10 @@ pub struct Worker {
     pub ids: Arc<dyn Ids>,
     /// Batch size and membership.
     pub config: WorkerConfig,
+    /// The deployment's mode and its endpoints'.
+    pub modes: Reloadable<Modes>,
+    /// Deliveries of the other mode, for the log.
+    pub other_mode: OtherModeCounts,
     /// Plan names.
     pub plans: Arc<Plans>,
     /// The process's metrics.
@@ -91,6 +99,8 @@ impl Worker {
             clock: process.clock.clone(),
             ids: process.ids.clone(),
             config: process.config.worker.clone(),
+            modes: modes(process),
+            other_mode: OtherModeCounts::default(),
             plans: Arc::new(Plans::new(process.config.plans.clone())),
             metrics: process.metrics.clone(),
             tracer: process.tracer.clone(),
@@ -100,6 +110,20 @@ impl Worker {
             refresher: Some(Arc::new(Refresher::of(process, backend)?)),
         })
     }
+}
+
+/// A reload takes over the endpoints. The deployment's own mode needs a restart.
+fn modes(process: &Process) -> Reloadable<Modes> {
+    let modes = Reloadable::new(process.config.modes());
+    let reloaded = modes.clone();
+    let deployment = process.config.mode;
+    process.on_reload(move |config| {
+        let modes = reloaded.clone();
+        let mut new = config.modes();
+        new.deployment = deployment;
+        Ok(Box::new(move || modes.set(new)))
+    });
+    modes
 }
 
 /// Works until `shutdown`, then finishes the batches in progress.

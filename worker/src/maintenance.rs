@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::Worker;
+use crate::other_mode::OtherModeLog;
 use crate::partition::{BACKOFF, PartitionError};
 use crate::recovery::{self, IncompletePartition};
 
@@ -49,6 +50,7 @@ pub(crate) struct Maintenance {
     /// The running recovery. Aborted when this task ends; the partition's next owner continues it.
     running_recovery: Option<AbortOnDropHandle<Result<(), PartitionError>>>,
     triages: TriageSchedule,
+    other_mode: OtherModeLog,
 }
 
 /// When parked deliveries are triaged.
@@ -111,6 +113,7 @@ impl Maintenance {
             restored: false,
             running_recovery: None,
             triages: TriageSchedule::new(Instant::now()),
+            other_mode: OtherModeLog::default(),
         }
     }
 
@@ -164,6 +167,10 @@ impl Maintenance {
         if incomplete == 0 {
             self.restored = false;
             self.set_pauses(pauses.unwrap_or_default());
+            let (store, deployment) = (&self.worker.store, self.worker.modes.get().deployment);
+            self.other_mode
+                .say(&self.worker.other_mode, deployment, store.as_ref())
+                .await?;
             return self.requeue_parked().await;
         }
         let partitions: Vec<IncompletePartition> = (0..)

@@ -268,7 +268,13 @@ pub(crate) async fn apply(
         partition: number,
         partitions: worker.queue.partitions(),
     };
-    let mut batch = Batch::read_under(pauses, place, deliveries, &worker.plans);
+    let mut batch = Batch::read_under(
+        pauses,
+        place,
+        deliveries,
+        &worker.modes.get(),
+        &worker.plans,
+    );
     if matches!(source, Source::Archive { .. }) {
         batch = batch.untimed();
     }

@@ -44,6 +44,8 @@ pub struct ReplaySummary {
     /// Repeats of an event, types that Stripe does not document, and deliveries that can never be
     /// applied.
     pub other: u64,
+    /// Events of the other mode.
+    pub other_mode: u64,
     /// Deliveries left out because of a pause.
     pub held_back: u64,
 }
@@ -127,6 +129,7 @@ pub async fn recover(
         read,
         applied,
         other,
+        other_mode,
         held_back,
     } = replayed;
     tracing::info!(
@@ -134,6 +137,7 @@ pub async fn recover(
         read,
         applied,
         other,
+        other_mode,
         held_back,
         "the archive is replayed"
     );
@@ -241,6 +245,7 @@ pub async fn replay(
         let part = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
         total.applied += part.applied;
         total.other += part.other;
+        total.other_mode += part.other_mode;
         total.held_back += part.held_back;
     }
     Ok(total)
@@ -277,6 +282,7 @@ async fn apply_all(
             match outcome {
                 Outcome::Applied => total.applied += 1,
                 Outcome::Paused(_) => total.held_back += 1,
+                Outcome::OtherMode(_) => total.other_mode += 1,
                 Outcome::Redelivered | Outcome::Moved(_) => {}
                 Outcome::Duplicate | Outcome::Ignored | Outcome::Dead(_) => total.other += 1,
             }

@@ -35,10 +35,11 @@ use crate::alert::Command;
 use crate::metric_value::MetricInputs;
 
 /// The counters that grow with every delivery that a worker has processed.
-pub const DELIVERIES: [&str; 4] = [
+pub const DELIVERIES: [&str; 5] = [
     "events|applied",
     "events|duplicate",
     "events|ignored",
+    "events|other_mode",
     "events|dead",
 ];
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use revwatch_core::signature::SigningKey;
 use revwatch_ingest::{Ingest, Settings};
-use revwatch_runtime::config::{Endpoint, Limits, Mode};
+use revwatch_runtime::config::{Endpoint, Limits};
 use revwatch_runtime::telemetry::Metrics;
 use revwatch_storage::ports::{Delivery, Publish, QueueError};
 use revwatch_storage::system::{SystemClock, SystemIds};
@@ -115,11 +115,10 @@ impl Server {
     /// With trusted proxies.
     pub(crate) async fn behind(trusted_proxies: &str, limits: Limits) -> Self {
         let key = |secret| SigningKey::new(secret).expect("a secret");
-        let endpoint = |name: &str, path: &str, mode, keys| Endpoint {
+        let endpoint = |name: &str, path: &str, keys| Endpoint {
             name: name.to_owned(),
             path: path.to_owned(),
             keys,
-            mode,
         };
         let queue = Arc::new(TestQueue {
             behaviour: Mutex::new(Behaviour::Succeed),
@@ -132,15 +131,12 @@ impl Server {
             listen: ([127, 0, 0, 1], 0).into(),
             trusted_proxies: trusted_proxies.to_owned().try_into().expect("networks"),
             endpoints: vec![
-                endpoint("stripe", PATH, Mode::Any, vec![key(SECRET), key(ROTATED)]),
+                endpoint("stripe", PATH, vec![key(SECRET), key(ROTATED)]),
                 endpoint(
                     "kernel",
                     "/webhooks/kernel/stripe",
-                    Mode::Any,
                     vec![key(KERNEL_SECRET)],
                 ),
-                endpoint("live", "/live", Mode::Live, vec![key(SECRET)]),
-                endpoint("test", "/test", Mode::Test, vec![key(SECRET)]),
             ],
             limits,
             queue: queue.clone(),
@@ -255,7 +251,7 @@ impl Answered {
         })
     }
 
-    /// `stored`, `ignored`, or the reason of the refusal.
+    /// `stored`, or the reason of the refusal.
     pub(crate) fn outcome(&self) -> String {
         let json: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
         let word = json["status"].as_str().or(json["error"]["reason"].as_str());

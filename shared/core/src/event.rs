@@ -30,8 +30,8 @@ pub struct Event<'a, Object = &'a RawValue> {
     /// made the event, which may be the platform itself, and events of API versions before 2025-04-30 lack it.
     /// Source: <https://docs.stripe.com/context>.
     pub account: Option<Cow<'a, str>>,
-    /// Absent means test mode, as Stripe's own libraries read it.
-    pub livemode: bool,
+    /// Live (`true`) or test mode; absent if the event does not say.
+    pub livemode: Option<bool>,
     /// `data.object`: as raw JSON, or only its [`Head`].
     pub object: Option<Object>,
     /// `data.previous_attributes`: the old values of what an `*.updated` event changed.
@@ -133,7 +133,7 @@ impl<'a, Object> Event<'a, Object> {
                 .map(|s| s.0)
                 .filter(|s| !s.is_empty())
                 .or_else(|| connected_account(wire.context?.0)),
-            livemode: wire.livemode.unwrap_or(false),
+            livemode: wire.livemode,
             object: wire_object.map(object),
             previous,
             related_id: wire.related_object.and_then(|r| r.id).map(|s| s.0),
@@ -366,7 +366,7 @@ mod tests {
             ("evt_1", "payout.paid", 1_700_000_000)
         );
         assert_eq!(event.account.as_deref(), Some("acct_1"));
-        assert!(event.livemode && event.object.is_some() && event.previous.is_some());
+        assert!(event.livemode == Some(true) && event.object.is_some() && event.previous.is_some());
         assert_eq!(event.partition(64), partition_of("acct_1", 64));
     }
 

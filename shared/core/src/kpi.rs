@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::counters::{Bucket, Counters, hour_of};
 use crate::histogram::percentile;
+use crate::mode::OTHER_MODE;
 
 /// The hours that [`Kpis::compute`] needs at `now_s` (Unix seconds): 60 days, to evaluate the
 /// cohorts of the 30 days before the last 30.
@@ -27,6 +28,8 @@ pub struct Kpis {
     pub events_dead: i64,
     /// Events of types that Stripe does not document.
     pub events_ignored: i64,
+    /// Events of the other mode, which change nothing.
+    pub events_other_mode: i64,
     /// Subscriptions by status.
     pub subscriptions: BTreeMap<String, i64>,
     /// Subscriptions by status and plan.
@@ -238,6 +241,7 @@ impl Kpis {
             events_duplicate: current(&["events", "duplicate"]),
             events_dead: current(&["events", "dead"]),
             events_ignored: current(&["events", "ignored"]),
+            events_other_mode: current(&["events", OTHER_MODE]),
             subscriptions: by_first("subscriptions"),
             subscriptions_by_plan: by_two(counters, "subscriptions"),
             past_due_ratio: past_due_at(counters, now_hour, now_hour).value(),

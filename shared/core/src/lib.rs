@@ -19,6 +19,7 @@ pub mod entity;
 pub mod event;
 pub mod histogram;
 pub mod kpi;
+pub mod mode;
 pub mod money;
 pub mod observe;
 pub mod pauses;

@@ -7,14 +7,15 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
+use crate::mode::Mode;
 
 /// The events that a pause covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     /// All events.
     All,
-    /// Events of live (`true`) or test mode.
-    Mode(bool),
+    /// Events of one mode.
+    Mode(Mode),
     /// Events of one connected account.
     Account(String),
 }
@@ -43,7 +44,7 @@ impl Pauses {
                     ..Self::default()
                 }
             }
-            Scope::Mode(livemode) => drop(self.modes.insert(mode(*livemode).to_owned(), paused)),
+            Scope::Mode(mode) => drop(self.modes.insert(mode.as_str().to_owned(), paused)),
             Scope::Account(id) => drop(self.accounts.insert(id.clone(), paused)),
         }
         // Entries that change nothing are removed.
@@ -63,10 +64,14 @@ impl Pauses {
         {
             return paused.then(|| format!("account {account} is paused"));
         }
-        let mode_name = mode(event.livemode);
-        match self.modes.get(mode_name) {
-            Some(paused) => paused.then(|| format!("{mode_name} mode is paused")),
+        let of_mode = |mode: Mode| match self.modes.get(mode.as_str()) {
+            Some(paused) => paused.then(|| format!("{mode} mode is paused")),
             None => self.all.then(|| "processing is paused".to_owned()),
+        };
+        match event.livemode {
+            Some(livemode) => of_mode(Mode::of(livemode)),
+            // It may be of either mode.
+            None => of_mode(Mode::Live).or_else(|| of_mode(Mode::Test)),
         }
     }
 
@@ -82,9 +87,9 @@ impl Pauses {
 
     /// Whether everything is paused, so that no event need be read.
     pub fn is_everything_paused(&self) -> bool {
-        [true, false]
+        [Mode::Live, Mode::Test]
             .into_iter()
-            .all(|live| self.modes.get(mode(live)).copied().unwrap_or(self.all))
+            .all(|mode| self.modes.get(mode.as_str()).copied().unwrap_or(self.all))
             && self.accounts.values().all(|paused| *paused)
     }
 }
@@ -155,14 +160,10 @@ impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => f.write_str("everything"),
-            Self::Mode(livemode) => write!(f, "{} mode", mode(*livemode)),
+            Self::Mode(mode) => write!(f, "{mode} mode"),
             Self::Account(id) => write!(f, "account {id}"),
         }
     }
-}
-
-fn mode(livemode: bool) -> &'static str {
-    if livemode { "live" } else { "test" }
 }
 
 #[cfg(test)]
@@ -191,7 +192,7 @@ mod tests {
                 && hold(&pauses, true, None)
                 && hold(&pauses, false, Some("acct_1"))
         );
-        pauses.set(&Scope::Mode(false), false);
+        pauses.set(&Scope::Mode(Mode::Test), false);
         assert!(
             !pauses.is_everything_paused()
                 && !hold(&pauses, false, Some("acct_1"))
@@ -218,10 +219,10 @@ mod tests {
         let mut history = Vec::new();
         let mut pauses = Pauses::default();
         for (at_ms, scope, paused) in [
-            (10, Scope::Mode(true), true),
+            (10, Scope::Mode(Mode::Live), true),
             (20, Scope::All, false),
             (30, Scope::Account("acct_1".into()), true),
-            (40, Scope::Mode(false), true),
+            (40, Scope::Mode(Mode::Test), true),
             (50, Scope::All, true),
         ] {
             pauses.set(&scope, paused);
@@ -261,15 +262,27 @@ mod tests {
         );
         pauses.set(&Scope::Account("acct_1".into()), false);
         assert_eq!(pauses, Pauses::default(), "its entry is removed");
-        pauses.set(&Scope::Mode(true), true);
+        pauses.set(&Scope::Mode(Mode::Live), true);
         assert!(
             hold(&pauses, true, None)
                 && !hold(&pauses, false, None)
                 && !pauses.is_everything_paused()
         );
-        pauses.set(&Scope::Mode(false), true);
+        pauses.set(&Scope::Mode(Mode::Test), true);
         assert!(pauses.is_everything_paused() && !pauses.all);
         pauses.set(&Scope::Account("acct_1".into()), false);
         assert!(!pauses.is_everything_paused() && !hold(&pauses, true, Some("acct_1")));
+    }
+
+    #[test]
+    fn an_event_without_a_mode_is_held_by_a_pause_of_either() {
+        let event = br#"{"id":"evt_1","type":"payout.paid","created":5}"#;
+        let event = Event::parse(event).expect("an event");
+        assert_eq!(Pauses::default().hold(&event), None);
+        for mode in [Mode::Live, Mode::Test] {
+            let mut pauses = Pauses::default();
+            pauses.set(&Scope::Mode(mode), true);
+            assert_eq!(pauses.hold(&event), Some(format!("{mode} mode is paused")));
+        }
     }
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{StatusCode, Url};
 use revwatch_core::clock::Clock;
+use revwatch_core::mode::Mode;
 use revwatch_runtime::config::{Config, EgressConfig, ExposeSecret as _, SecretString};
 use revwatch_runtime::egress::{EgressClient, HttpClient, HttpError, http_date, retry_after};
 
@@ -24,8 +25,8 @@ pub struct StripeApi {
     key: SecretString,
     base: String,
     egress: EgressConfig,
-    /// Whether the key is a live-mode key.
-    pub livemode: bool,
+    /// The key's mode; `None` if the key does not name it.
+    pub mode: Option<Mode>,
 }
 
 /// A GET request.
@@ -103,7 +104,7 @@ impl StripeApi {
             key: key.clone(),
             base: base(config),
             egress: config.egress,
-            livemode: key.expose_secret().contains("_live_"),
+            mode: Mode::of_key(key.expose_secret()),
         }))
     }
 

@@ -32,6 +32,7 @@ pub async fn run(options: &GlobalOptions, args: &BacktestArgs) -> anyhow::Result
     let setting = SimulationConfig {
         rules: super::rules(&config, args.rules.as_deref())?,
         policy: super::policy(&config.alerting)?,
+        modes: config.modes(),
         plans: Plans::new(config.plans.clone()),
         restarts: false,
         tick_s: args.step.0,

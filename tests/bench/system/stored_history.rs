@@ -1,5 +1,6 @@
 //! Generated histories, written to a store through the worker's own plan, without a queue.
 
+use revwatch_core::mode::Modes;
 use revwatch_core::observe::Plans;
 use revwatch_storage::ports::{Committed, Delivery, StateStore};
 use revwatch_worker::batch::{Batch, Place};
@@ -31,7 +32,7 @@ async fn commit(store: &dyn StateStore, deliveries: &[Delivery], plans: &Plans) 
         partition,
         partitions: PARTITIONS,
     };
-    let batch = Batch::read(place, deliveries, plans);
+    let batch = Batch::read(place, deliveries, &Modes::default(), plans);
     let found = store
         .read(partition, &batch.read_set)
         .await

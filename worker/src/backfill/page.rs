@@ -219,7 +219,7 @@ mod tests {
         let read = Event::parse(&connected.body).expect("an event");
         assert_eq!(
             (read.account.as_deref(), read.livemode),
-            (Some("acct_1"), true)
+            (Some("acct_1"), Some(true))
         );
         // An `account` inside the object does not count.
         let inner = EVENT.replace("\"id\":\"po_1\"", "\"account\":\"acct_9\"");

@@ -18,9 +18,10 @@ use bytes::Bytes;
 use revwatch_core::clock::{Clock, Ids};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::event::{Event, day_of, partition_of};
+use revwatch_core::mode::Mode;
 use revwatch_core::redact;
 use revwatch_runtime::backend::Backend;
-use revwatch_runtime::config::ConfigError;
+use revwatch_runtime::config::{Config, ConfigError};
 use revwatch_runtime::process::Process;
 use revwatch_runtime::telemetry::{Correlation, Metrics};
 use revwatch_storage::ports::{
@@ -72,11 +73,12 @@ const MAX_CONCURRENT: usize = 8;
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Refresher {
-    /// Creates a refresher from the configuration of `process`, on `backend`. Without a key it
-    /// waits until a reload brings one.
+    /// Creates a refresher from the configuration of `process`, on `backend`. Without a key of the
+    /// deployment's mode it waits until a reload brings one.
     pub fn of(process: &Process, backend: &Backend) -> Result<Self, reqwest::Error> {
-        let clock = process.clock.clone();
-        let first = StripeApi::of(&process.config, clock.clone())?.map(Arc::new);
+        let (clock, mode) = (process.clock.clone(), process.config.mode);
+        let (first, warning) = usable_api(&process.config, mode, &clock)?;
+        warn(warning.as_deref());
         let (keep, api) = watch::channel(first);
         process.on_reload(move |config| {
             let keep = keep.clone();
@@ -88,9 +90,12 @@ impl Refresher {
             if same {
                 return Ok(Box::new(|| {}));
             }
-            let api = StripeApi::of(config, clock.clone())
+            let (api, warning) = usable_api(config, mode, &clock)
                 .map_err(|error| ConfigError::of(crate::StartError::Tls(error).to_string()))?;
-            Ok(Box::new(move || drop(keep.send_replace(api.map(Arc::new)))))
+            Ok(Box::new(move || {
+                warn(warning.as_deref());
+                drop(keep.send_replace(api));
+            }))
         });
         let config = &process.config.worker;
         Ok(Self {
@@ -105,6 +110,25 @@ impl Refresher {
             pace: Duration::from_secs_f64(1.0 / config.refreshes_per_second),
             lease: Duration::from_secs_f64(config.member_seconds),
         })
+    }
+}
+
+/// The client, unless the key is of the other mode: what it reads would be ignored. Then, what to say
+/// about that.
+fn usable_api(
+    config: &Config,
+    mode: Mode,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Option<Arc<StripeApi>>, Option<String>), reqwest::Error> {
+    Ok(match config.key_of_other_mode(mode) {
+        Some(warning) => (None, Some(warning)),
+        None => (StripeApi::of(config, clock.clone())?.map(Arc::new), None),
+    })
+}
+
+fn warn(warning: Option<&str>) {
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
     }
 }
 
@@ -351,6 +375,7 @@ async fn snapshot_of(api: &StripeApi, mention: &ThinMention) -> Result<Snapshot,
         response.date_s,
         response.took,
     );
-    snapshot::event(mention, observed_at_s, api.livemode, &response.body)
+    let livemode = api.mode.map(Mode::livemode);
+    snapshot::event(mention, observed_at_s, livemode, &response.body)
         .map_err(|error| RefreshError::refused(error.to_string()))
 }

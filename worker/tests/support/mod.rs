@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use revwatch_core::mode::Modes;
 use revwatch_core::observe::Plans;
 use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::config::Config;
+use revwatch_runtime::reload::Reloadable;
 use revwatch_runtime::supervise::Supervisor;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
 use revwatch_storage::ports::{EventQueue, StateStore};
 use revwatch_storage::system::{SystemClock, SystemIds};
-use revwatch_worker::{BatchPermits, Worker};
+use revwatch_worker::{BatchPermits, OtherModeCounts, Worker};
 
 /// On `queue` and `store`, with the default settings and no refresher.
 pub fn worker(
@@ -24,6 +26,8 @@ pub fn worker(
         clock: Arc::new(SystemClock),
         ids: Arc::new(SystemIds),
         config: Config::load(None, &|_| None).expect("the defaults").worker,
+        modes: Reloadable::new(Modes::default()),
+        other_mode: OtherModeCounts::default(),
         plans: Arc::new(Plans::new(Default::default())),
         metrics: metrics.clone(),
         tracer: Tracer::default(),

@@ -13,8 +13,12 @@ pub const PAST_DUE: &str = "Past due, of active and past due";
 pub fn rows(kpis: &Kpis) -> Vec<(&'static str, String)> {
     // Dead-lettered is what happened: those that are requeued and fail again count again.
     let deliveries = format!(
-        "{} applied, {} duplicate, {} ignored, {} dead-lettered",
-        kpis.events_applied, kpis.events_duplicate, kpis.events_ignored, kpis.events_dead
+        "{} applied, {} duplicate, {} ignored, {} of the other mode, {} dead-lettered",
+        kpis.events_applied,
+        kpis.events_duplicate,
+        kpis.events_ignored,
+        kpis.events_other_mode,
+        kpis.events_dead
     );
     let mrr = kpis.mrr_minor.iter();
     let mrr = mrr.map(|(currency, minor)| Money::new(*minor, currency).to_string());
@@ -63,7 +67,7 @@ mod tests {
         let rows = rows(&Kpis::default());
         assert_eq!(
             rows[0].1,
-            "0 applied, 0 duplicate, 0 ignored, 0 dead-lettered"
+            "0 applied, 0 duplicate, 0 ignored, 0 of the other mode, 0 dead-lettered"
         );
         assert!(
             rows[1..].iter().all(|(_, value)| value == NOT_KNOWN),

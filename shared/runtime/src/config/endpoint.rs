@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use revwatch_core::mode::Mode;
 use revwatch_core::signature::SigningKey;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -22,16 +23,16 @@ pub struct EndpointConfig {
     pub secrets: Vec<SecretString>,
     /// A file with one secret per line, read at start.
     pub secret_file: Option<PathBuf>,
-    /// The events it accepts; others are answered 200 and ignored.
+    /// The events that are applied; others are stored, but change nothing.
     #[serde(default)]
-    pub mode: Mode,
+    pub mode: EndpointMode,
 }
 
-/// Whether an endpoint accepts live events, test events, or both.
+/// Whether an endpoint's events are those of the deployment's mode, or fewer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Both.
+pub enum EndpointMode {
+    /// Of the deployment's mode.
     #[default]
     Any,
     /// `livemode: true` only.
@@ -40,13 +41,13 @@ pub enum Mode {
     Test,
 }
 
-impl Mode {
-    /// Whether the endpoint accepts an event with this `livemode`.
-    pub fn takes(self, livemode: bool) -> bool {
+impl EndpointMode {
+    /// The only mode whose events are applied; `None`: the deployment's mode decides.
+    pub fn only(self) -> Option<Mode> {
         match self {
-            Self::Any => true,
-            Self::Live => livemode,
-            Self::Test => !livemode,
+            Self::Any => None,
+            Self::Live => Some(Mode::Live),
+            Self::Test => Some(Mode::Test),
         }
     }
 }
@@ -60,8 +61,6 @@ pub struct Endpoint {
     pub path: String,
     /// At least one.
     pub keys: Vec<SigningKey>,
-    /// The events it accepts.
-    pub mode: Mode,
 }
 
 impl EndpointConfig {
@@ -73,7 +72,7 @@ impl EndpointConfig {
             path,
             secrets,
             secret_file,
-            mode,
+            mode: _,
         } = self;
         let mut faults = Faults::default();
         let key = |setting: &str| format!("endpoints.{number}.{setting}");
@@ -121,7 +120,6 @@ impl EndpointConfig {
             name: name.clone(),
             path: path.clone(),
             keys: keys.unwrap_or_default(),
-            mode: *mode,
         })
     }
 }

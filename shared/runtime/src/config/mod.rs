@@ -18,6 +18,7 @@ mod egress;
 mod endpoint;
 mod error;
 mod file;
+mod modes;
 mod non_empty;
 mod proxies;
 pub mod reload;
@@ -39,7 +40,7 @@ pub use self::channels::{
 pub use self::closest_match::closest_match;
 pub use self::effective::Effective;
 pub use self::egress::{EgressConfig, names_loopback};
-pub use self::endpoint::{Endpoint, EndpointConfig, Mode};
+pub use self::endpoint::{Endpoint, EndpointConfig, EndpointMode};
 pub use self::error::{ConfigError, Fault, Faults, both, in_order};
 pub use self::proxies::TrustedProxies;
 pub use self::settings::{Config, DEFAULTS, Limits, WorkerConfig};

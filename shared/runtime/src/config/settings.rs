@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use revwatch_core::mode::Mode;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -40,6 +41,8 @@ pub struct Config {
     pub redis_url: Option<SecretString>,
     /// Partitions of a new deployment; fixed afterwards.
     pub partitions: u32,
+    /// Live or test: events of the other mode change nothing.
+    pub mode: Mode,
     /// Secrets of `/webhooks/stripe`, comma-separated.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub stripe_webhook_secret: Option<SecretString>,

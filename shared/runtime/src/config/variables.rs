@@ -26,6 +26,7 @@ const COMMON: &[Definition] = &[
     ("REVWATCH_AMQP_URL", &["amqp_url"], Kind::Secret),
     ("REVWATCH_REDIS_URL", &["redis_url"], Kind::Secret),
     ("REVWATCH_PARTITIONS", &["partitions"], Kind::Number),
+    ("REVWATCH_MODE", &["mode"], Kind::Text),
     (
         "STRIPE_WEBHOOK_SECRET",
         &["stripe_webhook_secret"],

@@ -2,7 +2,7 @@
 
 use secrecy::ExposeSecret as _;
 
-use super::endpoint::{Endpoint, Mode, keys};
+use super::endpoint::{Endpoint, keys};
 use super::error::{ConfigError, Fault, Faults};
 use super::settings::Config;
 
@@ -31,7 +31,6 @@ impl Config {
                     name: name.into(),
                     path: path.into(),
                     keys,
-                    mode: Mode::Any,
                 }),
                 None => faults.add(Fault::of(
                     setting,

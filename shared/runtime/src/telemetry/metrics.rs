@@ -62,7 +62,7 @@ metrics! {
     worker_events: IntCounterVec = counters(
         "revwatch_worker_events_total",
         "Deliveries processed, by event type and outcome: applied, duplicate, ignored (a type \
-        that Stripe does not document), dead, paused, moved (to the partition of its object: \
+        that Stripe does not document), other_mode (an event not of the deployment's mode), dead, paused, moved (to the partition of its object: \
         another version received it)",
         &["type", "outcome"],
     );
