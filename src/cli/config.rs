@@ -74,7 +74,7 @@ fn print(options: &GlobalOptions, args: &PrintArgs) -> anyhow::Result<()> {
 }
 
 fn check(options: &GlobalOptions, roles: &[Role]) -> anyhow::Result<()> {
-    let warnings = unknown_in_environment();
+    let mut warnings = unknown_in_environment();
     let checked = Effective::accepted_from_environment(options.config.as_deref(), |config| {
         Checked::of(config, roles)
     });
@@ -82,6 +82,9 @@ fn check(options: &GlobalOptions, roles: &[Role]) -> anyhow::Result<()> {
         Ok(_) => Vec::new(),
         Err(error) => error.faults.iter().map(ToString::to_string).collect(),
     };
+    if let Ok((_, checked)) = &checked {
+        warnings.extend(checked.warning(roles));
+    }
     let mut out = std::io::stdout().lock();
     if options.json {
         let mut value = json!({"ok": checked.is_ok(), "faults": faults, "warnings": warnings});
@@ -125,6 +128,14 @@ impl Checked {
         })
     }
 
+    /// Only workers read with the key.
+    fn warning(&self, roles: &[Role]) -> Option<String> {
+        let reads = roles.contains(&Role::Worker);
+        self.config
+            .key_of_other_mode(self.config.mode)
+            .filter(|_| reads)
+    }
+
     fn backend(&self) -> &'static str {
         match self.uses {
             _ if self.config.amqp_url.is_none() => "embedded store",
@@ -155,7 +166,8 @@ impl Checked {
             |e: &Endpoint| json!({"name": e.name, "path": e.path, "secrets": e.keys.len()});
         let endpoints: Vec<_> = self.endpoints.iter().map(endpoint).collect();
         let value = json!({
-            "listen": self.config.listen, "admin_listen": self.config.admin_listen, "backend": self.backend(),
+            "listen": self.config.listen, "admin_listen": self.config.admin_listen,
+            "mode": self.config.mode.as_str(), "backend": self.backend(),
             "endpoints": endpoints, "rules": self.rules(), "notifiers": self.notifiers(),
         });
         value.as_object().cloned().unwrap_or_default()
@@ -174,6 +186,7 @@ impl Checked {
             )?;
         }
         writeln!(out, "admin     http://{}/metrics", self.config.admin_listen)?;
+        writeln!(out, "mode      {}", self.config.mode)?;
         writeln!(out, "backend   {}", self.backend())?;
         if self.alerting.is_some() {
             writeln!(out, "rules     {}", self.rules())?;

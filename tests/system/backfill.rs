@@ -396,6 +396,15 @@ async fn impossible_backfills_are_refused_with_a_reason() {
     let deployment = Deployment::embedded();
     let keyless = deployment.variables(&[]);
     assert!(refused(&keyless, &["backfill", "--since", "1d"]).contains("STRIPE_SECRET_KEY"));
+    let of_test = asking(&deployment, &stripe, "rk_test_never_read");
+    let printed = refused(&of_test, &["backfill", "--since", "1d"]);
+    assert!(
+        printed.contains("STRIPE_SECRET_KEY")
+            && printed.contains("REVWATCH_MODE=test")
+            && !printed.contains("never_read"),
+        "{printed}"
+    );
+    assert!(stripe.lists().is_empty(), "its events would be ignored");
     let wrong = asking(&deployment, &stripe, "sk_live_another");
     let printed = refused(&wrong, &["backfill", "--since", "1d"]);
     assert!(

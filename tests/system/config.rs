@@ -236,3 +236,36 @@ async fn an_unknown_variable_causes_a_warning_at_start() {
     assert_eq!(process.logged(wanted).len(), 1, "{:?}", process.log());
     process.stop();
 }
+
+#[test]
+fn a_key_of_the_other_mode_causes_a_warning_at_start_and_in_the_check() {
+    let deployment = Deployment::embedded();
+    let key = [("STRIPE_SECRET_KEY", "rk_test_never_shown")];
+    let mut variables = deployment.variables(&key);
+    let is_warning = |text: &str| {
+        text.contains("STRIPE_SECRET_KEY")
+            && text.contains("REVWATCH_MODE=test")
+            && !text.contains("never_shown")
+    };
+    let process = Revwatch::serve(&variables, "worker");
+    let log = process.stop_and_read();
+    let warned = |line: &&Value| line["message"].as_str().is_some_and(is_warning);
+    assert_eq!(log.iter().filter(warned).count(), 1, "{log:?}");
+    let checked = print(&variables, &["config", "check", "--roles", "worker"]);
+    assert!(
+        checked.starts_with("warning: ") && is_warning(&checked),
+        "{checked}"
+    );
+    assert!(checked.contains("mode      live"), "{checked}");
+    let checked = print(&variables, &["config", "check", "--roles", "alerting"]);
+    assert!(!checked.contains("warning: "), "only workers read with it");
+    variables.push(("REVWATCH_MODE".into(), "test".into()));
+    let checked = print(&variables, &["config", "check", "--roles", "worker"]);
+    assert!(!checked.contains("warning: "), "{checked}");
+    variables.push(("REVWATCH_MODE".into(), "prod".into()));
+    let text = faults(&variables, &["--roles", "worker"]);
+    assert!(
+        text.contains("REVWATCH_MODE") && text.contains("must be one of: live, test"),
+        "{text}"
+    );
+}

@@ -133,6 +133,9 @@ pub async fn run(options: &GlobalOptions, args: &BackfillArgs) -> anyhow::Result
 
 /// The client of Stripe's API.
 fn api(config: &Config) -> anyhow::Result<StripeApi> {
+    if let Some(warning) = config.key_of_other_mode(config.mode) {
+        bail!("all events would be ignored: {warning}");
+    }
     let api = StripeApi::of(config, Arc::new(SystemClock));
     api.context("cannot set up HTTPS for Stripe's API")?.context(
         "backfill reads from Stripe's API: set STRIPE_SECRET_KEY (a restricted key that may read events is enough, and with \
