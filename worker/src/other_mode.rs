@@ -58,25 +58,18 @@ impl OtherModeLog {
         }
         let own = store.current_counters(&OWN).await?;
         self.said = Some(Instant::now());
-        let other = deployment.other();
-        match counts.take(OtherMode::OfDeployment) {
-            0 => {}
-            events if own == 0 => tracing::error!(
-                events,
-                "{events} events of {other} mode ignored, and none of {deployment} mode has ever come: if this deployment \
-                 shows {other} mode, set REVWATCH_MODE={other}, restart, and run `revwatch rebuild --yes`"
-            ),
-            events => tracing::warn!(
-                events,
-                "{events} events of {other} mode ignored: this deployment is {deployment} (REVWATCH_MODE)"
-            ),
+        let ignored = counts.take(OtherMode::OfDeployment);
+        match said_of_deployment(ignored, deployment, own > 0) {
+            Some((text, true)) => tracing::error!("{text}"),
+            Some((text, false)) => tracing::warn!("{text}"),
+            None => {}
         }
-        match counts.take(OtherMode::OfEndpoint) {
-            0 => {}
-            events => tracing::warn!(
-                events,
-                "{events} events of {deployment} mode ignored: they came to an endpoint whose `mode` in [[endpoints]] is {other}"
-            ),
+        let ignored = counts.take(OtherMode::OfEndpoint);
+        if ignored > 0 {
+            tracing::warn!(
+                "{ignored} events of {deployment} mode ignored: they came to an endpoint whose mode in [[endpoints]] is {}",
+                deployment.other()
+            );
         }
         Ok(())
     }
@@ -84,3 +77,69 @@ impl OtherModeLog {
 
 /// The current counters of events of the deployment's own mode.
 const OWN: [&str; 2] = ["events|applied", "events|ignored"];
+
+/// What to say of `ignored` events of the other mode, and whether it is an error: without any event of
+/// the deployment's own mode, its mode is probably wrong.
+fn said_of_deployment(ignored: u64, deployment: Mode, has_own: bool) -> Option<(String, bool)> {
+    let other = deployment.other();
+    let text = match (ignored, has_own) {
+        (0, _) => return None,
+        (_, true) => format!(
+            "{ignored} events of {other} mode ignored: this deployment is {deployment} (REVWATCH_MODE)"
+        ),
+        (_, false) => format!(
+            "{ignored} events of {other} mode ignored, and none of {deployment} mode has come so far: if this deployment shows \
+             {other} mode, set REVWATCH_MODE={other}, restart, and run `revwatch rebuild --yes`"
+        ),
+    };
+    Some((text, !has_own))
+}
+
+#[cfg(test)]
+mod tests {
+    use revwatch_storage::memory::Memory;
+    use revwatch_storage::system::SystemClock;
+
+    use super::*;
+
+    #[test]
+    fn it_is_an_error_if_no_event_of_its_own_mode_has_come() {
+        assert_eq!(said_of_deployment(0, Mode::Live, false), None);
+        assert_eq!(
+            said_of_deployment(3, Mode::Live, true),
+            Some((
+                "3 events of test mode ignored: this deployment is live (REVWATCH_MODE)".to_owned(),
+                false
+            ))
+        );
+        let (text, is_error) = said_of_deployment(3, Mode::Live, false).expect("said");
+        assert!(
+            is_error && text.contains("REVWATCH_MODE=test") && text.contains("revwatch rebuild"),
+            "{text}"
+        );
+        let (text, _) = said_of_deployment(1, Mode::Test, false).expect("said");
+        assert!(text.contains("REVWATCH_MODE=live"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_said_at_once_and_then_rarely_and_no_event_is_left_out() {
+        let (store, counts) = (
+            Memory::new(1, Arc::new(SystemClock)),
+            OtherModeCounts::default(),
+        );
+        let mut log = OtherModeLog::default();
+        let mut left = async |events: u64| {
+            (0..events).for_each(|_| counts.note(OtherMode::OfDeployment));
+            log.say(&counts, Mode::Live, &store).await.expect("said");
+            counts.of(OtherMode::OfDeployment).load(Ordering::Relaxed)
+        };
+        assert_eq!(left(2).await, 0, "said at once");
+        assert_eq!(left(2).await, 2);
+        assert_eq!(left(1).await, 3);
+        tokio::time::advance(INTERVAL).await;
+        assert_eq!(left(1).await, 0, "all four");
+        tokio::time::advance(INTERVAL).await;
+        assert_eq!(left(0).await, 0);
+        assert_eq!(left(1).await, 0, "nothing was said since");
+    }
+}
