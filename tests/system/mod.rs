@@ -13,6 +13,7 @@ mod entities;
 mod evidence;
 mod identity;
 mod mail;
+mod modes;
 mod order;
 mod prometheus;
 mod recovery;

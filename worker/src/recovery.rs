@@ -282,7 +282,10 @@ async fn apply_all(
             match outcome {
                 Outcome::Applied => total.applied += 1,
                 Outcome::Paused(_) => total.held_back += 1,
-                Outcome::OtherMode(_) => total.other_mode += 1,
+                Outcome::OtherMode(reason) => {
+                    worker.other_mode.note(*reason);
+                    total.other_mode += 1;
+                }
                 Outcome::Redelivered | Outcome::Moved(_) => {}
                 Outcome::Duplicate | Outcome::Ignored | Outcome::Dead(_) => total.other += 1,
             }

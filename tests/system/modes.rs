@@ -1,0 +1,99 @@
+//! A deployment shows one mode: events of the other are stored and change nothing.
+
+use serde_json::{Value, json};
+
+use super::{Deployment, shipped_rules};
+use crate::support::providers::{alerts, post_all};
+use crate::support::revwatch::{Revwatch, Variables, cli, metrics, print};
+use crate::support::wait::until;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_shows_one_mode_embedded() {
+    only_the_own_mode_counts(&Deployment::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_shows_one_mode_on_servers() {
+    only_the_own_mode_counts(&Deployment::servers().await).await;
+}
+
+/// Live and test events of a connected account come to one endpoint, as Stripe sends them. Later the
+/// mode of the deployment is corrected.
+async fn only_the_own_mode_counts(deployment: &Deployment) {
+    let rules = shipped_rules(&["account_disabled", "payout_failed"]);
+    let rules = rules.path().display().to_string();
+    let mut variables = deployment.variables(&[("REVWATCH_RULES", &rules)]);
+    let process = Revwatch::serve(&variables, "ingest,worker,alerting");
+    let url = process.url("/webhooks/stripe");
+    // The test events first: once the live payout has alerted, the test payout has not.
+    let events = [of_mode("test", 7700), of_mode("live", 1000)].concat();
+    post_all(&url, &events).await;
+    shows(&variables, "live", 1000).await;
+    until(
+        "the log names the ignored events and the setting",
+        || async {
+            let said = |line: &Value| {
+                let text = line["message"].as_str().unwrap_or_default();
+                text.contains("of test mode ignored") && text.contains("REVWATCH_MODE")
+            };
+            process.log().iter().any(said).then_some(())
+        },
+    )
+    .await;
+    let outcome = "revwatch_worker_events_total{outcome=\"other_mode\",type=\"payout.failed\"}";
+    assert_eq!(process.metric(outcome).await, Some(1.0));
+    process.stop();
+
+    variables.push(("REVWATCH_MODE".into(), "test".into()));
+    let process = Revwatch::serve(&variables, "worker,alerting");
+    print(&variables, &["rebuild", "--yes", "--by", "ada"]);
+    shows(&variables, "test", 7700).await;
+    let replayed = print(&variables, &["replay", "--from", "1h", "--by", "ada"]);
+    assert!(replayed.contains("this deployment is test"), "{replayed}");
+    process.stop();
+}
+
+/// Waits until exactly the events of `mode` are applied and their failed payout has alerted.
+async fn shows(variables: &Variables, mode: &str, mrr_minor: u64) {
+    let shown = until("all events are counted", || async {
+        let shown = metrics(variables);
+        let counted = shown["events_applied"] == 2 && shown["events_other_mode"] == 2;
+        counted.then_some(shown)
+    })
+    .await;
+    assert_eq!(shown["mrr_minor"], json!({"eur": mrr_minor}), "{shown}");
+    assert_eq!(shown["payouts"], json!({"failed": 1}), "{shown}");
+    until("the failed payout alerts, and no other", || async {
+        let firing = alerts(variables);
+        let subjects: Vec<_> = firing
+            .iter()
+            .filter(|alert| alert["state"] == "firing")
+            .map(|alert| alert["subject"].to_string())
+            .collect();
+        (subjects.len() == 1 && subjects[0].contains(&format!("po_{mode}"))).then_some(())
+    })
+    .await;
+    assert!(cli(variables, &["verify"]).status.success());
+}
+
+/// A subscription and a failed payout of one account.
+fn of_mode(mode: &str, mrr_minor: u64) -> Vec<String> {
+    let price = json!({"id": "price_1", "unit_amount": mrr_minor, "recurring": {"interval": "month", "interval_count": 1}});
+    let subscription = json!({
+        "id": format!("sub_{mode}"), "object": "subscription", "customer": "cus_1", "status": "active", "currency": "eur",
+        "items": {"data": [{"price": price, "quantity": 1}]}});
+    let payout = json!({
+        "id": format!("po_{mode}"), "object": "payout", "status": "failed", "amount": mrr_minor, "currency": "eur",
+        "failure_code": "account_closed"});
+    let event = |kind: &str, object: Value| {
+        json!({
+            "id": format!("evt_{mode}_{kind}"), "object": "event", "api_version": "2025-03-31.basil", "type": kind,
+            "created": jiff::Timestamp::now().as_second(), "account": "acct_1", "livemode": mode == "live",
+            "data": {"object": object}})
+        .to_string()
+    };
+    vec![
+        event("customer.subscription.created", subscription),
+        event("payout.failed", payout),
+    ]
+}
