@@ -142,6 +142,9 @@ Examples:
     /// It is safe while `serve` runs: deliveries are still received and applied, and no rule fires
     /// or resolves until the rebuild is done. Alerts, silences and the audit are kept. The archive
     /// reaches back 35 days: older state is lost.
+    ///
+    /// Events are applied under the mode in `REVWATCH_MODE`, which must be that of the workers: otherwise the
+    /// command is refused.
     #[command(after_help = "Example:\n  revwatch rebuild --yes")]
     Rebuild(replay::RebuildArgs),
     /// Pause the processing of events: all, those of one mode, or those of one connected account.

@@ -19,7 +19,7 @@ use revwatch_storage::system::{SystemClock, SystemIds};
 use revwatch_worker::recovery::{
     IncompletePartition, ReplaySummary, pauses, recover, replay, restore_pauses,
 };
-use revwatch_worker::{BatchPermits, OtherModeCounts, Worker};
+use revwatch_worker::{BatchPermits, OtherModeCounts, Worker, live_workers};
 
 use super::audit::{By, note};
 use super::global_options::GlobalOptions;
@@ -56,6 +56,7 @@ pub async fn run(options: &GlobalOptions, args: &ReplayArgs) -> anyhow::Result<(
     let from_s = past("--from", &args.from, Timestamp::now())?.as_second();
     let config = options.config()?;
     let worker = worker(&config).await?;
+    has_mode_of_workers(&worker).await?;
     let queue = worker.queue.clone();
     let detail = format!("from {}", rfc3339(Some(from_s)));
     note(queue.as_ref(), &args.by, "replay", &detail).await?;
@@ -83,6 +84,7 @@ pub async fn rebuild(options: &GlobalOptions, args: &RebuildArgs) -> anyhow::Res
     );
     let config = options.config()?;
     let worker = worker(&config).await?;
+    has_mode_of_workers(&worker).await?;
     let (queue, store) = (worker.queue.clone(), worker.store.clone());
     note(
         queue.as_ref(),
@@ -142,6 +144,21 @@ async fn worker(config: &Config) -> anyhow::Result<Worker> {
         batch_permits: BatchPermits::default(),
         refresher: None,
     })
+}
+
+/// Refuses if the running workers apply the other mode: the state would be made of both.
+async fn has_mode_of_workers(worker: &Worker) -> anyhow::Result<()> {
+    let own = worker.modes.get().deployment;
+    let other = own.other();
+    let asker = worker.ids.fresh().to_string();
+    let count = live_workers(worker.store.as_ref(), other, &asker).await?;
+    anyhow::ensure!(
+        count == 0,
+        "{count} worker(s) run in {other} mode, but this command in {own} mode: give it REVWATCH_MODE={other}, or restart the \
+         workers with REVWATCH_MODE={own} first (a worker that was killed counts for {} s)",
+        worker.config.member_seconds
+    );
+    Ok(())
 }
 
 fn print(options: &GlobalOptions, mode: Mode, replayed: ReplaySummary) -> anyhow::Result<()> {

@@ -46,6 +46,16 @@ async fn only_the_own_mode_counts(deployment: &Deployment) {
 
     variables.push(("REVWATCH_MODE".into(), "test".into()));
     let process = Revwatch::serve(&variables, "worker,alerting");
+    let mut of_live = variables.clone();
+    of_live.push(("REVWATCH_MODE".into(), "live".into()));
+    for args in [&["rebuild", "--yes"][..], &["replay", "--from", "1h"]] {
+        let refused = cli(&of_live, &[args, &["--by", "ada"]].concat());
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            !refused.status.success() && text.contains("1 worker(s) run in test mode"),
+            "{args:?}: {text}"
+        );
+    }
     print(&variables, &["rebuild", "--yes", "--by", "ada"]);
     shows(&variables, "test", 7700).await;
     let replayed = print(&variables, &["replay", "--from", "1h", "--by", "ada"]);

@@ -472,7 +472,6 @@ pub fn recompute<'a>(entities: impl IntoIterator<Item = &'a Entity>) -> Counters
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use revwatch_core::entity::EntityKind;
     use revwatch_core::mode::Mode;
     use revwatch_core::pauses::Scope;
     use uuid::Uuid;

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_core::clock::{Clock, Ids};
-use revwatch_core::mode::Modes;
+use revwatch_core::mode::{Mode, Modes};
 use revwatch_core::observe::Plans;
 use revwatch_runtime::admin::Check;
 use revwatch_runtime::backend::Backend;
@@ -36,7 +36,7 @@ use revwatch_runtime::process::Process;
 use revwatch_runtime::reload::Reloadable;
 use revwatch_runtime::supervise::Supervisor;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
-use revwatch_storage::ports::{EventQueue, HoldingQueue, StateStore};
+use revwatch_storage::ports::{Coordination, EventQueue, HoldingQueue, StateStore, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -126,6 +126,18 @@ fn modes(process: &Process) -> Reloadable<Modes> {
     modes
 }
 
+/// How many workers of this mode are alive. `asker` is a name of its own.
+pub async fn live_workers(
+    store: &dyn Coordination,
+    mode: Mode,
+    asker: &str,
+) -> Result<usize, StoreError> {
+    let group = membership::group_of(mode);
+    let alive = store.heartbeat(&group, asker, 1).await?;
+    store.leave(&group, asker).await?;
+    Ok(alive.iter().filter(|member| *member != asker).count())
+}
+
 /// Works until `shutdown`, then finishes the batches in progress.
 ///
 /// Partitions follow the membership: when it changes, this worker stops reading the partitions that
@@ -136,6 +148,7 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
     let period = Duration::from_secs_f64((worker.config.member_seconds / 3.0).max(0.1));
     let ttl_ms = u64::try_from((period * 3).as_millis()).unwrap_or(u64::MAX);
+    let group = membership::group_of(worker.modes.get().deployment);
     let mut owned: Vec<Option<CancellationToken>> = vec![None; worker.queue.partitions() as usize];
     let own = watch::Sender::new(BTreeSet::new());
     let known = watch::Sender::new(None);
@@ -224,6 +237,8 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
                 tracing::warn!(%error, "cannot renew this worker's membership; keeping its partitions");
             }
         }
+        // A worker that is missing there for a moment is only missed by a command's check.
+        let _ = worker.store.heartbeat(&group, &name, ttl_ms).await;
         worker.update_queue_gauges(period).await;
         tokio::select! {
             biased;
@@ -234,11 +249,11 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     tasks.close();
     tasks.wait().await;
     // The others take over immediately instead of waiting for the membership to expire.
-    let _ = tokio::time::timeout(
-        Duration::from_secs(2),
-        worker.store.leave(membership::GROUP, &name),
-    )
-    .await;
+    let leaving = async {
+        let _ = worker.store.leave(membership::GROUP, &name).await;
+        let _ = worker.store.leave(&group, &name).await;
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(2), leaving).await;
     tracing::info!(worker = name, "worker stopped");
 }
 

@@ -2,9 +2,15 @@
 //! joins or leaves, only the partitions that it gains or loses move.
 
 use revwatch_core::event::partition_of;
+use revwatch_core::mode::Mode;
 
 /// The workers' group in the store.
 pub const GROUP: &str = "workers";
+
+/// The group of the workers of one mode, for commands that apply events next to them.
+pub fn group_of(mode: Mode) -> String {
+    format!("workers of {mode} mode")
+}
 
 /// The member that reads `partition`: the one with the greatest weight for it.
 pub fn owner(alive: &[String], partition: u32) -> Option<&str> {
