@@ -45,7 +45,7 @@ async fn a_condition_opens_changes_and_closes(place: &dyn StorePlace) {
             .conditions_due(&[window(250, 300)])
             .await
             .expect("due"),
-        [later.clone()],
+        std::slice::from_ref(&later),
         "it is due at its new time"
     );
 
