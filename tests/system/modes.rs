@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{Deployment, shipped_rules};
-use crate::support::providers::{alerts, post_all};
-use crate::support::revwatch::{Revwatch, Variables, cli, metrics, print};
+use crate::support::providers::{Settings, alerts, post_all};
+use crate::support::revwatch::{Revwatch, SECRET, Variables, cli, metrics, print};
 use crate::support::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,6 +60,50 @@ async fn only_the_own_mode_counts(deployment: &Deployment) {
     shows(&variables, "test", 7700).await;
     let replayed = print(&variables, &["replay", "--from", "1h", "--by", "ada"]);
     assert!(replayed.contains("this deployment is test"), "{replayed}");
+    process.stop();
+}
+
+/// A live deployment with an endpoint for test events only, which a reload opens.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mode_of_an_endpoint_narrows_that_of_the_deployment_and_is_reloaded() {
+    let endpoint = |mode: &str| {
+        format!(
+            "[[endpoints]]\nname = \"eu\"\npath = \"/eu\"\nsecrets = [\"{SECRET}\"]\nmode = \"{mode}\"\n"
+        )
+    };
+    let settings = Settings::of_providers(&endpoint("test"));
+    let deployment = Deployment::embedded();
+    let variables = settings.variables(deployment.variables(&[]));
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    let url = process.url("/eu");
+    let counts = |applied: u64, other_mode: u64| {
+        let variables = &variables;
+        async move {
+            let shown = metrics(variables);
+            let (own, other) = (&shown["events_applied"], &shown["events_other_mode"]);
+            (*own == applied && *other == other_mode).then_some(())
+        }
+    };
+    let live = of_mode("live", 1000);
+    post_all(&url, &live[..1]).await;
+    until("the endpoint's mode is another", || counts(0, 1)).await;
+    settings.write("revwatch.toml", &endpoint("any"));
+    process.hang_up();
+    until("the settings are reloaded", || async {
+        (process.logged("settings reloaded").len() == 1).then_some(())
+    })
+    .await;
+    // The first one again: it is another delivery, which is judged by itself.
+    post_all(&url, &live).await;
+    until("both are applied", || counts(2, 1)).await;
+    until("the log names the endpoint's mode", || async {
+        let said = |line: &Value| {
+            let text = line["message"].as_str().unwrap_or_default();
+            text.contains("1 events of live mode ignored") && text.contains("[[endpoints]]")
+        };
+        process.log().iter().any(said).then_some(())
+    })
+    .await;
     process.stop();
 }
 
