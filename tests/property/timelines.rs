@@ -51,6 +51,12 @@ fn dropped_events_depend_on_the_set_and_not_on_the_order() {
         json!({"id": "acct_1", "created": 50, "country": "DE", "charges_enabled": n == 3, "payouts_enabled": n.is_multiple_of(5),
             "details_submitted": n == 4, "requirements": {"currently_due": vec!["x"; n % 3], "past_due": []}})
     };
+    // Most updates do not say what they changed, some changed a tracked field, and some another one.
+    let previous = |n: usize| match n % 5 {
+        0 | 1 => Some(json!({"metadata": {"usage": n}})),
+        2 => Some(json!({"charges_enabled": true, "status": "inactive"})),
+        _ => None,
+    };
     let capability = |n: usize| json!({"id": "transfers", "account": "acct_1", "status": if n.is_multiple_of(2) { "active" } else { "pending" }});
     let observed: Vec<Observation> = (0..120)
         .map(|n| {
@@ -61,10 +67,12 @@ fn dropped_events_depend_on_the_set_and_not_on_the_order() {
                     n * 37 % 120,
                     "capability.updated",
                     &capability(n),
-                    None,
+                    previous(n).as_ref(),
                 )
             } else {
-                read(at_s, n * 37 % 120, "account.updated", &account(n), None)
+                let previous = previous(n);
+                let id = n * 37 % 120;
+                read(at_s, id, "account.updated", &account(n), previous.as_ref())
             }
         })
         .collect();

@@ -8,8 +8,10 @@
 //! same everywhere.
 //!
 //! Invariant: a timeline is a function of the *set* of states inserted. It keeps the newest
-//! [`KEEP`], and complete seconds only, which is such a function too: the newest of a union are
-//! among the newest of its parts.
+//! [`KEEP`], and the newest [`KEEP`] of those that may have changed a tracked field: many updates of
+//! other fields, such as metadata, do not displace the one with which a condition began. Of each
+//! kind it keeps complete seconds. This is such a function too: the newest of a union are among the
+//! newest of its parts.
 
 mod fingerprint;
 mod recorded;
@@ -23,9 +25,10 @@ use serde_json::Value;
 pub use self::fingerprint::fingerprint;
 pub(super) use self::fingerprint::value_fingerprint;
 pub use self::recorded::{Change, Facts, RecordedState, Stage};
+use self::tie_break::encloses;
 
-/// How many states are kept; older ones are dropped. Stripe delivers no event later than 30 days
-/// after it happened, so this matters only to objects that change more often than that.
+/// How many states of each kind are kept; older ones are dropped. Stripe delivers no event later
+/// than 30 days after it happened, so this matters only to objects that change more often than that.
 pub const KEEP: usize = 32;
 
 /// See the module documentation.
@@ -72,11 +75,23 @@ impl<F: Facts> Timeline<F> {
         };
         self.states.insert(at, state);
         self.order = Order::default();
-        if self.states.len() > KEEP {
-            let oldest_kept_s = self.states[self.states.len() - KEEP].created_s;
-            let dropped = self.states.partition_point(|s| s.created_s < oldest_kept_s);
-            self.states.drain(..dropped);
-        }
+        self.drop_old();
+    }
+
+    /// Drops what is neither among the newest states nor among the newest that may have changed
+    /// something.
+    fn drop_old(&mut self) {
+        let Some(oldest_kept_s) = nth_newest_s(self.states.iter(), KEEP) else {
+            return;
+        };
+        let tracked = self.states[0].facts.fields();
+        let significant = self.states.iter().filter(|s| may_have_changed(s, &tracked));
+        let oldest_significant_s = nth_newest_s(significant, KEEP);
+        self.states.retain(|s| {
+            s.created_s >= oldest_kept_s
+                || oldest_significant_s.is_none_or(|oldest_s| s.created_s >= oldest_s)
+                    && may_have_changed(s, &tracked)
+        });
     }
 
     /// All kept states, in the order in which they happened.
@@ -153,6 +168,30 @@ impl<F: Facts> Timeline<F> {
     pub fn is_empty(&self) -> bool {
         self.states.is_empty()
     }
+}
+
+/// When the `n`th newest state happened, if there are more.
+fn nth_newest_s<'a, F: 'a>(
+    states: impl DoubleEndedIterator<Item = &'a RecordedState<F>>,
+    n: usize,
+) -> Option<i64> {
+    let mut newest = states.rev().skip(n - 1);
+    let nth = newest.next()?;
+    newest.next().map(|_| nth.created_s)
+}
+
+/// Whether a state may be the first with its tracked facts: its event created or deleted the object,
+/// does not say what it changed, or changed one of these fields.
+fn may_have_changed<F>(state: &RecordedState<F>, tracked: &[(&'static str, u32)]) -> bool {
+    let concerns = |change: &Change, field: &str| {
+        change.path == field || encloses(&change.path, field) || encloses(field, &change.path)
+    };
+    state.stage != Stage::Updated
+        || state.changes.is_empty()
+        || state
+            .changes
+            .iter()
+            .any(|change| tracked.iter().any(|(field, _)| concerns(change, field)))
 }
 
 /// The fields that an event changed: each leaf of `previous_attributes` with the object's current
@@ -374,6 +413,46 @@ mod tests {
         assert_eq!(forwards, build(&mut (0..100).rev()));
         assert_eq!(forwards, build(&mut (0..100).map(|i| i * 37 % 100)));
         assert_eq!(forwards.in_order().len(), KEEP);
+    }
+
+    /// An update that changed only a field that is not tracked.
+    fn of_metadata(created_s: i64, status: &'static str) -> RecordedState<Level> {
+        let id = format!("m{created_s}");
+        let mut state = state_at(created_s, &id, Stage::Updated, Level(1, status), None);
+        let (previous, object) = (
+            serde_json::json!({"metadata": {"usage": 1}}),
+            serde_json::json!({"metadata": {"usage": 2}}),
+        );
+        state.changes = changes(&previous, &object, &state.facts.fields());
+        state
+    }
+
+    #[test]
+    fn updates_of_other_fields_do_not_displace_where_a_status_began() {
+        let late = |created_s| {
+            let (id, facts) = (format!("s{created_s}"), Level(1, "past_due"));
+            state_at(created_s, &id, Stage::Updated, facts, Some("active"))
+        };
+        let mut all = vec![
+            state_at(0, "c", Stage::Created, Level(1, "active"), None),
+            late(10),
+        ];
+        all.extend((11..200).map(|at_s| of_metadata(at_s, "past_due")));
+        let build = |order: &mut dyn Iterator<Item = usize>| {
+            let mut timeline = Timeline::default();
+            order.for_each(|i| timeline.insert(all[i].clone()));
+            timeline
+        };
+        let forwards = build(&mut (0..all.len()));
+        let since = forwards.since(|facts| facts.1 == "past_due");
+        assert_eq!(since.map(|state| state.created_s), Some(10));
+        assert_eq!(forwards.in_order().len(), 2 + KEEP);
+        assert!(!forwards.is_cut(), "the first state is known");
+        assert_eq!(forwards, build(&mut (0..all.len()).rev()));
+        assert_eq!(
+            forwards,
+            build(&mut (0..all.len()).map(|i| i * 37 % all.len()))
+        );
     }
 
     #[test]

@@ -205,7 +205,7 @@ fn cost_of_following(a: &Features, b: &Features) -> Option<u8> {
     Some(u8::from(!evidence))
 }
 
-fn encloses(outer: &str, inner: &str) -> bool {
+pub(super) fn encloses(outer: &str, inner: &str) -> bool {
     inner
         .strip_prefix(outer)
         .is_some_and(|rest| rest.starts_with('.'))
