@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Engine;
-use super::message_updates::{UpdateReason, message_keys, update_reason};
+use super::message_updates::{LOG, UpdateReason, message_keys, update_reason};
 use super::outbox::Lane;
 use super::sla_clocks::notice_skip;
 use crate::alert::{Alert, AlertState, MessageKey, NoticeKind, NotificationState};
@@ -66,9 +66,6 @@ fn render_for(alert: &Alert, key: &MessageKey, state: &NotificationState) -> Mes
         render(alert, key, state)
     }
 }
-
-/// The notifier that is always there: it writes messages to the log.
-pub(super) const LOG: &str = "log";
 /// A message that cannot be delivered until a person repairs something is tried again this often.
 const BROKEN_RETRY_MS: i64 = 300_000;
 /// After so many failed attempts (about a minute) the engine no longer waits until a destination can be searched:

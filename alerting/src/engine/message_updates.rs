@@ -1,6 +1,5 @@
 //! Whether a message must be sent or changed, and why.
 
-use super::attempts::LOG;
 use crate::alert::{Alert, MessageKey, NotificationState};
 use crate::policy::Capabilities;
 
@@ -14,6 +13,9 @@ pub(super) enum UpdateReason {
     /// The alert is resolved, and its readers do not know.
     Resolved,
 }
+
+/// The notifier that is always there: it writes messages to the log.
+pub(super) const LOG: &str = "log";
 
 /// Every message of an alert, and the route that it takes.
 pub(super) fn message_keys(alert: &Alert) -> impl Iterator<Item = (MessageKey, String)> {
