@@ -23,6 +23,7 @@ use fastrand::Rng;
 use revwatch_core::clock::Clock as _;
 use revwatch_core::event::Event;
 use revwatch_storage::ports::{Consume as _, Delivery, Publish as _, Recovery as _};
+use serde_json::json;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
@@ -131,7 +132,9 @@ async fn simulate(seed: u64) -> (Trace, Result<(), Broken>) {
     for process in 0..world::PROCESSES.len() {
         world.start(process);
     }
-    let mut senders = stripe::begin(&world, &history.events, FAULTY, rng.u64(..));
+    let mut events = history.events;
+    events.extend(trials(&mut rng));
+    let mut senders = stripe::begin(&world, &events, FAULTY, rng.u64(..));
     faults::inflict(world.clone(), rng.fork(), FAULTY).await;
     let result = async {
         let at_rest = async {
@@ -142,10 +145,37 @@ async fn simulate(seed: u64) -> (Trace, Result<(), Broken>) {
             let (senders, status) = (senders.len(), Status::of(&world).await);
             return Err(format!("no rest: {senders} senders, {status:?}"));
         }
-        check(&world, &history.events).await
+        check(&world, &events).await
     };
     let result = result.await;
     (world.trace.clone(), result)
+}
+
+/// Trials whose ends are moved: their alerts are due before or within the run, or a month after it.
+fn trials(rng: &mut Rng) -> Vec<String> {
+    const WARNED_BEFORE_S: i64 = 3 * 86_400;
+    let mut events = Vec::new();
+    for trial in 0..3 {
+        for number in 0..rng.i64(1..5) {
+            let due_s = match rng.bool() {
+                true => START_S + rng.i64(-600..900),
+                false => START_S + 30 * 86_400,
+            };
+            let action = if number == 0 { "created" } else { "updated" };
+            let event = json!({
+                "id": format!("evt_trial_{trial}_{number}"), "object": "event",
+                "type": format!("customer.subscription.{action}"),
+                "created": START_S - 1000 + 60 * number, "livemode": true,
+                "data": {"object": {
+                    "id": format!("sub_trial_{trial}"), "object": "subscription",
+                    "customer": format!("cus_trial_{trial}"), "currency": "usd", "status": "trialing",
+                    "trial_end": due_s + WARNED_BEFORE_S, "items": {"object": "list", "data": []},
+                }},
+            });
+            events.push(event.to_string());
+        }
+    }
+    events
 }
 
 async fn check(world: &Arc<World>, events: &[String]) -> Result<(), Broken> {

@@ -70,6 +70,16 @@ severity = "medium"
 route = "billing"
 title = "An invoice is not paid"
 actions = ["Write to the customer."]
+
+[[rule]]
+name = "trial_ending"
+kind = "condition"
+condition = "trial_ending"
+severity = "medium"
+route = "billing"
+title = "A trial ends soon"
+actions = ["Write to the customer."]
+keep_firing_for = "5s"
 "#;
 
 /// High alerts have notices while Slack fails.
