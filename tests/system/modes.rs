@@ -131,6 +131,11 @@ async fn shows(variables: &Variables, mode: &str, mrr_minor: u64) {
     })
     .await;
     assert!(cli(variables, &["verify"]).status.success());
+    let backtest = ["rules", "backtest", "--since", "1h", "--json"];
+    let played: Value = serde_json::from_str(&print(variables, &backtest)).expect("JSON");
+    let fired = played["alerts"].as_array().expect("a list");
+    let is_own = |alert: &Value| alert["subject"].to_string().contains(&format!("po_{mode}"));
+    assert!(fired.len() == 1 && fired.iter().all(is_own), "{played}");
 }
 
 /// A subscription and a failed payout of one account.
