@@ -187,10 +187,10 @@ mod tests {
     }
 
     fn account(n: u128, received_s: i64, charges: bool) -> Delivery {
+        let account = format!("acct_{}", n % 10);
         let body = format!(
-            r#"{{"id":"evt_{n}","type":"account.updated","created":{received_s},"data":{{"object":{{"id":"acct_{}",
-            "object":"account","charges_enabled":{charges},"payouts_enabled":true}}}}}}"#,
-            n % 10
+            r#"{{"id":"evt_{n}","type":"account.updated","created":{received_s},"account":"{account}","data":{{"object":
+            {{"id":"{account}","object":"account","charges_enabled":{charges},"payouts_enabled":true}}}}}}"#
         );
         Delivery {
             id: Uuid::from_u128(n),

@@ -66,6 +66,7 @@ fn render_for(alert: &Alert, key: &MessageKey, state: &NotificationState) -> Mes
         render(alert, key, state)
     }
 }
+
 /// A message that cannot be delivered until a person repairs something is tried again this often.
 const BROKEN_RETRY_MS: i64 = 300_000;
 /// After so many failed attempts (about a minute) the engine no longer waits until a destination can be searched:
