@@ -4,6 +4,7 @@
 //! The workers are behind when an engine is opened, and when they apply deliveries that had waited for some seconds. They
 //! are behind until each partition has applied what had been received by then, or stands still.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::TickTime;
@@ -37,6 +38,7 @@ pub(super) struct Backlog {
     /// As the queue last answered.
     partitions: Vec<Partition>,
     behind: Option<Behind>,
+    not_waited_for: BTreeMap<u32, Option<i64>>,
 }
 
 struct Partition {
@@ -94,6 +96,19 @@ impl Partition {
 }
 
 impl Backlog {
+    /// As another evaluator left it: see [`super::EvaluatorPosition::not_waited_for`].
+    pub fn new(not_waited_for: BTreeMap<u32, Option<i64>>) -> Self {
+        Self {
+            not_waited_for,
+            ..Self::default()
+        }
+    }
+
+    /// See [`super::EvaluatorPosition::not_waited_for`].
+    pub fn not_waited_for(&self) -> &BTreeMap<u32, Option<i64>> {
+        &self.not_waited_for
+    }
+
     /// Whether the backlog must be read, however recent the rest of the pipeline's status is.
     pub fn is_read_due(&self, elapsed: Duration) -> bool {
         let since = elapsed.saturating_sub(self.read_at.unwrap_or_default());
@@ -130,6 +145,7 @@ impl Backlog {
             self.partitions = read.into_iter().map(first_read).collect();
             self.begin(time);
         }
+        self.give_up(time.elapsed);
         let until_ms = self.behind.as_ref().map(|behind| behind.until_ms);
         if until_ms.is_some_and(|until_ms| self.left(until_ms, time.elapsed).count() == 0) {
             self.behind = None;
@@ -166,6 +182,24 @@ impl Backlog {
         self.behind = Some(Behind { since, until_ms });
     }
 
+    /// Notes the partitions that stand still although deliveries wait in them, until they continue.
+    fn give_up(&mut self, elapsed: Duration) {
+        for (number, partition) in (0..).zip(&self.partitions) {
+            let PartitionBacklog {
+                waiting,
+                applied_until_ms,
+            } = partition.backlog;
+            if self.not_waited_for.get(&number) == Some(&applied_until_ms) {
+                continue;
+            }
+            self.not_waited_for.remove(&number);
+            let stands = waiting > 0 && partition.still_for(elapsed) >= GIVE_UP;
+            if self.behind.is_some() && stands {
+                self.not_waited_for.insert(number, applied_until_ms);
+            }
+        }
+    }
+
     /// The queue did not answer. It may be slow because of the backlog.
     fn on_unknown(&mut self, elapsed: Duration) {
         let since = *self.unknown_since.get_or_insert(elapsed);
@@ -177,8 +211,13 @@ impl Backlog {
 
     /// The partitions that have not applied what was received by `until_ms`.
     fn left(&self, until_ms: i64, elapsed: Duration) -> impl Iterator<Item = &Partition> {
-        let partitions = self.partitions.iter();
-        partitions.filter(move |partition| !partition.has_caught_up(until_ms, elapsed))
+        let partitions = (0_u32..).zip(&self.partitions);
+        let left = partitions.filter(move |(number, partition)| {
+            let applied_until_ms = &partition.backlog.applied_until_ms;
+            !partition.has_caught_up(until_ms, elapsed)
+                && self.not_waited_for.get(number) != Some(applied_until_ms)
+        });
+        left.map(|(_, partition)| partition)
     }
 }
 
@@ -255,6 +294,33 @@ mod tests {
         ];
         let expected = [Some(7), Some(3), None, None, Some(5), Some(0), None];
         assert_eq!(waits(reads), expected);
+    }
+
+    #[test]
+    fn another_evaluator_does_not_wait_again_for_a_partition_that_still_stands() {
+        let mut backlog = Backlog::default();
+        backlog.update(read(&[(7, -9), (0, 1)]), at(0));
+        backlog.update(read(&[(7, -9), (0, 1)]), at(59));
+        assert!(backlog.not_waited_for().is_empty());
+        backlog.update(read(&[(7, -9), (0, 1)]), at(60));
+        let stands = BTreeMap::from([(0, Some((BEGIN_S - 9) * 1000))]);
+        assert_eq!(backlog.not_waited_for(), &stands);
+        let mut waits = |seconds, partitions: &[(u64, i64)]| {
+            let mut next = Backlog::new(backlog.not_waited_for().clone());
+            next.update(read(partitions), at(seconds));
+            let waits = next.waiting(at(seconds).elapsed).is_some();
+            next.update(read(partitions), at(seconds + 2));
+            backlog = next;
+            (waits, backlog.waiting(at(seconds + 2).elapsed).is_some())
+        };
+        assert_eq!(waits(70, &[(7, -9), (0, 71)]), (false, false));
+        assert_eq!(
+            waits(80, &[(7, -9), (3, 60)]),
+            (true, true),
+            "the other one"
+        );
+        assert_eq!(waits(90, &[(5, -8), (0, 91)]), (true, true), "it continues");
+        assert!(backlog.not_waited_for().is_empty());
     }
 
     #[test]

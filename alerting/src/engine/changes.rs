@@ -126,6 +126,7 @@ impl Changes {
             waiting,
             history_cut_s,
             recovery_id,
+            not_waited_for,
         } = position;
         let written = &self.written_position;
         *cursor != written.cursor
@@ -133,6 +134,7 @@ impl Changes {
             || *waiting != written.waiting
             || *history_cut_s != written.history_cut_s
             || *recovery_id != written.recovery_id
+            || *not_waited_for != written.not_waited_for
     }
 }
 

@@ -175,7 +175,7 @@ impl Engine {
             intervals: ReadIntervals::default(),
             counter_reads: CounterReads::default(),
             pipeline: Pipeline::default(),
-            backlog: Backlog::default(),
+            backlog: Backlog::new(position.not_waited_for.clone()),
             progress: Progress::default(),
             changes: Changes::since(position.clone()),
             position,

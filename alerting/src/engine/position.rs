@@ -1,6 +1,6 @@
 //! How far the evaluator has read, as it is stored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use revwatch_storage::ports::{ChangeCursor, Health, NEVER_RECOVERED, last_recovery};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,10 @@ pub struct EvaluatorPosition {
     /// The store's last recovery by then; see [`revwatch_storage::ports::Health::recovery_id`].
     #[serde(default, alias = "healed_by")]
     pub recovery_id: String,
+    /// Partitions that stood still for so long that they were not waited for, and the Unix millisecond up to which each
+    /// was applied then: another evaluator does not wait for them again.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_waited_for: BTreeMap<u32, Option<i64>>,
 }
 
 /// The key of the position in its space.

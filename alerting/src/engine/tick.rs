@@ -356,6 +356,8 @@ impl Engine {
         }
         if let Some(backlog) = read.backlog {
             self.backlog.update(backlog, time);
+            let not_waited_for = self.backlog.not_waited_for();
+            self.position.not_waited_for.clone_from(not_waited_for);
         }
         let was_catching_up = self.is_catching_up();
         let is_catching_up = self.waiting_for(time).is_some();

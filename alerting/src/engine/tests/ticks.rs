@@ -387,6 +387,30 @@ fn while_the_workers_are_behind_only_rules_about_the_pipeline_are_evaluated() {
 }
 
 #[test]
+fn a_reopened_engine_does_not_wait_again_for_a_partition_that_stands_still() {
+    let mut harness = Harness::open_engine(&Documents::default());
+    let mut found = Found {
+        waiting: Some(4),
+        open: vec![lost("acct_1")],
+        ..Found::default()
+    };
+    harness.tick(&mut found, 100);
+    assert!(harness.alerts().is_empty());
+    harness.tick(&mut found, 161);
+    assert_eq!(harness.alerts(), ["lost account acct_1 firing"]);
+    harness.reopen();
+    let failed = ConditionChange::Open(lost("acct_2"));
+    found.pages = vec![page(vec![failed], read_up_to(1))];
+    harness.tick(&mut found, 162);
+    let expected = ["lost account acct_1 firing", "lost account acct_2 firing"];
+    assert_eq!(
+        harness.alerts(),
+        expected,
+        "it is as little waited for as before"
+    );
+}
+
+#[test]
 fn what_the_workers_applied_late_is_evaluated_when_they_have_caught_up() {
     let (mut harness, mut found) = ticked();
     found.waiting = Some(0);
