@@ -289,6 +289,9 @@ async fn long_parked_deliveries_are_recovered_when_redis_loses_their_commit() {
             (recovered(variables) && counted).then_some(())
         }
     };
+    // A new Redis is recovered first: a recovery applies what arrives while it reads, and a pause counts for it ten
+    // minutes later. `metrics` waits until it is complete.
+    assert_eq!(metrics(&variables)["events_applied"], 0);
     print(&variables, &["pause", "--mode", "live"]);
     until("the worker has paused", || {
         metrics_contain(&process, "revwatch_paused 1")
