@@ -145,7 +145,8 @@ impl Batch {
             read_set
                 .dedupe_keys
                 .push((item.day, item.delivery_id.simple().to_string()));
-            for observation in item.content.iter().flat_map(|c| &c.observations) {
+            let here = item.content.iter().filter(|_| item.elsewhere.is_none());
+            for observation in here.flat_map(|c| &c.observations) {
                 if seen.insert(&observation.key) {
                     read_set.entities.push(observation.key.clone());
                 }
@@ -322,16 +323,20 @@ fn read_item(
             };
         }
     };
-    let partition = event.partition(place.partitions);
-    let elsewhere = (partition != place.partition).then_some(partition);
     let pause_reason = pauses.hold(&event, delivery.received_ms);
     let other_mode = modes.judge(&delivery.endpoint, event.livemode);
     // What is paused is parked as it was received. If revwatch panics at an event, a pause of its account
     // sets the event aside.
-    let observed = match (elsewhere, &pause_reason, other_mode) {
-        (None, None, None) => observe(&event, plans),
+    let observed = match (&pause_reason, other_mode) {
+        (None, None) => observe(&event, plans),
         _ => Ok(Vec::new()),
     };
+    // To find the key of the object in its JSON costs as much as to parse the object.
+    let partition = match observed.as_ref().ok().and_then(|all| all.last()) {
+        Some(observation) => observation.partition(place.partitions),
+        None => event.partition(place.partitions),
+    };
+    let elsewhere = (partition != place.partition).then_some(partition);
     let content = match observed {
         Ok(observations) => Ok(Content {
             known: is_known_kind(&event.kind),

@@ -54,6 +54,14 @@ pub struct InvoiceFacts {
     pub action_required: bool,
 }
 
+impl InvoiceOrigin {
+    /// See [`EntityState::partition_key`].
+    pub(super) fn partition_key<'a>(&'a self, id: &'a str) -> &'a str {
+        let deciding = self.account.as_deref().or(self.customer.as_deref());
+        deciding.unwrap_or(id)
+    }
+}
+
 impl Invoice {
     /// Merges one event.
     pub fn merge(&mut self, origin: &InvoiceOrigin, state: RecordedState<InvoiceFacts>) {
@@ -76,10 +84,7 @@ impl EntityState for Invoice {
     }
 
     fn partition_key(&self) -> &str {
-        let InvoiceOrigin {
-            account, customer, ..
-        } = &self.origin;
-        account.as_ref().or(customer.as_ref()).unwrap_or(&self.id)
+        self.origin.partition_key(&self.id)
     }
 
     fn contributions(&self, tally: &mut Tally) {

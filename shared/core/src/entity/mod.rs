@@ -81,6 +81,23 @@ pub enum Update {
     Movement(MoneyMovementOrigin, RecordedState<MoneyMovementFacts>),
 }
 
+impl Observation {
+    /// The partition of its event, of `partitions`: that of the entity.
+    pub fn partition(&self, partitions: u32) -> u32 {
+        let id = self.key.id.as_str();
+        let key = match &self.update {
+            Update::Subscription(origin, _) => origin.partition_key(id),
+            Update::Invoice(origin, _) => origin.partition_key(id),
+            Update::Payout(PayoutOrigin { account, .. }, _)
+            | Update::Movement(MoneyMovementOrigin { account, .. }, _) => {
+                account.as_deref().unwrap_or(id)
+            }
+            Update::Account(_) => id,
+        };
+        partition_of(key, partitions)
+    }
+}
+
 impl Entity {
     /// An entity without any known state.
     pub fn new(key: &EntityKey) -> Self {

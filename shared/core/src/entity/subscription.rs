@@ -59,6 +59,14 @@ pub struct SubscriptionFacts {
     pub discount_fingerprints: (u32, u32),
 }
 
+impl SubscriptionOrigin {
+    /// See [`EntityState::partition_key`].
+    pub(super) fn partition_key<'a>(&'a self, id: &'a str) -> &'a str {
+        let deciding = self.account.as_deref().or(self.customer.as_deref());
+        deciding.unwrap_or(id)
+    }
+}
+
 impl Subscription {
     /// Merges one event.
     pub fn merge(&mut self, origin: &SubscriptionOrigin, state: RecordedState<SubscriptionFacts>) {
@@ -177,10 +185,7 @@ impl EntityState for Subscription {
     }
 
     fn partition_key(&self) -> &str {
-        let SubscriptionOrigin {
-            account, customer, ..
-        } = &self.origin;
-        account.as_ref().or(customer.as_ref()).unwrap_or(&self.id)
+        self.origin.partition_key(&self.id)
     }
 
     /// Events count in the hour in which they happened. The outcome of a start (did the past-due
