@@ -19,6 +19,7 @@ const PURE: &[&str] = &[
     "worker/src/backfill/page.rs",
     "worker/src/membership.rs",
     "worker/src/batch.rs",
+    "worker/src/batch",
     "worker/src/refresh/agenda.rs",
     "worker/src/refresh/snapshot.rs",
     "alerting/src/engine",

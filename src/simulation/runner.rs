@@ -385,20 +385,9 @@ mod tests {
     use revwatch_runtime::config::Config;
 
     use super::*;
-    use crate::simulation::scenario_file::{FileSource, parse};
+    use crate::simulation::scenario_file::parse;
     use crate::simulation::simulator::NOTIFIER;
-
-    struct NoFiles;
-
-    impl FileSource for NoFiles {
-        fn rules(&self, path: &str) -> Result<Vec<rule_text::NamedText>, String> {
-            Err(path.to_owned())
-        }
-
-        fn events(&self, path: &str) -> Result<String, String> {
-            Err(path.to_owned())
-        }
-    }
+    use crate::simulation::tests::NoFiles;
 
     fn policy() -> Policy {
         let config = Config::load(None, &|_| None).expect("the defaults");

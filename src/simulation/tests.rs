@@ -16,7 +16,8 @@ use revwatch_storage::ports::Delivery;
 use super::scenario_file::{FileSource, parse};
 use super::simulator::{NOTIFIER, SimulationConfig, Simulator};
 
-struct NoFiles;
+/// A rule test that stands alone.
+pub(super) struct NoFiles;
 
 impl FileSource for NoFiles {
     fn rules(&self, path: &str) -> Result<Vec<rule_text::NamedText>, String> {

@@ -78,13 +78,13 @@ impl Engine {
         }
         // Readers see why it ends.
         self.show(&key, Some(since_s), evidence, |evidence| evidence, now_s);
-        self.observe(
-            index,
-            key,
-            Evaluation::Clear { evidence: None },
-            now_s,
-            None,
-        );
+        self.clear(index, key, now_s);
+    }
+
+    /// The condition of a rule and a subject no longer counts.
+    pub(super) fn clear(&mut self, index: usize, key: WatchKey, now_s: i64) {
+        let clear = Evaluation::Clear { evidence: None };
+        self.observe(index, key, clear, now_s, None);
     }
 
     /// A firing alert has this evidence now. `since_s` is given when the rule is on a condition.

@@ -109,13 +109,7 @@ impl Engine {
         for index in self.rules.on_condition(key.kind) {
             let key = entity_key(&self.rules.all()[index], &key.subject);
             if self.watches.get(&key).is_some() {
-                self.observe(
-                    index,
-                    key,
-                    Evaluation::Clear { evidence: None },
-                    now_s,
-                    None,
-                );
+                self.clear(index, key, now_s);
             }
         }
     }

@@ -71,7 +71,6 @@ pub use self::tick::{
 use self::watches::{StoredWatch, Watch, Watches};
 pub use crate::alert::{ALERTS, HISTORY, SILENCES};
 use crate::alert::{Alert, Subject};
-use crate::metric_evaluation::Evaluation;
 use crate::policy::Policy;
 use crate::rule::{Rule, RuleKind, Severity};
 use crate::stage::Stage;
@@ -294,13 +293,7 @@ impl Engine {
             match self.rules.position(&key.rule) {
                 // It may be unknown by now: its next evaluation decides.
                 Some(index) if matches!(self.rules.all()[index].kind, RuleKind::Metric(_)) => {}
-                Some(index) => self.observe(
-                    index,
-                    key,
-                    Evaluation::Clear { evidence: None },
-                    now_s,
-                    None,
-                ),
+                Some(index) => self.clear(index, key, now_s),
                 None => self.end_watch(&key, now_s, None),
             }
         }

@@ -1,0 +1,102 @@
+//! One delivery, parsed: what it is, where it belongs, and what it says of which entities.
+
+use revwatch_core::entity::Observation;
+use revwatch_core::event::{Event, day_of, is_known_kind};
+use revwatch_core::mode::{Modes, OtherMode};
+use revwatch_core::observe::{Plans, observe};
+use revwatch_core::pauses::PauseHistory;
+use revwatch_storage::ports::Delivery;
+
+/// A partition, and how many there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// From 0.
+    pub partition: u32,
+    /// At least 1.
+    pub partitions: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) delivery_id: uuid::Uuid,
+    pub(super) event_id: String,
+    pub(super) day: u32,
+    pub(super) received_ms: i64,
+    /// The other partition that it belongs to.
+    pub(super) elsewhere: Option<u32>,
+    pub(super) other_mode: Option<OtherMode>,
+    pub(super) pause_reason: Option<String>,
+    pub(super) content: Result<Content, String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Content {
+    pub(super) known: bool,
+    pub(super) created_s: i64,
+    pub(super) observations: Vec<Observation>,
+}
+
+impl Place {
+    /// The only partition.
+    pub const ONLY: Self = Self {
+        partition: 0,
+        partitions: 1,
+    };
+}
+
+/// Parses a delivery.
+pub(super) fn read(
+    delivery: &Delivery,
+    place: Place,
+    pauses: &PauseHistory,
+    modes: &Modes,
+    plans: &Plans,
+) -> Item {
+    let event = match Event::parse(&delivery.body) {
+        Ok(event) => event,
+        Err(reason) => {
+            return Item {
+                delivery_id: delivery.id,
+                event_id: delivery.event_id.clone(),
+                day: day_of(delivery.received_ms.div_euclid(1000)),
+                received_ms: delivery.received_ms,
+                elsewhere: None,
+                other_mode: None,
+                pause_reason: None,
+                content: Err(reason.to_string()),
+            };
+        }
+    };
+    let pause_reason = pauses.hold(&event, delivery.received_ms);
+    let other_mode = modes.judge(&delivery.endpoint, event.livemode);
+    // What is paused is parked as it was received. If revwatch panics at an event, a pause of its account
+    // sets the event aside.
+    let observed = match (&pause_reason, other_mode) {
+        (None, None) => observe(&event, plans),
+        _ => Ok(Vec::new()),
+    };
+    // To find the key of the object in its JSON costs as much as to parse the object.
+    let partition = match observed.as_ref().ok().and_then(|all| all.last()) {
+        Some(observation) => observation.partition(place.partitions),
+        None => event.partition(place.partitions),
+    };
+    let elsewhere = (partition != place.partition).then_some(partition);
+    let content = match observed {
+        Ok(observations) => Ok(Content {
+            known: is_known_kind(&event.kind),
+            created_s: event.created_s,
+            observations,
+        }),
+        Err(reason) => Err(reason.to_string()),
+    };
+    Item {
+        delivery_id: delivery.id,
+        event_id: event.id.clone().into_owned(),
+        day: event.created_day(),
+        received_ms: delivery.received_ms,
+        elsewhere,
+        other_mode,
+        pause_reason,
+        content,
+    }
+}

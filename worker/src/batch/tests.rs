@@ -1,0 +1,372 @@
+use bytes::Bytes;
+use revwatch_core::event::Event;
+use revwatch_core::mode::{Mode, OTHER_MODE, OtherMode};
+use revwatch_core::pauses::Scope;
+use uuid::Uuid;
+
+use super::*;
+
+fn delivery(n: u128, body: &str) -> Delivery {
+    Delivery {
+        id: Uuid::from_u128(n),
+        event_id: "evt_1".into(),
+        event_type: "payout.failed".into(),
+        partition: 0,
+        endpoint: "stripe".into(),
+        received_ms: 1_000_000,
+        traceparent: None,
+        body: Bytes::from(body.to_owned()),
+    }
+}
+
+/// 90 ms after the deliveries were received, in hour 0.
+const NOW_MS: i64 = 1_000_090;
+
+const FAILED: &str = r#"{"id":"evt_1","type":"payout.failed","created":7200,"account":"acct_1","data":{"object":
+    {"id":"po_1","object":"payout","status":"failed","amount":500,"currency":"usd","failure_code":"account_closed"}}}"#;
+
+fn decide(deliveries: &[Delivery], dedupe_keys: &[Option<u128>]) -> Decision {
+    let batch = Batch::read(
+        Place::ONLY,
+        deliveries,
+        &Modes::default(),
+        &Plans::default(),
+    );
+    let mut dedupe_keys: Vec<_> = dedupe_keys.iter().map(|m| m.map(Uuid::from_u128)).collect();
+    dedupe_keys.resize(batch.read_set.dedupe_keys.len(), None);
+    batch
+        .decide(
+            &ReadResult {
+                dedupe_keys,
+                entities: vec![None; batch.read_set.entities.len()],
+            },
+            NOW_MS,
+        )
+        .expect("nothing stored")
+}
+
+#[test]
+fn a_delivery_that_is_in_a_batch_twice_is_processed_once() {
+    let counted = |deliveries: &[Delivery]| {
+        let Decision {
+            commit, outcomes, ..
+        } = decide(deliveries, &[]);
+        let keys: HashSet<&str> = commit
+            .dedupe_keys
+            .iter()
+            .map(|dedupe| dedupe.key.as_str())
+            .collect();
+        assert_eq!(keys.len(), commit.dedupe_keys.len(), "each key once");
+        let names: Vec<_> = outcomes.iter().map(Outcome::as_str).collect();
+        names.join(" ")
+    };
+    let (first, second) = (delivery(1, FAILED), delivery(2, FAILED));
+    let broken = delivery(3, "{");
+    let repeats = [first.clone(), second.clone(), second, first];
+    assert_eq!(
+        counted(&repeats),
+        "applied duplicate redelivered redelivered"
+    );
+    assert_eq!(counted(&[broken.clone(), broken]), "dead redelivered");
+}
+
+#[test]
+fn an_event_is_applied_once_and_its_repeats_are_counted_separately() {
+    let decision = decide(&[delivery(1, FAILED), delivery(2, FAILED)], &[]);
+    assert_eq!(decision.outcomes, [Outcome::Applied, Outcome::Duplicate]);
+    let keys: Vec<_> = decision
+        .commit
+        .dedupe_keys
+        .iter()
+        .map(|m| m.key.as_str())
+        .collect();
+    assert_eq!(keys, ["evt_1", "00000000000000000000000000000002"]);
+    assert_eq!(
+        decision
+            .commit
+            .counters
+            .get(Bucket::Current, &["payouts", "failed", "usd"]),
+        1
+    );
+    assert_eq!(
+        decision
+            .commit
+            .counters
+            .get(Bucket::Hour(2), &["payouts_minor", "failed", "usd"]),
+        500
+    );
+    assert_eq!(decision.commit.conditions.len(), 1);
+    assert_eq!(
+        decision.commit.entities.len(),
+        2,
+        "the payout and its account"
+    );
+}
+
+#[test]
+fn a_redelivery_is_not_counted_again() {
+    assert_eq!(
+        decide(&[delivery(1, FAILED)], &[Some(1), None]).outcomes,
+        [Outcome::Redelivered]
+    );
+    assert_eq!(
+        decide(&[delivery(2, FAILED)], &[Some(1), Some(2)]).outcomes,
+        [Outcome::Redelivered]
+    );
+    let repeat = decide(&[delivery(2, FAILED)], &[Some(1), None]);
+    assert_eq!(repeat.outcomes, [Outcome::Duplicate]);
+    assert!(repeat.commit.entities.is_empty());
+    assert!(decide(&[delivery(1, FAILED)], &[Some(1), None]).is_empty());
+}
+
+#[test]
+fn events_are_counted_by_creation_hour_and_processing_time() {
+    let unknown = r#"{"id":"evt_9","type":"a.new.type","created":3600}"#;
+    let mut late = delivery(4, &FAILED.replace("evt_1", "evt_2"));
+    // The clock of the machine that received it is ahead.
+    late.received_ms = NOW_MS + 5000;
+    let deliveries = [
+        delivery(1, FAILED),
+        delivery(2, FAILED),
+        delivery(3, unknown),
+        late,
+        delivery(5, "{"),
+    ];
+    let counters = decide(&deliveries, &[]).commit.counters;
+    let event_counters: Vec<_> = counters
+        .iter()
+        .filter(|(bucket, name, _)| *bucket != Bucket::Current && name.starts_with("events|"))
+        .collect();
+    let took = |ms| format!("events|processing|{}", histogram::processing_bound_ms(ms));
+    let expected = [
+        (Bucket::Hour(0), &*took(0), 1),
+        (Bucket::Hour(0), &*took(90), 1),
+        (Bucket::Hour(1), "events|created", 1),
+        (Bucket::Hour(2), "events|created", 2),
+    ];
+    assert_eq!(
+        event_counters, expected,
+        "neither repeats nor dead letters are counted"
+    );
+    let again = decide(&deliveries[..1], &[Some(1), None]).commit.counters;
+    assert!(again.is_empty(), "{again:?}");
+}
+
+#[test]
+fn the_object_of_a_paused_delivery_is_not_read() {
+    let mut pauses = Pauses::default();
+    pauses.set(&Scope::Account("acct_1".into()), true);
+    let unreadable = delivery(1, &FAILED.replace("500", "true"));
+    for (history, paused) in [(pauses, true), (Pauses::default(), false)] {
+        let deliveries = std::slice::from_ref(&unreadable);
+        let (modes, plans) = (Modes::default(), Plans::default());
+        let batch = Batch::read_under(&history.into(), Place::ONLY, deliveries, &modes, &plans);
+        let found = ReadResult {
+            dedupe_keys: vec![None; 2],
+            entities: vec![None; batch.read_set.entities.len()],
+        };
+        let decision = batch.decide(&found, NOW_MS).expect("nothing stored");
+        assert_eq!(
+            matches!(&decision.outcomes[..], [Outcome::Paused(_)]),
+            paused,
+            "{:?}",
+            decision.outcomes
+        );
+    }
+}
+
+#[test]
+fn a_paused_delivery_changes_nothing_and_an_applied_one_is_still_recognised() {
+    let mut pauses = Pauses::default();
+    pauses.set(&Scope::Account("acct_1".into()), true);
+    let unreadable = delivery(3, "{");
+    let batch = Batch::read_under(
+        &pauses.into(),
+        Place::ONLY,
+        &[delivery(1, FAILED), unreadable],
+        &Modes::default(),
+        &Plans::default(),
+    );
+    let mut found = ReadResult {
+        dedupe_keys: vec![None; 4],
+        entities: vec![None; batch.read_set.entities.len()],
+    };
+    let decision = batch.decide(&found, NOW_MS).expect("nothing stored");
+    assert!(
+        matches!(&decision.outcomes[..], [Outcome::Paused(reason), Outcome::Dead(_)] if reason.contains("acct_1"))
+    );
+    assert_eq!(
+        (
+            decision.commit.dedupe_keys.len(),
+            decision.commit.entities.len()
+        ),
+        (1, 0),
+        "the dedupe key of the dead letter"
+    );
+    found.dedupe_keys[0] = Some(Uuid::from_u128(1));
+    assert_eq!(
+        batch
+            .decide(&found, NOW_MS)
+            .expect("nothing stored")
+            .outcomes[0],
+        Outcome::Redelivered
+    );
+}
+
+#[test]
+fn a_delivery_in_another_partition_than_that_of_its_object_leaves_no_state() {
+    let partition = Event::parse(FAILED.as_bytes())
+        .expect("an event")
+        .partition(8);
+    let outcome = |place| {
+        let batch = Batch::read(
+            place,
+            &[delivery(1, FAILED)],
+            &Modes::default(),
+            &Plans::default(),
+        );
+        let found = ReadResult {
+            // Even if a version that computed another partition has applied it here.
+            dedupe_keys: vec![Some(Uuid::from_u128(1)), None],
+            entities: vec![None; batch.read_set.entities.len()],
+        };
+        let decision = batch.decide(&found, NOW_MS).expect("nothing stored");
+        assert!(decision.is_empty() && decision.commit.counters.is_empty());
+        decision.outcomes
+    };
+    let place = |partition| Place {
+        partition,
+        partitions: 8,
+    };
+    assert_eq!(outcome(place(partition)), [Outcome::Redelivered]);
+    let other = (partition + 1) % 8;
+    assert_eq!(outcome(place(other)), [Outcome::Moved(partition)]);
+}
+
+#[test]
+fn deliveries_from_the_archive_are_not_timed() {
+    let batch = Batch::read(
+        Place::ONLY,
+        &[delivery(1, FAILED)],
+        &Modes::default(),
+        &Plans::default(),
+    )
+    .untimed();
+    let found = ReadResult {
+        dedupe_keys: vec![None; 2],
+        entities: vec![None; batch.read_set.entities.len()],
+    };
+    let commit = batch.decide(&found, NOW_MS).expect("nothing stored").commit;
+    assert!(
+        !commit
+            .counters
+            .iter()
+            .any(|(_, name, _)| name.starts_with("events|processing"))
+    );
+    assert_eq!(commit.high_watermark_ms, 1_000_000);
+}
+
+#[test]
+fn unreadable_deliveries_are_dead_and_unknown_types_are_ignored() {
+    let dead = decide(
+        &[
+            delivery(1, "{"),
+            delivery(2, &FAILED.replace("500", "true")),
+        ],
+        &[],
+    );
+    assert!(
+        dead.outcomes.iter().all(|o| matches!(o, Outcome::Dead(_))),
+        "{:?}",
+        dead.outcomes
+    );
+    assert_eq!(
+        dead.commit
+            .counters
+            .get(Bucket::Current, &["events", "dead"]),
+        2
+    );
+    let unknown = decide(
+        &[delivery(
+            1,
+            r#"{"id":"evt_9","type":"a.new.type","created":5}"#,
+        )],
+        &[],
+    );
+    assert_eq!(unknown.outcomes, [Outcome::Ignored]);
+}
+
+/// Live and test events of one connected account at one endpoint. The last object is unreadable.
+fn of_both_modes() -> [Delivery; 4] {
+    let of = |n: u128, livemode: &str| {
+        let body = FAILED
+            .replace("evt_1", &format!("evt_{n}"))
+            .replace("po_1", &format!("po_{n}"));
+        let mode = format!(r#","livemode":{livemode},"data""#);
+        body.replace(r#","data""#, &mode)
+    };
+    [
+        delivery(1, &of(1, "true")),
+        delivery(2, &of(2, "false")),
+        delivery(3, &of(2, "false")),
+        delivery(4, &of(4, "false").replace("500", "true")),
+    ]
+}
+
+fn decide_in(modes: &Modes, deliveries: &[Delivery]) -> Decision {
+    let batch = Batch::read(Place::ONLY, deliveries, modes, &Plans::default());
+    let found = ReadResult {
+        dedupe_keys: vec![None; deliveries.len() * 2],
+        entities: vec![None; batch.read_set.entities.len()],
+    };
+    batch.decide(&found, NOW_MS).expect("nothing stored")
+}
+
+#[test]
+fn events_of_the_other_mode_are_counted_and_change_nothing() {
+    let deliveries = of_both_modes();
+    let other = Outcome::OtherMode(OtherMode::OfDeployment);
+    let decision = decide_in(&Modes::default(), &deliveries);
+    // An object that is not read makes no dead letter.
+    let expected = [Outcome::Applied, other.clone(), Outcome::Duplicate, other];
+    assert_eq!(decision.outcomes, expected);
+
+    let alone = decide_in(&Modes::default(), &deliveries[..1]).commit;
+    let mut commit = decision.commit;
+    for (outcome, times) in [(OTHER_MODE, 2), ("duplicate", 1)] {
+        let name = ["events", outcome];
+        assert_eq!(commit.counters.get(Bucket::Current, &name), times);
+        commit.counters.add(Bucket::Current, &name, -times);
+    }
+    assert_eq!(commit.counters, alone.counters, "nothing else is counted");
+    assert_eq!(commit.entities, alone.entities);
+    assert_eq!(commit.conditions, alone.conditions);
+    assert_eq!(commit.audit, alone.audit);
+    let keys: Vec<_> = commit.dedupe_keys.iter().map(|k| k.key.as_str()).collect();
+    let repeat = Uuid::from_u128(3).simple().to_string();
+    assert_eq!(keys, ["evt_1", "evt_2", &repeat, "evt_4"]);
+}
+
+#[test]
+fn a_deployment_of_test_mode_applies_the_opposite() {
+    let [live, test, ..] = of_both_modes();
+    let decision = decide_in(&Modes::new(Mode::Test, []), &[live, test]);
+    let other = Outcome::OtherMode(OtherMode::OfDeployment);
+    assert_eq!(decision.outcomes, [other, Outcome::Applied]);
+    let written: Vec<_> = decision.commit.entities.iter().map(|e| &e.key.id).collect();
+    assert_eq!(written, ["po_2", "acct_1"]);
+}
+
+#[test]
+fn what_one_endpoint_ignores_is_applied_when_it_comes_to_another() {
+    let modes = Modes::new(Mode::Live, [("narrow".to_owned(), Mode::Test)]);
+    let [live, ..] = of_both_modes();
+    let narrow = Delivery {
+        id: Uuid::from_u128(9),
+        endpoint: "narrow".into(),
+        ..live.clone()
+    };
+    let ignored = Outcome::OtherMode(OtherMode::OfEndpoint);
+    let decision = decide_in(&modes, &[narrow, live]);
+    assert_eq!(decision.outcomes, [ignored, Outcome::Applied]);
+}
