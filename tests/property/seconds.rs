@@ -3,34 +3,24 @@
 //! sorts at every step.
 
 use fastrand::Rng;
-use revwatch_core::entity::timeline::{Change, Facts, RecordedState, Stage, Timeline};
+use revwatch_core::entity::timeline::{Before, Changes, Facts, RecordedState, Stage, Timeline};
 
 /// Facts with few different values, so that many are equal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct SmallFacts {
     progress: u64,
     fields: [u32; 3],
 }
 
-const TRACKED: [&str; 3] = ["status", "requirements.due", "items"];
-
-/// Fields that are not tracked, and fields that contain tracked ones or are contained in them.
-const UNTRACKED: [&str; 6] = [
-    "requirements",
-    "items.data",
-    "status.x",
-    "metadata.a",
-    "metadata.b",
-    "itemsize",
-];
-
 impl Facts for SmallFacts {
+    const FIELDS: &'static [&'static str] = &["status", "requirements.due", "items"];
+
     fn progress(&self) -> u64 {
         self.progress
     }
 
-    fn fields(&self) -> Vec<(&'static str, u32)> {
-        TRACKED.into_iter().zip(self.fields).collect()
+    fn values(&self) -> Vec<u32> {
+        self.fields.to_vec()
     }
 }
 
@@ -48,7 +38,7 @@ fn the_order_within_a_second_equals_that_of_the_plain_search() {
         }
         let ordered: Vec<&RecordedState<SmallFacts>> = timeline.in_order();
         let mut sorted = ordered.clone();
-        sorted.sort_by_key(|s| (s.created_s, s.event_id.as_str()));
+        sorted.sort_by_key(|s| (s.created_s, s.event_id.hash()));
         let ids = |states: &[&RecordedState<SmallFacts>]| {
             states
                 .iter()
@@ -73,7 +63,7 @@ fn the_order_of_many_events_equals_that_of_the_plain_search() {
     }
     let ordered = timeline.in_order();
     let mut sorted = ordered.clone();
-    sorted.sort_by_key(|s| (s.created_s, s.event_id.as_str()));
+    sorted.sort_by_key(|s| (s.created_s, s.event_id.hash()));
     assert!(ordered == plain::in_order(&sorted), "seed {seed}");
 }
 
@@ -87,36 +77,20 @@ fn random_states(rng: &mut Rng, max_states: usize) -> Vec<RecordedState<SmallFac
         progress: 0,
         fields: [0; 3],
     };
-    let mut untracked = [0_u32; UNTRACKED.len()];
     let mut states: Vec<RecordedState<SmallFacts>> = Vec::new();
     for _ in 0..rng.usize(1..=max_states) {
-        let mut changes = Vec::new();
-        for (i, path) in TRACKED.iter().enumerate() {
+        let mut changed = Vec::new();
+        for (i, value) in (0..).zip(&mut now.fields) {
             if rng.f64() < 0.4 {
-                let from = std::mem::replace(&mut now.fields[i], rng.u32(0..values));
-                changes.push(Change {
-                    path: (*path).to_owned(),
-                    from,
-                    to: now.fields[i],
-                });
-            }
-        }
-        for (value, path) in untracked.iter_mut().zip(UNTRACKED) {
-            if rng.f64() < 0.1 {
-                let from = std::mem::replace(value, rng.u32(0..values));
-                changes.push(Change {
-                    path: path.to_owned(),
-                    from,
-                    to: *value,
-                });
+                let former = std::mem::replace(value, rng.u32(0..values));
+                // Of some fields, only a part changed.
+                changed.push((i, (rng.f64() < 0.9).then_some(former)));
             }
         }
         if rng.f64() < 0.2 {
             now.progress = rng.u64(0..3);
         }
-        if rng.f64() < share_without_changes {
-            changes.clear();
-        }
+        let changes = (rng.f64() >= share_without_changes).then_some(changed);
         let stage = match rng.u32(0..8) {
             0 if kinds => Stage::Created,
             1 if kinds => Stage::Deleted,
@@ -125,15 +99,15 @@ fn random_states(rng: &mut Rng, max_states: usize) -> Vec<RecordedState<SmallFac
         let id = format!("evt_{:08x}", rng.u32(..));
         let recorded = RecordedState {
             created_s: rng.i64(0..2),
-            event_id: id,
+            event_id: id.into(),
             stage,
-            facts: now.clone(),
-            changes,
+            facts: now.clone().into(),
+            changes: Changes::new(changes),
         };
         match rng.u32(0..10) {
             // Repeated by another event.
             0 => states.push(RecordedState {
-                event_id: format!("{}_again", recorded.event_id),
+                event_id: format!("{}_again", recorded.event_id).into(),
                 ..recorded.clone()
             }),
             // Lost.
@@ -161,7 +135,7 @@ mod plain {
         let mut ordered: Vec<&RecordedState<SmallFacts>> = Vec::new();
         for second in states.chunk_by(|a, b| a.created_s == b.created_s) {
             let mut group = second.to_vec();
-            group.sort_by_key(|s| (s.stage, s.facts.progress(), s.event_id.as_str()));
+            group.sort_by_key(|s| (s.stage, s.facts.progress(), s.event_id.hash()));
             for class in group
                 .chunk_by(|a, b| a.stage == b.stage && a.facts.progress() == b.facts.progress())
             {
@@ -270,44 +244,24 @@ mod plain {
     }
 
     fn link_cost(a: &RecordedState<SmallFacts>, b: &RecordedState<SmallFacts>) -> u32 {
-        let (a_fields, b_fields) = (a.facts.fields(), b.facts.fields());
-        let contradicting = if a_fields == b_fields && a.changes == b.changes {
+        let (a_values, b_values) = (a.facts.values(), b.facts.values());
+        let contradicting = if a_values == b_values && a.changes == b.changes {
             REPEATED
         } else {
             CONTRADICTING
         };
         let mut evidence = false;
-        for ((path, value_a), (_, value_b)) in a_fields.iter().zip(&b_fields) {
-            let change = b.changes.iter().find(|c| c.path == *path);
-            if change.is_none()
-                && b.changes
-                    .iter()
-                    .any(|c| encloses(&c.path, path) || encloses(path, &c.path))
-            {
-                continue;
-            }
-            if *value_a != change.map_or(*value_b, |c| c.from) {
+        for (i, (value_a, value_b)) in a_values.iter().zip(b_values).enumerate() {
+            let before = match b.changes.before(i) {
+                Before::NotSaid | Before::Same => value_b,
+                Before::Was(former) => former,
+                Before::Other => continue,
+            };
+            if *value_a != before {
                 return contradicting;
             }
-            evidence |= change.is_some();
-        }
-        for change in b
-            .changes
-            .iter()
-            .filter(|c| a_fields.iter().all(|(path, _)| *path != c.path))
-        {
-            match a.changes.iter().find(|c| c.path == change.path) {
-                Some(earlier) if earlier.to == change.from => evidence = true,
-                Some(_) => return contradicting,
-                None => {}
-            }
+            evidence |= matches!(b.changes.before(i), Before::Was(_));
         }
         u32::from(!evidence)
-    }
-
-    fn encloses(outer: &str, inner: &str) -> bool {
-        inner
-            .strip_prefix(outer)
-            .is_some_and(|rest| rest.starts_with('.'))
     }
 }

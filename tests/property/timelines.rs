@@ -98,7 +98,7 @@ fn dropped_events_depend_on_the_set_and_not_on_the_order() {
 /// A subscription that changes every day is not counted as new when its first event is dropped.
 #[test]
 fn a_dropped_first_event_is_not_counted_as_a_new_subscription() {
-    let observed: Vec<Observation> = (0..100_usize)
+    let observed: Vec<Observation> = (0..400_usize)
         .map(|day| {
             let kind = if day == 0 {
                 "customer.subscription.created"
@@ -117,7 +117,7 @@ fn a_dropped_first_event_is_not_counted_as_a_new_subscription() {
     let key = EntityKey::new(EntityKind::Subscription, "sub_1");
     let counters = built(&key, &observed).contributions();
     assert_eq!(counters.get(Bucket::Current, &["base", "paying"]), 1);
-    for hour in 1..=hour_of(100 * 86_400) {
+    for hour in 1..=hour_of(400 * 86_400) {
         assert_eq!(
             counters.get(Bucket::Hour(hour), &["churn", "gained"]),
             0,

@@ -223,7 +223,7 @@ fn add_changes(commit: &mut Commit, entities: Changes<'_>) -> Vec<(EntityKey, Tr
     let entry = |(subject, transition): &(EntityKey, Transition)| AuditEntry {
         at_s: transition.at_s,
         subject: subject.clone(),
-        event_id: transition.event_id.clone(),
+        event_id: transition.event_id.to_string(),
         what: match transition.expected {
             true => transition.what.clone(),
             false => format!("{} (unexpected)", transition.what),

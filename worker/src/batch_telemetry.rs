@@ -55,8 +55,8 @@ pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied
         macro_rules! line {
             ($level:ident, $message:literal) => {
                 tracing::$level!(
-                    kind = subject.kind.as_str(), id = %redact::id(&subject.id), event_id = %redact::id(&t.event_id),
-                    trace_id = %Correlation::of(&t.event_id), change = %redact::phrase(&t.what), $message
+                    kind = subject.kind.as_str(), id = %redact::id(&subject.id), event_id = %redact::id(t.event_id.as_str()),
+                    trace_id = %Correlation::of(t.event_id.as_str()), change = %redact::phrase(&t.what), $message
                 )
             };
         }

@@ -342,7 +342,7 @@ impl Difference {
 mod tests {
     use super::*;
     use crate::entity::payout::{PayoutFacts, PayoutOrigin};
-    use crate::entity::timeline::{RecordedState, Stage};
+    use crate::entity::timeline::{Changes, RecordedState, Stage};
     use crate::entity::{EntityKey, EntityKind, Observation, Update};
 
     /// One payout that failed in the given hour, and a store that has it.
@@ -363,8 +363,8 @@ mod tests {
             created_s,
             event_id: "evt_1".into(),
             stage: Stage::Updated,
-            facts,
-            changes: Vec::new(),
+            facts: facts.into(),
+            changes: Changes::default(),
         };
         let mut entity = Entity::new(&key);
         entity.merge(&Observation {

@@ -27,22 +27,9 @@ pub(super) fn read<'de, D: Deserializer<'de>>(
     from.deserialize_any(Word(known))
 }
 
-/// For the paths within Stripe's objects; for `#[serde(with = …)]`.
-pub(super) mod path {
-    use serde::{Deserializer, Serializer};
-
-    pub(in super::super) fn serialize<S: Serializer>(
-        path: &str,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        super::write(path, super::PATHS, serializer)
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<String, D::Error> {
-        super::read(super::PATHS, from)
-    }
+/// For the paths within Stripe's objects, as format 1 stored them; for `#[serde(deserialize_with = …)]`.
+pub(super) fn path<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    read(PATHS, from)
 }
 
 struct Word(&'static [&'static str]);
@@ -69,7 +56,7 @@ impl Visitor<'_> for Word {
     }
 }
 
-/// The paths that `previous_attributes` names most often. Append new ones at the end.
+/// The paths that `previous_attributes` names most often, by their numbers in format 1.
 #[rustfmt::skip]
 const PATHS: &[&str] = &[
     // subscriptions
@@ -97,36 +84,7 @@ const PATHS: &[&str] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::entity::stripe_enums::SubscriptionStatus;
-    use crate::entity::timeline::Change;
-
-    #[test]
-    fn a_known_path_takes_one_byte_and_every_path_round_trips() {
-        for path in ["status", "requested_at", "no.such.path", "", "7"] {
-            let change = Change {
-                path: path.to_owned(),
-                from: 1,
-                to: 2,
-            };
-            let bytes = rmp_serde::to_vec(&change).expect("encodes");
-            assert_eq!(
-                rmp_serde::from_slice::<Change>(&bytes).expect("decodes"),
-                change
-            );
-            let known = PATHS.contains(&path);
-            assert_eq!(
-                bytes.len(),
-                if known { 4 } else { 4 + path.len() },
-                "{path}"
-            );
-        }
-        assert!(PATHS.len() <= 128, "the numbers fit into one byte");
-        assert!(
-            (0..PATHS.len()).all(|i| !PATHS[..i].contains(&PATHS[i])),
-            "a path has one number"
-        );
-    }
 
     #[test]
     fn a_status_is_a_number_in_binary_and_a_string_in_json() {

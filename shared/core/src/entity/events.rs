@@ -1,6 +1,6 @@
 //! The events that an entity remembers: they answer "did the webhook arrive, and was it applied?".
 
-use super::timeline::{Facts, Stage, Timeline};
+use super::timeline::{EventId, Facts, Stage, Timeline};
 
 /// One event about an entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub struct EventRef {
     /// Unix seconds, from the event.
     pub created_s: i64,
     /// `evt_…`
-    pub event_id: String,
+    pub event_id: EventId,
     /// From the event's type; `None` if the type has no stage.
     pub stage: Option<Stage>,
     /// The part of the entity that it is about, such as `capability card_payments`; `None`: the

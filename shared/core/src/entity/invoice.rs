@@ -40,7 +40,7 @@ pub struct InvoiceOrigin {
 }
 
 /// The state of an invoice in one event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InvoiceFacts {
     /// Stripe's status, or `deleted`.
     pub status: InvoiceStatus,
@@ -74,7 +74,7 @@ impl Invoice {
 
     /// The current state.
     pub fn current(&self) -> Option<&InvoiceFacts> {
-        self.timeline.last().map(|s| &s.facts)
+        self.timeline.last().map(|s| &*s.facts)
     }
 }
 
@@ -127,7 +127,7 @@ impl EntityState for Invoice {
             customer: self.origin.customer.clone(),
             money: money.clone(),
             detail,
-            event_id: first.event_id.clone(),
+            event_id: first.event_id.to_string(),
         };
         let mut found = Vec::new();
         for (kind, attempts) in [
@@ -177,6 +177,9 @@ impl InvoiceFacts {
 }
 
 impl Facts for InvoiceFacts {
+    const FIELDS: &'static [&'static str] =
+        &["status", "amount_due", "amount_paid", "attempt_count"];
+
     /// Invoices only go forward (draft, open, uncollectible, then paid, void or deleted), and attempts
     /// only grow. Source: <https://docs.stripe.com/invoicing/overview#invoice-statuses>.
     fn progress(&self) -> u64 {
@@ -190,12 +193,12 @@ impl Facts for InvoiceFacts {
         (status << 32) | u64::from(self.attempts)
     }
 
-    fn fields(&self) -> Vec<(&'static str, u32)> {
+    fn values(&self) -> Vec<u32> {
         vec![
-            ("status", value_fingerprint(self.status.as_str())),
-            ("amount_due", value_fingerprint(self.amount_due_minor)),
-            ("amount_paid", value_fingerprint(self.amount_paid_minor)),
-            ("attempt_count", value_fingerprint(self.attempts)),
+            value_fingerprint(self.status.as_str()),
+            value_fingerprint(self.amount_due_minor),
+            value_fingerprint(self.amount_paid_minor),
+            value_fingerprint(self.attempts),
         ]
     }
 }

@@ -174,7 +174,7 @@ impl Entity {
     /// Decodes the output of [`Entity::encode`].
     pub fn decode(key: &EntityKey, bytes: &[u8]) -> Result<Self, String> {
         match bytes.split_first() {
-            Some((&FORMAT, rest)) => {
+            Some((&(1 | FORMAT), rest)) => {
                 Self::decode_state(key, rest).map_err(|e| format!("{key}: {e}"))
             }
             Some((other, _)) => Err(format!(
@@ -222,7 +222,8 @@ pub fn transitions(before: &Entity, after: &Entity) -> Vec<Transition> {
         .collect()
 }
 
-const FORMAT: u8 = 1;
+/// Format 1 had timelines in another form, which they read themselves.
+const FORMAT: u8 = 2;
 
 #[cfg(test)]
 mod tests;

@@ -44,7 +44,7 @@ pub struct PayoutOrigin {
 }
 
 /// The state of a payout in one event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PayoutFacts {
     /// Stripe's status.
     pub status: PayoutStatus,
@@ -71,7 +71,7 @@ impl Payout {
 
     /// The current state.
     pub fn current(&self) -> Option<&PayoutFacts> {
-        self.timeline.last().map(|s| &s.facts)
+        self.timeline.last().map(|s| &*s.facts)
     }
 
     /// When it reached its current status, and the event that showed it.
@@ -165,6 +165,8 @@ impl PayoutFacts {
 }
 
 impl Facts for PayoutFacts {
+    const FIELDS: &'static [&'static str] = &["status", "failure_code", "failure_message"];
+
     /// Payouts only move forward, and `paid` may still become `failed`.
     /// Source: <https://docs.stripe.com/payouts#payout-failures>.
     fn progress(&self) -> u64 {
@@ -176,17 +178,11 @@ impl Facts for PayoutFacts {
         }
     }
 
-    fn fields(&self) -> Vec<(&'static str, u32)> {
+    fn values(&self) -> Vec<u32> {
         vec![
-            ("status", value_fingerprint(self.status.as_str())),
-            (
-                "failure_code",
-                value_fingerprint(self.failure_code.as_deref()),
-            ),
-            (
-                "failure_message",
-                value_fingerprint(self.failure_message.as_deref()),
-            ),
+            value_fingerprint(self.status.as_str()),
+            value_fingerprint(self.failure_code.as_deref()),
+            value_fingerprint(self.failure_message.as_deref()),
         ]
     }
 }

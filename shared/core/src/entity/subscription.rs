@@ -38,7 +38,7 @@ pub struct SubscriptionOrigin {
 }
 
 /// The state of a subscription in one event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SubscriptionFacts {
     /// Stripe's status.
     pub status: SubscriptionStatus,
@@ -78,7 +78,7 @@ impl Subscription {
 
     /// The current state.
     pub fn current(&self) -> Option<&SubscriptionFacts> {
-        self.timeline.last().map(|s| &s.facts)
+        self.timeline.last().map(|s| &*s.facts)
     }
 
     /// The start of the current unbroken past-due period, and the event that began it.
@@ -350,6 +350,16 @@ impl SubscriptionFacts {
 }
 
 impl Facts for SubscriptionFacts {
+    const FIELDS: &'static [&'static str] = &[
+        "status",
+        "cancel_at_period_end",
+        "cancel_at",
+        "trial_end",
+        "items.data",
+        "discount",
+        "discounts",
+    ];
+
     /// `incomplete` is only ever the start; terminal statuses are never left; the others can change
     /// back and forth.
     fn progress(&self) -> u64 {
@@ -360,18 +370,15 @@ impl Facts for SubscriptionFacts {
         }
     }
 
-    fn fields(&self) -> Vec<(&'static str, u32)> {
+    fn values(&self) -> Vec<u32> {
         vec![
-            ("status", value_fingerprint(self.status.as_str())),
-            (
-                "cancel_at_period_end",
-                value_fingerprint(self.cancel_at_period_end),
-            ),
-            ("cancel_at", value_fingerprint(self.cancel_at_s)),
-            ("trial_end", value_fingerprint(self.trial_end_s)),
-            ("items.data", self.items_fingerprint),
-            ("discount", self.discount_fingerprints.0),
-            ("discounts", self.discount_fingerprints.1),
+            value_fingerprint(self.status.as_str()),
+            value_fingerprint(self.cancel_at_period_end),
+            value_fingerprint(self.cancel_at_s),
+            value_fingerprint(self.trial_end_s),
+            self.items_fingerprint,
+            self.discount_fingerprints.0,
+            self.discount_fingerprints.1,
         ]
     }
 }

@@ -8,8 +8,8 @@ use crate::counters::{Bucket, Counters, Tally};
 use crate::event::{Event, known_kinds};
 use crate::observe::{Plans, observe};
 
-/// An event type and object of each kind, and the bytes that are stored of it.
-fn samples() -> Vec<(EntityKind, &'static str, Value, &'static str)> {
+/// An event type and object of each kind, and the bytes that are stored of it in formats 1 and 2.
+fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 2])> {
     let money = |mut object: Value| {
         object["amount"] = json!(500);
         object["currency"] = json!("USD");
@@ -22,14 +22,20 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, &'static str)> {
             "customer.subscription.created",
             json!({"id": "sub_1", "object": "subscription", "status": "past_due", "customer": "cus_1", "currency": "usd",
                 "trial_end": 2000, "items": {"data": [{"price": price, "quantity": 3}]}}),
-            "019293c0a56375735f31a37573649195cd03e8a56576745f31009804a8756e6d6170706564cd1770c2c0cd07d0ce06704bef92ce74234e98ce74234e9890",
+            [
+                "019293c0a56375735f31a37573649195cd03e8a56576745f31009804a8756e6d6170706564cd1770c2c0cd07d0ce06704bef92ce74234e98ce74234e9890",
+                "029293c0a56375735f31a3757364c42f0024919804a8756e6d6170706564cd1770c2c0cd07d0ce06704bef92ce74234e98ce74234e98e80704056576745f31",
+            ],
         ),
         (
             EntityKind::Invoice,
             "invoice.payment_failed",
             json!({"id": "in_1", "object": "invoice", "status": "open", "customer": "cus_1", "subscription": "sub_1",
                 "currency": "usd", "amount_due": 500, "amount_paid": 20, "attempt_count": 1}),
-            "019294c0a56375735f31a57375625f31a37573649195cd03e8a56576745f31019501cd01f41401c290",
+            [
+                "019294c0a56375735f31a57375625f31a37573649195cd03e8a56576745f31019501cd01f41401c290",
+                "029294c0a56375735f31a57375625f31a3757364c4140009919501cd01f41401c2e80705056576745f31",
+            ],
         ),
         (
             EntityKind::Payout,
@@ -37,14 +43,20 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, &'static str)> {
             money(
                 json!({"id": "po_1", "object": "payout", "status": "failed", "failure_code": "account_closed"}),
             ),
-            "019393c0cd01f4a37573649195cd03e8a56576745f31019303ae6163636f756e745f636c6f736564c090919203a3757364",
+            [
+                "019393c0cd01f4a37573649195cd03e8a56576745f31019303ae6163636f756e745f636c6f736564c090919203a3757364",
+                "029393c0cd01f4a3757364c41e0013919303ae6163636f756e745f636c6f736564c0e80705056576745f31919203a3757364",
+            ],
         ),
         (
             EntityKind::Account,
             "account.updated",
             json!({"id": "acct_1", "object": "account", "country": "DE", "created": 500, "charges_enabled": true,
                 "payouts_enabled": false, "requirements": {"currently_due": ["x"], "disabled_reason": "listed"}}),
-            "019aa24445cd01f4cd03e88103cd03e8c0c0809195cd03e8a56576745f310197c3c2c2a66c6973746564010092cecd65ea2cce74234e989080c0",
+            [
+                "019aa24445cd01f4cd03e88103cd03e8c0c0809195cd03e8a56576745f310197c3c2c2a66c6973746564010092cecd65ea2cce74234e989080c0",
+                "029aa24445cd01f4cd03e88103cd03e8c0c080c42400199197c3c2c2a66c6973746564010092cecd65ea2cce74234e98e80705056576745f3180c0",
+            ],
         ),
         (
             EntityKind::Payment,
@@ -53,13 +65,19 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, &'static str)> {
                 json!({"id": "pi_1", "object": "payment_intent", "status": "requires_payment_method", "customer": "cus_1",
                 "latest_charge": "ch_1", "last_payment_error": {"code": "card_declined"}}),
             ),
-            "019394c0a56375735f31a3757364c09195cd03e8a56576745f310195b772657175697265735f7061796d656e745f6d6574686f64cd01f4ad636172645f6465636c696e6564c3a463685f319092c291cea434dc27",
+            [
+                "019394c0a56375735f31a3757364c09195cd03e8a56576745f310195b772657175697265735f7061796d656e745f6d6574686f64cd01f4ad636172645f6465636c696e6564c3a463685f319092c291cea434dc27",
+                "029394c0a56375735f31a3757364c0c43c00319195b772657175697265735f7061796d656e745f6d6574686f64cd01f4ad636172645f6465636c696e6564c3a463685f31e80705056576745f3192c291cea434dc27",
+            ],
         ),
         (
             EntityKind::Checkout,
             "checkout.session.completed",
             json!({"id": "cs_1", "object": "checkout.session", "status": "complete", "amount_total": 500, "currency": "usd"}),
-            "019394c0c0a3757364c09195cd03e8a56576745f310195a8636f6d706c657465cd01f4c0c2c09092c390",
+            [
+                "019394c0c0a3757364c09195cd03e8a56576745f310195a8636f6d706c657465cd01f4c0c2c09092c390",
+                "029394c0c0a3757364c0c41c00119195a8636f6d706c657465cd01f4c0c2c0e80705056576745f3192c390",
+            ],
         ),
         (
             EntityKind::Dispute,
@@ -67,7 +85,10 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, &'static str)> {
             money(
                 json!({"id": "du_1", "object": "dispute", "status": "needs_response", "reason": "fraudulent", "charge": "ch_1"}),
             ),
-            "019394c0c0a3757364a463685f319195cd03e8a56576745f310095ae6e656564735f726573706f6e7365cd01f4aa6672617564756c656e74c2c09092c290",
+            [
+                "019394c0c0a3757364a463685f319195cd03e8a56576745f310095ae6e656564735f726573706f6e7365cd01f4aa6672617564756c656e74c2c09092c290",
+                "029394c0c0a3757364a463685f31c42c00219195ae6e656564735f726573706f6e7365cd01f4aa6672617564756c656e74c2c0e80704056576745f3192c290",
+            ],
         ),
         (
             EntityKind::Refund,
@@ -75,7 +96,10 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, &'static str)> {
             money(
                 json!({"id": "re_1", "object": "refund", "status": "failed", "failure_reason": "lost", "charge": "ch_1"}),
             ),
-            "019394c0c0a3757364a463685f319195cd03e8a56576745f310195a66661696c6564cd01f4a46c6f7374c2c09092c290",
+            [
+                "019394c0c0a3757364a463685f319195cd03e8a56576745f310195a66661696c6564cd01f4a46c6f7374c2c09092c290",
+                "029394c0c0a3757364a463685f31c41e00139195a66661696c6564cd01f4a46c6f7374c2c0e80705056576745f3192c290",
+            ],
         ),
         (
             EntityKind::Transfer,
@@ -83,7 +107,10 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, &'static str)> {
             money(
                 json!({"id": "tr_1", "object": "transfer", "reversed": true, "amount_reversed": 500, "destination": "acct_1"}),
             ),
-            "019394c0c0a3757364a6616363745f319195cd03e8a56576745f310195a87265766572736564cd01f4c0c2c09092c290",
+            [
+                "019394c0c0a3757364a6616363745f319195cd03e8a56576745f310195a87265766572736564cd01f4c0c2c09092c290",
+                "029394c0c0a3757364a6616363745f31c41c00119195a87265766572736564cd01f4c0c2c0e80705056576745f3192c290",
+            ],
         ),
     ]
 }
@@ -112,8 +139,16 @@ fn the_stored_bytes_of_each_kind_do_not_change() {
             key,
             EntityKey::new(kind, object["id"].as_str().expect("an id"))
         );
-        assert_eq!(hex::encode(entity.encode()), expected, "{key}");
-        assert_eq!(Entity::decode(&key, &entity.encode()), Ok(entity), "{key}");
+        let [format_1, format_2] = expected.map(|bytes| hex::decode(bytes).expect("hexadecimal"));
+        assert_eq!(
+            entity.encode(),
+            format_2,
+            "{key}: {}",
+            hex::encode(entity.encode())
+        );
+        for bytes in [format_1, format_2] {
+            assert_eq!(Entity::decode(&key, &bytes).as_ref(), Ok(&entity), "{key}");
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The changes that an entity remembers.
 
-use super::timeline::{Facts, Timeline};
+use super::timeline::{EventId, Facts, Timeline};
 
 /// A change worth a log line and an audit entry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -8,7 +8,7 @@ pub struct Transition {
     /// Unix seconds.
     pub at_s: i64,
     /// The event that caused it.
-    pub event_id: String,
+    pub event_id: EventId,
     /// For example `status active → past_due`.
     pub what: String,
     /// Whether the documented lifecycle of such an object has this change (K3); otherwise it is

@@ -52,10 +52,10 @@ pub fn describe(key: &EntityKey, entity: &Entity) -> Value {
         shown.extend(details);
     }
     let history = entity.history().into_iter().map(|change| {
-        json!({"at": time(Some(change.at_s)), "event": change.event_id, "change": change.what, "expected": change.expected})
+        json!({"at": time(Some(change.at_s)), "event": change.event_id.text(), "change": change.what, "expected": change.expected})
     });
     let events = entity.events().into_iter().map(|event| {
-        json!({"event": event.event_id, "created": time(Some(event.created_s)), "stage": event.stage.map(stage),
+        json!({"event": event.event_id.text(), "created": time(Some(event.created_s)), "stage": event.stage.map(stage),
             "about": event.about})
     });
     let conditions = entity.conditions().into_iter().map(|condition| {

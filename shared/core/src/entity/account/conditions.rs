@@ -74,7 +74,13 @@ fn onboarding_incomplete(account: &Account) -> Option<Condition> {
     let kind = ConditionKind::OnboardingIncomplete;
     let at = (account.began_s()?, 24 * HOUR_S);
     let detail = Some(format!("reached {}", account.stage().as_str()));
-    Some(condition(account, kind, at, &first.event_id, detail))
+    Some(condition(
+        account,
+        kind,
+        at,
+        first.event_id.as_str(),
+        detail,
+    ))
 }
 
 fn capability_waiting(account: &Account) -> Option<Condition> {
@@ -120,7 +126,13 @@ fn since(
         .since(holds)
         .or_else(|| account.timeline.last())?;
     let at = (first.created_s, after_s);
-    Some(condition(account, kind, at, &first.event_id, detail))
+    Some(condition(
+        account,
+        kind,
+        at,
+        first.event_id.as_str(),
+        detail,
+    ))
 }
 
 /// One condition for all capabilities with such a status: it began with the first of them.
@@ -141,7 +153,13 @@ fn capabilities(
     let names: Vec<_> = matching.iter().map(|(name, _)| *name).collect();
     let at = (first.created_s, after_s);
     let detail = Some(names.join(", "));
-    Some(condition(account, kind, at, &first.event_id, detail))
+    Some(condition(
+        account,
+        kind,
+        at,
+        first.event_id.as_str(),
+        detail,
+    ))
 }
 
 /// `at` is the start, and the seconds after which the condition counts.

@@ -21,7 +21,7 @@ pub struct ExternalAccount {
 }
 
 /// The state of an account in one event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AccountFacts {
     /// May take charges.
     pub charges_enabled: bool,
@@ -40,7 +40,7 @@ pub struct AccountFacts {
 }
 
 /// The state of a capability in one event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CapabilityFacts {
     /// Stripe's status.
     pub status: CapabilityStatus,
@@ -91,35 +91,40 @@ pub enum AccountUpdate {
 }
 
 impl Facts for AccountFacts {
+    const FIELDS: &'static [&'static str] = &[
+        "charges_enabled",
+        "payouts_enabled",
+        "details_submitted",
+        "requirements.disabled_reason",
+        "requirements.currently_due",
+        "requirements.past_due",
+    ];
+
     /// All fields can change back and forth.
     fn progress(&self) -> u64 {
         0
     }
 
-    fn fields(&self) -> Vec<(&'static str, u32)> {
+    fn values(&self) -> Vec<u32> {
         vec![
-            ("charges_enabled", value_fingerprint(self.charges_enabled)),
-            ("payouts_enabled", value_fingerprint(self.payouts_enabled)),
-            (
-                "details_submitted",
-                value_fingerprint(self.details_submitted),
-            ),
-            (
-                "requirements.disabled_reason",
-                value_fingerprint(self.disabled_reason.as_deref()),
-            ),
-            ("requirements.currently_due", self.due_fingerprints.0),
-            ("requirements.past_due", self.due_fingerprints.1),
+            value_fingerprint(self.charges_enabled),
+            value_fingerprint(self.payouts_enabled),
+            value_fingerprint(self.details_submitted),
+            value_fingerprint(self.disabled_reason.as_deref()),
+            self.due_fingerprints.0,
+            self.due_fingerprints.1,
         ]
     }
 }
 
 impl Facts for CapabilityFacts {
+    const FIELDS: &'static [&'static str] = &["status"];
+
     fn progress(&self) -> u64 {
         0
     }
 
-    fn fields(&self) -> Vec<(&'static str, u32)> {
-        vec![("status", value_fingerprint(self.status.as_str()))]
+    fn values(&self) -> Vec<u32> {
+        vec![value_fingerprint(self.status.as_str())]
     }
 }

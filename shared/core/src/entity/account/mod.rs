@@ -74,7 +74,7 @@ impl EntityState for Account {
             if let Some((at_s, event_id)) = latest {
                 found.push(Transition {
                     at_s: *at_s,
-                    event_id: event_id.clone(),
+                    event_id: event_id.as_str().into(),
                     what: what.to_owned(),
                     expected: what == "connected",
                 });
@@ -106,7 +106,7 @@ impl EntityState for Account {
                 .chain(single)
                 .map(|((created_s, event_id), about)| EventRef {
                     created_s: *created_s,
-                    event_id: event_id.clone(),
+                    event_id: event_id.as_str().into(),
                     stage: None,
                     about: Some(about),
                 }),

@@ -106,7 +106,7 @@ impl Account {
 
     /// The current state.
     pub fn current(&self) -> Option<&AccountFacts> {
-        self.timeline.last().map(|s| &s.facts)
+        self.timeline.last().map(|s| &*s.facts)
     }
 
     /// Whether the platform is still connected. If authorization and removal have the same second:

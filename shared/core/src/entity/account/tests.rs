@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::counters::{Bucket, Counters};
-use crate::entity::timeline::{KEEP, RecordedState, Stage};
+use crate::entity::timeline::{Changes, HORIZON_S, KEPT_CHANGES, RecordedState, Stage};
 use crate::histogram;
 
 const HOUR_S: i64 = 3600;
@@ -42,10 +42,10 @@ fn view(created_s: i64, event_id: String, charges_enabled: bool) -> AccountUpdat
     };
     let state = RecordedState {
         created_s,
-        event_id,
+        event_id: event_id.into(),
         stage: Stage::Updated,
-        facts,
-        changes: Vec::new(),
+        facts: facts.into(),
+        changes: Changes::default(),
     };
     AccountUpdate::Snapshot {
         country: None,
@@ -185,17 +185,18 @@ fn changes_of_charging_add_up_to_the_current_level() {
 
 #[test]
 fn the_oldest_remembered_state_is_not_a_gain_of_charging() {
-    let mut story: Vec<_> = (0..40).map(|hour| (hour * HOUR_S, '+')).collect();
-    assert!(story.len() > KEEP);
+    let mut story: Vec<_> = (0..1300).map(|hour| (hour * HOUR_S, '+')).collect();
+    let older = 1300 * HOUR_S - HORIZON_S;
+    assert!(older > i64::try_from(KEPT_CHANGES).expect("small") * HOUR_S);
     assert_eq!(charging(&account_after(&story)), (1, BTreeMap::new()));
     assert_eq!(
         charging(&account_after(&story[..5])),
         (1, BTreeMap::from([(Bucket::Hour(0), 1)]))
     );
-    story.push((40 * HOUR_S, 'd'));
+    story.push((1300 * HOUR_S, 'd'));
     assert_eq!(
         charging(&account_after(&story)),
-        (0, BTreeMap::from([(Bucket::Hour(40), -1)]))
+        (0, BTreeMap::from([(Bucket::Hour(1300), -1)]))
     );
     // It was disconnected and reconnected before the oldest remembered state.
     story.pop();

@@ -52,7 +52,7 @@ pub struct MoneyMovementOrigin {
 }
 
 /// The state of a movement in one event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MoneyMovementFacts {
     /// Stripe's status, or for a transfer `created`, `reversed`, `partially_reversed`.
     pub status: String,
@@ -105,7 +105,7 @@ impl Default for MoneyMovement {
 impl MoneyMovement {
     /// The current state.
     pub fn current(&self) -> Option<&MoneyMovementFacts> {
-        self.timeline.last().map(|s| &s.facts)
+        self.timeline.last().map(|s| &*s.facts)
     }
 
     pub(super) fn currency(&self) -> &str {
@@ -158,6 +158,8 @@ const STATUSES: &[&str] = &[
 ];
 
 impl Facts for MoneyMovementFacts {
+    const FIELDS: &'static [&'static str] = &["status", "amount"];
+
     /// Final statuses come last; a refund or transfer can still change after it succeeded. The
     /// statuses of all kinds share one list, because none has two meanings.
     ///
@@ -179,10 +181,10 @@ impl Facts for MoneyMovementFacts {
         }
     }
 
-    fn fields(&self) -> Vec<(&'static str, u32)> {
+    fn values(&self) -> Vec<u32> {
         vec![
-            ("status", value_fingerprint(&self.status)),
-            ("amount", value_fingerprint(self.amount_minor)),
+            value_fingerprint(&self.status),
+            value_fingerprint(self.amount_minor),
         ]
     }
 }

@@ -100,7 +100,7 @@ impl EntityState for MoneyMovement {
                 .as_ref()
                 .map(|currency| Money::new(facts.amount_minor, currency)),
             detail: facts.reason.clone(),
-            event_id: first.event_id.clone(),
+            event_id: first.event_id.to_string(),
         }]
     }
 

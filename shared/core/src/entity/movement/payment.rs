@@ -25,7 +25,7 @@ fn record(reached: &mut Reached, state: &RecordedState<MoneyMovementFacts>) {
     let facts = &state.facts;
     reached.done |= facts.status == "succeeded";
     if facts.attempt_failed {
-        let attempt = facts.charge.as_ref().unwrap_or(&state.event_id);
+        let attempt = facts.charge.as_deref().unwrap_or(state.event_id.as_str());
         reached.failed.insert(fingerprint(attempt));
         while reached.failed.len() > MAX_ATTEMPTS {
             reached.failed.pop_last();

@@ -1,18 +1,25 @@
 //! The recorded state of an object in one event.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+
+use super::changes::{Before, Changes};
+use super::event_id::EventId;
 
 /// The facts of an object that revwatch tracks.
 pub trait Facts {
+    /// The tracked fields: their paths in Stripe's object. Neighbours within the same second are recognised
+    /// only by these, so every field that determines money belongs here. Their places are stored: new ones
+    /// are appended.
+    const FIELDS: &'static [&'static str];
+
     /// The position in the object's lifecycle: a number that never decreases in the true order.
     /// Facts that can change back and forth share one number.
     fn progress(&self) -> u64;
 
-    /// The tracked fields: their paths in Stripe's object and fingerprints of their values.
-    /// Neighbours within the same second are recognised only by these, so every field that
-    /// determines money belongs here. All facts of one type return the same paths in the same
-    /// order.
-    fn fields(&self) -> Vec<(&'static str, u32)>;
+    /// Fingerprints of the values of [`Self::FIELDS`], in their order.
+    fn values(&self) -> Vec<u32>;
 }
 
 /// The kind of event, in the order in which such events happen within one second.
@@ -28,30 +35,34 @@ pub enum Stage {
 }
 
 /// The state of an object in one event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedState<F> {
     /// Unix seconds, from the event.
     pub created_s: i64,
     /// `evt_…`
-    pub event_id: String,
+    pub event_id: EventId,
     /// From the event's type.
     pub stage: Stage,
-    /// The object's facts.
-    pub facts: F,
-    /// What this event changed, from `previous_attributes`.
-    pub changes: Vec<Change>,
+    /// The object's facts, shared with other states that have the same.
+    pub facts: Arc<F>,
+    /// What this event changed.
+    pub changes: Changes,
 }
 
-/// One changed field: fingerprints of its old and new values.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// For example `requirements.currently_due`.
-    #[serde(with = "crate::entity::compact::path")]
-    pub path: String,
-    /// Fingerprint of the value before.
-    pub from: u32,
-    /// Fingerprint of the value in this event's object.
-    pub to: u32,
+impl<F: Facts> RecordedState<F> {
+    /// What its event says of the value that a field of [`Facts::FIELDS`] had before. An event that created the
+    /// object says nothing: there was none.
+    pub fn before(&self, field: &str) -> Before {
+        let place = F::FIELDS.iter().position(|tracked| *tracked == field);
+        debug_assert!(place.is_some(), "{field} is not tracked");
+        place.map_or(Before::NotSaid, |place| self.changes.before(place))
+    }
+
+    /// Whether it may be the first with its facts: its event created or deleted the object, does not say
+    /// what it changed, or changed a tracked field.
+    pub(super) fn may_have_changed(&self) -> bool {
+        self.stage != Stage::Updated || !self.changes.are_none()
+    }
 }
 
 impl From<u8> for Stage {

@@ -8,10 +8,11 @@
 
 use std::collections::HashMap;
 
+use super::changes::Before;
 use super::recorded::{Facts, RecordedState};
 
-/// Orders `class`, which is sorted by event id, so that as many states as possible follow from
-/// their predecessor; event ids break ties. Returns indices of `class`.
+/// Orders `class`, which is sorted by the hashes of event ids, so that as many states as possible follow
+/// from their predecessor; the hashes break ties. Returns indices of `class`.
 pub(super) fn order<F: Facts>(
     before: Option<&RecordedState<F>>,
     class: &[&RecordedState<F>],
@@ -27,8 +28,7 @@ pub(super) fn order<F: Facts>(
 /// each state to the likeliest next.
 const MAX_STEPS: u32 = 5_000;
 
-/// The features by which states are compared. Paths are numbered, so that most comparisons are of a
-/// number or two.
+/// The features by which states are compared.
 struct Features {
     /// Equal for states with the same fields and changes.
     equivalence: usize,
@@ -38,62 +38,34 @@ struct Features {
     values_before: Vec<Option<u32>>,
     /// Whether its event changed a tracked field.
     changed: bool,
-    /// All changes of its event: path, value before, value after.
-    changes: Vec<[u32; 3]>,
-    /// The changes of fields that are not tracked.
-    others: Vec<[u32; 3]>,
 }
 
 /// Extracts the features of each state once.
 fn features<'a, F: Facts + 'a>(
     states: impl Iterator<Item = &'a RecordedState<F>>,
 ) -> Vec<Features> {
-    let (mut paths, mut equivalence) = (HashMap::new(), HashMap::new());
+    let mut equivalence = HashMap::new();
     let features_of = |state: &'a RecordedState<F>| {
-        let tracked = state.facts.fields();
-        let mut changes = Vec::with_capacity(state.changes.len());
-        let mut others = Vec::new();
-        for change in &state.changes {
-            let next = paths.len();
-            let number = *paths.entry(change.path.as_str()).or_insert(next);
-            // Cannot overflow: it is at most the number of changes in one second, each of which
-            // takes far more memory.
-            let numbered = [
-                u32::try_from(number).unwrap_or(u32::MAX),
-                change.from,
-                change.to,
-            ];
-            changes.push(numbered);
-            if tracked.iter().all(|(path, _)| *path != change.path) {
-                others.push(numbered);
-            }
-        }
+        let fields = state.facts.values();
         let mut changed = false;
-        let values_before = tracked.iter().map(|(path, value)| {
-            if let Some(change) = state.changes.iter().find(|c| c.path == *path) {
+        let mut value_before = |(field, value): (usize, &u32)| match state.changes.before(field) {
+            Before::NotSaid | Before::Same => Some(*value),
+            Before::Was(before) => {
                 changed = true;
-                return Some(change.from);
+                Some(before)
             }
-            // A part of the field or an enclosing object changed: the value before is unknown.
-            let hidden = state
-                .changes
-                .iter()
-                .any(|c| encloses(&c.path, path) || encloses(path, &c.path));
-            (!hidden).then_some(*value)
-        });
-        let values_before = values_before.collect();
-        let fields: Vec<u32> = tracked.iter().map(|(_, value)| *value).collect();
+            Before::Other => None,
+        };
+        let values_before = fields.iter().enumerate().map(&mut value_before).collect();
         let next = equivalence.len();
         let equivalence = *equivalence
-            .entry((fields.clone(), changes.clone()))
+            .entry((fields.clone(), &state.changes))
             .or_insert(next);
         Features {
             equivalence,
             fields,
             values_before,
             changed,
-            changes,
-            others,
         }
     };
     states.map(features_of).collect()
@@ -158,9 +130,8 @@ impl Costs {
             {
                 #[cfg(test)]
                 work::count(&work::COMPARED);
-                if let Some(cost) = cost_of_following(&features[a], to) {
-                    costs.rows[a * count + b] = cost;
-                }
+                // That `b` follows `a` is clear if it changed something.
+                costs.rows[a * count + b] = u8::from(!to.changed);
             }
         }
         costs
@@ -187,29 +158,6 @@ impl Costs {
 const CONTRADICTED: u8 = 3;
 /// Both report the same change: Stripe sometimes sends two events for one.
 const REPEATED: u8 = 2;
-
-/// 0: `b` clearly follows `a`; 1: there is no evidence; `None`: a change contradicts it.
-///
-/// `b` follows `a` if undoing the changes of `b` gives `a`, in every field known of both. For the
-/// tracked fields this is already established; other fields are known of `a` only if it changed
-/// them itself.
-fn cost_of_following(a: &Features, b: &Features) -> Option<u8> {
-    let mut evidence = b.changed;
-    for [path, from, _] in &b.others {
-        match a.changes.iter().find(|[earlier, ..]| earlier == path) {
-            Some([.., to]) if to == from => evidence = true,
-            Some(_) => return None,
-            None => {}
-        }
-    }
-    Some(u8::from(!evidence))
-}
-
-pub(super) fn encloses(outer: &str, inner: &str) -> bool {
-    inner
-        .strip_prefix(outer)
-        .is_some_and(|rest| rest.starts_with('.'))
-}
 
 /// A depth-first search that keeps the first of the cheapest orders.
 struct Search<'a> {
@@ -390,7 +338,7 @@ mod work {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Change, Stage, Timeline};
+    use super::super::{Changes, Stage, Timeline};
     use super::work::{COMPARED, SEARCHED, TRIED};
     use super::*;
     use crate::entity::payout::{PayoutFacts, PayoutOrigin};
@@ -401,12 +349,14 @@ mod tests {
     struct Pair(u32, u32);
 
     impl Facts for Pair {
+        const FIELDS: &'static [&'static str] = &["status", "quantity"];
+
         fn progress(&self) -> u64 {
             0
         }
 
-        fn fields(&self) -> Vec<(&'static str, u32)> {
-            vec![("status", self.0), ("quantity", self.1)]
+        fn values(&self) -> Vec<u32> {
+            vec![self.0, self.1]
         }
     }
 
@@ -417,19 +367,15 @@ mod tests {
         format!("evt_{:04}", n * 617 % MANY)
     }
 
-    fn state(n: usize, facts: Pair, change: Option<(&str, usize)>) -> RecordedState<Pair> {
-        let number = |n| u32::try_from(n).expect("a small number");
-        let changes = change.map(|(path, from)| Change {
-            path: path.into(),
-            from: number(from),
-            to: number(from + 1),
-        });
+    /// With the former quantity, if the event changed it.
+    fn state(n: usize, facts: Pair, quantity: Option<usize>) -> RecordedState<Pair> {
+        let former = quantity.map(|n| u32::try_from(n).expect("a small number"));
         RecordedState {
             created_s: 1,
-            event_id: id(n),
+            event_id: id(n).into(),
             stage: Stage::Updated,
-            facts,
-            changes: changes.into_iter().collect(),
+            facts: facts.into(),
+            changes: Changes::new(former.map(|former| vec![(1, Some(former))])),
         }
     }
 
@@ -442,7 +388,7 @@ mod tests {
     #[test]
     fn a_clear_successor_is_compared_with_nothing_else() {
         let quantity = |n: usize| Pair(7, u32::try_from(n).expect("a small number"));
-        let chain = timeline((1..=MANY).map(|n| state(n, quantity(n), Some(("quantity", n - 1)))));
+        let chain = timeline((1..=MANY).map(|n| state(n, quantity(n), Some(n - 1))));
         let ordered: Vec<u32> = chain.in_order().iter().map(|s| s.facts.1).collect();
         assert!(ordered.is_sorted() && ordered.len() == MANY, "{ordered:?}");
         assert!(COMPARED.get() < MANY, "{} pairs compared", COMPARED.get());
@@ -452,7 +398,10 @@ mod tests {
     #[test]
     fn indistinguishable_states_cost_little_per_pair() {
         let indistinguishable = |n: usize| state(n, Pair(7, u32::from(n.is_multiple_of(2))), None);
-        let untracked_change = |n: usize| state(n, Pair(7, 7), Some(("metadata.visits", n)));
+        let untracked_change = |n: usize| RecordedState {
+            changes: Changes::new(Some(Vec::new())),
+            ..state(n, Pair(7, 7), None)
+        };
         for states in [
             (0..MANY).map(indistinguishable).collect::<Vec<_>>(),
             (0..MANY).map(untracked_change).collect(),
@@ -474,8 +423,8 @@ mod tests {
         let quantity = |n: usize| Pair(7, u32::try_from(n).expect("a small number"));
         const MORE: usize = MAX_STEPS as usize + 10;
         let states = (1..=MORE).map(|n| RecordedState {
-            event_id: format!("evt_{:04}", MORE - n),
-            ..state(n, quantity(n), Some(("quantity", n - 1)))
+            event_id: format!("evt_{:04}", MORE - n).into(),
+            ..state(n, quantity(n), Some(n - 1))
         });
         assert!(
             timeline(states)
@@ -499,10 +448,10 @@ mod tests {
             };
             let failed = RecordedState {
                 created_s: 1,
-                event_id: id(n),
+                event_id: id(n).into(),
                 stage: Stage::Updated,
-                facts,
-                changes: Vec::new(),
+                facts: facts.into(),
+                changes: Changes::default(),
             };
             let update = Update::Payout(PayoutOrigin::default(), failed);
             entity.merge(&Observation {
