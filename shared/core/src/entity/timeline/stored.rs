@@ -261,12 +261,15 @@ impl Head {
     }
 }
 
-fn write_number(mut number: u64, bytes: &mut Vec<u8>) {
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
+fn write_number(number: u64, bytes: &mut Vec<u8>) {
+    let digit = (number & 0x7f).to_le_bytes()[0];
+    let rest = number >> 7;
+    if rest == 0 {
+        bytes.push(digit);
+    } else {
+        bytes.push(digit | 0x80);
+        write_number(rest, bytes);
     }
-    bytes.push(number as u8);
 }
 
 /// Events are not created before 1970, and states are sorted by time.
