@@ -81,6 +81,22 @@ impl Tally {
         }
     }
 
+    /// Adds an amount to the counter of its currency, below `parts`. If the amount or the currency
+    /// is unknown, `amount_unknown` counts it below the same parts: nothing is guessed, and amounts
+    /// of different currencies are never added.
+    pub fn add_amount(
+        &mut self,
+        bucket: Bucket,
+        parts: &[&str],
+        minor: Option<i64>,
+        currency: Option<&str>,
+    ) {
+        match minor.zip(currency) {
+            Some((minor, currency)) => self.add(bucket, &[parts, &[currency]].concat(), minor),
+            None => self.add(bucket, &[&["amount_unknown"], parts].concat(), 1),
+        }
+    }
+
     fn iter(&self) -> impl Iterator<Item = (Bucket, &str, i64)> {
         let mut begin = 0;
         self.entries.iter().map(move |(bucket, end, by)| {

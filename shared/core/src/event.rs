@@ -172,9 +172,26 @@ impl<Object: Keyed> Event<'_, Object> {
 }
 
 impl<'a> Head<'a> {
-    /// An empty head if the object cannot be parsed.
+    /// What can be parsed of it.
     fn of(object: &'a RawValue) -> Self {
-        serde_json::from_str(object.get()).unwrap_or_default()
+        #[derive(Deserialize, Default)]
+        struct Fields<'a> {
+            #[serde(borrow)]
+            id: Option<&'a RawValue>,
+            #[serde(borrow)]
+            object: Option<&'a RawValue>,
+            #[serde(borrow)]
+            customer: Option<&'a RawValue>,
+        }
+        fn text(field: Option<&RawValue>) -> Option<Text<'_>> {
+            serde_json::from_str(field?.get()).ok()
+        }
+        let fields: Fields<'a> = serde_json::from_str(object.get()).unwrap_or_default();
+        Self {
+            id: text(fields.id),
+            object: text(fields.object),
+            customer: fields.customer,
+        }
     }
 }
 
@@ -189,6 +206,7 @@ impl Keyed for Head<'_> {
         {
             let customer = self
                 .customer
+                .filter(|raw| !is_array(raw.get().as_bytes()))
                 .and_then(|raw| serde_json::from_str(raw.get()).ok());
             if let Some(Reference::Id(customer) | Reference::Object { id: customer }) = customer {
                 return Some(customer);
@@ -487,7 +505,15 @@ mod tests {
         // Errors inside an object are for the worker to report.
         assert_eq!(
             key(r#"{"id":7,"object":"invoice","customer":"cus_1"}"#),
-            "e"
+            "cus_1"
+        );
+        assert_eq!(
+            key(r#"{"id":"in_1","object":7,"customer":"cus_1"}"#),
+            "in_1"
+        );
+        assert_eq!(
+            key(r#"{"id":"in_1","object":"invoice","customer":["cus_1"]}"#),
+            "in_1"
         );
         assert_eq!(
             key(r#"{"id":"in_1","object":"invoice","customer":{"id":7}}"#),

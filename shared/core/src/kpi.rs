@@ -39,6 +39,10 @@ pub struct Kpis {
     pub past_due_ratio: Option<f64>,
     /// Monthly recurring revenue by currency, in its smallest unit.
     pub mrr_minor: BTreeMap<String, i64>,
+    /// Subscriptions that count in MRR, but whose amount is not known and therefore missing in it, by
+    /// the part that could not be read (`items`, `price`, `amount`, `quantity`, `coupon`, `currency`),
+    /// or `cancellation` if it is not known whether they count.
+    pub mrr_incomplete: BTreeMap<String, i64>,
     /// Invoices by status.
     pub invoices: BTreeMap<String, i64>,
     /// Payouts by outcome.
@@ -246,6 +250,7 @@ impl Kpis {
             subscriptions_by_plan: by_two(counters, "subscriptions"),
             past_due_ratio: past_due_at(counters, now_hour, now_hour).value(),
             mrr_minor: by_first("mrr"),
+            mrr_incomplete: by_first("mrr_incomplete"),
             invoices: by_first("invoices"),
             payouts: by_first("payouts"),
             payouts_reached: by_two(counters, "payouts_reached"),

@@ -22,6 +22,12 @@ impl Money {
             currency: currency.to_ascii_lowercase(),
         }
     }
+
+    /// An amount is no money without its currency.
+    pub fn known(minor: Option<i64>, currency: Option<&str>) -> Option<Self> {
+        let (minor, currency) = minor.zip(currency)?;
+        Some(Self::new(minor, currency))
+    }
 }
 
 /// How many decimals Stripe's amounts in this currency have. Not ISO 4217: Stripe has its own list.

@@ -116,7 +116,7 @@ fn history(seed: u64, now_s: i64) -> Vec<SimEvent> {
 fn no_payout(body: &str) -> String {
     let mut event: Value = serde_json::from_str(body).expect("an event");
     event["type"] = json!("payout.paid");
-    event["data"] = json!({"object": {"id": "po_1", "object": "payout", "status": "paid", "amount": "much",
+    event["data"] = json!({"object": {"id": "po_1", "object": "payout", "status": 7, "amount": 5,
         "currency": "eur"}});
     padded(format!("{event:#}"), BYTES)
 }

@@ -156,7 +156,7 @@ fn events_are_counted_by_creation_hour_and_processing_time() {
 fn the_object_of_a_paused_delivery_is_not_read() {
     let mut pauses = Pauses::default();
     pauses.set(&Scope::Account("acct_1".into()), true);
-    let unreadable = delivery(1, &FAILED.replace("500", "true"));
+    let unreadable = delivery(1, &FAILED.replace("\"failed\"", "true"));
     for (history, paused) in [(pauses, true), (Pauses::default(), false)] {
         let deliveries = std::slice::from_ref(&unreadable);
         let (modes, plans) = (Modes::default(), Plans::default());
@@ -271,7 +271,7 @@ fn unreadable_deliveries_are_dead_and_unknown_types_are_ignored() {
     let dead = decide(
         &[
             delivery(1, "{"),
-            delivery(2, &FAILED.replace("500", "true")),
+            delivery(2, &FAILED.replace("\"failed\"", "true")),
         ],
         &[],
     );

@@ -44,12 +44,12 @@ pub struct InvoiceOrigin {
 pub struct InvoiceFacts {
     /// Stripe's status, or `deleted`.
     pub status: InvoiceStatus,
-    /// Minor units.
-    pub amount_due_minor: i64,
-    /// Minor units.
-    pub amount_paid_minor: i64,
-    /// Payment attempts so far.
-    pub attempts: u32,
+    /// Minor units, if known.
+    pub amount_due_minor: Option<i64>,
+    /// Minor units, if known.
+    pub amount_paid_minor: Option<i64>,
+    /// Payment attempts so far, if known.
+    pub attempts: Option<u32>,
     /// The event itself requires the customer to act (`invoice.payment_action_required`).
     pub action_required: bool,
 }
@@ -76,6 +76,21 @@ impl Invoice {
     pub fn current(&self) -> Option<&InvoiceFacts> {
         self.timeline.last().map(|s| &*s.facts)
     }
+
+    /// While it is open, newest first.
+    fn open_states(&self) -> impl Iterator<Item = &RecordedState<InvoiceFacts>> {
+        let newest_first = self.timeline.in_order().into_iter().rev();
+        newest_first.take_while(|state| state.facts.status == InvoiceStatus::Open)
+    }
+
+    /// The first state since which it is open after at least this many attempts to collect it. A
+    /// state whose attempts are unknown neither begins nor ends that: attempts only grow.
+    fn open_after(&self, attempts: u32) -> Option<&RecordedState<InvoiceFacts>> {
+        self.open_states()
+            .take_while(|state| state.facts.attempts.is_none_or(|known| known >= attempts))
+            .filter(|state| state.facts.attempts.is_some())
+            .last()
+    }
 }
 
 impl EntityState for Invoice {
@@ -90,19 +105,15 @@ impl EntityState for Invoice {
     fn contributions(&self, tally: &mut Tally) {
         let Some(facts) = self.current() else { return };
         tally.add(Bucket::Current, &["invoices", facts.status.label()], 1);
-        if let Some(currency) = self
-            .origin
-            .currency
-            .as_ref()
-            .filter(|_| facts.status == InvoiceStatus::Open)
-        {
-            tally.add(
+        if facts.status == InvoiceStatus::Open {
+            tally.add_amount(
                 Bucket::Current,
-                &["invoices_open_minor", currency],
+                &["invoices_open_minor"],
                 facts.owed_minor(),
+                self.origin.currency.as_deref(),
             );
         }
-        if facts.is_open_after(1) {
+        if self.open_after(1).is_some() {
             tally.add(Bucket::Current, &["invoices_retrying"], 1);
         }
     }
@@ -111,11 +122,8 @@ impl EntityState for Invoice {
         let Some(facts) = self.current().filter(|f| f.status == InvoiceStatus::Open) else {
             return Vec::new();
         };
-        let money = self
-            .origin
-            .currency
-            .as_ref()
-            .map(|currency| Money::new(facts.owed_minor(), currency));
+        let money = Money::known(facts.owed_minor(), self.origin.currency.as_deref());
+        let attempts = self.open_states().find_map(|state| state.facts.attempts);
         let condition = |kind, first: &RecordedState<InvoiceFacts>, detail| Condition {
             key: ConditionKey {
                 kind,
@@ -130,25 +138,17 @@ impl EntityState for Invoice {
             event_id: first.event_id.to_string(),
         };
         let mut found = Vec::new();
-        for (kind, attempts) in [
+        for (kind, at_least) in [
             (ConditionKind::InvoicePaymentFailed, 1),
             (ConditionKind::DunningEscalation, 3),
         ] {
-            if let Some(first) = self.timeline.since(|f| f.is_open_after(attempts)) {
-                found.push(condition(
-                    kind,
-                    first,
-                    Some(format!("{} attempt(s)", facts.attempts)),
-                ));
+            if let Some(first) = self.open_after(at_least) {
+                let detail = attempts.map(|attempts| format!("{attempts} attempt(s)"));
+                found.push(condition(kind, first, detail));
             }
         }
-        let open_states = self
-            .timeline
-            .in_order()
-            .into_iter()
-            .rev()
-            .take_while(|s| s.facts.status == InvoiceStatus::Open);
-        if let Some(first) = open_states.filter(|s| s.facts.action_required).last() {
+        let required = self.open_states().filter(|s| s.facts.action_required);
+        if let Some(first) = required.last() {
             found.push(condition(ConditionKind::PaymentActionRequired, first, None));
         }
         found
@@ -165,14 +165,10 @@ impl EntityState for Invoice {
 }
 
 impl InvoiceFacts {
-    /// The amount remaining, in minor units.
-    pub fn owed_minor(&self) -> i64 {
-        (self.amount_due_minor - self.amount_paid_minor).max(0)
-    }
-
-    /// Whether it is still open after at least this many attempts to collect it.
-    fn is_open_after(&self, attempts: u32) -> bool {
-        self.status == InvoiceStatus::Open && self.attempts >= attempts
+    /// The amount remaining, in minor units, if known.
+    pub fn owed_minor(&self) -> Option<i64> {
+        let (due_minor, paid_minor) = self.amount_due_minor.zip(self.amount_paid_minor)?;
+        Some(due_minor.saturating_sub(paid_minor).max(0))
     }
 }
 
@@ -181,7 +177,7 @@ impl Facts for InvoiceFacts {
         &["status", "amount_due", "amount_paid", "attempt_count"];
 
     /// Invoices only go forward (draft, open, uncollectible, then paid, void or deleted), and attempts
-    /// only grow. Source: <https://docs.stripe.com/invoicing/overview#invoice-statuses>.
+    /// only grow; unknown ones come first. Source: <https://docs.stripe.com/invoicing/overview#invoice-statuses>.
     fn progress(&self) -> u64 {
         let status = match self.status {
             InvoiceStatus::Draft => 0,
@@ -190,7 +186,7 @@ impl Facts for InvoiceFacts {
             InvoiceStatus::Paid | InvoiceStatus::Void => 3,
             InvoiceStatus::Deleted => 4,
         };
-        (status << 32) | u64::from(self.attempts)
+        (status << 32) | u64::from(self.attempts.unwrap_or(0))
     }
 
     fn values(&self) -> Vec<u32> {

@@ -109,11 +109,15 @@ impl EntityState for Payout {
         };
         let status = facts.status.label();
         let currency = self.origin.currency.as_deref().unwrap_or(UNKNOWN);
-        let amount_minor = self.origin.amount_minor.unwrap_or(0);
         tally.add(Bucket::Current, &["payouts", status, currency], 1);
         let hour = Bucket::hour_of(since_s);
         tally.add(hour, &["payouts", status, currency], 1);
-        tally.add(hour, &["payouts_minor", status, currency], amount_minor);
+        tally.add_amount(
+            hour,
+            &["payouts_minor", status],
+            self.origin.amount_minor,
+            self.origin.currency.as_deref(),
+        );
     }
 
     fn conditions(&self) -> Vec<Condition> {
@@ -123,10 +127,6 @@ impl EntityState for Payout {
         let Some((since_s, event_id)) = self.since() else {
             return Vec::new();
         };
-        let money = self
-            .origin
-            .amount_minor
-            .zip(self.origin.currency.as_deref());
         vec![Condition {
             key: ConditionKey {
                 kind: ConditionKind::PayoutFailed,
@@ -136,7 +136,7 @@ impl EntityState for Payout {
             due_s: since_s,
             account: self.origin.account.clone(),
             customer: None,
-            money: money.map(|(minor, currency)| Money::new(minor, currency)),
+            money: Money::known(self.origin.amount_minor, self.origin.currency.as_deref()),
             detail: facts.failure(),
             event_id: event_id.to_owned(),
         }]

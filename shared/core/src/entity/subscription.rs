@@ -44,8 +44,8 @@ pub struct SubscriptionFacts {
     pub status: SubscriptionStatus,
     /// The plan's configured name.
     pub plan: String,
-    /// The monthly sum of its items, whether or not the status counts, in minor units.
-    pub recurring_minor: i64,
+    /// The monthly sum of its items, whether or not the status counts, in minor units, if known.
+    pub recurring_minor: Option<i64>,
     /// `cancel_at_period_end`
     pub cancel_at_period_end: bool,
     /// `cancel_at`, Unix seconds; flexible billing sets only this one.
@@ -57,6 +57,29 @@ pub struct SubscriptionFacts {
     /// Fingerprints of `discount` and `discounts`, which reduce the amount.
     #[serde(default)]
     pub discount_fingerprints: (u32, u32),
+    /// Why its part of MRR is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mrr_unknown: Option<MrrUnknown>,
+}
+
+/// The part of a subscription that could not be read, without which its part of MRR is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MrrUnknown {
+    /// The list of its items.
+    Items,
+    /// An item, or its price.
+    Price,
+    /// The unit amount of a price.
+    Amount,
+    /// How many of an item.
+    Quantity,
+    /// A discount, or its coupon: for example one that a script computes.
+    Coupon,
+    /// Whether a cancellation is scheduled.
+    Cancellation,
+    /// The currency.
+    Currency,
 }
 
 impl SubscriptionOrigin {
@@ -89,29 +112,35 @@ impl Subscription {
         Some((first.created_s, first.event_id.as_str()))
     }
 
-    /// Current monthly recurring revenue.
-    pub fn mrr_minor(&self) -> i64 {
-        self.current().map_or(0, SubscriptionFacts::mrr_minor)
+    /// Current monthly recurring revenue, if known.
+    pub fn mrr_minor(&self) -> Option<i64> {
+        self.current()?.mrr_minor().ok()
     }
 
     /// The hourly changes of the active base, its past-due part and the paying subscriptions. The
     /// level at the end of any hour is the current level minus the changes since, so past days can
     /// be evaluated later.
+    ///
+    /// A state of unknown MRR changes nothing: it is neither gained nor lost. While the current MRR
+    /// is unknown, it is in no sum of MRR, so its earlier changes are not either.
     fn levels(&self, ordered: &[&RecordedState<SubscriptionFacts>], tally: &mut Tally) {
         let mut before = [0_i64; 3];
         let names = ["all", "past_due", "paying"];
         let mut mrr_before_minor = 0;
-        let level = |facts: &SubscriptionFacts| {
+        let is_mrr_known = self.mrr_minor().is_some();
+        // The levels of a state, and its MRR; of the state before it if not known.
+        let level = |facts: &SubscriptionFacts, mrr_before_minor: i64| {
+            let mrr_minor = facts.mrr_minor().unwrap_or(mrr_before_minor);
             let past_due = facts.status == SubscriptionStatus::PastDue;
-            [facts.in_base(), past_due, facts.mrr_minor() > 0].map(i64::from)
+            let levels = [facts.in_base(), past_due, mrr_minor > 0].map(i64::from);
+            (levels, mrr_minor)
         };
         if let Some(first) = ordered.first().filter(|_| self.timeline.is_cut()) {
             // Older states were dropped: the oldest remembered one is not a gain.
-            (before, mrr_before_minor) = (level(&first.facts), first.facts.mrr_minor());
+            (before, mrr_before_minor) = level(&first.facts, 0);
         }
         for state in ordered {
-            let facts = &state.facts;
-            let now = level(facts);
+            let (now, mrr_minor) = level(&state.facts, mrr_before_minor);
             let hour = Bucket::hour_of(state.created_s);
             for i in 0..names.len() {
                 tally.add(hour, &["base", names[i]], now[i] - before[i]);
@@ -121,14 +150,11 @@ impl Subscription {
             } else if now[2] < before[2] {
                 tally.add(hour, &["churn", "lost"], 1);
             }
-            if let Some(currency) = &self.origin.currency {
-                tally.add(
-                    hour,
-                    &["mrr_change", currency],
-                    facts.mrr_minor() - mrr_before_minor,
-                );
+            if let Some(currency) = self.origin.currency.as_ref().filter(|_| is_mrr_known) {
+                let by_minor = mrr_minor - mrr_before_minor;
+                tally.add(hour, &["mrr_change", currency], by_minor);
             }
-            (before, mrr_before_minor) = (now, facts.mrr_minor());
+            (before, mrr_before_minor) = (now, mrr_minor);
         }
         for i in 0..names.len() {
             tally.add(Bucket::Current, &["base", names[i]], before[i]);
@@ -160,12 +186,14 @@ impl Subscription {
                     tally.add(hour, &["trial", "converted"], 1);
                 }
             }
-            let Some(before) = before.filter(|b| b.in_base() && state.facts.in_base()) else {
+            let before = before.filter(|b| b.in_base() && state.facts.in_base());
+            let before_minor = before.and_then(|before| before.recurring_minor);
+            let Some((before, now)) = before_minor.zip(state.facts.recurring_minor) else {
                 continue;
             };
-            if state.facts.recurring_minor > before.recurring_minor {
+            if now > before {
                 tally.add(hour, &["plan", "upgraded"], 1);
-            } else if state.facts.recurring_minor < before.recurring_minor {
+            } else if now < before {
                 tally.add(hour, &["plan", "downgraded"], 1);
                 let horizon_s = state.created_s + 30 * DAY_S;
                 if after
@@ -199,11 +227,15 @@ impl EntityState for Subscription {
             &["subscriptions", last.facts.status.label(), &last.facts.plan],
             1,
         );
-        if let Some(currency) = &self.origin.currency {
-            let mrr_minor = last.facts.mrr_minor();
-            tally.add(Bucket::Current, &["mrr", currency], mrr_minor);
-            if last.facts.status == SubscriptionStatus::PastDue {
-                tally.add(Bucket::Current, &["mrr_past_due", currency], mrr_minor);
+        match (last.facts.mrr_minor(), self.origin.currency.as_deref()) {
+            (Err(reason), _) => mrr_incomplete(tally, reason),
+            (Ok(0), _) => {}
+            (Ok(_), None) => mrr_incomplete(tally, MrrUnknown::Currency),
+            (Ok(mrr_minor), Some(currency)) => {
+                tally.add(Bucket::Current, &["mrr", currency], mrr_minor);
+                if last.facts.status == SubscriptionStatus::PastDue {
+                    tally.add(Bucket::Current, &["mrr_past_due", currency], mrr_minor);
+                }
             }
         }
         self.levels(&ordered, tally);
@@ -215,8 +247,7 @@ impl EntityState for Subscription {
             return Vec::new();
         };
         // The amount owed each month, even if a scheduled cancellation removed it from MRR.
-        let currency = self.origin.currency.as_ref();
-        let money = currency.map(|currency| Money::new(facts.recurring_minor, currency));
+        let money = Money::known(facts.recurring_minor, self.origin.currency.as_deref());
         let condition = |kind, (since_s, event_id): (i64, &str), due_s| Condition {
             key: ConditionKey {
                 kind,
@@ -271,13 +302,18 @@ impl EntityState for Subscription {
                 );
             }
             if let Some(before) = before {
-                let amount = |minor| {
-                    Money::new(minor, self.origin.currency.as_deref().unwrap_or("")).to_string()
+                let amount = |minor: Option<i64>| {
+                    let currency = self.origin.currency.as_deref().unwrap_or("");
+                    let money = minor.map(|minor| Money::new(minor, currency).to_string());
+                    money.unwrap_or_else(|| "unknown".to_owned())
                 };
                 let (old, new) = (before.recurring_minor, facts.recurring_minor);
                 if (old, &before.plan) != (new, &facts.plan) {
-                    let change = if new > old { "upgrade" } else { "downgrade" };
-                    let change = if new == old { "plan" } else { change };
+                    let change = match old.zip(new) {
+                        Some((old, new)) if new > old => "upgrade",
+                        Some((old, new)) if new < old => "downgrade",
+                        _ => "plan",
+                    };
                     let (from, to) = (amount(old), amount(new));
                     add(
                         format!(
@@ -308,6 +344,11 @@ impl EntityState for Subscription {
 
 const DAY_S: i64 = 86_400;
 
+/// MRR lacks a subscription that may count in it.
+fn mrr_incomplete(tally: &mut Tally, reason: MrrUnknown) {
+    tally.add(Bucket::Current, &["mrr_incomplete", reason.as_str()], 1);
+}
+
 /// The transitions that K3 expects. Any other that Stripe reports is applied too, and flagged.
 pub fn is_expected(from: Option<&SubscriptionStatus>, to: &SubscriptionStatus) -> bool {
     use SubscriptionStatus::{Active, Canceled, PastDue, Trialing};
@@ -323,15 +364,31 @@ pub fn is_expected(from: Option<&SubscriptionStatus>, to: &SubscriptionStatus) -
     }
 }
 
+impl MrrUnknown {
+    /// The word that counters, metrics and JSON use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Items => "items",
+            Self::Price => "price",
+            Self::Amount => "amount",
+            Self::Quantity => "quantity",
+            Self::Coupon => "coupon",
+            Self::Cancellation => "cancellation",
+            Self::Currency => "currency",
+        }
+    }
+}
+
 impl SubscriptionFacts {
     /// Monthly recurring revenue as Stripe defines it: active and past-due subscriptions count, a
     /// scheduled cancellation removes the amount immediately.
     /// Source: <https://docs.stripe.com/billing/subscriptions/analytics>.
-    pub fn mrr_minor(&self) -> i64 {
-        if self.in_base() && !self.cancel_scheduled() {
-            self.recurring_minor
-        } else {
-            0
+    pub fn mrr_minor(&self) -> Result<i64, MrrUnknown> {
+        match (self.mrr_unknown, self.recurring_minor) {
+            _ if !self.in_base() || self.cancel_scheduled() => Ok(0),
+            (None, Some(minor)) => Ok(minor),
+            (Some(reason), _) => Err(reason),
+            (None, None) => Err(MrrUnknown::Amount),
         }
     }
 

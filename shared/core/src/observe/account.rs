@@ -1,8 +1,10 @@
 //! What an event says about a connected account.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
-use super::fields::{Fingerprinted, Reference, Seconds, currency, record};
+use super::fields::{Currency, Fingerprinted, Reference, Seconds};
+use super::lenient::{Lenient, list};
 use super::object::{ObserveError, read};
 use super::plans::Plans;
 use super::record::{observation, recorded_state};
@@ -38,29 +40,39 @@ pub(super) fn seen(event: &Event<'_>) -> Option<Observation> {
 /// <https://docs.stripe.com/connect/webhooks>.
 fn snapshot(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
     let object: AccountObject = read(event)?;
-    if event.account.as_deref() != Some(object.id.as_str()) {
+    let id = object.id.id(event)?;
+    if event.account.as_deref() != Some(id.as_str()) {
         return Ok(None);
     }
-    let requirements = object.requirements.unwrap_or_default();
-    let count = |list: &Fingerprinted<String>| u32::try_from(list.0.len()).unwrap_or(u32::MAX);
+    let requirements = object.requirements.readable(event, "requirements")?;
+    let requirements = requirements.unwrap_or_default();
+    let disabled_reason = requirements.disabled_reason;
+    let due_fingerprints = (requirements.currently_due.1, requirements.past_due.1);
+    let count = |list: Fingerprinted<Vec<String>>, name: &str| {
+        let list = list.0.readable(event, name)?.unwrap_or_default();
+        Ok(u32::try_from(list.len()).unwrap_or(u32::MAX))
+    };
     let facts = AccountFacts {
-        charges_enabled: object.charges_enabled,
-        payouts_enabled: object.payouts_enabled,
-        details_submitted: object.details_submitted.unwrap_or(false),
-        disabled_reason: requirements.disabled_reason,
-        currently_due: count(&requirements.currently_due),
-        past_due: count(&requirements.past_due),
-        due_fingerprints: (requirements.currently_due.1, requirements.past_due.1),
+        charges_enabled: object.charges_enabled.required(event, "charges_enabled")?,
+        payouts_enabled: object.payouts_enabled.required(event, "payouts_enabled")?,
+        details_submitted: object.details_submitted.known().unwrap_or(false),
+        disabled_reason: disabled_reason.readable(event, "requirements.disabled_reason")?,
+        currently_due: count(requirements.currently_due, "requirements.currently_due")?,
+        past_due: count(requirements.past_due, "requirements.past_due")?,
+        due_fingerprints,
     };
-    let external = object.external_accounts.unwrap_or_default();
+    let external = object.external_accounts.known().unwrap_or_default();
     let update = AccountUpdate::Snapshot {
-        country: country(object.country.as_deref()),
-        created_s: object.created.map(|s| s.0),
-        state: recorded_state(event, facts)?,
-        has_external_account: !external.data.unwrap_or_default().is_empty()
-            || external.total_count.unwrap_or(0) > 0,
+        country: country(object.country.as_known()),
+        created_s: object.created.known().map(|s| s.0),
+        state: recorded_state(event, facts),
+        has_external_account: external
+            .data
+            .as_known()
+            .is_some_and(|list| !list.is_empty())
+            || external.total_count.known().unwrap_or(0) > 0,
     };
-    Ok(Some(about_account(event, &object.id, update)))
+    Ok(Some(about_account(event, &id, update)))
 }
 
 /// The object of `account.application.*` is the application; only the envelope has the account.
@@ -85,18 +97,13 @@ fn external_account(event: &Event<'_>) -> Result<Option<Observation>, ObserveErr
     let view = ExternalAccount {
         last_event: (event.created_s, event.id.clone().into_owned()),
         removed: event.kind == "account.external_account.deleted",
-        last4: last4(object.last4.as_deref()),
-        country: country(object.country.as_deref()),
-        currency: object.currency.map(|code| code.to_ascii_lowercase()),
+        last4: last4(object.last4.as_known()),
+        country: country(object.country.as_known()),
+        currency: object.currency.into_code(),
     };
-    Ok(Some(about_account(
-        event,
-        account,
-        AccountUpdate::ExternalAccount {
-            id: object.id,
-            view,
-        },
-    )))
+    let id = object.id.id(event)?;
+    let update = AccountUpdate::ExternalAccount { id, view };
+    Ok(Some(about_account(event, account, update)))
 }
 
 /// A thin event says that an account changed, but not its new state.
@@ -118,31 +125,35 @@ fn thin(event: &Event<'_>) -> Option<Observation> {
 fn capability(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
     let object: CapabilityObject = read(event)?;
     let facts = CapabilityFacts {
-        status: object.status.into(),
+        status: object.status.required(event, "status")?.into(),
     };
+    let name = object.id.id(event)?;
     // As in `snapshot`.
     let Some(account) = event.account.as_deref() else {
         return Ok(None);
     };
-    if object.account.as_ref().is_some_and(|of| of.id() != account) {
+    let of = object.account.as_known();
+    if of.is_some_and(|of| of.id() != account) {
         return Ok(None);
     }
     let update = AccountUpdate::Capability {
-        name: object.id,
-        state: recorded_state(event, facts)?,
+        name,
+        state: recorded_state(event, facts),
     };
     Ok(Some(about_account(event, account, update)))
 }
 
 /// Two letters (ISO 3166-1). A country becomes a part of counters and labels, so other text is
 /// unknown: unlike a currency, no amount depends on it.
-fn country(text: Option<&str>) -> Option<String> {
+fn country(text: Option<&String>) -> Option<String> {
     let is_country = |text: &&str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_alphabetic());
-    text.filter(is_country).map(str::to_ascii_uppercase)
+    text.map(String::as_str)
+        .filter(is_country)
+        .map(str::to_ascii_uppercase)
 }
 
 /// The last four digits, also if a complete number was sent. Text without them is unknown.
-fn last4(text: Option<&str>) -> Option<String> {
+fn last4(text: Option<&String>) -> Option<String> {
     let text = text?;
     let last = text.get(text.len().checked_sub(4)?..)?;
     let is_number = last.bytes().all(|b| b.is_ascii_digit());
@@ -153,47 +164,49 @@ fn about_account(event: &Event<'_>, id: &str, update: AccountUpdate) -> Observat
     observation(event, EntityKind::Account, id, Update::Account(update))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct AccountObject {
-    id: String,
-    country: Option<String>,
-    created: Option<Seconds>,
-    charges_enabled: bool,
-    payouts_enabled: bool,
-    details_submitted: Option<bool>,
-    #[serde(default, deserialize_with = "record")]
-    requirements: Option<Requirements>,
-    external_accounts: Option<ExternalAccounts>,
+    id: Lenient<String>,
+    country: Lenient<String>,
+    created: Lenient<Seconds>,
+    charges_enabled: Lenient<bool>,
+    payouts_enabled: Lenient<bool>,
+    details_submitted: Lenient<bool>,
+    requirements: Lenient<Requirements>,
+    external_accounts: Lenient<ExternalAccounts>,
 }
 
 #[derive(Deserialize, Default)]
+#[serde(default)]
 struct Requirements {
-    disabled_reason: Option<String>,
-    #[serde(default)]
-    currently_due: Fingerprinted<String>,
-    #[serde(default)]
-    past_due: Fingerprinted<String>,
+    disabled_reason: Lenient<String>,
+    currently_due: Fingerprinted<Vec<String>>,
+    past_due: Fingerprinted<Vec<String>>,
 }
 
 /// Only whether there are any is read: no numbers, no holders.
 #[derive(Deserialize, Default)]
+#[serde(default)]
 struct ExternalAccounts {
-    data: Option<Vec<serde::de::IgnoredAny>>,
-    total_count: Option<u64>,
+    #[serde(deserialize_with = "list")]
+    data: Lenient<Vec<Lenient<IgnoredAny>>>,
+    total_count: Lenient<u64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct CapabilityObject {
-    id: String,
-    status: String,
-    account: Option<Reference>,
+    id: Lenient<String>,
+    status: Lenient<String>,
+    account: Lenient<Reference>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct ExternalAccountObject {
-    id: String,
-    last4: Option<String>,
-    country: Option<String>,
-    #[serde(default, deserialize_with = "currency")]
-    currency: Option<String>,
+    id: Lenient<String>,
+    last4: Lenient<String>,
+    country: Lenient<String>,
+    currency: Lenient<Currency>,
 }

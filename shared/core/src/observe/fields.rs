@@ -1,44 +1,65 @@
 //! The types of the fields that revwatch parses in Stripe's objects.
 
 use rust_decimal::Decimal;
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
+use super::lenient::{Lenient, raw};
+use super::object::{ObserveError, unreadable};
 use crate::entity::timeline::fingerprint;
-use crate::event::MAX_S;
+use crate::event::{Event, MAX_S};
 
-/// Stripe sends a reference as an id, or as the complete object if it was expanded.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Reference {
+/// The largest amount, in minor units. Stripe's own limits differ by object and currency; an IDR
+/// payout reaches 14 digits. A thousand times as much is no amount, and a sum of thousands of such
+/// amounts still fits into 64 bits.
+/// Source: <https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts>.
+pub(super) const MAX_MINOR: i64 = 1_000_000_000_000_000;
+
+/// Stripe sends some objects as their id, or completely if they were expanded.
+#[derive(Debug, Clone)]
+pub(super) enum Expandable<T> {
     Id(String),
-    Object { id: String },
+    Object(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Expandable<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = raw(deserializer)?;
+        let read = match json.as_bytes().first() {
+            Some(b'"') => serde_json::from_str(json).map(Self::Id),
+            Some(b'{') => serde_json::from_str(json).map(Self::Object),
+            _ => return Err(D::Error::custom("neither an id nor an object")),
+        };
+        read.map_err(D::Error::custom)
+    }
+}
+
+/// Of the object, only its id is read.
+pub(super) type Reference = Expandable<Identified>;
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Identified {
+    id: String,
 }
 
 impl Reference {
     pub(super) fn id(&self) -> &str {
         match self {
-            Self::Id(id) | Self::Object { id } => id,
+            Self::Id(id) | Self::Object(Identified { id }) => id,
         }
     }
 
     pub(super) fn into_id(self) -> String {
         match self {
-            Self::Id(id) | Self::Object { id } => id,
+            Self::Id(id) | Self::Object(Identified { id }) => id,
         }
     }
 }
 
-/// A list that must not be null.
-pub(super) fn not_null<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(
-    deserializer: D,
-) -> Result<Fingerprinted<T>, D::Error> {
-    let list = Fingerprinted::deserialize(deserializer)?;
-    if list.1 == fingerprint("null") {
-        Err(serde::de::Error::custom("null"))
-    } else {
-        Ok(list)
+impl Lenient<Reference> {
+    pub(super) fn into_id(self) -> Option<String> {
+        self.known().map(Reference::into_id)
     }
 }
 
@@ -59,107 +80,51 @@ impl TryFrom<i64> for Seconds {
     }
 }
 
-/// Parses an object where an object is documented: serde would also parse its fields from a list.
-pub(super) fn record<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    let value = Value::deserialize(deserializer)?;
-    if value.is_array() {
-        return Err(serde::de::Error::custom("a list"));
-    }
-    from_value(value)
-}
+/// Three letters (ISO 4217), or more for a currency that no state issues; here in lower case.
+/// Currencies become parts of counters and labels, so other text is unknown.
+/// Source: <https://docs.stripe.com/currencies>.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Currency(String);
 
-/// Parses a value from [`Value`]. The failing path is located only after an error.
-fn from_value<T: DeserializeOwned, E: serde::de::Error>(value: Value) -> Result<T, E> {
-    T::deserialize(&value)
-        .or_else(|_| serde_path_to_error::deserialize(value).map_err(|e| inside(&e)))
-}
+impl TryFrom<String> for Currency {
+    type Error = &'static str;
 
-/// Three letters (ISO 4217), or more for a currency that no state issues. Currencies become parts
-/// of counters and labels, so other text is refused. Source: <https://docs.stripe.com/currencies>.
-pub(super) fn currency<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<String>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    let is_currency =
-        |text: &str| (3..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphabetic());
-    match text {
-        Some(text) if !is_currency(&text) => Err(D::Error::custom("not a currency")),
-        text => Ok(text),
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_currency =
+            (3..=8).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphabetic());
+        is_currency
+            .then(|| Self(text.to_ascii_lowercase()))
+            .ok_or("not a currency")
     }
 }
 
-pub(super) fn required_currency<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<String, D::Error> {
-    currency(deserializer)?.ok_or_else(|| D::Error::custom("no currency"))
-}
-
-/// Reports the path of an error inside a nested value.
-fn inside<E: serde::de::Error>(error: &serde_path_to_error::Error<serde_json::Error>) -> E {
-    let cause = error.inner().to_string();
-    if cause.starts_with("missing field") {
-        return E::custom(cause);
+impl Lenient<Currency> {
+    pub(super) fn into_code(self) -> Option<String> {
+        self.known().map(|currency| currency.0)
     }
-    let deeper = cause.strip_prefix(INSIDE).unwrap_or_default();
-    let path = error.path().to_string();
-    let dot = if path.starts_with(['[', '.']) {
-        ""
-    } else {
-        "."
-    };
-    E::custom(format!("{INSIDE}{dot}{path}{deeper}"))
 }
 
-/// A list, and the fingerprint of its JSON.
-pub(super) struct Fingerprinted<T>(pub(super) Vec<T>, pub(super) u32);
+/// A list or an object, and the fingerprint of its JSON.
+pub(super) struct Fingerprinted<T>(pub(super) Lenient<T>, pub(super) u32);
 
 impl<T> Default for Fingerprinted<T> {
     fn default() -> Self {
-        Self(Vec::new(), fingerprint("null"))
+        Self(Lenient::Absent, fingerprint("null"))
     }
 }
 
-/// One value or null, and the fingerprint of its JSON.
-pub(super) struct FingerprintedItem<T>(pub(super) Option<T>, pub(super) u32);
-
-impl<T> Default for FingerprintedItem<T> {
-    fn default() -> Self {
-        Self(None, fingerprint("null"))
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Fingerprinted<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = raw(deserializer)?;
+        // Canonical text, unless it has too many levels.
+        let canonical = serde_json::from_str::<Value>(json).map(|value| value.to_string());
+        let fingerprint = canonical.map_or_else(|_| fingerprint(json), |text| fingerprint(&text));
+        Ok(Self(Lenient::of(json), fingerprint))
     }
 }
 
-impl<'de, T: DeserializeOwned> Deserialize<'de> for FingerprintedItem<T> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        let fingerprint_of_value = fingerprint(&value.to_string());
-        let item = Option::deserialize(value)
-            .map_err(|_| serde::de::Error::custom("does not have the documented type"))?;
-        Ok(Self(item, fingerprint_of_value))
-    }
-}
-
-pub(super) const INSIDE: &str = "inside: ";
-
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Fingerprinted<T> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        let fingerprint_of_value = fingerprint(&value.to_string());
-        // Null is an empty list, as for every other field.
-        let list: Option<Vec<T>> = from_value(value)?;
-        Ok(Self(list.unwrap_or_default(), fingerprint_of_value))
-    }
-}
-
-/// The field may be null, but must be present.
-pub(super) fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    Option::deserialize(deserializer)
-}
-
-/// A JSON number, parsed as text and not through a double.
+/// A JSON number with its decimals.
 #[derive(Deserialize)]
 #[serde(try_from = "Number")]
 pub(super) struct DecimalNumber(pub(super) Decimal);
@@ -171,27 +136,6 @@ impl TryFrom<Number> for DecimalNumber {
         Decimal::from_str_exact(&number.to_string())
             .map(Self)
             .map_err(|_| "not a decimal number")
-    }
-}
-
-/// An amount in minor units. Stripe's amounts have at most twelve digits; a much larger number is
-/// invalid and could overflow a sum. Source:
-/// <https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts>.
-#[derive(Deserialize, Clone, Copy)]
-#[serde(try_from = "i64")]
-pub(super) struct Minor(pub(super) i64);
-
-const MAX_MINOR: i64 = 10_000_000_000_000;
-
-impl TryFrom<i64> for Minor {
-    type Error = &'static str;
-
-    fn try_from(minor: i64) -> Result<Self, Self::Error> {
-        if (-MAX_MINOR..=MAX_MINOR).contains(&minor) {
-            Ok(Self(minor))
-        } else {
-            Err("too large for an amount")
-        }
     }
 }
 
@@ -208,4 +152,50 @@ impl TryFrom<String> for DecimalText {
             .map(Self)
             .map_err(|_| "not a decimal number")
     }
+}
+
+/// An integer number of minor units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Minor {
+    Within(i64),
+    /// More than [`MAX_MINOR`], or less than its negative.
+    Beyond,
+}
+
+impl Minor {
+    pub(super) fn of(minor: i64) -> Self {
+        if (-MAX_MINOR..=MAX_MINOR).contains(&minor) {
+            Self::Within(minor)
+        } else {
+            Self::Beyond
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Minor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = raw(deserializer)?;
+        let digits = json.strip_prefix('-').unwrap_or(json);
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(D::Error::custom("not an integer"));
+        }
+        Ok(json.parse().map_or(Self::Beyond, Self::of))
+    }
+}
+
+impl Lenient<Minor> {
+    /// The amount, if it is known. One beyond the bound makes the event unreadable: it could
+    /// overflow a sum.
+    pub(super) fn amount(self, event: &Event<'_>, name: &str) -> Result<Option<i64>, ObserveError> {
+        match self.known() {
+            None => Ok(None),
+            Some(Minor::Within(minor)) => Ok(Some(minor)),
+            Some(Minor::Beyond) => Err(beyond(event, name)),
+        }
+    }
+}
+
+pub(super) fn beyond(event: &Event<'_>, name: &str) -> ObserveError {
+    let what = format!("data.object.{name}: larger than any amount ({MAX_MINOR} minor units)");
+    unreadable(event, &what)
 }

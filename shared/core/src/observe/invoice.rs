@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::fields::{Minor, Reference, currency};
+use super::fields::{Currency, Minor, Reference};
+use super::lenient::Lenient;
 use super::object::{ObserveError, read, unreadable};
 use super::plans::Plans;
 use super::record::{observation, recorded_state};
@@ -18,61 +19,69 @@ pub(super) fn observe(event: &Event<'_>, _: &Plans) -> Result<Option<Observation
         return Ok(None);
     }
     let object: InvoiceObject = read(event)?;
-    let status = match (event.kind.as_ref(), object.status) {
-        ("invoice.deleted", _) => InvoiceStatus::Deleted,
-        (_, Some(status)) => status.into(),
-        // The oldest API versions have no status, only `paid`.
-        (_, None) if object.paid == Some(true) => InvoiceStatus::Paid,
-        (_, None) => return Err(unreadable(event, "status: missing")),
+    let facts = InvoiceFacts {
+        status: status(event, object.status, &object.paid)?,
+        amount_due_minor: object.amount_due.amount(event, "amount_due")?,
+        amount_paid_minor: object.amount_paid.amount(event, "amount_paid")?,
+        attempts: object.attempt_count.known(),
+        action_required: event.kind == "invoice.payment_action_required",
     };
     let parent = object
         .parent
-        .and_then(|p| p.subscription_details)
-        .and_then(|d| d.subscription);
-    let facts = InvoiceFacts {
-        status,
-        amount_due_minor: object.amount_due.0,
-        amount_paid_minor: object.amount_paid.0,
-        attempts: object.attempt_count,
-        action_required: event.kind == "invoice.payment_action_required",
-    };
+        .known()
+        .and_then(|parent| parent.subscription_details.known())
+        .and_then(|details| details.subscription.into_id());
     let origin = InvoiceOrigin {
         account: event.account.as_deref().map(str::to_owned),
-        customer: object.customer.map(Reference::into_id),
-        subscription: object.subscription.or(parent).map(Reference::into_id),
-        currency: object.currency.map(|c| c.to_ascii_lowercase()),
+        customer: object.customer.into_id(),
+        subscription: object.subscription.into_id().or(parent),
+        currency: object.currency.into_code(),
     };
-    let update = Update::Invoice(origin, recorded_state(event, facts)?);
-    Ok(Some(observation(
-        event,
-        EntityKind::Invoice,
-        object.id,
-        update,
-    )))
+    let id = object.id.id(event)?;
+    let update = Update::Invoice(origin, recorded_state(event, facts));
+    Ok(Some(observation(event, EntityKind::Invoice, id, update)))
 }
 
-#[derive(Deserialize)]
+fn status(
+    event: &Event<'_>,
+    status: Lenient<String>,
+    paid: &Lenient<bool>,
+) -> Result<InvoiceStatus, ObserveError> {
+    if event.kind == "invoice.deleted" {
+        return Ok(InvoiceStatus::Deleted);
+    }
+    match status.readable(event, "status")? {
+        Some(status) => Ok(status.into()),
+        // The oldest API versions have no status, only `paid`.
+        None if *paid == Lenient::Known(true) => Ok(InvoiceStatus::Paid),
+        None => Err(unreadable(event, "data.object.status: missing")),
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct InvoiceObject {
-    id: String,
-    status: Option<String>,
-    paid: Option<bool>,
-    customer: Option<Reference>,
+    id: Lenient<String>,
+    status: Lenient<String>,
+    paid: Lenient<bool>,
+    customer: Lenient<Reference>,
     /// Up to acacia; later versions have it under `parent`.
-    subscription: Option<Reference>,
-    parent: Option<InvoiceParent>,
-    #[serde(default, deserialize_with = "currency")]
-    currency: Option<String>,
-    amount_due: Minor,
-    amount_paid: Minor,
-    attempt_count: u32,
+    subscription: Lenient<Reference>,
+    parent: Lenient<InvoiceParent>,
+    currency: Lenient<Currency>,
+    amount_due: Lenient<Minor>,
+    amount_paid: Lenient<Minor>,
+    attempt_count: Lenient<u32>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct InvoiceParent {
-    subscription_details: Option<SubscriptionDetails>,
+    subscription_details: Lenient<SubscriptionDetails>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct SubscriptionDetails {
-    subscription: Option<Reference>,
+    subscription: Lenient<Reference>,
 }

@@ -1,12 +1,16 @@
 //! Derives from an event what it says about which entities. Both forms of Stripe's objects (up to
 //! acacia, and from 2025-03-31.basil on) are parsed here and nowhere else.
 //!
-//! A field that is absent or null is unknown. A field that has another type than Stripe documents
-//! makes the complete event unreadable, because a guess about money is worse than a dead letter.
+//! No event costs more than the field it lacks: a field that is absent, null or of another type than
+//! Stripe documents is unknown, and the rest of the event is applied. Only an event without its
+//! object's id or status, or with an amount beyond the bound of `fields.rs`, cannot be applied. An
+//! account has no status: whether it may take charges and be paid out, and what it must still
+//! submit, stand for it. For a transfer, it is what was reversed.
 
 mod account;
 mod fields;
 mod invoice;
+mod lenient;
 mod movements;
 mod mrr;
 mod object;

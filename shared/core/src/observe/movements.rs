@@ -2,36 +2,27 @@
 
 use serde::Deserialize;
 
-use super::fields::{Minor, Reference, currency, required_currency};
+use super::fields::{Currency, Minor, Reference, beyond};
+use super::lenient::Lenient;
 use super::object::{ObserveError, read};
 use super::plans::Plans;
 use super::record::{observation, recorded_state};
+use crate::counters::UNKNOWN;
 use crate::entity::movement::{MoneyMovementFacts, MoneyMovementOrigin};
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
 
 pub(super) fn payment(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let object: PaymentObject = read(event)?;
-    let error = object.last_payment_error;
     let facts = MoneyMovementFacts {
-        status: object.status,
-        amount_minor: object.amount.0,
-        reason: error.map(|e| {
-            e.decline_code
-                .or(e.code)
-                .or(e.kind)
-                .unwrap_or_else(|| "unknown".to_owned())
-        }),
+        status: object.status.required(event, "status")?,
+        amount_minor: object.amount.amount(event, "amount")?,
+        reason: object.last_payment_error.known().map(PaymentError::reason),
         attempt_failed: event.kind == "payment_intent.payment_failed",
-        charge: object.latest_charge.map(Reference::into_id),
+        charge: object.latest_charge.into_id(),
     };
-    let origin = origin(
-        event,
-        object.customer,
-        Some(object.currency),
-        object.invoice,
-    );
-    movement(event, EntityKind::Payment, object.id, &origin, facts)
+    let origin = origin(event, object.customer, object.currency, object.invoice);
+    movement(event, EntityKind::Payment, object.id, origin, facts)
 }
 
 /// A session that was paid after it completed stays complete: if the status is missing, the event's
@@ -43,153 +34,168 @@ pub(super) fn checkout(event: &Event<'_>, _: &Plans) -> Result<Option<Observatio
         Some("completed" | "async_payment_succeeded" | "async_payment_failed") => "complete",
         _ => "open",
     };
+    let status = object.status.known();
     let facts = MoneyMovementFacts {
-        status: object.status.unwrap_or_else(|| status_by_type.to_owned()),
-        amount_minor: object.amount_total.map_or(0, |a| a.0),
-        reason: object.payment_status.filter(|s| s == "unpaid"),
+        status: status.unwrap_or_else(|| status_by_type.to_owned()),
+        amount_minor: object.amount_total.amount(event, "amount_total")?,
+        reason: object.payment_status.known().filter(|s| s == "unpaid"),
         attempt_failed: event.kind == "checkout.session.async_payment_failed",
         charge: None,
     };
     let origin = origin(event, object.customer, object.currency, object.subscription);
-    movement(event, EntityKind::Checkout, object.id, &origin, facts)
+    movement(event, EntityKind::Checkout, object.id, origin, facts)
 }
 
 pub(super) fn dispute(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let object: DisputeObject = read(event)?;
-    let (status, reason) = (object.status, object.reason);
     let facts = MoneyMovementFacts {
-        status,
-        amount_minor: object.amount.0,
-        reason,
+        status: object.status.required(event, "status")?,
+        amount_minor: object.amount.amount(event, "amount")?,
+        reason: object.reason.known(),
         attempt_failed: false,
         charge: None,
     };
-    let origin = origin(event, None, Some(object.currency), object.charge);
-    movement(event, EntityKind::Dispute, object.id, &origin, facts)
+    let origin = origin(event, Lenient::Absent, object.currency, object.charge);
+    movement(event, EntityKind::Dispute, object.id, origin, facts)
 }
 
 pub(super) fn refund(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let object: RefundObject = read(event)?;
+    let status = object.status.readable(event, "status")?;
     let facts = MoneyMovementFacts {
-        status: object.status.unwrap_or_else(|| "succeeded".to_owned()),
-        amount_minor: object.amount.0,
-        reason: object.failure_reason,
+        status: status.unwrap_or_else(|| "succeeded".to_owned()),
+        amount_minor: object.amount.amount(event, "amount")?,
+        reason: object.failure_reason.known(),
         attempt_failed: false,
         charge: None,
     };
-    let origin = origin(event, None, Some(object.currency), object.charge);
-    movement(event, EntityKind::Refund, object.id, &origin, facts)
+    let origin = origin(event, Lenient::Absent, object.currency, object.charge);
+    movement(event, EntityKind::Refund, object.id, origin, facts)
 }
 
+/// A transfer has no status: what was reversed decides.
 pub(super) fn transfer(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let object: TransferObject = read(event)?;
-    let status = match (object.reversed, object.amount_reversed.0) {
+    let reversed = object.reversed.required(event, "reversed")?;
+    let amount_reversed = object.amount_reversed.required(event, "amount_reversed")?;
+    let status = match (reversed, amount_reversed) {
+        (_, Minor::Beyond) => return Err(beyond(event, "amount_reversed")),
         (true, _) => "reversed",
-        (false, 1..) => "partially_reversed",
-        (false, _) => "created",
+        (false, Minor::Within(1..)) => "partially_reversed",
+        (false, Minor::Within(_)) => "created",
     };
     let facts = MoneyMovementFacts {
         status: status.to_owned(),
-        amount_minor: object.amount.0,
+        amount_minor: object.amount.amount(event, "amount")?,
         reason: None,
         attempt_failed: false,
         charge: None,
     };
-    let origin = origin(event, None, Some(object.currency), object.destination);
-    movement(event, EntityKind::Transfer, object.id, &origin, facts)
+    let origin = origin(event, Lenient::Absent, object.currency, object.destination);
+    movement(event, EntityKind::Transfer, object.id, origin, facts)
 }
 
 fn origin(
     event: &Event<'_>,
-    customer: Option<Reference>,
-    currency: Option<String>,
-    of: Option<Reference>,
+    customer: Lenient<Reference>,
+    currency: Lenient<Currency>,
+    of: Lenient<Reference>,
 ) -> MoneyMovementOrigin {
     MoneyMovementOrigin {
         account: event.account.as_deref().map(str::to_owned),
-        customer: customer.map(Reference::into_id),
-        currency: currency.map(|c| c.to_ascii_lowercase()),
-        of: of.map(Reference::into_id),
+        customer: customer.into_id(),
+        currency: currency.into_code(),
+        of: of.into_id(),
     }
 }
 
 fn movement(
     event: &Event<'_>,
     kind: EntityKind,
-    id: String,
-    origin: &MoneyMovementOrigin,
+    id: Lenient<String>,
+    origin: MoneyMovementOrigin,
     facts: MoneyMovementFacts,
 ) -> Result<Option<Observation>, ObserveError> {
-    let update = Update::Movement(origin.clone(), recorded_state(event, facts)?);
-    Ok(Some(observation(event, kind, id, update)))
+    let update = Update::Movement(origin, recorded_state(event, facts));
+    Ok(Some(observation(event, kind, id.id(event)?, update)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct PaymentObject {
-    id: String,
-    status: String,
-    amount: Minor,
-    #[serde(deserialize_with = "required_currency")]
-    currency: String,
-    customer: Option<Reference>,
+    id: Lenient<String>,
+    status: Lenient<String>,
+    amount: Lenient<Minor>,
+    currency: Lenient<Currency>,
+    customer: Lenient<Reference>,
     /// Up to acacia.
-    invoice: Option<Reference>,
-    last_payment_error: Option<PaymentError>,
-    latest_charge: Option<Reference>,
+    invoice: Lenient<Reference>,
+    last_payment_error: Lenient<PaymentError>,
+    latest_charge: Lenient<Reference>,
 }
 
 /// Excludes the message: it may name a person or a card.
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct PaymentError {
     /// Every error has a type; only some have codes.
     #[serde(rename = "type")]
-    kind: Option<String>,
-    code: Option<String>,
-    decline_code: Option<String>,
+    kind: Lenient<String>,
+    code: Lenient<String>,
+    decline_code: Lenient<String>,
 }
 
-#[derive(Deserialize)]
+impl PaymentError {
+    /// The most exact of what is known.
+    fn reason(self) -> String {
+        let codes = [self.decline_code, self.code, self.kind];
+        let known = codes.into_iter().find_map(Lenient::known);
+        known.unwrap_or_else(|| UNKNOWN.to_owned())
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct CheckoutObject {
-    id: String,
-    status: Option<String>,
-    payment_status: Option<String>,
-    amount_total: Option<Minor>,
-    #[serde(default, deserialize_with = "currency")]
-    currency: Option<String>,
-    customer: Option<Reference>,
-    subscription: Option<Reference>,
+    id: Lenient<String>,
+    status: Lenient<String>,
+    payment_status: Lenient<String>,
+    amount_total: Lenient<Minor>,
+    currency: Lenient<Currency>,
+    customer: Lenient<Reference>,
+    subscription: Lenient<Reference>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct DisputeObject {
-    id: String,
-    status: String,
-    amount: Minor,
-    #[serde(deserialize_with = "required_currency")]
-    currency: String,
-    reason: Option<String>,
-    charge: Option<Reference>,
+    id: Lenient<String>,
+    status: Lenient<String>,
+    amount: Lenient<Minor>,
+    currency: Lenient<Currency>,
+    reason: Lenient<String>,
+    charge: Lenient<Reference>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct RefundObject {
-    id: String,
+    id: Lenient<String>,
     /// Absent in the oldest API versions, which reported only refunds that had succeeded.
-    status: Option<String>,
-    amount: Minor,
-    #[serde(deserialize_with = "required_currency")]
-    currency: String,
-    failure_reason: Option<String>,
-    charge: Option<Reference>,
+    status: Lenient<String>,
+    amount: Lenient<Minor>,
+    currency: Lenient<Currency>,
+    failure_reason: Lenient<String>,
+    charge: Lenient<Reference>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct TransferObject {
-    id: String,
-    amount: Minor,
-    amount_reversed: Minor,
-    reversed: bool,
-    #[serde(deserialize_with = "required_currency")]
-    currency: String,
-    destination: Option<Reference>,
+    id: Lenient<String>,
+    amount: Lenient<Minor>,
+    amount_reversed: Lenient<Minor>,
+    reversed: Lenient<bool>,
+    currency: Lenient<Currency>,
+    destination: Lenient<Reference>,
 }

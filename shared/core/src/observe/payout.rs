@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::fields::{Minor, required_currency};
+use super::fields::{Currency, Minor};
+use super::lenient::Lenient;
 use super::object::{ObserveError, read};
 use super::plans::Plans;
 use super::record::{observation, recorded_state};
@@ -14,31 +15,27 @@ use crate::event::Event;
 pub(super) fn observe(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let object: PayoutObject = read(event)?;
     let facts = PayoutFacts {
-        status: object.status.into(),
-        failure_code: object.failure_code,
-        failure_message: object.failure_message,
+        status: object.status.required(event, "status")?.into(),
+        failure_code: object.failure_code.known(),
+        failure_message: object.failure_message.known(),
     };
     let origin = PayoutOrigin {
         account: event.account.as_deref().map(str::to_owned),
-        amount_minor: Some(object.amount.0),
-        currency: Some(object.currency.to_ascii_lowercase()),
+        amount_minor: object.amount.amount(event, "amount")?,
+        currency: object.currency.into_code(),
     };
-    let update = Update::Payout(origin, recorded_state(event, facts)?);
-    Ok(Some(observation(
-        event,
-        EntityKind::Payout,
-        object.id,
-        update,
-    )))
+    let id = object.id.id(event)?;
+    let update = Update::Payout(origin, recorded_state(event, facts));
+    Ok(Some(observation(event, EntityKind::Payout, id, update)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct PayoutObject {
-    id: String,
-    status: String,
-    amount: Minor,
-    #[serde(deserialize_with = "required_currency")]
-    currency: String,
-    failure_code: Option<String>,
-    failure_message: Option<String>,
+    id: Lenient<String>,
+    status: Lenient<String>,
+    amount: Lenient<Minor>,
+    currency: Lenient<Currency>,
+    failure_code: Lenient<String>,
+    failure_message: Lenient<String>,
 }

@@ -16,8 +16,10 @@ impl Plans {
     }
 
     pub(super) fn name(&self, price: &Price) -> Option<&str> {
-        let product = price.product.as_ref().map(Reference::id);
-        let keys = [price.id.as_deref(), price.lookup_key.as_deref(), product];
+        let product = price.product.as_known().map(Reference::id);
+        let id = price.id.as_known().map(String::as_str);
+        let lookup_key = price.lookup_key.as_known().map(String::as_str);
+        let keys = [id, lookup_key, product];
         keys.into_iter()
             .flatten()
             .find_map(|key| self.0.get(key))

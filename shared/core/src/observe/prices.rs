@@ -1,136 +1,66 @@
 //! The items of a subscription with their prices and discounts, in all forms.
 
 use rust_decimal::Decimal;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
-use super::fields::{DecimalNumber, DecimalText, Minor, Reference, present, record};
+use super::fields::{DecimalNumber, DecimalText, Expandable, Minor, Reference};
+use super::lenient::{Lenient, list, raw};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 pub(super) struct Item {
-    #[serde(deserialize_with = "record")]
-    pub(super) price: Price,
-    pub(super) quantity: Option<u64>,
-    #[serde(default)]
+    price: Lenient<Price>,
+    /// Old API versions have it instead of `price`.
+    #[serde(deserialize_with = "plan")]
+    plan: Lenient<Price>,
+    pub(super) quantity: Lenient<u64>,
+    #[serde(deserialize_with = "list")]
     pub(super) discounts: Discounts,
 }
 
-/// A list of discounts; null is an empty one.
-#[derive(Default)]
-pub(super) struct Discounts(pub(super) Vec<Discount>);
+pub(super) type Discounts = Lenient<Vec<Lenient<Discount>>>;
 
-impl<'de> Deserialize<'de> for Discounts {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(Option::deserialize(deserializer)?.unwrap_or_default()))
-    }
-}
-
-/// An id, or the discount itself. From 2025-09-30.clover on, the coupon is below `source`.
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum Discount {
-    Id(#[expect(dead_code, reason = "an id does not contain the amount")] String),
-    Object(FullDiscount),
-}
-
-#[derive(Deserialize)]
-#[serde(try_from = "DiscountFields")]
-pub(super) struct FullDiscount(Option<CouponRef>);
-
-#[derive(Deserialize)]
-struct DiscountFields {
-    coupon: Option<CouponRef>,
-    #[serde(default, deserialize_with = "record")]
-    source: Option<DiscountSource>,
-}
-
-impl TryFrom<DiscountFields> for FullDiscount {
-    type Error = &'static str;
-
-    fn try_from(fields: DiscountFields) -> Result<Self, Self::Error> {
-        match (fields.coupon, fields.source) {
-            (Some(coupon), _) => Ok(Self(Some(coupon))),
-            (None, Some(source)) => Ok(Self(source.coupon)),
-            (None, None) => Err("a discount without its coupon"),
+impl Item {
+    /// `None` if it cannot be read.
+    pub(super) fn price(&self) -> Option<&Price> {
+        match &self.price {
+            Lenient::Absent => self.plan.as_known(),
+            price => price.as_known(),
         }
     }
 }
 
-#[derive(Deserialize)]
-struct DiscountSource {
-    #[serde(deserialize_with = "present")]
-    coupon: Option<CouponRef>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum CouponRef {
-    Id(#[expect(dead_code, reason = "an id does not contain the amount")] String),
-    Object(Coupon),
-}
-
-#[derive(Deserialize)]
-#[serde(try_from = "CouponFields")]
-pub(super) struct Coupon {
-    pub(super) lasts_forever: bool,
-    pub(super) off: CouponValue,
-}
-
-pub(super) enum CouponValue {
-    Percent(Decimal),
-    Minor(i64),
-}
-
-#[derive(Deserialize)]
-struct CouponFields {
-    duration: String,
-    percent_off: Option<DecimalNumber>,
-    amount_off: Option<Minor>,
-}
-
-impl TryFrom<CouponFields> for Coupon {
-    type Error = &'static str;
-
-    fn try_from(fields: CouponFields) -> Result<Self, Self::Error> {
-        let off = match (fields.percent_off, fields.amount_off) {
-            (Some(percent), _)
-                if percent.0 >= Decimal::ZERO && percent.0 <= Decimal::ONE_HUNDRED =>
-            {
-                CouponValue::Percent(percent.0)
-            }
-            (None, Some(amount)) if amount.0 >= 0 => CouponValue::Minor(amount.0),
-            _ => return Err("a coupon without a discount, or with more than 100 %"),
-        };
-        Ok(Self {
-            lasts_forever: fields.duration == "forever",
-            off,
-        })
-    }
-}
-
-impl Discount {
-    pub(super) fn coupon(&self) -> Option<&Coupon> {
-        let Self::Object(FullDiscount(coupon)) = self else {
-            return None;
-        };
-        match coupon {
-            Some(CouponRef::Object(coupon)) => Some(coupon),
-            _ => None,
-        }
-    }
-}
-
-#[derive(Deserialize)]
+/// A price, or a plan: its name before 2020. Source: <https://docs.stripe.com/api/plans/object>.
+#[derive(Deserialize, Default)]
+#[serde(default)]
 pub(super) struct Price {
-    pub(super) id: Option<String>,
-    pub(super) product: Option<Reference>,
-    pub(super) lookup_key: Option<String>,
-    pub(super) unit_amount: Option<i64>,
-    pub(super) unit_amount_decimal: Option<DecimalText>,
+    pub(super) id: Lenient<String>,
+    pub(super) product: Lenient<Reference>,
+    pub(super) lookup_key: Lenient<String>,
+    #[serde(alias = "amount")]
+    pub(super) unit_amount: Lenient<Minor>,
+    #[serde(alias = "amount_decimal")]
+    pub(super) unit_amount_decimal: Lenient<DecimalText>,
     /// Null for a one-off price.
-    #[serde(deserialize_with = "record")]
-    pub(super) recurring: Option<Recurring>,
-    #[serde(default, deserialize_with = "record")]
-    pub(super) transform_quantity: Option<Transform>,
+    #[serde(default = "Lenient::odd")]
+    pub(super) recurring: Lenient<Recurring>,
+    #[serde(alias = "transform_usage")]
+    pub(super) transform_quantity: Lenient<Transform>,
+}
+
+/// A plan has the fields of `recurring` itself.
+fn plan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Lenient<Price>, D::Error> {
+    let json = raw(deserializer)?;
+    let is_object = json.starts_with('{');
+    let plan = match Lenient::<Price>::of(json) {
+        Lenient::Known(price) if is_object => Lenient::Known(Price {
+            recurring: Lenient::of(json),
+            ..price
+        }),
+        Lenient::Absent => Lenient::Absent,
+        _ => Lenient::Odd,
+    };
+    Ok(plan)
 }
 
 #[derive(Deserialize)]
@@ -143,5 +73,88 @@ pub(super) struct Recurring {
 #[derive(Deserialize)]
 pub(super) struct Transform {
     pub(super) divide_by: u32,
-    pub(super) round: String,
+    pub(super) round: Round,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Round {
+    Up,
+    Down,
+}
+
+/// An id does not contain the amount. From 2025-09-30.clover on, the coupon is below `source`.
+pub(super) type Discount = Expandable<FullDiscount>;
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct FullDiscount {
+    coupon: Lenient<Expandable<Coupon>>,
+    source: Lenient<DiscountSource>,
+}
+
+#[derive(Deserialize)]
+struct DiscountSource {
+    /// Null if it is not a coupon.
+    #[serde(default = "Lenient::odd")]
+    coupon: Lenient<Expandable<Coupon>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Coupon {
+    duration: Lenient<String>,
+    percent_off: Lenient<DecimalNumber>,
+    amount_off: Lenient<Minor>,
+}
+
+/// What a coupon takes off.
+#[derive(Clone, Copy)]
+pub(super) enum Off {
+    Percent(Decimal),
+    Minor(Minor),
+}
+
+/// A coupon whose effect on the price the event does not have: one that a script computes, one with
+/// another discount than Stripe documents.
+pub(super) struct CannotBePriced;
+
+impl Discount {
+    /// The coupon, if the event has it.
+    pub(super) fn coupon(&self) -> Result<Option<&Coupon>, CannotBePriced> {
+        let Self::Object(FullDiscount { coupon, source }) = self else {
+            return Ok(None);
+        };
+        let coupon = match (coupon, source) {
+            (Lenient::Absent, Lenient::Known(source)) => &source.coupon,
+            (Lenient::Absent, _) => return Err(CannotBePriced),
+            (coupon, _) => coupon,
+        };
+        match coupon {
+            Lenient::Known(Expandable::Object(coupon)) => Ok(Some(coupon)),
+            Lenient::Known(Expandable::Id(_)) | Lenient::Absent => Ok(None),
+            Lenient::Odd => Err(CannotBePriced),
+        }
+    }
+}
+
+impl Coupon {
+    /// What it takes off each invoice for good; `None` if it ends.
+    pub(super) fn forever_off(&self) -> Result<Option<Off>, CannotBePriced> {
+        match self.duration.as_known().map(String::as_str) {
+            Some("forever") => {}
+            Some(_) => return Ok(None),
+            None => return Err(CannotBePriced),
+        }
+        match (&self.percent_off, &self.amount_off) {
+            (Lenient::Known(DecimalNumber(percent)), _)
+                if (Decimal::ZERO..=Decimal::ONE_HUNDRED).contains(percent) =>
+            {
+                Ok(Some(Off::Percent(*percent)))
+            }
+            (Lenient::Absent, Lenient::Known(Minor::Within(..0))) => Err(CannotBePriced),
+            (Lenient::Absent, Lenient::Known(minor)) => Ok(Some(Off::Minor(*minor))),
+            _ => Err(CannotBePriced),
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! Makes observations and recorded states of what was parsed.
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::object::{ObserveError, unreadable};
 use crate::entity::key::EntityKey;
 use crate::entity::kind::EntityKind;
 use crate::entity::timeline::{Changes, Facts, RecordedState, Stage};
@@ -22,30 +22,30 @@ pub(super) fn observation(
     }
 }
 
-pub(super) fn recorded_state<F: Facts>(
-    event: &Event<'_>,
-    facts: F,
-) -> Result<RecordedState<F>, ObserveError> {
+pub(super) fn recorded_state<F: Facts>(event: &Event<'_>, facts: F) -> RecordedState<F> {
     let stage = match event.kind.rsplit_once('.').map(|(_, last)| last) {
         Some("created") => Stage::Created,
         Some("deleted") => Stage::Deleted,
         _ => Stage::Updated,
     };
-    let changes = changes(event, F::FIELDS)?;
-    Ok(RecordedState {
+    RecordedState {
         created_s: event.created_s,
         event_id: event.id.clone().into_owned().into(),
         stage,
         facts: facts.into(),
-        changes,
-    })
+        changes: changes(event, F::FIELDS),
+    }
 }
 
-fn changes(event: &Event<'_>, tracked: &[&str]) -> Result<Changes, ObserveError> {
-    let Some(previous) = event.previous else {
-        return Ok(Changes::default());
-    };
-    let previous: Option<Map<String, Value>> = serde_json::from_str(previous.get())
-        .map_err(|_| unreadable(event, "data.previous_attributes: not an object"))?;
-    Ok(previous.map_or_else(Changes::default, |previous| Changes::of(&previous, tracked)))
+/// Far more than the old values of all fields that Stripe tracks; reading more would only take
+/// memory.
+const MAX_PREVIOUS_BYTES: usize = 256 * 1024;
+
+/// What cannot be read says nothing.
+fn changes(event: &Event<'_>, tracked: &[&str]) -> Changes {
+    let previous = event.previous.map(RawValue::get);
+    let previous = previous
+        .filter(|previous| previous.len() <= MAX_PREVIOUS_BYTES)
+        .and_then(|previous| serde_json::from_str::<Map<String, Value>>(previous).ok());
+    previous.map_or_else(Changes::default, |previous| Changes::of(&previous, tracked))
 }

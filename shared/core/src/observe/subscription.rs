@@ -2,15 +2,14 @@
 
 use serde::Deserialize;
 
-use super::fields::{
-    Fingerprinted, FingerprintedItem, Reference, Seconds, currency, not_null, record,
-};
-use super::mrr;
-use super::object::{ObserveError, read, unreadable};
+use super::fields::{Currency, Fingerprinted, Reference, Seconds, beyond};
+use super::lenient::Lenient;
+use super::mrr::{self, NoAmount};
+use super::object::{ObserveError, read};
 use super::plans::{Plans, UNMAPPED_PLAN};
 use super::prices::{Discount, Item};
 use super::record::{observation, recorded_state};
-use crate::entity::subscription::{SubscriptionFacts, SubscriptionOrigin};
+use crate::entity::subscription::{MrrUnknown, SubscriptionFacts, SubscriptionOrigin};
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
 
@@ -20,55 +19,75 @@ pub(super) fn observe(
     plans: &Plans,
 ) -> Result<Option<Observation>, ObserveError> {
     let object: SubscriptionObject = read(event)?;
-    let items = &object.items.data.0;
-    let recurring = mrr::recurring_minor(items, &object.discounts.0, object.discount.0.as_ref())
-        .map_err(|reason| unreadable(event, &format!("items: {reason}")))?;
-    let plan = items.iter().find_map(|item| plans.name(&item.price));
+    let (recurring_minor, mrr_unknown) = match object.recurring_minor() {
+        Ok(minor) => (Some(minor), object.cancellation_unknown()),
+        Err(NoAmount::Unknown(reason)) => (None, Some(reason)),
+        Err(NoAmount::Beyond(field)) => return Err(beyond(event, field)),
+    };
     let facts = SubscriptionFacts {
-        status: object.status.into(),
-        plan: plan.unwrap_or(UNMAPPED_PLAN).to_owned(),
-        recurring_minor: recurring,
-        cancel_at_period_end: object.cancel_at_period_end.unwrap_or(false),
-        cancel_at_s: object.cancel_at.map(|s| s.0),
-        trial_end_s: object.trial_end.map(|s| s.0),
-        items_fingerprint: object.items.data.1,
+        plan: object.plan(plans).unwrap_or(UNMAPPED_PLAN).to_owned(),
+        status: object.status.required(event, "status")?.into(),
+        recurring_minor,
+        cancel_at_period_end: object.cancel_at_period_end.known().unwrap_or(false),
+        cancel_at_s: object.cancel_at.known().map(|s| s.0),
+        trial_end_s: object.trial_end.known().map(|s| s.0),
+        items_fingerprint: object.items.known().unwrap_or_default().data.1,
         discount_fingerprints: (object.discount.1, object.discounts.1),
+        mrr_unknown,
     };
     let origin = SubscriptionOrigin {
         account: event.account.as_deref().map(str::to_owned),
-        customer: object.customer.map(Reference::into_id),
-        currency: object.currency.map(|c| c.to_ascii_lowercase()),
+        customer: object.customer.into_id(),
+        currency: object.currency.into_code(),
     };
-    let update = Update::Subscription(origin, recorded_state(event, facts)?);
-    Ok(Some(observation(
-        event,
-        EntityKind::Subscription,
-        object.id,
-        update,
-    )))
+    let id = object.id.id(event)?;
+    let update = Update::Subscription(origin, recorded_state(event, facts));
+    let kind = EntityKind::Subscription;
+    Ok(Some(observation(event, kind, id, update)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct SubscriptionObject {
-    id: String,
-    status: String,
-    customer: Option<Reference>,
-    #[serde(default, deserialize_with = "currency")]
-    currency: Option<String>,
-    #[serde(deserialize_with = "record")]
-    items: Items,
+    id: Lenient<String>,
+    status: Lenient<String>,
+    customer: Lenient<Reference>,
+    currency: Lenient<Currency>,
+    items: Lenient<Items>,
     /// Up to acacia; later versions have only `discounts`.
-    #[serde(default)]
-    discount: FingerprintedItem<Discount>,
-    #[serde(default)]
-    discounts: Fingerprinted<Discount>,
-    cancel_at_period_end: Option<bool>,
-    cancel_at: Option<Seconds>,
-    trial_end: Option<Seconds>,
+    discount: Fingerprinted<Discount>,
+    discounts: Fingerprinted<Vec<Lenient<Discount>>>,
+    cancel_at_period_end: Lenient<bool>,
+    cancel_at: Lenient<Seconds>,
+    trial_end: Lenient<Seconds>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct Items {
-    #[serde(deserialize_with = "not_null")]
-    data: Fingerprinted<Item>,
+    data: Fingerprinted<Vec<Lenient<Item>>>,
+}
+
+impl SubscriptionObject {
+    fn items(&self) -> Option<&[Lenient<Item>]> {
+        let data = self.items.as_known()?.data.0.as_known();
+        data.map(Vec::as_slice)
+    }
+
+    fn recurring_minor(&self) -> Result<i64, NoAmount> {
+        let items = self.items().ok_or(MrrUnknown::Items)?;
+        mrr::recurring_minor(items, &self.discounts.0, &self.discount.0)
+    }
+
+    /// A subscription that will be cancelled is not in MRR.
+    fn cancellation_unknown(&self) -> Option<MrrUnknown> {
+        let is_odd = self.cancel_at_period_end.is_odd() || self.cancel_at.is_odd();
+        is_odd.then_some(MrrUnknown::Cancellation)
+    }
+
+    fn plan<'a>(&self, plans: &'a Plans) -> Option<&'a str> {
+        let items = self.items().into_iter().flatten();
+        let prices = items.filter_map(|item| item.as_known()?.price());
+        prices.into_iter().find_map(|price| plans.name(price))
+    }
 }

@@ -109,13 +109,13 @@ impl Columns for Invoice {
         }),
         column("currency", Unit::Text, |i| json!(i.origin.currency)),
         column("amount_due_minor", Unit::Minor, |i| {
-            json!(i.current().map(|f| f.amount_due_minor))
+            json!(i.current().and_then(|f| f.amount_due_minor))
         }),
         column("amount_paid_minor", Unit::Minor, |i| {
-            json!(i.current().map(|f| f.amount_paid_minor))
+            json!(i.current().and_then(|f| f.amount_paid_minor))
         }),
         column("attempts", Unit::Count, |i| {
-            json!(i.current().map(|f| f.attempts))
+            json!(i.current().and_then(|f| f.attempts))
         }),
         column("account", Unit::Text, |i| json!(i.origin.account)),
     ];
@@ -201,7 +201,7 @@ impl Columns for MoneyMovement {
         }),
         column("currency", Unit::Text, |m| json!(m.origin.currency)),
         column("amount_minor", Unit::Minor, |m| {
-            json!(m.current().map(|f| f.amount_minor))
+            json!(m.current().and_then(|f| f.amount_minor))
         }),
         column("reason", Unit::Text, |m| {
             json!(m.current().and_then(|f| f.reason.as_ref()))

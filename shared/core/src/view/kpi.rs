@@ -9,6 +9,9 @@ use crate::money::Money;
 /// The title of the share of subscriptions that are past due.
 pub const PAST_DUE: &str = "Past due, of active and past due";
 
+/// The title of the subscriptions that MRR lacks, shown only if there are any.
+pub const MRR_INCOMPLETE: &str = "Not in MRR, amount unknown";
+
 /// The metrics that a person reads first: name and value.
 pub fn rows(kpis: &Kpis) -> Vec<(&'static str, String)> {
     // Dead-lettered is what happened: those that are requeued and fail again count again.
@@ -22,9 +25,11 @@ pub fn rows(kpis: &Kpis) -> Vec<(&'static str, String)> {
     );
     let mrr = kpis.mrr_minor.iter();
     let mrr = mrr.map(|(currency, minor)| Money::new(*minor, currency).to_string());
-    vec![
-        ("Deliveries", deliveries),
-        ("MRR", list(mrr)),
+    let mut rows = vec![("Deliveries", deliveries), ("MRR", list(mrr))];
+    if !kpis.mrr_incomplete.is_empty() {
+        rows.push((MRR_INCOMPLETE, counts(&kpis.mrr_incomplete)));
+    }
+    rows.extend([
         ("Subscriptions", counts(&kpis.subscriptions)),
         (PAST_DUE, percent(kpis.past_due_ratio)),
         ("Invoices", counts(&kpis.invoices)),
@@ -35,7 +40,8 @@ pub fn rows(kpis: &Kpis) -> Vec<(&'static str, String)> {
         ),
         ("Accounts by risk", counts(&kpis.accounts)),
         ("Onboarding reached", counts(&kpis.funnel)),
-    ]
+    ]);
+    rows
 }
 
 fn counts(counts: &BTreeMap<String, i64>) -> String {
@@ -81,6 +87,7 @@ mod tests {
             mrr_minor: BTreeMap::from([("eur".to_owned(), 150), ("usd".to_owned(), 2000)]),
             past_due_ratio: Some(0.125),
             invoices: BTreeMap::from([("open".to_owned(), 2)]),
+            mrr_incomplete: BTreeMap::from([("coupon".to_owned(), 1), ("price".to_owned(), 2)]),
             ..Kpis::default()
         };
         let rows: BTreeMap<_, _> = rows(&kpis).into_iter().collect();
@@ -88,5 +95,6 @@ mod tests {
         assert_eq!(rows["Invoices"], "open 2");
         let mrr = [(150, "eur"), (2000, "usd")].map(|(minor, c)| Money::new(minor, c).to_string());
         assert_eq!(rows["MRR"], mrr.join(", "));
+        assert_eq!(rows[MRR_INCOMPLETE], "coupon 1, price 2");
     }
 }

@@ -13,10 +13,11 @@ pub const RULES: MovementRules = MovementRules {
 
 fn contributions(dispute: &MoneyMovement, tally: &mut Tally) {
     if let Some(facts) = dispute.current().filter(|facts| is_open(facts)) {
-        tally.add(
+        tally.add_amount(
             Bucket::Current,
-            &["disputed_minor", dispute.currency()],
+            &["disputed_minor"],
             facts.amount_minor,
+            dispute.origin.currency.as_deref(),
         );
     }
 }

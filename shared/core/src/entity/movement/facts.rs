@@ -56,8 +56,8 @@ pub struct MoneyMovementOrigin {
 pub struct MoneyMovementFacts {
     /// Stripe's status, or for a transfer `created`, `reversed`, `partially_reversed`.
     pub status: String,
-    /// Minor units.
-    pub amount_minor: i64,
+    /// Minor units, if known.
+    pub amount_minor: Option<i64>,
     /// A failure code or a dispute's reason.
     pub reason: Option<String>,
     /// The event itself reports a failed attempt (`payment_intent.payment_failed`).

@@ -94,11 +94,7 @@ impl EntityState for MoneyMovement {
             due_s: first.created_s,
             account: self.origin.account.clone(),
             customer: self.origin.customer.clone(),
-            money: self
-                .origin
-                .currency
-                .as_ref()
-                .map(|currency| Money::new(facts.amount_minor, currency)),
+            money: Money::known(facts.amount_minor, self.origin.currency.as_deref()),
             detail: facts.reason.clone(),
             event_id: first.event_id.to_string(),
         }]

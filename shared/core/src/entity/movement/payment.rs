@@ -59,10 +59,11 @@ fn contributions(payment: &MoneyMovement, tally: &mut Tally) {
     if let Some(done) = ordered.iter().find(|s| s.facts.status == "succeeded") {
         let hour = Bucket::hour_of(done.created_s);
         tally.add(hour, &["payments", "succeeded", currency], 1);
-        tally.add(
+        tally.add_amount(
             hour,
-            &["payments_minor", "succeeded", currency],
+            &["payments_minor", "succeeded"],
             done.facts.amount_minor,
+            payment.origin.currency.as_deref(),
         );
         tally.add(Bucket::Current, &["payment_attempts", "succeeded"], 1);
     }
