@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::entity::kind::is_grouped_by_customer;
+use crate::entity::kind::{is_grouped_by_customer, row_of_event};
 
 /// The envelope of an event, borrowed from its body.
 ///
@@ -53,8 +53,9 @@ pub struct Head<'a> {
 
 /// An object, parsed completely or in part, with the key that determines its partition.
 pub trait Keyed {
-    /// The id of its customer, else its own id, if it has one.
-    fn key(&self) -> Option<Cow<'_, str>>;
+    /// Its own id, if it has one; its customer's if it has one and is grouped. Without
+    /// `is_grouped`, the object says what it is.
+    fn key(&self, is_grouped: Option<bool>) -> Option<Cow<'_, str>>;
 }
 
 /// Why a body is not a Stripe event. The text is safe to show and to log: it quotes nothing of the
@@ -163,7 +164,12 @@ impl<Object: Keyed> Event<'_, Object> {
             // An account's own thin events may come in the platform's context or in its own.
             (_, None, Some(related)) if related.starts_with("acct_") => related,
             (Some(account), _, _) => account,
-            (None, Some(object), _) => return object.key().unwrap_or(Cow::Borrowed(&self.id)),
+            (None, Some(object), _) => {
+                // An event may be about an object that does not name its kind.
+                let is_grouped = row_of_event(&self.kind).map(|row| row.is_grouped_by_customer);
+                let key = object.key(is_grouped);
+                return key.unwrap_or(Cow::Borrowed(&self.id));
+            }
             (None, None, Some(related)) => related,
             (None, None, None) => &self.id,
         };
@@ -198,12 +204,13 @@ impl<'a> Head<'a> {
 /// Only objects whose customer Stripe never changes are grouped by customer: an object must stay in
 /// one partition for its lifetime, and a payment intent, for example, can get its customer later.
 impl Keyed for Head<'_> {
-    fn key(&self) -> Option<Cow<'_, str>> {
-        if self
-            .object
-            .as_ref()
-            .is_some_and(|object| is_grouped_by_customer(&object.0))
-        {
+    fn key(&self, is_grouped: Option<bool>) -> Option<Cow<'_, str>> {
+        let by_object = || {
+            self.object
+                .as_ref()
+                .map(|object| is_grouped_by_customer(&object.0))
+        };
+        if is_grouped.or_else(by_object) == Some(true) {
             let customer = self
                 .customer
                 .filter(|raw| !is_array(raw.get().as_bytes()))
@@ -220,8 +227,10 @@ impl Keyed for Head<'_> {
 }
 
 impl Keyed for &RawValue {
-    fn key(&self) -> Option<Cow<'_, str>> {
-        Head::of(self).key().map(|key| Cow::Owned(key.into_owned()))
+    fn key(&self, is_grouped: Option<bool>) -> Option<Cow<'_, str>> {
+        let head = Head::of(self);
+        let key = head.key(is_grouped)?;
+        Some(Cow::Owned(key.into_owned()))
     }
 }
 

@@ -94,12 +94,16 @@ impl EntityState for Payout {
 
     /// An outcome counts in the hour in which it was reached:
     /// a payout that fails after it was paid moves from the hour of `paid` to that of `failed`.
-    /// `payouts_reached` counts every outcome ever reached and only grows.
+    /// `payouts_reached` counts every outcome ever reached and only grows. An outcome of unknown
+    /// currency has the payout's; until that is known, it is not counted, so that it never moves.
     fn contributions(&self, tally: &mut Tally) {
         let reached: BTreeSet<_> = self
             .reached
             .iter()
-            .map(|(status, currency)| (status.label(), currency))
+            .filter_map(|(status, currency)| match currency.as_str() {
+                UNKNOWN => Some((status.label(), self.origin.currency.as_deref()?)),
+                currency => Some((status.label(), currency)),
+            })
             .collect();
         for (status, currency) in reached {
             tally.add(Bucket::Current, &["payouts_reached", status, currency], 1);

@@ -33,7 +33,7 @@ pub(super) fn observe(event: &Event<'_>, _: &Plans) -> Result<Option<Observation
         .and_then(|details| details.subscription.into_id());
     let origin = InvoiceOrigin {
         account: event.account.as_deref().map(str::to_owned),
-        customer: object.customer.into_id(),
+        customer: object.customer.grouping_customer(event)?,
         subscription: object.subscription.into_id().or(parent),
         currency: object.currency.into_code(),
     };

@@ -2,10 +2,11 @@
 //! acacia, and from 2025-03-31.basil on) are parsed here and nowhere else.
 //!
 //! No event costs more than the field it lacks: a field that is absent, null or of another type than
-//! Stripe documents is unknown, and the rest of the event is applied. Only an event without its
-//! object's id or status, or with an amount beyond the bound of `fields.rs`, cannot be applied. An
-//! account has no status: whether it may take charges and be paid out, and what it must still
-//! submit, stand for it. For a transfer, it is what was reversed.
+//! Stripe documents is unknown, and the rest of the event is applied. An event cannot be applied
+//! without its object's id and status, with an amount beyond the bound of `fields.rs`, or if the
+//! customer that decides its partition cannot be read. An account has no status: whether it may take
+//! charges and be paid out, and what it must still submit, stand for it. For a transfer, it is what
+//! was reversed.
 
 mod account;
 mod fields;

@@ -37,7 +37,7 @@ pub(super) fn observe(
     };
     let origin = SubscriptionOrigin {
         account: event.account.as_deref().map(str::to_owned),
-        customer: object.customer.into_id(),
+        customer: object.customer.grouping_customer(event)?,
         currency: object.currency.into_code(),
     };
     let id = object.id.id(event)?;
