@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use revwatch_core::counters::{Bucket, Counters, hour_of};
+use revwatch_core::counters::{Bucket, Counters, hour_of, sum};
 use revwatch_core::kpi::Ratio;
 use revwatch_core::mode::OTHER_MODE;
 use revwatch_core::money::Money;
@@ -196,10 +196,8 @@ impl<'a> MetricQuery<'a> {
     /// The level at the end of `hour`: the current one minus the changes since.
     pub fn level_at(self, hour: u32, current: &[&str], change: &[&str]) -> i64 {
         let since = hour.saturating_add(1)..=self.now_hour();
-        let since: i64 = since
-            .map(|hour| self.inputs.counters.get(Bucket::Hour(hour), change))
-            .sum();
-        self.current(current) - since
+        let since = sum(since.map(|hour| self.inputs.counters.get(Bucket::Hour(hour), change)));
+        self.current(current).saturating_sub(since)
     }
 
     /// Past due ÷ (active + past due) subscriptions, with the MRR that is past due.

@@ -140,11 +140,11 @@ impl Drop {
         }
         let now = query.level_at(query.hour, current, change);
         let share = Ratio {
-            part: before - now,
+            part: before.saturating_sub(now),
             total: before,
         };
         let value = if self.absolute {
-            Some(number(before - now))
+            Some(number(before.saturating_sub(now)))
         } else {
             share.value()
         };
@@ -165,7 +165,9 @@ impl Drop {
         let currencies: BTreeSet<&str> = all.map(|(rest, _)| rest[0]).collect();
         let sample = |currency: &str| {
             let fallen = self.fallen(query, &["mrr", currency], &["mrr_change", currency]);
-            let lost = fallen.parts.map_or(0, |(now, before)| before - now);
+            let lost = fallen
+                .parts
+                .map_or(0, |(now, before)| before.saturating_sub(now));
             Sample {
                 money: vec![Money::new(lost, currency)],
                 ..fallen

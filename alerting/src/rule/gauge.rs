@@ -194,7 +194,8 @@ fn broken_notifiers(query: MetricQuery<'_>) -> Samples {
 fn sums<'a>(query: MetricQuery<'a>, family: &'a str) -> Samples {
     let mut sums = BTreeMap::<String, i64>::new();
     for (rest, value) in query.inputs.counters.under(Bucket::Current, family) {
-        *sums.entry(query.segment(query.hour, rest[0])).or_default() += value;
+        let sum = sums.entry(query.segment(query.hour, rest[0])).or_default();
+        *sum = sum.saturating_add(value);
     }
     sums.into_iter()
         .map(|(segment, sum)| (segment, Sample::count(sum)))

@@ -164,7 +164,8 @@ impl Ratio {
             for (hour, outcome, currency, minor) in query.pairs(self.window, "payouts_minor") {
                 if outcome == "failed" {
                     let segment = amounts.entry(query.segment(hour, currency)).or_default();
-                    *segment.entry(currency.to_owned()).or_default() += minor;
+                    let sum = segment.entry(currency.to_owned()).or_default();
+                    *sum = sum.saturating_add(minor);
                 }
             }
         }

@@ -58,6 +58,12 @@ pub fn name(parts: &[&str]) -> String {
     name
 }
 
+/// A sum that ends at the largest integer instead of wrapping: thousands of amounts at their bound
+/// would reach it. Stores refuse to add then.
+pub fn sum(values: impl IntoIterator<Item = i64>) -> i64 {
+    values.into_iter().fold(0, i64::saturating_add)
+}
+
 fn join(parts: &[&str], name: &mut String) {
     for (i, part) in parts.iter().enumerate() {
         if i > 0 {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
-use crate::counters::{Bucket, Counters, hour_of};
+use crate::counters::{Bucket, Counters, hour_of, sum};
 use crate::histogram::percentile;
 use crate::mode::OTHER_MODE;
 
@@ -172,9 +172,7 @@ pub fn payment_failures(counters: &Counters, now_s: i64, window_hours: u32) -> R
 
 /// The sum of a counter over hours.
 fn over(counters: &Counters, hours: RangeInclusive<u32>, parts: &[&str]) -> i64 {
-    hours
-        .map(|hour| counters.get(Bucket::Hour(hour), parts))
-        .sum()
+    sum(hours.map(|hour| counters.get(Bucket::Hour(hour), parts)))
 }
 
 /// The past-due share of the active base at the end of hour `hour` (inclusive): the current level
@@ -267,7 +265,8 @@ impl Kpis {
 fn by_first(counters: &Counters, family: &'static str) -> BTreeMap<String, i64> {
     let mut sums = BTreeMap::new();
     for (rest, count) in counters.under(Bucket::Current, family) {
-        *sums.entry(rest[0].to_owned()).or_default() += count;
+        let total: &mut i64 = sums.entry(rest[0].to_owned()).or_default();
+        *total = total.saturating_add(count);
     }
     sums
 }
@@ -348,7 +347,8 @@ fn payout_volume(counters: &Counters, hours: RangeInclusive<u32>) -> BTreeMap<St
     for hour in hours {
         for (rest, minor) in counters.under(Bucket::Hour(hour), "payouts_minor") {
             if let ["paid", currency] = rest.as_slice() {
-                *volume_minor.entry((*currency).to_owned()).or_default() += minor;
+                let total: &mut i64 = volume_minor.entry((*currency).to_owned()).or_default();
+                *total = total.saturating_add(minor);
             }
         }
     }
@@ -374,6 +374,32 @@ mod tests {
         assert_eq!(at(30), Ratio { part: 3, total: 10 });
         assert_eq!(at(29), Ratio { part: 0, total: 10 });
         assert_eq!(at(0).value(), None);
+    }
+
+    #[test]
+    fn amounts_at_their_limit_do_not_wrap() {
+        let mut c = Counters::default();
+        for part in ["a", "b"] {
+            c.add(
+                Bucket::Current,
+                &["invoices_open_minor", "idr", part],
+                i64::MAX,
+            );
+        }
+        for hour in [699, 700] {
+            c.add(
+                Bucket::Hour(hour),
+                &["payouts_minor", "paid", "idr"],
+                i64::MAX,
+            );
+            c.add(Bucket::Hour(hour), &["onboarded", "seconds"], i64::MAX);
+            c.add(Bucket::Hour(hour), &["onboarded", "count"], 1);
+        }
+        let kpis = Kpis::compute(&c, 700 * 3600);
+        let idr = BTreeMap::from([("idr".to_owned(), i64::MAX)]);
+        assert_eq!(kpis.invoices_open_minor, idr);
+        assert_eq!(kpis.payout_volume_minor_30d, idr);
+        assert_eq!(kpis.onboarding_mean_seconds_7d, Some(i64::MAX / 2));
     }
 
     #[test]

@@ -197,7 +197,8 @@ impl Recount {
         }
         comparison.counters = all.len();
         for ((bucket, name), [before, recomputed, after]) in all {
-            let excess = before.min(after) - recomputed..=before.max(after) - recomputed;
+            let excess = before.min(after).saturating_sub(recomputed)
+                ..=before.max(after).saturating_sub(recomputed);
             if !excess.contains(&0) {
                 let name = name.to_owned();
                 comparison.differences.push(Difference::Counter {
