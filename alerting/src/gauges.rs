@@ -44,6 +44,7 @@ impl Alerting {
         one(&kpis.funnel, &m.onboarding_funnel);
         one(&kpis.onboarding_seconds, &m.onboarding_seconds);
         one(&kpis.mrr_minor, &m.mrr_minor);
+        one(&kpis.mrr_incomplete, &m.mrr_incomplete);
         one(&kpis.mrr_past_due_minor, &m.mrr_past_due_minor);
         one(&kpis.invoices_open_minor, &m.invoices_open_minor);
         one(&kpis.payout_volume_minor_30d, &m.payout_volume_minor);

@@ -360,3 +360,62 @@ fn unpaid_invoices_in_any_order() {
         &[],
     );
 }
+
+#[test]
+fn fields_that_cannot_be_read_in_any_order() {
+    subscription("unknown amounts are neither gained nor lost", "active").check(
+        &[
+            (0, CREATED, json!({})),
+            (3, UPDATED, json!({"items": 7, "!previous": "odd"})),
+            (3, UPDATED, json!({"status": "past_due"})),
+            (3, UPDATED, json!({"items": seats(2), "status": "active"})),
+            (5, UPDATED, json!({"trial_end": "soon"})),
+            (5, UPDATED, json!({"discounts": {"no": "list"}})),
+            (7, UPDATED, json!({"status": "past_due", "!previous": []})),
+        ],
+        &[
+            ("subscriptions|past_due|unmapped", 1),
+            ("mrr|usd", 0),
+            ("mrr_past_due|usd", 0),
+            ("mrr_incomplete|coupon", 1),
+            ("base|all", 1),
+            ("base|paying", 1),
+        ],
+        &[("past_due", 7)],
+    );
+    subscription("an amount that is known in the end", "active").check(
+        &[
+            (0, CREATED, json!({"items": null})),
+            (1, UPDATED, json!({"cancel_at": "soon"})),
+            (1, UPDATED, json!({"cancel_at": null})),
+            (1, UPDATED, json!({"currency": 7})),
+            (2, UPDATED, json!({"items": seats(2)})),
+            (2, UPDATED, json!({"currency": "usd"})),
+            (2, UPDATED, json!({"items": seats(3)})),
+        ],
+        &[
+            ("mrr|usd", 3000),
+            ("mrr_incomplete|items", 0),
+            ("base|paying", 1),
+        ],
+        &[],
+    );
+    invoice("attempts that cannot be read do not end a problem").check(
+        &[
+            (0, "invoice.created", json!({})),
+            (1, "invoice.finalized", json!({"status": "open"})),
+            (2, "invoice.payment_failed", json!({"attempt_count": 1})),
+            (3, "invoice.updated", json!({"attempt_count": "two"})),
+            (3, "invoice.updated", json!({"amount_paid": null})),
+            (4, "invoice.payment_failed", json!({"attempt_count": 3})),
+            (5, "invoice.updated", json!({"attempt_count": [4]})),
+        ],
+        &[
+            ("invoices|open", 1),
+            ("invoices_open_minor|eur", 0),
+            ("amount_unknown|invoices_open_minor", 1),
+            ("invoices_retrying", 1),
+        ],
+        &[("invoice_payment_failed", 2), ("dunning_escalation", 4)],
+    );
+}

@@ -328,3 +328,52 @@ fn transfers_in_any_order() {
         &[("transfer_reversed", 4)],
     );
 }
+
+#[test]
+fn fields_that_cannot_be_read_in_any_order() {
+    let (payout, dispute) = (EntityKind::Payout, EntityKind::Dispute);
+    let more = json!({"status": "pending", "amount": "7000", "currency": null});
+    of("an amount that one event has", payout, "po_1", &more).check(
+        &[
+            (0, "payout.created", json!({})),
+            (1, "payout.updated", json!({"status": "in_transit"})),
+            (1, "payout.updated", json!({"amount": 7000})),
+            (1, "payout.updated", json!({"amount": {}})),
+            (1, "payout.updated", json!({"currency": "usd"})),
+            (1, "payout.updated", json!({"currency": 7})),
+            (
+                5,
+                "payout.failed",
+                json!({"status": "failed", "failure_code": 7}),
+            ),
+        ],
+        &[
+            ("payouts|failed|usd", 1),
+            ("payouts_reached|failed|usd", 1),
+            ("payouts_reached|failed|unknown", 0),
+        ],
+        &[("payout_failed", 5)],
+    );
+    let more = json!({"status": "needs_response", "reason": null});
+    of("a dispute without its amount", dispute, "du_1", &more).check(
+        &[
+            (0, "charge.dispute.created", json!({})),
+            (1, "charge.dispute.updated", json!({"amount": null})),
+            (1, "charge.dispute.updated", json!({"amount": 7000})),
+            (1, "charge.dispute.updated", json!({"reason": 7})),
+            (1, "charge.dispute.updated", json!({"amount": "7000"})),
+            (1, "charge.dispute.updated", json!({"charge": ["ch_1"]})),
+            (
+                2,
+                "charge.dispute.updated",
+                json!({"status": "under_review"}),
+            ),
+        ],
+        &[
+            ("disputes|under_review", 1),
+            ("disputed_minor|usd", 0),
+            ("amount_unknown|disputed_minor", 1),
+        ],
+        &[("dispute_open", 2)],
+    );
+}

@@ -200,6 +200,12 @@ metrics! {
         "Monthly recurring revenue in the currency's smallest unit",
         &["currency"],
     );
+    mrr_incomplete: GaugeSet = gauge_set(
+        "revwatch_mrr_incomplete_subscriptions",
+        "Subscriptions that MRR lacks because a part of them could not be read: items, price, amount, \
+        quantity, coupon, currency, cancellation",
+        &["reason"],
+    );
     onboarding_seconds: GaugeSet = gauge_set(
         "revwatch_onboarding_seconds",
         "From a connected account's creation to enabled charges: p50, p75, p90, p99; at most an \
