@@ -181,10 +181,12 @@ const EXPANDABLE: &[&str] = &[
     "items.data.0.discounts.0.source.coupon",
 ];
 
-/// What another field says instead if these cannot be read: the first event when the account began,
-/// and the less exact code of a failure.
+/// What another field or event says instead if these cannot be read: the first event when the
+/// account began, a later one that the milestone was reached (its time then counts from the milestone
+/// before), and the less exact code of a failure.
 const LESS_EXACT: &[&str] = &[
     "created",
+    "details_submitted",
     "failure_code",
     "failure_message",
     "last_payment_error.decline_code",

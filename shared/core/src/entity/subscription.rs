@@ -137,7 +137,8 @@ impl Subscription {
         };
         if let Some(first) = ordered.first().filter(|_| self.timeline.is_cut()) {
             // Older states were dropped: the oldest remembered one is not a gain.
-            (before, mrr_before_minor) = level(&first.facts, 0);
+            let mut known_minor = ordered.iter().filter_map(|s| s.facts.mrr_minor().ok());
+            (before, mrr_before_minor) = level(&first.facts, known_minor.next().unwrap_or(0));
         }
         for state in ordered {
             let (now, mrr_minor) = level(&state.facts, mrr_before_minor);
