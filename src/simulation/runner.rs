@@ -490,7 +490,7 @@ mod tests {
     #[test]
     fn an_invalid_event_and_a_command_without_an_alert_fail() {
         let verdict = verdict(
-            "[[test.step]]\nat = \"+1h\"\nsend = { event = \"payout.failed\", object = { amount = true } }\n\
+            "[[test.step]]\nat = \"+1h\"\nsend = { event = \"payout.failed\", object = { status = true } }\n\
              command = { acknowledge = { rule = \"past_due_share\" } }\n",
         );
         let says: Vec<_> = verdict
