@@ -16,7 +16,11 @@ use crate::support::wait::{until, until_within};
 const SETTINGS: &str = "[alerting]\ntick_seconds = 0.05\nmessages_per_second = 100.0\n";
 
 /// Metrics without a value in this run, with the reason.
-const NOT_SHOWN: [(&str, &str); 2] = [
+const NOT_SHOWN: [(&str, &str); 3] = [
+    (
+        "revwatch_mrr_incomplete_subscriptions",
+        "every amount can be read",
+    ),
     ("revwatch_config_reloads_total", "nothing was reloaded"),
     ("revwatch_refreshes_total", "no API key is configured"),
 ];
