@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::fields::{Currency, Fingerprinted, Reference, Seconds};
-use super::lenient::{Lenient, list};
+use super::lenient::Lenient;
 use super::object::{ObserveError, read};
 use super::plans::Plans;
 use super::record::{observation, recorded_state};
@@ -164,9 +164,9 @@ fn about_account(event: &Event<'_>, id: &str, update: AccountUpdate) -> Observat
     observation(event, EntityKind::Account, id, Update::Account(update))
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
-struct AccountObject {
+pub(super) struct AccountObject {
     id: Lenient<String>,
     country: Lenient<String>,
     created: Lenient<Seconds>,
@@ -177,7 +177,7 @@ struct AccountObject {
     external_accounts: Lenient<ExternalAccounts>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 struct Requirements {
     disabled_reason: Lenient<String>,
@@ -186,25 +186,24 @@ struct Requirements {
 }
 
 /// Only whether there are any is read: no numbers, no holders.
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 struct ExternalAccounts {
-    #[serde(deserialize_with = "list")]
-    data: Lenient<Vec<Lenient<IgnoredAny>>>,
+    data: Lenient<Vec<IgnoredAny>>,
     total_count: Lenient<u64>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
-struct CapabilityObject {
+pub(super) struct CapabilityObject {
     id: Lenient<String>,
     status: Lenient<String>,
     account: Lenient<Reference>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
-struct ExternalAccountObject {
+pub(super) struct ExternalAccountObject {
     id: Lenient<String>,
     last4: Lenient<String>,
     country: Lenient<String>,

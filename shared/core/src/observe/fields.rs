@@ -1,12 +1,18 @@
 //! The types of the fields that revwatch parses in Stripe's objects.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use rust_decimal::Decimal;
-use serde::de::Error as _;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 
-use super::lenient::{Lenient, raw};
+use super::lenient::Lenient;
 use super::object::{ObserveError, unreadable};
+use super::ways::{BothWays, either_way, read_strictly};
 use crate::entity::timeline::fingerprint;
 use crate::event::{Event, MAX_S};
 
@@ -25,13 +31,25 @@ pub(super) enum Expandable<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Expandable<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = raw(deserializer)?;
-        let read = match json.as_bytes().first() {
-            Some(b'"') => serde_json::from_str(json).map(Self::Id),
-            Some(b'{') => serde_json::from_str(json).map(Self::Object),
-            _ => return Err(D::Error::custom("neither an id nor an object")),
-        };
-        read.map_err(D::Error::custom)
+        struct IdOrObject<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for IdOrObject<T> {
+            type Value = Expandable<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an id or an object")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, id: &str) -> Result<Self::Value, E> {
+                Ok(Expandable::Id(id.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(object)).map(Expandable::Object)
+            }
+        }
+
+        deserializer.deserialize_any(IdOrObject(PhantomData))
     }
 }
 
@@ -77,7 +95,7 @@ impl Lenient<Reference> {
 }
 
 /// Unix seconds up to the year 9999.
-#[derive(Deserialize, Clone, Copy)]
+#[derive(Debug, Deserialize, Clone, Copy)]
 #[serde(try_from = "i64")]
 pub(super) struct Seconds(pub(super) i64);
 
@@ -96,7 +114,7 @@ impl TryFrom<i64> for Seconds {
 /// Three letters (ISO 4217), or more for a currency that no state issues; here in lower case.
 /// Currencies become parts of counters and labels, so other text is unknown.
 /// Source: <https://docs.stripe.com/currencies>.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Currency(String);
 
@@ -119,6 +137,7 @@ impl Lenient<Currency> {
 }
 
 /// A list or an object, and the fingerprint of its JSON.
+#[derive(Debug)]
 pub(super) struct Fingerprinted<T>(pub(super) Lenient<T>, pub(super) u32);
 
 impl<T> Default for Fingerprinted<T> {
@@ -129,16 +148,30 @@ impl<T> Default for Fingerprinted<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Fingerprinted<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = raw(deserializer)?;
-        // Canonical text, unless it has too many levels.
-        let canonical = serde_json::from_str::<Value>(json).map(|value| value.to_string());
-        let fingerprint = canonical.map_or_else(|_| fingerprint(json), |text| fingerprint(&text));
-        Ok(Self(Lenient::of(json), fingerprint))
+        either_way(deserializer)
     }
 }
 
+impl<'de, T: Deserialize<'de>> BothWays<'de> for Fingerprinted<T> {
+    fn strictly<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = <&RawValue>::deserialize(deserializer)?.get();
+        let value = read_strictly(json).map_err(D::Error::custom)?;
+        Ok(Self(value, fingerprint_of(json)))
+    }
+
+    fn leniently(json: &'de str) -> serde_json::Result<Self> {
+        Ok(Self(Lenient::leniently(json)?, fingerprint_of(json)))
+    }
+}
+
+fn fingerprint_of(json: &str) -> u32 {
+    // Canonical text, unless it has too many levels.
+    let canonical = serde_json::from_str::<Value>(json).map(|value| value.to_string());
+    canonical.map_or_else(|_| fingerprint(json), |text| fingerprint(&text))
+}
+
 /// A JSON number with its decimals.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(try_from = "Number")]
 pub(super) struct DecimalNumber(pub(super) Decimal);
 
@@ -153,7 +186,7 @@ impl TryFrom<Number> for DecimalNumber {
 }
 
 /// Minor units with up to 12 decimals, as text.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct DecimalText(pub(super) Decimal);
 
@@ -187,10 +220,20 @@ impl Minor {
 
 impl<'de> Deserialize<'de> for Minor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = raw(deserializer)?;
+        either_way(deserializer)
+    }
+}
+
+impl<'de> BothWays<'de> for Minor {
+    fn strictly<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        i64::deserialize(deserializer).map(Self::of)
+    }
+
+    /// serde_json would read an integer of more than 64 bits as a fraction.
+    fn leniently(json: &'de str) -> serde_json::Result<Self> {
         let digits = json.strip_prefix('-').unwrap_or(json);
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(D::Error::custom("not an integer"));
+            return Err(serde_json::Error::custom("not an integer"));
         }
         Ok(json.parse().map_or(Self::Beyond, Self::of))
     }

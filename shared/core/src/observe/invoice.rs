@@ -58,9 +58,9 @@ fn status(
     }
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
-struct InvoiceObject {
+pub(super) struct InvoiceObject {
     id: Lenient<String>,
     status: Lenient<String>,
     paid: Lenient<bool>,
@@ -74,13 +74,13 @@ struct InvoiceObject {
     attempt_count: Lenient<u32>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 struct InvoiceParent {
     subscription_details: Lenient<SubscriptionDetails>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 struct SubscriptionDetails {
     subscription: Lenient<Reference>,

@@ -1,12 +1,13 @@
 //! "This field, if it can be read": one odd field must not cost the rest of its event.
 
 use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 
 use super::object::{ObserveError, unreadable};
+use super::ways::{BothWays, Documented, either_way, read_leniently};
 use crate::event::Event;
 
-/// A field of one of Stripe's objects. Parsing it never fails.
+/// A field of one of Stripe's objects. The lenient way to read it never fails; the strict way
+/// never gives an odd field.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) enum Lenient<T> {
     /// It is not there, or null.
@@ -19,36 +20,22 @@ pub(super) enum Lenient<T> {
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Lenient<T> {
-    /// serde would also parse the fields of an object from a list: lists need [`list`].
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = raw(deserializer)?;
-        Ok(if json.starts_with('[') {
-            Self::Odd
-        } else {
-            Self::of(json)
-        })
+        either_way(deserializer)
     }
 }
 
-/// A field that Stripe documents as a list; its elements are as lenient.
-pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Lenient<Vec<Lenient<T>>>, D::Error> {
-    raw(deserializer).map(Lenient::of)
-}
+impl<'de, T: Deserialize<'de>> BothWays<'de> for Lenient<T> {
+    fn strictly<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Option::deserialize(deserializer)?;
+        Ok(value.map_or(Self::Absent, |Documented(value)| Self::Known(value)))
+    }
 
-/// The JSON text of a value. Because it is taken as text first, no error inside it (such as too many
-/// levels) is an error of what surrounds it.
-pub(super) fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'de str, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(RawValue::get)
-}
-
-impl<'de, T: Deserialize<'de>> Lenient<T> {
-    pub(super) fn of(json: &'de str) -> Self {
-        match json {
+    fn leniently(json: &'de str) -> serde_json::Result<Self> {
+        Ok(match json {
             "null" => Self::Absent,
-            json => serde_json::from_str(json).map_or(Self::Odd, Self::Known),
-        }
+            json => read_leniently(json).map_or(Self::Odd, Self::Known),
+        })
     }
 }
 
@@ -57,6 +44,14 @@ impl<T> Lenient<T> {
         match self {
             Self::Known(value) => Some(value),
             Self::Absent | Self::Odd => None,
+        }
+    }
+
+    pub(super) fn map<U>(self, f: impl FnOnce(T) -> U) -> Lenient<U> {
+        match self {
+            Self::Absent => Lenient::Absent,
+            Self::Known(value) => Lenient::Known(f(value)),
+            Self::Odd => Lenient::Odd,
         }
     }
 
@@ -115,13 +110,12 @@ mod tests {
     struct Object {
         number: Lenient<u32>,
         nested: Lenient<Box<Object>>,
-        #[serde(deserialize_with = "list")]
         list: Lenient<Vec<Lenient<u32>>>,
     }
 
     #[test]
     fn an_odd_field_costs_only_itself() {
-        let read = |json: &str| serde_json::from_str::<Object>(json).expect("an object");
+        let read = |json: &str| read_leniently::<Object>(json).expect("an object");
         let known = Object {
             number: Lenient::Known(7),
             ..Object::default()

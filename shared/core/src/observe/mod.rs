@@ -7,6 +7,9 @@
 //! customer that decides its partition cannot be read. An account has no status: whether it may take
 //! charges and be paid out, and what it must still submit, stand for it. For a transfer, it is what
 //! was reversed.
+//!
+//! The fields of each object are written down once. `ways.rs` reads them in one pass, and only if
+//! that fails, leniently.
 
 mod account;
 mod fields;
@@ -20,6 +23,8 @@ mod plans;
 mod prices;
 mod record;
 mod subscription;
+mod ways;
+
 #[cfg(test)]
 mod tests;
 

@@ -120,9 +120,9 @@ fn movement(
     Ok(Some(observation(event, kind, id.id(event)?, update)))
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
-struct PaymentObject {
+pub(super) struct PaymentObject {
     id: Lenient<String>,
     status: Lenient<String>,
     amount: Lenient<Minor>,
@@ -135,7 +135,7 @@ struct PaymentObject {
 }
 
 /// Excludes the message: it may name a person or a card.
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 struct PaymentError {
     /// Every error has a type; only some have codes.
@@ -154,9 +154,9 @@ impl PaymentError {
     }
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
-struct CheckoutObject {
+pub(super) struct CheckoutObject {
     id: Lenient<String>,
     status: Lenient<String>,
     payment_status: Lenient<String>,
@@ -166,9 +166,9 @@ struct CheckoutObject {
     subscription: Lenient<Reference>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
-struct DisputeObject {
+pub(super) struct DisputeObject {
     id: Lenient<String>,
     status: Lenient<String>,
     amount: Lenient<Minor>,
@@ -177,9 +177,9 @@ struct DisputeObject {
     charge: Lenient<Reference>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
-struct RefundObject {
+pub(super) struct RefundObject {
     id: Lenient<String>,
     /// Absent in the oldest API versions, which reported only refunds that had succeeded.
     status: Lenient<String>,
@@ -189,9 +189,9 @@ struct RefundObject {
     charge: Lenient<Reference>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
-struct TransferObject {
+pub(super) struct TransferObject {
     id: Lenient<String>,
     amount: Lenient<Minor>,
     amount_reversed: Lenient<Minor>,

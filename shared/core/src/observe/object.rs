@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::ways;
 use crate::event::Event;
 
 /// An event that cannot be applied. The text names the field and never quotes its value.
@@ -25,8 +26,7 @@ pub(super) fn read<'a, T: Deserialize<'a>>(event: &Event<'a>) -> Result<T, Obser
         ));
     }
     // Every field can be read, so this is about the object itself.
-    serde_json::from_str(object)
-        .map_err(|_| unreadable(event, "data.object: contains a field twice"))
+    ways::read(object).map_err(|_| unreadable(event, "data.object: contains a field twice"))
 }
 
 pub(super) fn unreadable(event: &Event<'_>, what: &str) -> ObserveError {

@@ -29,9 +29,9 @@ pub(super) fn observe(event: &Event<'_>, _: &Plans) -> Result<Option<Observation
     Ok(Some(observation(event, EntityKind::Payout, id, update)))
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
-struct PayoutObject {
+pub(super) struct PayoutObject {
     id: Lenient<String>,
     status: Lenient<String>,
     amount: Lenient<Minor>,

@@ -4,9 +4,9 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer};
 
 use super::fields::{DecimalNumber, DecimalText, Expandable, Minor, Reference};
-use super::lenient::{Lenient, list, raw};
+use super::lenient::Lenient;
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Item {
     price: Lenient<Price>,
@@ -14,7 +14,6 @@ pub(super) struct Item {
     #[serde(deserialize_with = "plan")]
     plan: Lenient<Price>,
     pub(super) quantity: Lenient<u64>,
-    #[serde(deserialize_with = "list")]
     pub(super) discounts: Discounts,
 }
 
@@ -30,53 +29,78 @@ impl Item {
     }
 }
 
-/// A price, or a plan: its name before 2020. Source: <https://docs.stripe.com/api/plans/object>.
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Price {
     pub(super) id: Lenient<String>,
     pub(super) product: Lenient<Reference>,
     pub(super) lookup_key: Lenient<String>,
-    #[serde(alias = "amount")]
     pub(super) unit_amount: Lenient<Minor>,
-    #[serde(alias = "amount_decimal")]
     pub(super) unit_amount_decimal: Lenient<DecimalText>,
     /// Null for a one-off price.
     #[serde(default = "Lenient::odd")]
     pub(super) recurring: Lenient<Recurring>,
-    #[serde(alias = "transform_usage")]
     pub(super) transform_quantity: Lenient<Transform>,
 }
 
-/// A plan has the fields of `recurring` itself.
-fn plan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Lenient<Price>, D::Error> {
-    let json = raw(deserializer)?;
-    let is_object = json.starts_with('{');
-    let plan = match Lenient::<Price>::of(json) {
-        Lenient::Known(price) if is_object => Lenient::Known(Price {
-            recurring: Lenient::of(json),
-            ..price
-        }),
-        Lenient::Absent => Lenient::Absent,
-        _ => Lenient::Odd,
-    };
-    Ok(plan)
+/// A price in its form before 2020, with the fields of `recurring`. Source: <https://docs.stripe.com/api/plans/object>.
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct Plan {
+    id: Lenient<String>,
+    product: Lenient<Reference>,
+    amount: Lenient<Minor>,
+    amount_decimal: Lenient<DecimalText>,
+    interval: Lenient<String>,
+    interval_count: Lenient<u32>,
+    usage_type: Lenient<String>,
+    transform_usage: Lenient<Transform>,
 }
 
-#[derive(Deserialize)]
+fn plan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Lenient<Price>, D::Error> {
+    Ok(Lenient::<Plan>::deserialize(deserializer)?.map(Plan::into_price))
+}
+
+impl Plan {
+    fn into_price(self) -> Price {
+        let recurring = match (self.interval, self.interval_count, self.usage_type) {
+            (Lenient::Known(interval), Lenient::Known(interval_count), usage_type)
+                if !usage_type.is_odd() =>
+            {
+                Lenient::Known(Recurring {
+                    interval,
+                    interval_count,
+                    usage_type: usage_type.known(),
+                })
+            }
+            _ => Lenient::Odd,
+        };
+        Price {
+            id: self.id,
+            product: self.product,
+            lookup_key: Lenient::Absent,
+            unit_amount: self.amount,
+            unit_amount_decimal: self.amount_decimal,
+            recurring,
+            transform_quantity: self.transform_usage,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct Recurring {
     pub(super) interval: String,
     pub(super) interval_count: u32,
     pub(super) usage_type: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(super) struct Transform {
     pub(super) divide_by: u32,
     pub(super) round: Round,
 }
 
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Deserialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Round {
     Up,
@@ -86,21 +110,21 @@ pub(super) enum Round {
 /// An id does not contain the amount. From 2025-09-30.clover on, the coupon is below `source`.
 pub(super) type Discount = Expandable<FullDiscount>;
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 pub(super) struct FullDiscount {
     coupon: Lenient<Expandable<Coupon>>,
     source: Lenient<DiscountSource>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct DiscountSource {
     /// Null if it is not a coupon.
     #[serde(default = "Lenient::odd")]
     coupon: Lenient<Expandable<Coupon>>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Coupon {
     duration: Lenient<String>,

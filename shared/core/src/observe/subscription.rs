@@ -46,9 +46,9 @@ pub(super) fn observe(
     Ok(Some(observation(event, kind, id, update)))
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
-struct SubscriptionObject {
+pub(super) struct SubscriptionObject {
     id: Lenient<String>,
     status: Lenient<String>,
     customer: Lenient<Reference>,
@@ -62,7 +62,7 @@ struct SubscriptionObject {
     trial_end: Lenient<Seconds>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 struct Items {
     data: Fingerprinted<Vec<Lenient<Item>>>,

@@ -1,3 +1,4 @@
+mod both_ways;
 mod odd_fields;
 
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use crate::entity::timeline::KEEP;
 use crate::view::entity::describe;
 
 /// An event type, a complete object, and the fields without which nothing can be said of it.
-fn samples() -> Vec<(&'static str, Value, &'static [&'static str])> {
+pub(super) fn samples() -> Vec<(&'static str, Value, &'static [&'static str])> {
     let status: &[&str] = &["id", "status"];
     // Without an account, the customer decides the partition.
     let grouped: &[&str] = &["id", "status", "customer"];
@@ -94,7 +94,7 @@ fn discount() -> Value {
 }
 
 /// What a field may have instead of its value; `None` is absence.
-fn odd_values() -> Vec<Option<Value>> {
+pub(super) fn odd_values() -> Vec<Option<Value>> {
     let long_list = vec![json!({"id": "x"}); 1000];
     vec![
         None,
