@@ -63,7 +63,7 @@ pub struct SubscriptionFacts {
 }
 
 /// The part of a subscription that could not be read, without which its part of MRR is not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MrrUnknown {
     /// The list of its items.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::counters::{Bucket, Counters};
 use crate::entity::EntityKey;
-use crate::entity::timeline::KEEP;
+use crate::entity::timeline::KEPT_CHANGES;
 use crate::view::entity::describe;
 
 /// An event type, a complete object, and the fields without which nothing can be said of it.
@@ -304,21 +304,21 @@ fn an_unknown_amount_is_no_gain_where_older_states_were_dropped() {
     let mut odd = object.clone();
     odd["items"] = json!(7);
     let mut entity = Entity::new(&EntityKey::new(EntityKind::Subscription, "sub_1"));
-    let first_kept = 40 - KEEP;
-    for n in 0..40 {
+    let first_kept = 300 - KEPT_CHANGES;
+    for n in 0..300 {
         let object = if n == first_kept { &odd } else { &object };
         let mut body: Value =
             serde_json::from_str(&body(kind, object, &json!(null))).expect("JSON");
         body["id"] = json!(format!("evt_{n}"));
-        body["created"] = json!(n * 3600);
+        body["created"] = json!(n * 86_400);
         let body = body.to_string();
         let event = Event::parse(body.as_bytes()).expect("an event");
         let observations = observe(&event, &Plans::default()).expect("readable");
         observations.iter().for_each(|it| entity.merge(it));
     }
     let counters = entity.contributions();
-    for hour in 0..40 {
-        let hour = Bucket::Hour(hour);
+    for day in 0..300 {
+        let hour = Bucket::Hour(day * 24);
         assert_eq!(counters.get(hour, &["churn", "gained"]), 0);
         assert_eq!(counters.get(hour, &["mrr_change", "usd"]), 0);
     }
