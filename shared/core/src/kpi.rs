@@ -43,6 +43,8 @@ pub struct Kpis {
     /// the part that could not be read (`items`, `price`, `amount`, `quantity`, `coupon`, `currency`),
     /// or `cancellation` if it is not known whether they count.
     pub mrr_incomplete: BTreeMap<String, i64>,
+    /// Customers: `active` and `deleted`. Only those of which an event has come.
+    pub customers: BTreeMap<String, i64>,
     /// Invoices by status.
     pub invoices: BTreeMap<String, i64>,
     /// Payouts by outcome.
@@ -249,6 +251,7 @@ impl Kpis {
             past_due_ratio: past_due_at(counters, now_hour, now_hour).value(),
             mrr_minor: by_first("mrr"),
             mrr_incomplete: by_first("mrr_incomplete"),
+            customers: by_first("customers"),
             invoices: by_first("invoices"),
             payouts: by_first("payouts"),
             payouts_reached: by_two(counters, "payouts_reached"),

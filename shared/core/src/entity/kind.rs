@@ -30,6 +30,8 @@ pub enum EntityKind {
     Refund,
     /// `tr_…`
     Transfer,
+    /// `cus_…`
+    Customer,
 }
 
 /// What is different for one kind: a row of [`KINDS`].
@@ -55,7 +57,7 @@ pub struct KindRow {
 }
 
 /// Every kind.
-pub const KINDS: [KindRow; 9] = [
+pub const KINDS: [KindRow; 10] = [
     KindRow {
         kind: EntityKind::Subscription,
         name: "subscription",
@@ -151,6 +153,16 @@ pub const KINDS: [KindRow; 9] = [
         is_grouped_by_customer: false,
         is_billing: false,
         dashboard_path: Some("connect/transfers"),
+    },
+    KindRow {
+        kind: EntityKind::Customer,
+        name: "customer",
+        plural: "customers",
+        id_prefixes: &["cus_"],
+        event_families: &["customer"],
+        is_grouped_by_customer: false,
+        is_billing: true,
+        dashboard_path: Some("customers"),
     },
 ];
 

@@ -8,6 +8,7 @@
 
 pub mod account;
 mod compact;
+pub mod customer;
 pub mod events;
 pub mod invoice;
 pub mod key;
@@ -25,6 +26,7 @@ pub mod transition;
 use std::collections::HashSet;
 
 use self::account::{Account, AccountUpdate};
+use self::customer::{Customer, CustomerFacts, CustomerOrigin};
 use self::events::EventRef;
 use self::invoice::{Invoice, InvoiceFacts, InvoiceOrigin};
 pub use self::key::EntityKey;
@@ -53,6 +55,8 @@ pub enum Entity {
     Account(Account),
     /// Payment intent, checkout session, dispute, refund or transfer.
     Movement(MoneyMovement),
+    /// `cus_…`
+    Customer(Customer),
 }
 
 /// What one event says about one entity.
@@ -79,6 +83,8 @@ pub enum Update {
     Account(AccountUpdate),
     /// About a movement of money.
     Movement(MoneyMovementOrigin, RecordedState<MoneyMovementFacts>),
+    /// About a customer.
+    Customer(CustomerOrigin, RecordedState<CustomerFacts>),
 }
 
 impl Observation {
@@ -88,7 +94,8 @@ impl Observation {
         let key = match &self.update {
             Update::Subscription(origin, _) => origin.partition_key(id),
             Update::Invoice(origin, _) => origin.partition_key(id),
-            Update::Payout(PayoutOrigin { account, .. }, _)
+            Update::Customer(CustomerOrigin { account, .. }, _)
+            | Update::Payout(PayoutOrigin { account, .. }, _)
             | Update::Movement(MoneyMovementOrigin { account, .. }, _) => {
                 account.as_deref().unwrap_or(id)
             }
@@ -106,6 +113,7 @@ impl Entity {
             EntityKind::Invoice => Self::Invoice(empty(key)),
             EntityKind::Payout => Self::Payout(empty(key)),
             EntityKind::Account => Self::Account(empty(key)),
+            EntityKind::Customer => Self::Customer(empty(key)),
             EntityKind::Payment
             | EntityKind::Checkout
             | EntityKind::Dispute
@@ -123,6 +131,7 @@ impl Entity {
             (Self::Invoice(i), Update::Invoice(origin, state)) => i.merge(origin, state.clone()),
             (Self::Payout(p), Update::Payout(origin, state)) => p.merge(origin, state.clone()),
             (Self::Movement(m), Update::Movement(origin, state)) => m.merge(origin, state.clone()),
+            (Self::Customer(c), Update::Customer(origin, state)) => c.merge(origin, state.clone()),
             (Self::Account(a), Update::Account(update)) => {
                 a.merge(observation.created_s, update.clone());
             }
@@ -191,6 +200,7 @@ impl Entity {
             EntityKind::Invoice => Self::Invoice(decode(key, bytes)?),
             EntityKind::Payout => Self::Payout(decode(key, bytes)?),
             EntityKind::Account => Self::Account(decode(key, bytes)?),
+            EntityKind::Customer => Self::Customer(decode(key, bytes)?),
             EntityKind::Payment
             | EntityKind::Checkout
             | EntityKind::Dispute
@@ -207,6 +217,7 @@ impl Entity {
             Self::Payout(p) => p,
             Self::Account(a) => a,
             Self::Movement(m) => m,
+            Self::Customer(c) => c,
         }
     }
 }

@@ -112,6 +112,12 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 2])> {
                 "029394c0c0a3757364a6616363745f31c41c00119195a87265766572736564cd01f4c0c2c0e80705056576745f3192c290",
             ],
         ),
+        (
+            EntityKind::Customer,
+            "customer.updated",
+            json!({"id": "cus_1", "object": "customer", "created": 500, "email": "jane@example.com"}),
+            ["", "029292c0cd01f4c41000059193c2c0c0e80705056576745f31"],
+        ),
     ]
 }
 
@@ -146,7 +152,11 @@ fn the_stored_bytes_of_each_kind_do_not_change() {
             "{key}: {}",
             hex::encode(entity.encode())
         );
-        for bytes in [format_1, format_2] {
+        // Format 1 had no customers.
+        for bytes in [format_1, format_2]
+            .into_iter()
+            .filter(|bytes| !bytes.is_empty())
+        {
             assert_eq!(Entity::decode(&key, &bytes).as_ref(), Ok(&entity), "{key}");
         }
     }

@@ -12,6 +12,7 @@
 //! that fails, leniently.
 
 mod account;
+mod customer;
 mod fields;
 mod invoice;
 mod lenient;
@@ -58,5 +59,6 @@ fn reader(kind: EntityKind) -> Observe {
         EntityKind::Dispute => movements::dispute,
         EntityKind::Refund => movements::refund,
         EntityKind::Transfer => movements::transfer,
+        EntityKind::Customer => customer::observe,
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::column::{Column, Unit, cell, column, time};
 use super::field::Columns;
 use crate::entity::account::Account;
+use crate::entity::customer::{Customer, CustomerFacts};
 use crate::entity::invoice::Invoice;
 use crate::entity::movement::MoneyMovement;
 use crate::entity::payout::Payout;
@@ -209,6 +210,34 @@ impl Columns for MoneyMovement {
         column("of", Unit::Text, |m| json!(m.origin.of)),
         column("updated_at", Unit::Time, |m| {
             time(m.timeline.last().map(|state| state.created_s))
+        }),
+    ];
+
+    fn details(&self) -> Value {
+        json!({"current": self.current()})
+    }
+
+    fn has_row(&self) -> bool {
+        self.current().is_some()
+    }
+}
+
+impl Columns for Customer {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("id", Unit::Text, |c| json!(c.id)),
+        column("account", Unit::Text, |c| json!(c.origin.account)),
+        column("status", Unit::Text, |c| {
+            json!(c.current().map(CustomerFacts::status))
+        }),
+        column("app_id", Unit::Text, |c| {
+            json!(c.current().and_then(|f| f.app_id.as_ref()))
+        }),
+        column("user_id", Unit::Text, |c| {
+            json!(c.current().and_then(|f| f.user_id.as_ref()))
+        }),
+        column("created_at", Unit::Time, |c| time(c.origin.created_s)),
+        column("updated_at", Unit::Time, |c| {
+            time(c.timeline.last().map(|state| state.created_s))
         }),
     ];
 

@@ -50,7 +50,8 @@ impl MoneyMovement {
             EntityKind::Subscription
             | EntityKind::Invoice
             | EntityKind::Payout
-            | EntityKind::Account => &NO_RULES,
+            | EntityKind::Account
+            | EntityKind::Customer => &NO_RULES,
         }
     }
 }

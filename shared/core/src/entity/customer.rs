@@ -1,0 +1,109 @@
+//! A customer: whose it is, and who that is in the user's own application. Names and addresses are not
+//! stored.
+
+use serde::{Deserialize, Serialize};
+
+use super::events::{EventRef, event_refs};
+use super::key::EntityKey;
+use super::merge::{keep_greater, keep_smaller};
+use super::state::EntityState;
+use super::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
+use super::transition::{Transition, status_changes};
+use crate::condition::Condition;
+use crate::counters::{Bucket, Tally};
+
+/// The state of a customer, as known from its events.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Customer {
+    /// `cus_…`
+    #[serde(skip)]
+    pub id: String,
+    /// Facts that never change.
+    pub origin: CustomerOrigin,
+    /// The recorded states.
+    pub timeline: Timeline<CustomerFacts>,
+}
+
+/// Facts that Stripe never changes during a customer's life.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CustomerOrigin {
+    /// The connected account it belongs to.
+    pub account: Option<String>,
+    /// `created` of the customer itself, Unix seconds.
+    pub created_s: Option<i64>,
+}
+
+/// The state of a customer in one event.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CustomerFacts {
+    /// Whether it was deleted.
+    pub deleted: bool,
+    /// The user's own id of the application that it belongs to, from its metadata.
+    pub app_id: Option<String>,
+    /// The user's own id of the person, from its metadata.
+    pub user_id: Option<String>,
+}
+
+impl Customer {
+    /// Merges one event.
+    pub fn merge(&mut self, origin: &CustomerOrigin, state: RecordedState<CustomerFacts>) {
+        keep_greater(&mut self.origin.account, &origin.account);
+        if let Some(created_s) = origin.created_s {
+            keep_smaller(&mut self.origin.created_s, created_s);
+        }
+        self.timeline.insert(state);
+    }
+
+    /// The current state.
+    pub fn current(&self) -> Option<&CustomerFacts> {
+        self.timeline.last().map(|s| &*s.facts)
+    }
+}
+
+impl EntityState for Customer {
+    fn set_key(&mut self, key: &EntityKey) {
+        self.id.clone_from(&key.id);
+    }
+
+    fn partition_key(&self) -> &str {
+        self.origin.account.as_ref().unwrap_or(&self.id)
+    }
+
+    fn contributions(&self, tally: &mut Tally) {
+        let Some(facts) = self.current() else { return };
+        tally.add(Bucket::Current, &["customers", facts.status()], 1);
+    }
+
+    fn conditions(&self) -> Vec<Condition> {
+        Vec::new()
+    }
+
+    /// Its creation and its deletion.
+    fn transitions(&self) -> Vec<Transition> {
+        status_changes(&self.timeline, |facts| facts.status())
+    }
+
+    fn events(&self) -> Vec<EventRef> {
+        event_refs(&self.timeline, None)
+    }
+}
+
+impl CustomerFacts {
+    /// `active` or `deleted`.
+    pub fn status(&self) -> &'static str {
+        if self.deleted { "deleted" } else { "active" }
+    }
+}
+
+impl Facts for CustomerFacts {
+    const FIELDS: &'static [&'static str] = &["metadata"];
+
+    /// A deleted customer does not come back.
+    fn progress(&self) -> u64 {
+        self.deleted.into()
+    }
+
+    fn values(&self) -> Vec<u32> {
+        vec![value_fingerprint((&self.app_id, &self.user_id))]
+    }
+}
