@@ -6,6 +6,7 @@ mod orders;
 mod robust;
 mod seconds;
 mod timelines;
+mod unions;
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -93,6 +93,12 @@ fn dropped_events_depend_on_the_set_and_not_on_the_order() {
         rng.shuffle(&mut order);
         assert_eq!(built(&key, order).encode(), expected.encode());
     }
+    for _ in 0..200 {
+        let (one, other) = super::unions::two_parts(&observed, &mut rng);
+        let mut united = built(&key, one);
+        united.union(&built(&key, other));
+        assert_eq!(united.encode(), expected.encode());
+    }
 }
 
 /// A subscription that changes every day is not counted as new when its first event is dropped.

@@ -47,16 +47,27 @@ pub struct CustomerFacts {
 impl Customer {
     /// Merges one event.
     pub fn merge(&mut self, origin: &CustomerOrigin, state: RecordedState<CustomerFacts>) {
-        keep_greater(&mut self.origin.account, &origin.account);
-        if let Some(created_s) = origin.created_s {
-            keep_smaller(&mut self.origin.created_s, created_s);
-        }
+        self.origin.merge(origin);
         self.timeline.insert(state);
+    }
+
+    pub(super) fn union(&mut self, other: &Self) {
+        self.origin.merge(&other.origin);
+        self.timeline.union(&other.timeline);
     }
 
     /// The current state.
     pub fn current(&self) -> Option<&CustomerFacts> {
         self.timeline.last().map(|s| &*s.facts)
+    }
+}
+
+impl CustomerOrigin {
+    fn merge(&mut self, other: &Self) {
+        keep_greater(&mut self.account, &other.account);
+        if let Some(created_s) = other.created_s {
+            keep_smaller(&mut self.created_s, created_s);
+        }
     }
 }
 

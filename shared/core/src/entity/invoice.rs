@@ -55,6 +55,13 @@ pub struct InvoiceFacts {
 }
 
 impl InvoiceOrigin {
+    fn merge(&mut self, other: &Self) {
+        keep_greater(&mut self.account, &other.account);
+        keep_greater(&mut self.customer, &other.customer);
+        keep_greater(&mut self.subscription, &other.subscription);
+        keep_greater(&mut self.currency, &other.currency);
+    }
+
     /// See [`EntityState::partition_key`].
     pub(super) fn partition_key<'a>(&'a self, id: &'a str) -> &'a str {
         let deciding = self.account.as_deref().or(self.customer.as_deref());
@@ -65,11 +72,14 @@ impl InvoiceOrigin {
 impl Invoice {
     /// Merges one event.
     pub fn merge(&mut self, origin: &InvoiceOrigin, state: RecordedState<InvoiceFacts>) {
-        keep_greater(&mut self.origin.account, &origin.account);
-        keep_greater(&mut self.origin.customer, &origin.customer);
-        keep_greater(&mut self.origin.subscription, &origin.subscription);
-        keep_greater(&mut self.origin.currency, &origin.currency);
+        self.origin.merge(origin);
         self.timeline.insert(state);
+    }
+
+    /// See [`super::Entity::union`].
+    pub(super) fn union(&mut self, other: &Self) {
+        self.origin.merge(&other.origin);
+        self.timeline.union(&other.timeline);
     }
 
     /// The current state.

@@ -42,6 +42,16 @@ use crate::condition::Condition;
 use crate::counters::{Counters, Tally};
 use crate::event::partition_of;
 
+/// The format of a store's state: how entities are encoded, what they contribute to counters, and which
+/// conditions they have. Whoever changes one of the three raises it. Workers convert a store of an
+/// older format before they apply anything to it.
+///
+/// | format | what changed |
+/// |---|---|
+/// | 1 | all versions before stores recorded their format |
+/// | 2 | one object is one entity, whatever its events say of `context` |
+pub const STATE_FORMAT: u32 = 2;
+
 /// One entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entity {
@@ -139,6 +149,20 @@ impl Entity {
         }
     }
 
+    /// Adds everything that another copy of this entity knows, as if one had merged the observations of
+    /// both. It is commutative, associative and idempotent, too.
+    pub fn union(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Subscription(s), Self::Subscription(other)) => s.union(other),
+            (Self::Invoice(i), Self::Invoice(other)) => i.union(other),
+            (Self::Payout(p), Self::Payout(other)) => p.union(other),
+            (Self::Movement(m), Self::Movement(other)) => m.union(other),
+            (Self::Account(a), Self::Account(other)) => a.union(other),
+            (Self::Customer(c), Self::Customer(other)) => c.union(other),
+            (entity, other) => debug_assert!(false, "{other:?} is of another kind than {entity:?}"),
+        }
+    }
+
     /// The partition of its events, of `partitions`, and thus its own for life.
     pub fn partition(&self, partitions: u32) -> u32 {
         partition_of(self.state().partition_key(), partitions)
@@ -175,15 +199,21 @@ impl Entity {
     /// The stored bytes: a format number, then MessagePack with fields by position. New fields are
     /// appended and have a default.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![FORMAT];
+        let mut bytes = vec![ENCODING];
         self.state().encode(&mut bytes);
         bytes
     }
 
-    /// Decodes the output of [`Entity::encode`].
+    /// Whether these bytes are as [`Entity::encode`] writes them now. [`Entity::decode`] also reads what
+    /// earlier versions wrote.
+    pub fn has_present_encoding(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&ENCODING)
+    }
+
+    /// Decodes the output of [`Entity::encode`], of this version or an earlier one.
     pub fn decode(key: &EntityKey, bytes: &[u8]) -> Result<Self, String> {
         match bytes.split_first() {
-            Some((&(1 | FORMAT), rest)) => {
+            Some((&(1 | ENCODING), rest)) => {
                 Self::decode_state(key, rest).map_err(|e| format!("{key}: {e}"))
             }
             Some((other, _)) => Err(format!(
@@ -233,8 +263,8 @@ pub fn transitions(before: &Entity, after: &Entity) -> Vec<Transition> {
         .collect()
 }
 
-/// Format 1 had timelines in another form, which they read themselves.
-const FORMAT: u8 = 2;
+/// The first stored byte of an entity. Encoding 1 had timelines in another form, which they read themselves.
+const ENCODING: u8 = 2;
 
 #[cfg(test)]
 mod tests;

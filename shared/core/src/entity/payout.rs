@@ -55,18 +55,31 @@ pub struct PayoutFacts {
     pub failure_message: Option<String>,
 }
 
+impl PayoutOrigin {
+    fn merge(&mut self, other: &Self) {
+        keep_greater(&mut self.account, &other.account);
+        keep_greater(&mut self.amount_minor, &other.amount_minor);
+        keep_greater(&mut self.currency, &other.currency);
+    }
+}
+
 impl Payout {
     /// Merges one event.
     pub fn merge(&mut self, origin: &PayoutOrigin, state: RecordedState<PayoutFacts>) {
-        keep_greater(&mut self.origin.account, &origin.account);
-        keep_greater(&mut self.origin.amount_minor, &origin.amount_minor);
-        keep_greater(&mut self.origin.currency, &origin.currency);
+        self.origin.merge(origin);
         let currency = origin
             .currency
             .clone()
             .unwrap_or_else(|| UNKNOWN.to_owned());
         self.reached.insert((state.facts.status.clone(), currency));
         self.timeline.insert(state);
+    }
+
+    /// See [`super::Entity::union`].
+    pub(super) fn union(&mut self, other: &Self) {
+        self.origin.merge(&other.origin);
+        self.reached.extend(other.reached.iter().cloned());
+        self.timeline.union(&other.timeline);
     }
 
     /// The current state.

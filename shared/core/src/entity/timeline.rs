@@ -20,12 +20,15 @@ mod tie_break;
 
 use std::sync::OnceLock;
 
+use serde::Serialize;
+
 pub use self::changes::{Before, ChangedField, Changes};
 pub use self::event_id::EventId;
 pub use self::fingerprint::fingerprint;
 pub(super) use self::fingerprint::value_fingerprint;
 pub use self::recorded::{Facts, RecordedState, Stage};
 pub use self::retention::{HORIZON_S, KEPT, KEPT_CHANGES, KEPT_IN_HORIZON};
+use self::stored::encoded;
 
 /// See the module documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,11 +66,7 @@ impl<F> Default for Timeline<F> {
 impl<F: Facts> Timeline<F> {
     /// Adds a state; one that is already there changes nothing.
     pub fn insert(&mut self, state: RecordedState<F>) {
-        let key = (state.created_s, state.event_id.hash());
-        let Err(at) = self
-            .states
-            .binary_search_by_key(&key, |s| (s.created_s, s.event_id.hash()))
-        else {
+        let Err(at) = self.place(&state) else {
             return;
         };
         self.states.insert(at, state);
@@ -75,15 +74,30 @@ impl<F: Facts> Timeline<F> {
         self.dropped_s = retention::drop_old(&mut self.states, self.dropped_s);
     }
 
-    /// Adds what another timeline of the same object knows.
-    pub fn union(&mut self, other: &Self)
+    /// Adds what another timeline of the same object knows. If both have the state of one event, as two
+    /// versions of revwatch read it, the one that is greater when encoded stays: the same in any order.
+    pub(super) fn union(&mut self, other: &Self)
     where
-        F: Clone,
+        F: Clone + Serialize,
     {
-        self.dropped_s = self.dropped_s.max(other.dropped_s);
         for state in &other.states {
-            self.insert(state.clone());
+            match self.place(state) {
+                Ok(at) if encoded(state) > encoded(&self.states[at]) => {
+                    self.states[at] = state.clone();
+                }
+                Ok(_) => {}
+                Err(at) => self.states.insert(at, state.clone()),
+            }
         }
+        self.order = Order::default();
+        let dropped_s = self.dropped_s.max(other.dropped_s);
+        self.dropped_s = retention::drop_old(&mut self.states, dropped_s);
+    }
+
+    /// Where the state of the same event is, or would be.
+    fn place(&self, state: &RecordedState<F>) -> Result<usize, usize> {
+        let key = |s: &RecordedState<F>| (s.created_s, s.event_id.hash());
+        self.states.binary_search_by_key(&key(state), key)
     }
 
     /// All kept states, in the order in which they happened.

@@ -74,15 +74,7 @@ impl Account {
                 if !view.removed {
                     self.reach(Milestone::ExternalAccountAdded, created_s);
                 }
-                // The latest state wins; within one second the greater one, which is the same in
-                // any order.
-                let kept = self
-                    .external_accounts
-                    .entry(id)
-                    .or_insert_with(|| view.clone());
-                if view > *kept {
-                    *kept = view;
-                }
+                self.show(id, view);
             }
             AccountUpdate::Thin { event_id } => {
                 keep_greater(&mut self.thin, &Some((created_s, event_id)));
@@ -101,6 +93,46 @@ impl Account {
             AccountUpdate::Capability { name, state } => {
                 self.capabilities.entry(name).or_default().insert(state);
             }
+        }
+    }
+
+    /// See [`crate::entity::Entity::union`].
+    pub(in crate::entity) fn union(&mut self, other: &Self) {
+        keep_greater(&mut self.country, &other.country);
+        let times = [
+            (&mut self.created_s, other.created_s),
+            (&mut self.first_seen_s, other.first_seen_s),
+        ];
+        for (kept, new) in times {
+            if let Some(new) = new {
+                keep_smaller(kept, new);
+            }
+        }
+        for (milestone, at_s) in &other.milestones {
+            self.reach(*milestone, *at_s);
+        }
+        keep_greater(&mut self.deauthorized, &other.deauthorized);
+        keep_greater(&mut self.authorized, &other.authorized);
+        keep_greater(&mut self.thin, &other.thin);
+        for (name, timeline) in &other.capabilities {
+            let kept = self.capabilities.entry(name.clone()).or_default();
+            kept.union(timeline);
+        }
+        for (id, view) in &other.external_accounts {
+            self.show(id.clone(), view.clone());
+        }
+        self.timeline.union(&other.timeline);
+    }
+
+    /// The latest state of a payout destination wins; within one second the greater one, which is the
+    /// same in any order.
+    fn show(&mut self, id: String, view: ExternalAccount) {
+        let kept = self
+            .external_accounts
+            .entry(id)
+            .or_insert_with(|| view.clone());
+        if view > *kept {
+            *kept = view;
         }
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::condition::ConditionKind;
 use crate::counters::{Tally, UNKNOWN};
 use crate::entity::kind::EntityKind;
+use crate::entity::merge::keep_greater;
 use crate::entity::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
 
 /// The state of a movement, as known from its events.
@@ -98,6 +99,36 @@ impl Default for MoneyMovement {
             origin: MoneyMovementOrigin::default(),
             timeline: Timeline::default(),
             reached: Reached::default(),
+        }
+    }
+}
+
+impl MoneyMovementOrigin {
+    pub(super) fn merge(&mut self, other: &Self) {
+        keep_greater(&mut self.account, &other.account);
+        keep_greater(&mut self.customer, &other.customer);
+        keep_greater(&mut self.currency, &other.currency);
+        keep_greater(&mut self.of, &other.of);
+    }
+}
+
+/// The maximum of failed attempts that are counted separately per payment. The smallest of a union
+/// are among the smallest of its parts, so the result does not depend on the order.
+const MAX_ATTEMPTS: usize = 64;
+
+impl Reached {
+    /// Notes a failed attempt by its fingerprint.
+    pub(super) fn fail(&mut self, attempt: u32) {
+        self.failed.insert(attempt);
+        while self.failed.len() > MAX_ATTEMPTS {
+            self.failed.pop_last();
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.done |= other.done;
+        for attempt in &other.failed {
+            self.fail(*attempt);
         }
     }
 }

@@ -16,7 +16,6 @@ pub use self::facts::{
 use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
 use super::kind::EntityKind;
-use super::merge::keep_greater;
 use super::state::EntityState;
 use super::timeline::RecordedState;
 use super::transition::{Transition, status_changes};
@@ -31,12 +30,16 @@ impl MoneyMovement {
         origin: &MoneyMovementOrigin,
         state: RecordedState<MoneyMovementFacts>,
     ) {
-        keep_greater(&mut self.origin.account, &origin.account);
-        keep_greater(&mut self.origin.customer, &origin.customer);
-        keep_greater(&mut self.origin.currency, &origin.currency);
-        keep_greater(&mut self.origin.of, &origin.of);
+        self.origin.merge(origin);
         (self.rules().record)(&mut self.reached, &state);
         self.timeline.insert(state);
+    }
+
+    /// See [`super::Entity::union`].
+    pub(super) fn union(&mut self, other: &Self) {
+        self.origin.merge(&other.origin);
+        self.reached.merge(&other.reached);
+        self.timeline.union(&other.timeline);
     }
 
     /// What is different for its kind.

@@ -17,19 +17,12 @@ pub const RULES: MovementRules = MovementRules {
     },
 };
 
-/// The maximum of failed attempts that are counted separately per payment. The smallest of a union
-/// are among the smallest of its parts, so the result does not depend on the order.
-const MAX_ATTEMPTS: usize = 64;
-
 fn record(reached: &mut Reached, state: &RecordedState<MoneyMovementFacts>) {
     let facts = &state.facts;
     reached.done |= facts.status == "succeeded";
     if facts.attempt_failed {
         let attempt = facts.charge.as_deref().unwrap_or(state.event_id.as_str());
-        reached.failed.insert(fingerprint(attempt));
-        while reached.failed.len() > MAX_ATTEMPTS {
-            reached.failed.pop_last();
-        }
+        reached.fail(fingerprint(attempt));
     }
 }
 

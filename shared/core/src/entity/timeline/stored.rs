@@ -99,6 +99,13 @@ fn write<F: Serialize + Eq + Hash>(
     Ok(bytes)
 }
 
+/// The bytes of one state, to compare it with another of the same event.
+pub(super) fn encoded<F: Serialize>(state: &RecordedState<F>) -> Vec<u8> {
+    let mut bytes = rmp_serde::to_vec(state.facts.as_ref()).expect("plain structs encode");
+    write_state(state, 0, &mut bytes);
+    bytes
+}
+
 fn write_state<F>(state: &RecordedState<F>, place: u64, bytes: &mut Vec<u8>) {
     let head = Head {
         stage: state.stage,
