@@ -200,13 +200,14 @@ impl MemoryStore {
             self.dedupe_keys.insert((key.day, key.key), key.delivery);
         }
         for write in commit.entities {
-            self.entities.insert(
-                write.key,
-                StoredEntity {
-                    version: write.expected + 1,
-                    body: write.body,
-                },
-            );
+            let version = write.expected + 1;
+            match write.body {
+                Some(body) => drop(
+                    self.entities
+                        .insert(write.key, StoredEntity { version, body }),
+                ),
+                None => drop(self.entities.remove(&write.key)),
+            }
         }
         self.hours.extend(
             commit

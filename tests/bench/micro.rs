@@ -326,7 +326,7 @@ mod plan {
                         write.key,
                         StoredEntity {
                             version: write.expected + 1,
-                            body: write.body,
+                            body: write.body.expect("a batch deletes no entity"),
                         },
                     );
                 }

@@ -53,7 +53,7 @@ async fn a_commit_is_read_back(place: &dyn StorePlace) {
             EntityWrite {
                 key: account.clone(),
                 expected: 0,
-                body: b"account".to_vec(),
+                body: Some(b"account".to_vec()),
             },
         ],
         ..Commit::default()
@@ -228,6 +228,7 @@ async fn a_large_commit_is_applied(place: &dyn StorePlace) {
             .collect(),
         audit: (0..2_000).map(|i| audit(i, "large")).collect(),
         high_watermark_ms: 0,
+        conversion: None,
     };
     applied(&*store, &commit).await;
     assert_eq!(
@@ -327,11 +328,12 @@ async fn every_entity_of_every_partition_is_listed(place: &dyn StorePlace) {
         let entities: Vec<_> = (0..700)
             .map(|i| write(&format!("po_{partition}_{i}"), 0, format!("{i}").as_bytes()))
             .collect();
-        expected.extend(
-            entities
-                .iter()
-                .map(|write| (write.key.id.clone(), (partition, write.body.clone()))),
-        );
+        expected.extend(entities.iter().map(|write| {
+            (
+                write.key.id.clone(),
+                (partition, write.body.clone().expect("a body")),
+            )
+        }));
         applied(
             &*store,
             &Commit {
@@ -377,7 +379,7 @@ async fn entities_are_read_page_by_page_while_others_change(place: &dyn StorePla
         entities: vec![EntityWrite {
             key: EntityKey::new(EntityKind::Account, "acct_1"),
             expected: 0,
-            body: Vec::new(),
+            body: Some(Vec::new()),
         }],
         ..Commit::default()
     };

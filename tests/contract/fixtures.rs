@@ -97,7 +97,7 @@ pub(crate) fn write(id: &str, expected: u64, body: &[u8]) -> EntityWrite {
     EntityWrite {
         key: payout(id),
         expected,
-        body: body.to_vec(),
+        body: Some(body.to_vec()),
     }
 }
 
@@ -143,6 +143,7 @@ pub(crate) fn full(partition: u32, id: &str, delivery: Uuid) -> Commit {
         conditions: vec![ConditionChange::Open(condition(id, 1_000))],
         audit: vec![audit(1_000, id)],
         high_watermark_ms: 0,
+        conversion: None,
     }
 }
 

@@ -38,6 +38,7 @@ mod aggregates;
 mod audit;
 mod conditions;
 mod consume;
+mod conversion;
 mod coordination;
 mod documents;
 mod entities;
@@ -63,4 +64,7 @@ trait StorePlace: Send + Sync {
 
     /// Makes the store treat the present as `days.end` days from now, after `days.start` days before.
     async fn let_days_pass(&self, days: Range<u32>);
+
+    /// Makes every partition with recorded health one of state format 1.
+    async fn make_older(&self);
 }

@@ -87,7 +87,7 @@ impl Memory {
                 write.key,
                 StoredEntity {
                     version: write.expected + 1,
-                    body: write.body,
+                    body: write.body.expect("a batch deletes no entity"),
                 },
             );
         }

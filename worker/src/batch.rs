@@ -209,7 +209,7 @@ fn add_changes(commit: &mut Commit, entities: Changes<'_>) -> Vec<(EntityKey, Tr
         commit.entities.push(EntityWrite {
             key: key.clone(),
             expected,
-            body: after.encode(),
+            body: Some(after.encode()),
         });
         commit
             .counters

@@ -91,7 +91,9 @@ impl PartitionError {
             }
             Self::Replay(error) => error.persistent_reason(),
             Self::Queue(QueueError::Unavailable(_))
-            | Self::Store(StoreError::Unavailable(_) | StoreError::Fenced)
+            | Self::Store(
+                StoreError::Unavailable(_) | StoreError::Fenced | StoreError::Unconverted,
+            )
             | Self::Contended => None,
         }
     }

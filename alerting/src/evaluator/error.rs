@@ -24,7 +24,7 @@ impl EvaluatorError {
     /// and another process may work.
     pub(crate) fn unready(&self) -> Option<&'static str> {
         match self {
-            Self::Store(StoreError::Fenced) | Self::Incomplete => None,
+            Self::Store(StoreError::Fenced | StoreError::Unconverted) | Self::Incomplete => None,
             Self::Store(StoreError::Unavailable(_)) => Some("the store is unavailable"),
             Self::Store(StoreError::Misconfigured(_)) => Some("the store cannot be used"),
             Self::Store(StoreError::Corrupt(_)) => Some("the store contains unreadable data"),

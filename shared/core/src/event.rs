@@ -252,7 +252,7 @@ pub fn event_id_of(body: &[u8]) -> Option<String> {
 }
 
 /// The last account of a path such as `acct_PLATFORM/acct_CONNECTED`. An organisation is no account.
-fn connected_account(context: Cow<'_, str>) -> Option<Cow<'_, str>> {
+pub(crate) fn connected_account(context: Cow<'_, str>) -> Option<Cow<'_, str>> {
     let is_account = |segment: &&str| segment.starts_with("acct_");
     let mut accounts = context.split('/').filter(is_account);
     accounts.next()?;

@@ -3,7 +3,8 @@
 //!
 //! [`event`] parses the envelope, [`observe`] derives from an event what it says about which
 //! entities, [`entity`] merges these observations in any order. [`counters`], [`condition`] and
-//! [`kpi`] are functions of entities; [`recount`] computes them again to verify a store. [`alert`] has
+//! [`kpi`] are functions of entities; [`recount`] computes them again to verify a store, and
+//! [`correction`] to convert one. [`alert`] has
 //! the documents of alerting. [`view`] is what interfaces show of all this.
 //!
 //! Invariant: this crate depends on no runtime and no client. Any permutation and repetition of the
@@ -13,6 +14,7 @@ pub mod alert;
 pub mod backoff;
 pub mod clock;
 pub mod condition;
+pub mod correction;
 pub mod counters;
 pub mod durations;
 pub mod entity;

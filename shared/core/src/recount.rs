@@ -111,6 +111,11 @@ pub fn first_hour(now_s: i64) -> u32 {
     (hour_of(now_s) / 24).saturating_sub(HOURS_KEPT_DAYS - 1) * 24
 }
 
+/// Whether a counter is a sum over entities. The others count deliveries and requests.
+pub fn is_of_entities(name: &str) -> bool {
+    !name.starts_with("events|")
+}
+
 impl Recount {
     /// Of a store with so many partitions.
     pub fn new(partitions: u32) -> Self {
@@ -190,7 +195,7 @@ impl Recount {
         for (i, counters) in [before, &self.counters, after].into_iter().enumerate() {
             for (bucket, name, value) in counters.iter() {
                 let expired = matches!(bucket, Bucket::Hour(hour) if hour < first_hour);
-                if !expired && !name.starts_with("events|") {
+                if !expired && is_of_entities(name) {
                     all.entry((bucket, name)).or_default()[i] = value;
                 }
             }

@@ -69,6 +69,10 @@ impl StorePlace for Memory {
         let shift_ms = i64::from(days.end) * 86_400_000;
         self.clock.0.store(shift_ms, Ordering::Relaxed);
     }
+
+    async fn make_older(&self) {
+        self.adapter.faults().set_state_format(1);
+    }
 }
 
 #[tokio::test]

@@ -49,6 +49,12 @@ impl StorePlace for SqliteFile {
             .await
             .expect("pruned");
     }
+
+    async fn make_older(&self) {
+        let file = rusqlite::Connection::open(self.0.path().join(FILE_NAME)).expect("a file");
+        file.execute("UPDATE health SET state_format = 1", [])
+            .expect("changed");
+    }
 }
 
 #[test]
@@ -140,12 +146,11 @@ async fn a_file_of_format_1_is_converted_with_all_its_data() {
         );
         assert_eq!(db.documents("alert").await.expect("read").len(), 1);
         assert!(
-            db.health()
-                .await
-                .expect("health")
-                .iter()
-                .all(|health| health.is_complete()),
-            "no partition needs a replay"
+            db.health().await.expect("health").iter().all(|health| {
+                health.state_format == 1
+                    && health.complete_in.as_ref() == Some(&health.server_run_id)
+            }),
+            "a worker converts the state, and no partition needs a replay"
         );
     }
     Sqlite::open(folder.path(), Open::Existing).expect("open for commands");
@@ -157,7 +162,13 @@ async fn a_file_of_format_2_is_converted_and_its_documents_get_version_1() {
     Sqlite::open(folder.path(), Open::Create { partitions: 2 }).expect("created");
     let old = rusqlite::Connection::open(folder.path().join(FILE_NAME)).expect("a file");
     old.execute_batch(
-        "DROP TABLE document_sequence;
+        "ALTER TABLE health RENAME COLUMN complete_in TO whole_in;
+         ALTER TABLE health RENAME COLUMN recovery_id TO healed_by;
+         ALTER TABLE health RENAME COLUMN high_watermark_ms TO reach_ms;
+         ALTER TABLE health RENAME COLUMN recovery TO healing;
+         ALTER TABLE health DROP COLUMN state_format;
+         ALTER TABLE health DROP COLUMN conversion;
+         DROP TABLE document_sequence;
          ALTER TABLE documents DROP COLUMN version;
          ALTER TABLE documents DROP COLUMN write_id;
          INSERT INTO documents VALUES ('alert', 'a', '{}');

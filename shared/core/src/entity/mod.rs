@@ -10,6 +10,7 @@ pub mod account;
 mod compact;
 pub mod customer;
 pub mod events;
+pub mod format_1;
 pub mod invoice;
 pub mod key;
 pub mod kind;
@@ -204,16 +205,15 @@ impl Entity {
         bytes
     }
 
-    /// Whether these bytes are as [`Entity::encode`] writes them now. [`Entity::decode`] also reads what
-    /// earlier versions wrote.
-    pub fn has_present_encoding(bytes: &[u8]) -> bool {
-        bytes.first() == Some(&ENCODING)
+    /// Whether an earlier version wrote these bytes. [`Entity::decode`] reads them.
+    pub fn has_older_encoding(bytes: &[u8]) -> bool {
+        bytes.first().is_some_and(|encoding| *encoding < ENCODING)
     }
 
     /// Decodes the output of [`Entity::encode`], of this version or an earlier one.
     pub fn decode(key: &EntityKey, bytes: &[u8]) -> Result<Self, String> {
         match bytes.split_first() {
-            Some((&(1 | ENCODING), rest)) => {
+            Some((&(1..=ENCODING), rest)) => {
                 Self::decode_state(key, rest).map_err(|e| format!("{key}: {e}"))
             }
             Some((other, _)) => Err(format!(

@@ -36,7 +36,7 @@ impl Entities for Memory {
         if take_one(&mut lock(&self.shared.plan).commits_to_refuse) {
             return Err(StoreError::Unavailable("the connection failed".into()));
         }
-        let committed = lock(&self.shared.store).commit(commit);
+        let committed = lock(&self.shared.store).commit(commit)?;
         if take_one(&mut lock(&self.shared.plan).commits_to_time_out) {
             return Err(StoreError::Unavailable("the commit timed out".into()));
         }

@@ -124,6 +124,13 @@ impl Faults {
         lock(&self.0.store).roll_back(count);
     }
 
+    /// Another version wrote the state, in this format.
+    pub fn set_state_format(&self, state_format: u32) {
+        for health in &mut lock(&self.0.store).health {
+            health.state_format = state_format;
+        }
+    }
+
     /// Every consumer receives what is not acknowledged again.
     pub fn redeliver(&self) {
         lock(&self.0.queue).epoch += 1;

@@ -7,6 +7,7 @@
 mod aggregates;
 mod audit;
 mod conditions;
+mod conversion;
 mod coordination;
 mod documents;
 mod entities;

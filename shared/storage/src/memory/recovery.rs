@@ -1,6 +1,7 @@
 //! Health and recovery of partitions.
 
 use async_trait::async_trait;
+use revwatch_core::entity::STATE_FORMAT;
 
 use super::handle::Memory;
 use super::store_state::Derived;
@@ -64,7 +65,8 @@ impl Recovery for Memory {
         state.log.clear();
         for health in &mut state.health {
             (health.complete_in, health.high_watermark_ms) = (None, None);
-            health.recovery = None;
+            (health.recovery, health.conversion) = (None, None);
+            health.state_format = STATE_FORMAT;
         }
         Ok(())
     }

@@ -9,7 +9,8 @@ use revwatch_core::entity::EntityKind;
 use uuid::Uuid;
 
 use crate::ports::{
-    AuditEntry, Commit, Committed, ConditionChange, Health, NEVER_RECOVERED, StoredEntity,
+    AuditEntry, Commit, Committed, ConditionChange, Health, NEVER_RECOVERED, StoreError,
+    StoredEntity,
 };
 
 /// All state except the queue's.
@@ -119,10 +120,16 @@ impl StoreState {
         }
     }
 
-    pub(super) fn commit(&mut self, commit: &Commit) -> Committed {
+    pub(super) fn commit(&mut self, commit: &Commit) -> Result<Committed, StoreError> {
+        let health = &self.health[commit.partition as usize];
+        match &commit.conversion {
+            None if !health.is_converted() => return Err(StoreError::Unconverted),
+            Some(_) if commit.conversion != health.conversion => return Err(StoreError::Fenced),
+            _ => {}
+        }
         match self.derived.check(commit) {
             Committed::Applied => {}
-            refused => return refused,
+            refused => return Ok(refused),
         }
         let first = self.sequence + 1;
         self.sequence += commit.conditions.len() as u64;
@@ -133,7 +140,13 @@ impl StoreState {
             health.high_watermark_ms = health.high_watermark_ms.max(Some(commit.high_watermark_ms));
         }
         self.log.push((commit.clone(), complete));
-        Committed::Applied
+        Ok(Committed::Applied)
+    }
+
+    /// Readers that have read any of the changes so far get a gap.
+    pub(super) fn lose_changes(&mut self) {
+        self.lost.push((0, self.sequence));
+        self.sequence += 1;
     }
 
     pub(super) fn put(
@@ -183,12 +196,12 @@ impl Derived {
             self.dedupe_keys.insert(key, set.delivery);
         }
         for write in &commit.entities {
-            let stored = StoredEntity {
-                version: write.expected + 1,
-                body: write.body.clone(),
-            };
             let key = (write.key.kind, write.key.id.clone(), commit.partition);
-            self.entities.insert(key, stored);
+            let version = write.expected + 1;
+            match write.body.clone() {
+                Some(body) => drop(self.entities.insert(key, StoredEntity { version, body })),
+                None => drop(self.entities.remove(&key)),
+            }
         }
         for (bucket, name, by) in commit.counters.iter() {
             let hour = match bucket {

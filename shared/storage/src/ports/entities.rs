@@ -61,8 +61,8 @@ pub struct EntityWrite {
     pub key: EntityKey,
     /// The version that was read; 0 if absent. The write stores `expected + 1`.
     pub expected: u64,
-    /// See [`revwatch_core::entity::Entity::encode`].
-    pub body: Vec<u8>,
+    /// See [`revwatch_core::entity::Entity::encode`]; `None` deletes the entity.
+    pub body: Option<Vec<u8>>,
 }
 
 /// Everything that a batch of one partition changes. It applies completely or not at all.
@@ -82,6 +82,9 @@ pub struct Commit {
     pub audit: Vec<AuditEntry>,
     /// The newest `received_ms` of the deliveries. See [`super::Health::high_watermark_ms`].
     pub high_watermark_ms: i64,
+    /// The conversion that this is a part of. `None` for all other commits: they are refused while the partition
+    /// is not converted to this version's format.
+    pub conversion: Option<String>,
 }
 
 /// The outcome of a [`Commit`].
@@ -143,7 +146,8 @@ pub trait Entities: Send + Sync {
     /// Dedupe keys and entities of one partition, in one round trip.
     async fn read(&self, partition: u32, want: &ReadSet) -> Result<ReadResult, StoreError>;
 
-    /// Applies a batch atomically. Safe to repeat.
+    /// Applies a batch atomically. Safe to repeat. [`StoreError::Unconverted`]: the partition has another state
+    /// format; [`StoreError::Fenced`]: its conversion is not the present one.
     async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError>;
 
     /// One entity of any partition.

@@ -26,6 +26,9 @@ pub enum StoreError {
     /// A retry fails until an operator changes something.
     #[error("the store cannot be used: {0}")]
     Misconfigured(String),
+    /// The state is not converted to this version's format yet: try again later.
+    #[error("the state in the store is not converted to this version's format yet")]
+    Unconverted,
     /// The stored data cannot be decoded.
     #[error("the store contains unreadable data: {0}")]
     Corrupt(String),

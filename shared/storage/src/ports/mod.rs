@@ -22,6 +22,7 @@
 //! | [`Documents`] | JSON by space and key | holders of a lease; any process by compare-and-set, and where it may submit |
 //! | [`Coordination`] | leases, group membership | every process |
 //! | [`Recovery`] | whether the data is complete | the worker |
+//! | [`Conversion`] | the format of the state | the worker |
 //!
 //! The composition of a process holds [`EventQueue`] and [`StateStore`]; a part of a role takes the
 //! traits it needs: `Arc<dyn StateStore>` coerces to `Arc<dyn Documents>`.
@@ -32,6 +33,7 @@ mod aggregates;
 mod audit;
 mod conditions;
 mod consume;
+mod conversion;
 mod coordination;
 mod documents;
 mod entities;
@@ -48,6 +50,7 @@ pub use self::aggregates::Aggregates;
 pub use self::audit::{AuditEntry, AuditTrail};
 pub use self::conditions::{ChangeCursor, Changes, ConditionChange, ConditionFeed, DueWindow};
 pub use self::consume::{Consume, Consumer};
+pub use self::conversion::{Conversion, ShardEntity, ShardPage};
 pub use self::coordination::{Coordination, Fence};
 pub use self::documents::{
     ALERTING_LEASE, COMMANDS, Document, DocumentPage, DocumentUpdate, DocumentUpdated,
@@ -73,7 +76,14 @@ pub trait EventQueue: Publish + Consume + Holding + Replay + Journal {
 
 /// The complete store.
 pub trait StateStore:
-    Entities + Aggregates + ConditionFeed + AuditTrail + Documents + Coordination + Recovery
+    Entities
+    + Aggregates
+    + ConditionFeed
+    + AuditTrail
+    + Documents
+    + Coordination
+    + Recovery
+    + Conversion
 {
 }
 
@@ -85,6 +95,7 @@ impl<T> StateStore for T where
         + Documents
         + Coordination
         + Recovery
+        + Conversion
         + ?Sized
 {
 }

@@ -1,6 +1,7 @@
 //! Whether the store still has everything that was committed, and its recovery from the archive.
 
 use async_trait::async_trait;
+use revwatch_core::entity::STATE_FORMAT;
 
 use super::error::StoreError;
 
@@ -13,7 +14,7 @@ pub const NEVER_RECOVERED: &str = "new";
 /// replica is promoted, an operator empties it. A record of completeness inside the data is lost with the
 /// data. So a partition stores the run id of the server on which it was last complete; while the present
 /// run id differs, data may be missing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     /// The run id of the partition's server. It changes with each restart and failover.
     pub server_run_id: String,
@@ -27,12 +28,38 @@ pub struct Health {
     pub high_watermark_ms: Option<i64>,
     /// The recovery in progress, and the `received_ms` from which it replays the archive.
     pub recovery: Option<(String, i64)>,
+    /// See [`STATE_FORMAT`].
+    pub state_format: u32,
+    /// The conversion in progress.
+    pub conversion: Option<String>,
+}
+
+impl Default for Health {
+    /// Nothing was ever committed, by this version.
+    fn default() -> Self {
+        Self {
+            server_run_id: String::new(),
+            complete_in: None,
+            recovery_id: None,
+            high_watermark_ms: None,
+            recovery: None,
+            state_format: STATE_FORMAT,
+            conversion: None,
+        }
+    }
 }
 
 impl Health {
-    /// Whether everything that was committed is present.
+    /// Whether everything that was committed is present, in this version's format.
     pub fn is_complete(&self) -> bool {
-        self.recovery.is_none() && self.complete_in.as_ref() == Some(&self.server_run_id)
+        self.is_converted()
+            && self.recovery.is_none()
+            && self.complete_in.as_ref() == Some(&self.server_run_id)
+    }
+
+    /// Whether the state has this version's format.
+    pub fn is_converted(&self) -> bool {
+        self.state_format == STATE_FORMAT && self.conversion.is_none()
     }
 }
 

@@ -16,31 +16,11 @@ const DAYS_BY_NAME: u32 = 62;
 impl Aggregates for RedisStore {
     async fn counters(&self, from_hour: u32, to_hour: u32) -> Result<Counters, StoreError> {
         let partitions = self
-            .each_partition(|partition| async move {
-                let days = self.days_between(partition, from_hour, to_hour).await?;
-                let mut pipeline = redis::pipe();
-                pipeline.cmd("HGETALL").arg(keys::counters(partition));
-                for day in &days {
-                    pipeline.cmd("HGETALL").arg(keys::hours(partition, *day));
-                }
-                let answers: Vec<BTreeMap<String, i64>> = self.link.pipeline(&pipeline).await?;
-                Ok((days, answers))
-            })
+            .each_partition(|partition| self.partition_counters(partition, from_hour, to_hour))
             .await?;
         let mut sum = Counters::default();
-        for (days, answers) in partitions {
-            let mut answers = answers.into_iter();
-            for (name, value) in answers.next().unwrap_or_default() {
-                sum.add_named(Bucket::Current, name, value);
-            }
-            for (day, counters) in days.into_iter().zip(answers) {
-                for (field, value) in counters {
-                    let (hour, name) = hour_and_name(day, &field)?;
-                    if (from_hour..=to_hour).contains(&hour) {
-                        sum.add_named(Bucket::Hour(hour), name.to_owned(), value);
-                    }
-                }
-            }
+        for counters in partitions {
+            sum.merge(counters, 1);
         }
         Ok(sum)
     }
@@ -58,6 +38,34 @@ impl Aggregates for RedisStore {
 }
 
 impl RedisStore {
+    pub(super) async fn partition_counters(
+        &self,
+        partition: u32,
+        from_hour: u32,
+        to_hour: u32,
+    ) -> Result<Counters, StoreError> {
+        let days = self.days_between(partition, from_hour, to_hour).await?;
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("HGETALL").arg(keys::counters(partition));
+        for day in &days {
+            pipeline.cmd("HGETALL").arg(keys::hours(partition, *day));
+        }
+        let answers: Vec<BTreeMap<String, i64>> = self.link.pipeline(&pipeline).await?;
+        let (mut found, mut answers) = (Counters::default(), answers.into_iter());
+        for (name, value) in answers.next().unwrap_or_default() {
+            found.add_named(Bucket::Current, name, value);
+        }
+        for (day, counters) in days.into_iter().zip(answers) {
+            for (field, value) in counters {
+                let (hour, name) = hour_and_name(day, &field)?;
+                if (from_hour..=to_hour).contains(&hour) {
+                    found.add_named(Bucket::Hour(hour), name.to_owned(), value);
+                }
+            }
+        }
+        Ok(found)
+    }
+
     async fn days_between(
         &self,
         partition: u32,

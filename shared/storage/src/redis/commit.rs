@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use revwatch_core::counters::{Bucket, Counters};
-use revwatch_core::entity::EntityKind;
+use revwatch_core::entity::{EntityKind, STATE_FORMAT};
 use serde::Serialize;
 
 use super::handle::RedisStore;
@@ -41,6 +41,8 @@ impl RedisStore {
             "applied" => Ok(Committed::Applied),
             "already applied" => Ok(Committed::AlreadyApplied),
             "conflict" => Ok(Committed::Conflict),
+            "unconverted" => Err(StoreError::Unconverted),
+            "fenced" => Err(StoreError::Fenced),
             other => Err(StoreError::Corrupt(format!(
                 "commit.lua answered {other:?}"
             ))),
@@ -61,7 +63,11 @@ struct Batch<'a> {
     changes_kept: u64,
     audit_kept: u64,
     stream_field: &'static str,
-    reach_ms: i64,
+    high_watermark_ms: i64,
+    /// As text, as Redis has it.
+    state_format: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversion: Option<&'a str>,
 }
 
 /// Dedupe keys of one day.
@@ -160,7 +166,9 @@ fn pack(commit: &Commit, params: &mut Params) -> Result<Vec<u8>, StoreError> {
         changes_kept: keys::CHANGES_KEPT,
         audit_kept: keys::AUDIT_KEPT,
         stream_field: keys::STREAM_FIELD,
-        reach_ms: commit.high_watermark_ms,
+        high_watermark_ms: commit.high_watermark_ms,
+        state_format: STATE_FORMAT.to_string(),
+        conversion: commit.conversion.as_deref(),
     };
     rmp_serde::to_vec_named(&batch)
         .map_err(|err| StoreError::Corrupt(format!("a commit cannot be packed: {err}")))
@@ -203,11 +211,12 @@ fn pack_entities<'a>(writes: &'a [EntityWrite], params: &mut Params) -> Vec<Enti
             expected,
             bytes: params.bytes_before_next(),
         });
-        params.bytes.extend(
-            writes
-                .iter()
-                .map(|write| versioned(write.expected + 1, &write.body)),
-        );
+        params
+            .bytes
+            .extend(writes.iter().map(|write| match &write.body {
+                Some(body) => versioned(write.expected + 1, body),
+                None => Vec::new(),
+            }));
     }
     packed
 }

@@ -15,16 +15,7 @@ use crate::ports::{ChangeCursor, Changes, ConditionChange, ConditionFeed, DueWin
 impl ConditionFeed for RedisStore {
     async fn conditions(&self) -> Result<Vec<Condition>, StoreError> {
         let partitions = self
-            .each_partition(|partition| async move {
-                let mut found = Vec::new();
-                let mut scan = Scan::new(keys::conditions(partition));
-                while let Some(page) = self.next_page(&mut scan).await? {
-                    for (_, value) in page {
-                        found.push(condition(&value)?);
-                    }
-                }
-                Ok(found)
-            })
+            .each_partition(|partition| self.partition_conditions(partition))
             .await?;
         Ok(partitions.into_iter().flatten().collect())
     }
@@ -116,6 +107,20 @@ impl ConditionFeed for RedisStore {
 }
 
 impl RedisStore {
+    pub(super) async fn partition_conditions(
+        &self,
+        partition: u32,
+    ) -> Result<Vec<Condition>, StoreError> {
+        let mut found = Vec::new();
+        let mut scan = Scan::new(keys::conditions(partition));
+        while let Some(page) = self.next_page(&mut scan).await? {
+            for (_, value) in page {
+                found.push(condition(&value)?);
+            }
+        }
+        Ok(found)
+    }
+
     /// The change at the cursor is read again: only if it still exists is nothing missing between it and
     /// the next one. It is missing if the stream was trimmed or the server lost data, because a sequence
     /// number is never reused.

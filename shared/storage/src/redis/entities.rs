@@ -164,7 +164,7 @@ fn delivery(bytes: &[u8]) -> Result<Uuid, StoreError> {
     })
 }
 
-fn stored(kind: EntityKind, id: &str, bytes: &[u8]) -> Result<StoredEntity, StoreError> {
+pub(super) fn stored(kind: EntityKind, id: &str, bytes: &[u8]) -> Result<StoredEntity, StoreError> {
     let (version, body) = bytes.split_first_chunk::<8>().ok_or_else(|| {
         StoreError::Corrupt(format!(
             "{} {id} has {} bytes, too few for a version",

@@ -28,6 +28,7 @@ impl From<OpenError> for StoreError {
         match &*error {
             Self::Unavailable(cause) => Self::Unavailable(cause.to_string().into()),
             Self::Fenced => Self::Fenced,
+            Self::Unconverted => Self::Unconverted,
             Self::Misconfigured(text) => Self::Misconfigured(text.clone()),
             Self::Corrupt(text) => Self::Corrupt(text.clone()),
         }

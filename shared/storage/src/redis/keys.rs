@@ -11,7 +11,7 @@
 //! | `revwatch:{pN}:due` | sorted set of the same members by `due_s` |
 //! | `revwatch:{pN}:changes` | stream of condition changes, ids `<sequence number>-0`; bounded |
 //! | `revwatch:{pN}:audit` | stream of audit entries; bounded |
-//! | `revwatch:{pN}:health` | hash: `whole_in`, the run id under which the partition was last complete; `reach_ms`, its high watermark; `healed_by`, its last recovery; `healing`, a recovery in progress |
+//! | `revwatch:{pN}:health` | hash: `complete_in`, the run id under which the partition was last complete; `high_watermark_ms`; `recovery_id`, its last recovery; `recovery` and `from_ms`, a recovery in progress; `state_format`; `conversion`, a conversion in progress |
 //! | `revwatch:{alerting}:lease:<name>` | `<fence> <holder>`; expires |
 //! | `revwatch:{alerting}:fence:<name>` | the newest fence issued |
 //! | `revwatch:{alerting}:doc:<space>` | hash: key → JSON |

@@ -14,6 +14,7 @@ mod aggregates;
 mod audit;
 mod commit;
 mod conditions;
+mod conversion;
 mod coordination;
 mod documents;
 mod entities;

@@ -6,6 +6,7 @@
 use std::sync::LazyLock;
 
 use async_trait::async_trait;
+use revwatch_core::entity::STATE_FORMAT;
 
 use super::handle::RedisStore;
 use super::keys;
@@ -29,19 +30,22 @@ impl Recovery for RedisStore {
                 Option<i64>,
                 Option<String>,
                 Option<i64>,
+                u32,
+                Option<String>,
             );
-            let recorded: Recorded = self
-                .link
-                .call(&HEALTH.on(vec![keys::health(partition)]))
-                .await?;
-            let (server_run_id, complete_in, recovery_id, high_watermark_ms, recovery, from_ms) =
-                recorded;
+            let call = HEALTH.on(vec![keys::health(partition)]);
+            let call = call.arg(STATE_FORMAT.to_string());
+            let recorded: Recorded = self.link.call(&call).await?;
+            let (server_run_id, complete_in, recovery_id, high_watermark_ms, ..) = recorded;
+            let (.., recovery, from_ms, state_format, conversion) = recorded;
             Ok(Health {
                 server_run_id,
                 complete_in,
                 recovery_id,
                 high_watermark_ms,
                 recovery: recovery.zip(from_ms),
+                state_format,
+                conversion,
             })
         })
         .await
@@ -56,7 +60,8 @@ impl Recovery for RedisStore {
         let call = BEGIN
             .on(vec![keys::health(partition)])
             .arg(recovery_id)
-            .arg(margin_ms.to_string());
+            .arg(margin_ms.to_string())
+            .arg(STATE_FORMAT.to_string());
         self.link.call(&call).await
     }
 

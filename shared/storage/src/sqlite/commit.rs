@@ -2,26 +2,46 @@
 
 use revwatch_core::condition::{Condition, ConditionKey};
 use revwatch_core::counters::Bucket;
+use revwatch_core::entity::STATE_FORMAT;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::aggregates::CURRENT;
 use super::json::to_json;
 use super::recovery;
-use crate::ports::{Commit, Committed, ConditionChange};
+use crate::ports::{Commit, Committed, ConditionChange, StoreError};
 
 /// The numbers of condition changes and audit entries that are kept.
 const CHANGES_KEPT: i64 = 100_000;
 
 const AUDIT_KEPT: i64 = 1_000_000;
 
-/// Applies the commit, unless it was applied before or conflicts. `today` in days since 1970.
-pub(super) fn commit(c: &Connection, commit: &Commit, today: u32) -> rusqlite::Result<Committed> {
+/// Applies the commit, unless it was applied before, conflicts or is refused. `today` in days since 1970.
+pub(super) fn commit(
+    c: &Connection,
+    commit: &Commit,
+    today: u32,
+) -> rusqlite::Result<Result<Committed, StoreError>> {
+    if let Some(refused) = refused(c, commit)? {
+        return Ok(Err(refused));
+    }
     let checked = check(c, commit)?;
     if checked == Committed::Applied {
         apply(c, commit, today)?;
     }
-    Ok(checked)
+    Ok(Ok(checked))
+}
+
+/// Why the partition's format refuses the commit.
+fn refused(c: &Connection, commit: &Commit) -> rusqlite::Result<Option<StoreError>> {
+    let (format, conversion): (u32, Option<String>) = c
+        .prepare_cached("SELECT state_format, conversion FROM health WHERE partition = ?1")?
+        .query_row([commit.partition], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(match &commit.conversion {
+        None if format != STATE_FORMAT || conversion.is_some() => Some(StoreError::Unconverted),
+        Some(_) if commit.conversion != conversion => Some(StoreError::Fenced),
+        _ => None,
+    })
 }
 
 fn check(c: &Connection, commit: &Commit) -> rusqlite::Result<Committed> {
@@ -78,13 +98,23 @@ fn apply(c: &Connection, commit: &Commit, today: u32) -> rusqlite::Result<()> {
         "INSERT INTO entities VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT DO UPDATE SET version = excluded.version, body = excluded.body",
     )?;
+    let mut deleted =
+        c.prepare_cached("DELETE FROM entities WHERE kind = ?1 AND id = ?2 AND partition = ?3")?;
     for write in &commit.entities {
+        let Some(body) = &write.body else {
+            deleted.execute(params![
+                write.key.kind.as_str(),
+                write.key.id,
+                commit.partition
+            ])?;
+            continue;
+        };
         entity.execute(params![
             write.key.kind.as_str(),
             write.key.id,
             commit.partition,
             write.expected + 1,
-            write.body
+            body
         ])?;
     }
     let mut counter = c.prepare_cached(

@@ -41,8 +41,9 @@ impl ConditionFeed for Sqlite {
         let (gap, more, last, bodies) = Sqlite::read(self, move |c| {
             let (oldest, newest): (u64, u64) = c
                 .prepare_cached(
-                    "SELECT coalesce((SELECT min(seq) FROM changes), 0),
-                            coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'changes'), 0)",
+                    "SELECT coalesce(oldest, newest + 1), newest FROM
+                       (SELECT (SELECT min(seq) FROM changes) AS oldest,
+                               coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'changes'), 0) AS newest)",
                 )?
                 .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let after = known.unwrap_or(0);

@@ -43,7 +43,7 @@ impl Entities for Sqlite {
         let (commit, clock) = (commit.clone(), self.0.clock.clone());
         self.write(move |c| super::commit::commit(c, &commit, day_of(clock.now_s())))
             .await
-            .map_err(store_error)
+            .map_err(store_error)?
     }
 
     async fn entity(&self, key: &EntityKey) -> Result<Option<StoredEntity>, StoreError> {

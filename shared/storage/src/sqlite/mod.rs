@@ -12,6 +12,7 @@ mod checkpoint;
 mod commit;
 mod conditions;
 mod connection;
+mod conversion;
 mod coordination;
 mod documents;
 mod entities;

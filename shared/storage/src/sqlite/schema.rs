@@ -1,5 +1,6 @@
 //! The schema of the file: created in a new one, converted or checked in an old one.
 
+use revwatch_core::entity::STATE_FORMAT;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::error::RESTORE;
@@ -30,7 +31,9 @@ impl From<rusqlite::Error> for PrepareError {
     }
 }
 
-const SCHEMA_VERSION: u32 = 3;
+/// Of the tables. The state in them has a format of its own, which workers convert: see
+/// [`revwatch_core::entity::STATE_FORMAT`].
+const SCHEMA_VERSION: u32 = 4;
 
 /// Creates the schema in a new file, or converts an old one; returns the number of partitions.
 pub(super) fn prepare(connection: &mut Connection, how: Open) -> Result<u32, PrepareError> {
@@ -50,8 +53,10 @@ pub(super) fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Pre
             ));
         }
         (SCHEMA_VERSION, _) => {}
-        (1 | 2, Open::Create { partitions }) => convert(&transaction, version, partitions)?,
-        (1 | 2, Open::Existing) => {
+        (1..SCHEMA_VERSION, Open::Create { partitions }) => {
+            convert(&transaction, version, partitions)?
+        }
+        (1..SCHEMA_VERSION, Open::Existing) => {
             return Err(PrepareError::Misconfigured(format!(
                 "the store has format {version}: start `revwatch serve` of this version once, it converts the file"
             )));
@@ -80,7 +85,8 @@ fn create(c: &Connection, partitions: u32) -> rusqlite::Result<()> {
     c.execute_batch(include_str!("schema.sql"))?;
     c.execute_batch(include_str!("schema_2.sql"))?;
     c.execute_batch(include_str!("schema_3.sql"))?;
-    recovery::mark_complete(c, partitions)?;
+    c.execute_batch(include_str!("schema_4.sql"))?;
+    recovery::mark_complete(c, partitions, STATE_FORMAT)?;
     c.execute(
         "INSERT INTO meta VALUES ('partitions', ?1)",
         [partitions.to_string()],
@@ -92,9 +98,14 @@ fn convert(c: &Connection, version: u32, partitions: u32) -> rusqlite::Result<()
     if version == 1 {
         c.execute_batch(include_str!("schema_2.sql"))?;
         c.execute_batch(include_str!("from_1_to_2.sql"))?;
-        recovery::mark_complete(c, partitions)?;
     }
-    c.execute_batch(include_str!("schema_3.sql"))?;
+    if version < 3 {
+        c.execute_batch(include_str!("schema_3.sql"))?;
+    }
+    c.execute_batch(include_str!("schema_4.sql"))?;
+    if version == 1 {
+        recovery::mark_complete(c, partitions, 1)?;
+    }
     c.pragma_update(None, "user_version", SCHEMA_VERSION)
 }
 

@@ -39,6 +39,10 @@ impl StorePlace for SingleRedis {
     async fn let_days_pass(&self, days: Range<u32>) {
         self.0.run::<()>(&expire_earlier(days));
     }
+
+    async fn make_older(&self) {
+        self.0.run::<()>(&make_older());
+    }
 }
 
 /// A Cluster takes seconds to form, so tests share one. It is emptied for each test, one test at a time.
@@ -84,6 +88,10 @@ impl StorePlace for SharedCluster {
     async fn let_days_pass(&self, days: Range<u32>) {
         self.cluster.run_everywhere(&expire_earlier(days));
     }
+
+    async fn make_older(&self) {
+        self.cluster.run_everywhere(&make_older());
+    }
 }
 
 /// A command that makes every key expire earlier by these days. Its words are separated by spaces.
@@ -100,6 +108,24 @@ fn expire_earlier(days: Range<u32>) -> String {
         SCRIPT.replace(' ', "\n"),
         days.end - days.start
     )
+}
+
+/// A command that gives recorded health the names and the format of the first versions.
+fn make_older() -> String {
+    const SCRIPT: &str = "
+        local names = {complete_in = 'whole_in', recovery_id = 'healed_by', high_watermark_ms = 'reach_ms',
+          recovery = 'healing'}
+        for _, key in ipairs(redis.call('KEYS', '*:health')) do
+          redis.call('HDEL', key, 'state_format')
+          for new, old in pairs(names) do
+            local value = redis.call('HGET', key, new)
+            if value then
+              redis.call('HSET', key, old, value)
+              redis.call('HDEL', key, new)
+            end
+          end
+        end";
+    format!("EVAL {} 0", SCRIPT.replace(' ', "\n"))
 }
 
 /// A started server and a store on it.

@@ -20,18 +20,34 @@ local function lookup(group, each)
   end
 end
 
+-- Empty bytes delete the field.
 local function store(group)
   for from = 1, #group.fields, CHUNK do
     local flat = {}
     for i = from, math.min(from + CHUNK - 1, #group.fields) do
-      flat[#flat + 1] = group.fields[i]
-      flat[#flat + 1] = ARGV[group.bytes + i]
+      if ARGV[group.bytes + i] == '' then
+        redis.call('HDEL', KEYS[group.key], group.fields[i])
+      else
+        flat[#flat + 1] = group.fields[i]
+        flat[#flat + 1] = ARGV[group.bytes + i]
+      end
     end
-    redis.call('HSET', KEYS[group.key], unpack(flat))
+    if #flat > 0 then
+      redis.call('HSET', KEYS[group.key], unpack(flat))
+    end
   end
 end
 
 -- Decide.
+
+local health = redis.call('HMGET', HEALTH, 'complete_in', 'high_watermark_ms', 'state_format', 'conversion')
+if batch.conversion then
+  if health[4] ~= batch.conversion then
+    return 'fenced'
+  end
+elseif health[4] or (health[3] or (redis.call('HLEN', HEALTH) == 0 and batch.state_format)) ~= batch.state_format then
+  return 'unconverted'
+end
 
 local own, foreign, absent = 0, 0, 0
 for _, group in ipairs(batch.marks) do
@@ -84,7 +100,6 @@ redis.call('ZCARD', DUE)
 redis.call('XLEN', AUDIT)
 redis.call('SCARD', DAYS)
 local newest = redis.call('XREVRANGE', CHANGES, '+', '-', 'COUNT', 1)[1]
-local health = redis.call('HMGET', HEALTH, 'whole_in', 'reach_ms')
 
 -- Write.
 
@@ -137,9 +152,9 @@ end
 -- Only for a complete partition: in a partition that lost data, even a moment ago, this would hide the loss.
 -- Reading the server's run id costs more than the rest of a small batch, so it is read once a second. This value may
 -- lag: a recovery then starts earlier than necessary, never too late.
-if health[1] and (tonumber(health[2] or -1000) or -1000) + 1000 <= batch.reach_ms
+if health[1] and (tonumber(health[2] or -1000) or -1000) + 1000 <= batch.high_watermark_ms
   and health[1] == (string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or 'unknown') then
-  redis.call('HSET', HEALTH, 'reach_ms', string.format('%.0f', batch.reach_ms))
+  redis.call('HSET', HEALTH, 'high_watermark_ms', string.format('%.0f', batch.high_watermark_ms))
 end
 
 return 'applied'

@@ -4,9 +4,9 @@
 -- KEYS: health. ARGV: recovery id, the server's run id when the recovery started.
 
 local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or 'unknown'
-if redis.call('HGET', KEYS[1], 'healing') ~= ARGV[1] or run_id ~= ARGV[2] then
+if redis.call('HGET', KEYS[1], 'recovery') ~= ARGV[1] or run_id ~= ARGV[2] then
   return 0
 end
-redis.call('HSET', KEYS[1], 'whole_in', run_id, 'healed_by', ARGV[1])
-redis.call('HDEL', KEYS[1], 'healing', 'from_ms')
+redis.call('HSET', KEYS[1], 'complete_in', run_id, 'recovery_id', ARGV[1])
+redis.call('HDEL', KEYS[1], 'recovery', 'from_ms')
 return 1
