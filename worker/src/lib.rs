@@ -3,7 +3,8 @@
 //!
 //! [`batch`] decides purely what a batch changes; [`partition`] is the loop around it;
 //! [`membership`] assigns partitions to the live workers; [`recovery`] replays the archive after
-//! the store lost data, and `maintenance` starts it and applies pauses; [`refresh`] fetches
+//! the store lost data, `conversion` makes the state of an older version this version's, and
+//! `maintenance` starts both and applies pauses; [`refresh`] fetches
 //! accounts from Stripe's API that thin events only named; [`backfill`] lists past events there and
 //! publishes them to the queue.
 //!
@@ -15,6 +16,7 @@ pub mod backfill;
 pub mod batch;
 mod batch_telemetry;
 mod concurrency;
+mod conversion;
 mod maintenance;
 pub mod membership;
 mod other_mode;
@@ -22,7 +24,6 @@ pub mod partition;
 pub mod recovery;
 pub mod refresh;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::concurrency::BatchPermits;
 use self::maintenance::Maintenance;
+use self::membership::Share;
 pub use self::other_mode::OtherModeCounts;
 use self::partition::{FailingPartitions, Partition};
 use self::refresh::Refresher;
@@ -144,13 +146,13 @@ pub async fn live_workers(
 /// move to other workers and starts reading those that it gains. While the workers' views differ,
 /// two may read one partition; entity versions in the commit make that safe.
 pub async fn run(worker: Worker, shutdown: CancellationToken) {
-    let name = format!("worker-{}", worker.ids.fresh().simple());
+    let name = membership::name_of(worker.ids.fresh());
     let tasks = TaskTracker::new();
     let period = Duration::from_secs_f64((worker.config.member_seconds / 3.0).max(0.1));
     let ttl_ms = u64::try_from((period * 3).as_millis()).unwrap_or(u64::MAX);
     let group = membership::group_of(worker.modes.get().deployment);
     let mut owned: Vec<Option<CancellationToken>> = vec![None; worker.queue.partitions() as usize];
-    let own = watch::Sender::new(BTreeSet::new());
+    let own = watch::Sender::new(Share::default());
     let known = watch::Sender::new(None);
     let pauses = known.subscribe();
     let failing = FailingPartitions::default();
@@ -222,11 +224,14 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
                     }
                 }
                 own.send_if_modified(|own| {
-                    let now: BTreeSet<u32> = (0..)
-                        .zip(&owned)
-                        .filter(|(_, slot)| slot.is_some())
-                        .map(|(n, _)| n)
-                        .collect();
+                    let now = Share {
+                        partitions: (0..)
+                            .zip(&owned)
+                            .filter(|(_, slot)| slot.is_some())
+                            .map(|(n, _)| n)
+                            .collect(),
+                        of_other_format: membership::of_other_format(&alive),
+                    };
                     let changed = *own != now;
                     *own = now;
                     changed

@@ -1,21 +1,23 @@
-//! Maintains what all partitions of a worker depend on: the store is complete, the pauses are
+//! Maintains what all partitions of a worker depend on: the store is converted and complete, the pauses are
 //! known, and parked deliveries are requeued when their pause ends.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use revwatch_core::entity::STATE_FORMAT;
 use revwatch_core::event::Event;
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_runtime::retries::Retries;
 use revwatch_storage::journal::pauses_in_store;
-use revwatch_storage::ports::{Disposition, HeldDelivery, HoldingQueue, TriageSummary};
+use revwatch_storage::ports::{Disposition, Health, HeldDelivery, HoldingQueue, TriageSummary};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::Worker;
+use crate::conversion;
+use crate::membership::Share;
 use crate::other_mode::OtherModeLog;
 use crate::partition::{BACKOFF, PartitionError};
 use crate::recovery::{self, IncompletePartition};
@@ -41,9 +43,16 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
 /// The worker that owns this partition requeues parked deliveries.
 const REQUEUE_PARTITION: u32 = 0;
 
+/// The worker that owns this partition converts the state of all partitions. It reads them all before it
+/// adds up any: an entity that is in several partitions counts in one.
+const CONVERTING_PARTITION: u32 = 0;
+
+/// How often it is said that workers of another version run.
+const OTHER_FORMAT_INTERVAL: Duration = Duration::from_secs(30);
+
 pub(crate) struct Maintenance {
     worker: Worker,
-    owned: watch::Receiver<BTreeSet<u32>>,
+    share: watch::Receiver<Share>,
     pauses: watch::Sender<Option<Arc<Pauses>>>,
     /// Whether pauses were restored from the journal since the store was last found incomplete.
     restored: bool,
@@ -51,6 +60,8 @@ pub(crate) struct Maintenance {
     running_recovery: Option<AbortOnDropHandle<Result<(), PartitionError>>>,
     triages: TriageSchedule,
     other_mode: OtherModeLog,
+    /// When it was said that workers of another version run.
+    other_format_logged: Option<Instant>,
 }
 
 /// When parked deliveries are triaged.
@@ -103,17 +114,18 @@ impl Maintenance {
     /// task.
     pub(crate) fn new(
         worker: Worker,
-        owned: watch::Receiver<BTreeSet<u32>>,
+        share: watch::Receiver<Share>,
         pauses: watch::Sender<Option<Arc<Pauses>>>,
     ) -> Self {
         Self {
             worker,
-            owned,
+            share,
             pauses,
             restored: false,
             running_recovery: None,
             triages: TriageSchedule::new(Instant::now()),
             other_mode: OtherModeLog::default(),
+            other_format_logged: None,
         }
     }
 
@@ -129,7 +141,10 @@ impl Maintenance {
                     }
                     Err(error) => {
                         let pause = retries.pause().max(CHECK_INTERVAL);
-                        tracing::warn!(%error, ?pause, "recovery check failed");
+                        match error.persistent_reason() {
+                            None => tracing::warn!(%error, ?pause, "recovery check failed"),
+                            Some(_) => tracing::error!(%error, ?pause, "recovery check failed"),
+                        }
                         pause
                     }
                 };
@@ -153,6 +168,10 @@ impl Maintenance {
             .metrics
             .partitions_recovering
             .set(i64::try_from(incomplete).unwrap_or(i64::MAX));
+        self.log_other_format();
+        if !health.iter().all(Health::is_converted) {
+            return self.convert(&health).await;
+        }
         if let Some(ended) = self
             .running_recovery
             .take_if(|running_recovery| running_recovery.is_finished())
@@ -176,7 +195,7 @@ impl Maintenance {
         let partitions: Vec<IncompletePartition> = (0..)
             .zip(health)
             .filter(|(partition, health)| {
-                !health.is_complete() && self.owned.borrow().contains(partition)
+                !health.is_complete() && self.share.borrow().partitions.contains(partition)
             })
             .map(|(partition, health)| IncompletePartition { partition, health })
             .collect();
@@ -206,6 +225,39 @@ impl Maintenance {
         Ok(())
     }
 
+    /// Nothing is read from the queue until the state is converted.
+    async fn convert(&mut self, health: &[Health]) -> Result<(), PartitionError> {
+        self.running_recovery = None;
+        self.pauses.send_if_modified(|known| known.take().is_some());
+        let newest = health.iter().map(|it| it.state_format).max();
+        if let Some(newest) = newest.filter(|newest| *newest > STATE_FORMAT) {
+            return Err(PartitionError::NewerFormat(newest));
+        }
+        let Share {
+            partitions,
+            of_other_format,
+        } = self.share.borrow().clone();
+        if of_other_format.is_empty() && partitions.contains(&CONVERTING_PARTITION) {
+            conversion::convert(&self.worker, health).await?;
+        }
+        Ok(())
+    }
+
+    /// Two versions on one store would undo each other's work.
+    fn log_other_format(&mut self) {
+        let others = self.share.borrow().of_other_format.join(", ");
+        let is_due = |at: Instant| at.elapsed() >= OTHER_FORMAT_INTERVAL;
+        if !others.is_empty() && self.other_format_logged.is_none_or(is_due) {
+            self.other_format_logged = Some(Instant::now());
+            tracing::error!(
+                workers = others,
+                "workers of another version run on this store: stop them (one that was killed counts for {} s). Until then \
+                 its state is not converted",
+                self.worker.config.member_seconds
+            );
+        }
+    }
+
     fn set_pauses(&mut self, pauses: Pauses) {
         let (any, all) = (pauses.is_any_paused(), pauses.is_everything_paused());
         let is_new = self.pauses.send_if_modified(|known| {
@@ -231,7 +283,7 @@ impl Maintenance {
             .metrics
             .parked_deliveries
             .set(i64::try_from(parked).unwrap_or(i64::MAX));
-        if !self.owned.borrow().contains(&REQUEUE_PARTITION) {
+        if !self.share.borrow().partitions.contains(&REQUEUE_PARTITION) {
             // The partition's next owner starts as if pauses had just changed.
             self.triages = TriageSchedule::new(Instant::now());
             return Ok(());

@@ -1,8 +1,21 @@
 //! Which worker reads which partition: rendezvous hashing over the live workers. When a worker
 //! joins or leaves, only the partitions that it gains or loses move.
 
+use std::collections::BTreeSet;
+
+use revwatch_core::entity::STATE_FORMAT;
 use revwatch_core::event::partition_of;
 use revwatch_core::mode::Mode;
+use uuid::Uuid;
+
+/// The workers as one of them sees them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Share {
+    /// The partitions that it reads.
+    pub partitions: BTreeSet<u32>,
+    /// Members whose versions have another state format.
+    pub of_other_format: Vec<String>,
+}
 
 /// The workers' group in the store.
 pub const GROUP: &str = "workers";
@@ -10,6 +23,18 @@ pub const GROUP: &str = "workers";
 /// The group of the workers of one mode, for commands that apply events next to them.
 pub fn group_of(mode: Mode) -> String {
     format!("workers of {mode} mode")
+}
+
+/// A worker's name: others see in it which state format its version has.
+pub fn name_of(id: Uuid) -> String {
+    format!("worker-{}-format-{STATE_FORMAT}", id.simple())
+}
+
+/// The members whose versions have another state format. Those before format 2 do not name it.
+pub fn of_other_format(alive: &[String]) -> Vec<String> {
+    let suffix = format!("-format-{STATE_FORMAT}");
+    let others = alive.iter().filter(|member| !member.ends_with(&suffix));
+    others.cloned().collect()
 }
 
 /// The member that reads `partition`: the one with the greatest weight for it.
@@ -38,6 +63,15 @@ mod tests {
             assert!((6..=28).contains(&share), "{member} has {share} of 64");
         }
         assert_eq!(owner(&[], 0), None);
+    }
+
+    #[test]
+    fn a_member_of_another_version_is_known_by_its_name() {
+        let own = name_of(Uuid::from_u128(7));
+        let others = ["worker-1", "worker-1-format-1", "worker-1-format-29"];
+        let others = others.map(str::to_owned).to_vec();
+        let alive = [vec![own], others.clone()].concat();
+        assert_eq!(of_other_format(&alive), others);
     }
 
     #[test]

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use revwatch_core::backoff::Backoff;
+use revwatch_core::entity::{Entity, STATE_FORMAT};
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_runtime::retries::Retries;
 use revwatch_storage::ports::{
-    Committed, Delivery, HeldDelivery, HoldingQueue, QueueError, StoreError,
+    Committed, Delivery, HeldDelivery, HoldingQueue, QueueError, ReadResult, StoreError,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +64,21 @@ pub enum PartitionError {
     /// Other workers kept committing to the same entities.
     #[error("another worker kept changing the same entities")]
     Contended,
+    /// An earlier version wrote an entity of a partition that is converted: it has to be converted again.
+    #[error(
+        "a worker of an earlier version wrote to the converted state, which is converted again. Stop the workers of the \
+         other version"
+    )]
+    OlderEncoding,
+    /// A later version wrote the state.
+    #[error(
+        "the state in the store has format {0}, this version's is {STATE_FORMAT}: use the version that wrote it, or \
+         `revwatch rebuild` to read the archive again"
+    )]
+    NewerFormat(u32),
+    /// The store may have lost data during a conversion, or something else wrote to it.
+    #[error("the store changed during the conversion, which begins again")]
+    ConversionInterrupted,
     /// A recovery failed.
     #[error("the replay of the archive failed: {0}")]
     Replay(Box<Self>),
@@ -89,12 +105,15 @@ impl PartitionError {
             Self::Store(StoreError::Corrupt(_)) | Self::Unreadable(_) => {
                 Some("the store holds unreadable data")
             }
+            Self::NewerFormat(_) => Some("the state is of a later version"),
             Self::Replay(error) => error.persistent_reason(),
             Self::Queue(QueueError::Unavailable(_))
             | Self::Store(
                 StoreError::Unavailable(_) | StoreError::Fenced | StoreError::Unconverted,
             )
-            | Self::Contended => None,
+            | Self::Contended
+            | Self::OlderEncoding
+            | Self::ConversionInterrupted => None,
         }
     }
 }
@@ -264,7 +283,6 @@ pub(crate) async fn apply(
     pauses: &PauseHistory,
     source: Source<'_>,
 ) -> Result<Applied, PartitionError> {
-    const MAX_CONFLICTS: usize = 20;
     let began = worker.clock.now().into();
     let place = Place {
         partition: number,
@@ -285,6 +303,7 @@ pub(crate) async fn apply(
         let decision = batch
             .decide(&found, worker.clock.now_ms())
             .map_err(PartitionError::Unreadable)?;
+        begin_conversion_if_older(worker, number, &found).await?;
         hold_dead_and_paused(worker, deliveries, &decision, source).await?;
         move_to_their_partitions(worker, deliveries, &decision).await?;
         let commit_began = worker.clock.now().into();
@@ -305,6 +324,23 @@ pub(crate) async fn apply(
         }
     }
     Err(PartitionError::Contended)
+}
+
+/// Fails if an earlier version wrote one of the entities: what they add up to is not what the partition's counters say.
+async fn begin_conversion_if_older(
+    worker: &Worker,
+    number: u32,
+    found: &ReadResult,
+) -> Result<(), PartitionError> {
+    let mut stored = found.entities.iter().flatten();
+    if !stored.any(|stored| Entity::has_older_encoding(&stored.body)) {
+        return Ok(());
+    }
+    // From now on the partition is not converted, and the worker that converts does it again. If a conversion is in
+    // progress, it has not come to this entity yet, and begins again.
+    let id = worker.ids.fresh().simple().to_string();
+    worker.store.begin_conversion(number, &id).await?;
+    Err(PartitionError::OlderEncoding)
 }
 
 /// Dead letters are stored before they are counted, and counted before they are acknowledged.
@@ -357,6 +393,9 @@ async fn move_to_their_partitions(
     });
     futures_util::future::try_join_all(moving).await.map(drop)
 }
+
+/// How often a commit is decided again after a conflict.
+pub(crate) const MAX_CONFLICTS: usize = 20;
 
 /// After an error of the queue or the store.
 pub(crate) const BACKOFF: Backoff = Backoff {
