@@ -273,8 +273,10 @@ impl Template {
     fn account_object(&self, of: &Instance) -> Value {
         let payouts = self.payouts_enabled.unwrap_or(true);
         let external = u32::from(self.external_account.unwrap_or(payouts));
+        // The earliest counts, so an account was created with the first event about it.
+        let created_s = of.second(self.account_created).unwrap_or(of.created_s);
         json!({"id": self.account_or_default(), "object": "account",
-            "country": self.country.as_deref().unwrap_or("US"), "created": of.second(self.account_created),
+            "country": self.country.as_deref().unwrap_or("US"), "created": created_s,
             "charges_enabled": self.charges_enabled.unwrap_or(true), "payouts_enabled": payouts,
             "details_submitted": self.details_submitted.unwrap_or(true),
             "requirements": {"currently_due": self.currently_due.clone().unwrap_or_default(),

@@ -112,6 +112,7 @@ pub(crate) fn condition(id: &str, due_s: i64) -> Condition {
             subject: payout(id),
         },
         since_s: due_s,
+        began_before: None,
         due_s,
         account: Some("acct_1".into()),
         customer: None,

@@ -253,9 +253,9 @@ mod plain {
         let mut evidence = false;
         for (i, (value_a, value_b)) in a_values.iter().zip(b_values).enumerate() {
             let before = match b.changes.before(i) {
-                Before::NotSaid | Before::Same => value_b,
+                Before::Nothing | Before::NotSaid | Before::Same => value_b,
                 Before::Was(former) => former,
-                Before::Other => continue,
+                Before::Unknown => continue,
             };
             if *value_a != before {
                 return contradicting;

@@ -183,6 +183,7 @@ fn payout_failed(n: usize) -> Condition {
             subject,
         },
         since_s: 100,
+        began_before: None,
         due_s: 100,
         account: Some("acct_1".into()),
         customer: None,

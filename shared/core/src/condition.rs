@@ -117,14 +117,28 @@ pub struct ConditionKey {
     pub subject: EntityKey,
 }
 
+/// Why a condition began at an unknown time before the first proof of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BeganBefore {
+    /// The first event about its entity says that it was so before. No event explains it, and every
+    /// event since revwatch began is there.
+    FirstSeen,
+    /// The event that began it was dropped from the remembered ones.
+    Forgotten,
+}
+
 /// A condition that is true now, or becomes true at `due_s` if nothing changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
     /// The kind and the entity.
     #[serde(flatten)]
     pub key: ConditionKey,
-    /// Unix seconds at which it began.
+    /// Unix seconds at which it began; if `began_before`: of the first proof of it.
     pub since_s: i64,
+    /// Whether it began at an unknown time before `since_s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_before: Option<BeganBefore>,
     /// Unix seconds from which it counts; equal to `since_s` if it counts immediately.
     pub due_s: i64,
     /// The connected account concerned.

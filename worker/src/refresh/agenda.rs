@@ -303,6 +303,7 @@ mod tests {
                 subject,
             },
             since_s: named_at_s,
+            began_before: None,
             due_s: named_at_s,
             account: Some(account.to_owned()),
             customer: None,

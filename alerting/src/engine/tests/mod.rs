@@ -297,6 +297,7 @@ fn condition(
             subject: EntityKey::new(entity, id),
         },
         since_s,
+        began_before: None,
         due_s: since_s,
         account: Some(account.into()),
         customer: None,

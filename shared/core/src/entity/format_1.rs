@@ -73,6 +73,7 @@ impl Accounts {
             Entity::Invoice(it) => &mut it.origin.account,
             Entity::Payout(it) => &mut it.origin.account,
             Entity::Movement(it) => &mut it.origin.account,
+            Entity::Customer(it) => &mut it.origin.account,
         };
         *account = account.take().and_then(|it| self.account(&it));
         Some((key, entity))

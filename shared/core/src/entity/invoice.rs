@@ -8,7 +8,7 @@ use super::kind::EntityKind;
 use super::merge::keep_greater;
 use super::state::EntityState;
 use super::stripe_enums::InvoiceStatus;
-use super::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
+use super::timeline::{Before, Facts, RecordedState, Timeline, value_fingerprint};
 use super::transition::{Transition, status_changes};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
@@ -134,32 +134,39 @@ impl EntityState for Invoice {
         };
         let money = Money::known(facts.owed_minor(), self.origin.currency.as_deref());
         let attempts = self.open_states().find_map(|state| state.facts.attempts);
-        let condition = |kind, first: &RecordedState<InvoiceFacts>, detail| Condition {
-            key: ConditionKey {
-                kind,
-                subject: EntityKey::new(EntityKind::Invoice, &self.id),
-            },
-            since_s: first.created_s,
-            due_s: first.created_s,
-            account: self.origin.account.clone(),
-            customer: self.origin.customer.clone(),
-            money: money.clone(),
-            detail,
-            event_id: first.event_id.to_string(),
-        };
+        let condition =
+            |kind, first: &RecordedState<InvoiceFacts>, began_before, detail| Condition {
+                key: ConditionKey {
+                    kind,
+                    subject: EntityKey::new(EntityKind::Invoice, &self.id),
+                },
+                since_s: first.created_s,
+                began_before,
+                due_s: first.created_s,
+                account: self.origin.account.clone(),
+                customer: self.origin.customer.clone(),
+                money: money.clone(),
+                detail,
+                event_id: first.event_id.to_string(),
+            };
         let mut found = Vec::new();
         for (kind, at_least) in [
             (ConditionKind::InvoicePaymentFailed, 1),
             (ConditionKind::DunningEscalation, 3),
         ] {
             if let Some(first) = self.open_after(at_least) {
+                let began_before = self
+                    .timeline
+                    .began_before(first, |s| was_open_after(s, at_least));
                 let detail = attempts.map(|attempts| format!("{attempts} attempt(s)"));
-                found.push(condition(kind, first, detail));
+                found.push(condition(kind, first, began_before, detail));
             }
         }
         let required = self.open_states().filter(|s| s.facts.action_required);
         if let Some(first) = required.last() {
-            found.push(condition(ConditionKind::PaymentActionRequired, first, None));
+            // The event itself says so, and at once.
+            let kind = ConditionKind::PaymentActionRequired;
+            found.push(condition(kind, first, None, None));
         }
         found
     }
@@ -172,6 +179,19 @@ impl EntityState for Invoice {
     fn events(&self) -> Vec<EventRef> {
         event_refs(&self.timeline, None)
     }
+}
+
+/// Whether an event says that the invoice was open after at least this many attempts before it.
+fn was_open_after(state: &RecordedState<InvoiceFacts>, attempts: u32) -> bool {
+    let enough = match state.before("attempt_count") {
+        Before::Same => true,
+        Before::Was(from) => {
+            let now = state.facts.attempts.unwrap_or(attempts);
+            (attempts..=now).any(|n| value_fingerprint(n) == from)
+        }
+        Before::Nothing | Before::NotSaid | Before::Unknown => false,
+    };
+    enough && state.was_so_before(&["status"])
 }
 
 impl InvoiceFacts {

@@ -12,7 +12,7 @@ use super::state::EntityState;
 use super::stripe_enums::PayoutStatus;
 use super::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
 use super::transition::{Transition, status_changes};
-use crate::condition::{Condition, ConditionKey, ConditionKind};
+use crate::condition::{BeganBefore, Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally, UNKNOWN};
 use crate::money::Money;
 
@@ -89,10 +89,19 @@ impl Payout {
 
     /// When it reached its current status, and the event that showed it.
     pub fn since(&self) -> Option<(i64, &str)> {
-        let status = &self.current()?.status;
-        self.timeline
-            .since(|f| f.status == *status)
+        self.reached_status()
             .map(|s| (s.created_s, s.event_id.as_str()))
+    }
+
+    fn reached_status(&self) -> Option<&RecordedState<PayoutFacts>> {
+        let status = &self.current()?.status;
+        self.timeline.since(|f| f.status == *status)
+    }
+
+    /// Whether it had its current status already at an unknown time before.
+    fn began_before(&self) -> Option<BeganBefore> {
+        self.timeline
+            .began_before(self.reached_status()?, |s| s.was_so_before(&["status"]))
     }
 }
 
@@ -106,7 +115,8 @@ impl EntityState for Payout {
     }
 
     /// An outcome counts in the hour in which it was reached:
-    /// a payout that fails after it was paid moves from the hour of `paid` to that of `failed`.
+    /// a payout that fails after it was paid moves from the hour of `paid` to that of `failed`. One
+    /// that had it before the first event about it counts in no hour.
     /// `payouts_reached` counts every outcome ever reached and only grows. An outcome of unknown
     /// currency has the payout's; until that is known, it is not counted, so that it never moves.
     fn contributions(&self, tally: &mut Tally) {
@@ -127,6 +137,9 @@ impl EntityState for Payout {
         let status = facts.status.label();
         let currency = self.origin.currency.as_deref().unwrap_or(UNKNOWN);
         tally.add(Bucket::Current, &["payouts", status, currency], 1);
+        if self.began_before() == Some(BeganBefore::FirstSeen) {
+            return;
+        }
         let hour = Bucket::hour_of(since_s);
         tally.add(hour, &["payouts", status, currency], 1);
         tally.add_amount(
@@ -150,6 +163,7 @@ impl EntityState for Payout {
                 subject: EntityKey::new(EntityKind::Payout, &self.id),
             },
             since_s,
+            began_before: self.began_before(),
             due_s: since_s,
             account: self.origin.account.clone(),
             customer: None,

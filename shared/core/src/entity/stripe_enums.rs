@@ -1,6 +1,8 @@
 //! Stripe's enums. All are open: an unknown value is kept as text and counted; it is never an
 //! error.
 
+use super::timeline::value_fingerprint;
+
 /// Declares an enum of Stripe's values plus `Other(text)`. In storage a known value is its index in
 /// the list: append new variants at the end.
 macro_rules! open_enum {
@@ -42,6 +44,12 @@ macro_rules! open_enum {
 
         impl $name {
             const WORDS: &[&str] = &[$($word),+];
+
+            /// The known value with this fingerprint, as of [`super::timeline::Before::Was`].
+            pub fn with_fingerprint(fingerprint: u32) -> Option<Self> {
+                let word = Self::WORDS.iter().find(|w| value_fingerprint(w) == fingerprint)?;
+                Some(Self::from((*word).to_owned()))
+            }
         }
 
         impl serde::Serialize for $name {

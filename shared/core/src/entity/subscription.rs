@@ -8,7 +8,7 @@ use super::kind::EntityKind;
 use super::merge::keep_greater;
 use super::state::EntityState;
 use super::stripe_enums::SubscriptionStatus;
-use super::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
+use super::timeline::{Before, Facts, RecordedState, Timeline, value_fingerprint};
 use super::transition::Transition;
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
@@ -116,10 +116,13 @@ impl Subscription {
 
     /// The start of the current unbroken past-due period, and the event that began it.
     pub fn past_due_since(&self) -> Option<(i64, &str)> {
-        let first = self
-            .timeline
-            .since(|f| f.status == SubscriptionStatus::PastDue)?;
+        let first = self.past_due()?;
         Some((first.created_s, first.event_id.as_str()))
+    }
+
+    fn past_due(&self) -> Option<&RecordedState<SubscriptionFacts>> {
+        self.timeline
+            .since(|f| f.status == SubscriptionStatus::PastDue)
     }
 
     /// Current monthly recurring revenue, if known.
@@ -134,24 +137,19 @@ impl Subscription {
     /// A state of unknown MRR changes nothing: it is neither gained nor lost. While the current MRR
     /// is unknown, it is in no sum of MRR, so its earlier changes are not either.
     fn levels(&self, ordered: &[&RecordedState<SubscriptionFacts>], tally: &mut Tally) {
-        let mut before = [0_i64; 3];
         let names = ["all", "past_due", "paying"];
-        let mut mrr_before_minor = 0;
+        let Some(first) = ordered.first() else { return };
         let is_mrr_known = self.mrr_minor().is_some();
-        // The levels of a state, and its MRR; of the state before it if not known.
-        let level = |facts: &SubscriptionFacts, mrr_before_minor: i64| {
-            let mrr_minor = facts.mrr_minor().unwrap_or(mrr_before_minor);
-            let past_due = facts.status == SubscriptionStatus::PastDue;
-            let levels = [facts.in_base(), past_due, mrr_minor > 0].map(i64::from);
-            (levels, mrr_minor)
-        };
-        if let Some(first) = ordered.first().filter(|_| self.timeline.is_cut()) {
+        let mut known_minor = ordered.iter().filter_map(|s| s.facts.mrr_minor().ok());
+        let first_known_minor = known_minor.next().unwrap_or(0);
+        let (mut before, mut mrr_before_minor) = if self.timeline.is_cut() {
             // Older states were dropped: the oldest remembered one is not a gain.
-            let mut known_minor = ordered.iter().filter_map(|s| s.facts.mrr_minor().ok());
-            (before, mrr_before_minor) = level(&first.facts, known_minor.next().unwrap_or(0));
-        }
+            first.facts.levels(first_known_minor)
+        } else {
+            levels_before(first, first_known_minor)
+        };
         for state in ordered {
-            let (now, mrr_minor) = level(&state.facts, mrr_before_minor);
+            let (now, mrr_minor) = state.facts.levels(mrr_before_minor);
             let hour = Bucket::hour_of(state.created_s);
             for i in 0..names.len() {
                 tally.add(hour, &["base", names[i]], now[i] - before[i]);
@@ -179,9 +177,14 @@ impl Subscription {
             let hour = Bucket::hour_of(state.created_s);
             let before = i.checked_sub(1).map(|i| &ordered[i].facts);
             let after = &ordered[i + 1..];
-            let entered = |status| {
-                state.facts.status == status && before.map_or(!is_cut, |b| b.status != status)
+            let changed = match before {
+                Some(before) => before.status != state.facts.status,
+                // What the first event does not say changed is no start.
+                None => {
+                    !is_cut && !matches!(state.before("status"), Before::Same | Before::Unknown)
+                }
             };
+            let entered = |status| state.facts.status == status && changed;
             if entered(PastDue) {
                 tally.add(hour, &["dunning", "entered"], 1);
                 let left = after.iter().find(|s| s.facts.status != PastDue);
@@ -259,31 +262,42 @@ impl EntityState for Subscription {
         };
         // The amount owed each month, even if a scheduled cancellation removed it from MRR.
         let money = Money::known(facts.recurring_minor, self.origin.currency.as_deref());
-        let condition = |kind, (since_s, event_id): (i64, &str), due_s| Condition {
+        let condition = |kind, first: &RecordedState<_>, began_before, due_s| Condition {
             key: ConditionKey {
                 kind,
                 subject: EntityKey::new(EntityKind::Subscription, &self.id),
             },
-            since_s,
+            since_s: first.created_s,
+            began_before,
             due_s,
             account: self.origin.account.clone(),
             customer: self.origin.customer.clone(),
             money: money.clone(),
             detail: Some(format!("plan {}", facts.plan)),
-            event_id: event_id.to_owned(),
+            event_id: first.event_id.to_string(),
         };
         let mut found = Vec::new();
-        if let Some(since) = self.past_due_since() {
-            found.push(condition(ConditionKind::PastDue, since, since.0));
+        if let Some(first) = self.past_due() {
+            let began_before = self
+                .timeline
+                .began_before(first, |s| s.was_so_before(&["status"]));
+            let due_s = first.created_s;
+            found.push(condition(
+                ConditionKind::PastDue,
+                first,
+                began_before,
+                due_s,
+            ));
         }
         let trial = self
             .timeline
             .since(|f| f.status == SubscriptionStatus::Trialing);
         if let (Some(first), Some(end_s)) = (trial, facts.trial_end_s) {
-            let since = (first.created_s, first.event_id.as_str());
+            // Whenever the trial began, its end is known.
             found.push(condition(
                 ConditionKind::TrialEnding,
-                since,
+                first,
+                None,
                 end_s.saturating_sub(3 * DAY_S),
             ));
         }
@@ -304,12 +318,27 @@ impl EntityState for Subscription {
                     expected,
                 });
             };
-            let status = before.map(|b| &b.status);
-            if status != Some(&facts.status) {
-                let from = status.map_or("(new)", SubscriptionStatus::as_str);
+            let status = match before {
+                Some(before) => Some(before.status.clone()),
+                None => status_before(state),
+            };
+            if before.is_none() || status.as_ref() != Some(&facts.status) {
+                let known = status.as_ref().filter(|status| **status != facts.status);
+                let is_first_sight =
+                    matches!(state.before("status"), Before::Same | Before::Unknown);
+                let is_first_sight = before.is_none() && is_first_sight;
+                let unknown = if is_first_sight {
+                    "(first seen)"
+                } else {
+                    "(new)"
+                };
                 add(
-                    format!("status {from} → {}", facts.status),
-                    is_expected(status, &facts.status),
+                    format!(
+                        "status {} → {}",
+                        known.map_or(unknown, SubscriptionStatus::as_str),
+                        facts.status
+                    ),
+                    is_first_sight || is_expected(known, &facts.status),
                 );
             }
             if let Some(before) = before {
@@ -390,7 +419,58 @@ impl MrrUnknown {
     }
 }
 
+/// The status before an event, if the event says it.
+fn status_before(state: &RecordedState<SubscriptionFacts>) -> Option<SubscriptionStatus> {
+    match state.before("status") {
+        Before::Same => Some(state.facts.status.clone()),
+        Before::Was(from) => SubscriptionStatus::with_fingerprint(from),
+        Before::Nothing | Before::NotSaid | Before::Unknown => None,
+    }
+}
+
+/// The levels before the first event about a subscription. What it does not say is taken to have
+/// been as in the event: the unknown is neither gained nor lost. `known_minor` stands for an MRR that is
+/// not known.
+fn levels_before(first: &RecordedState<SubscriptionFacts>, known_minor: i64) -> ([i64; 3], i64) {
+    let facts = &first.facts;
+    let (now, mrr_minor) = facts.levels(known_minor);
+    if matches!(first.before("status"), Before::Nothing | Before::NotSaid) {
+        return ([0; 3], 0);
+    }
+    let Some(status) = status_before(first) else {
+        return (now, mrr_minor);
+    };
+    let at_period_end =
+        first.flag_before("cancel_at_period_end", facts.cancel_at_period_end) == Some(true);
+    let cancel_at_s = match first.before("cancel_at") {
+        Before::Was(from) => (from != value_fingerprint(())).then_some(0),
+        _ => facts.cancel_at_s,
+    };
+    let before = SubscriptionFacts {
+        status,
+        cancel_at_period_end: at_period_end,
+        cancel_at_s,
+        ..SubscriptionFacts::clone(facts)
+    };
+    let counted = before.in_base() && !before.cancel_scheduled();
+    let (mut levels, mut mrr_before_minor) = before.levels(known_minor);
+    if counted && !first.was_so_before(&["items.data", "discount", "discounts"]) {
+        // The amount before is unknown.
+        (levels[2], mrr_before_minor) = (now[2], mrr_minor);
+    }
+    (levels, mrr_before_minor)
+}
+
 impl SubscriptionFacts {
+    /// What counts at a moment: whether it is in the active base, past due and paying, and its
+    /// monthly recurring revenue. If that is not known: `known_minor`.
+    fn levels(&self, known_minor: i64) -> ([i64; 3], i64) {
+        let past_due = self.status == SubscriptionStatus::PastDue;
+        let mrr_minor = self.mrr_minor().unwrap_or(known_minor);
+        let levels = [self.in_base(), past_due, mrr_minor > 0].map(i64::from);
+        (levels, mrr_minor)
+    }
+
     /// Monthly recurring revenue as Stripe defines it: active and past-due subscriptions count, a
     /// scheduled cancellation removes the amount immediately.
     /// Source: <https://docs.stripe.com/billing/subscriptions/analytics>.

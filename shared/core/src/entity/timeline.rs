@@ -9,6 +9,7 @@
 //!
 //! Invariant: a timeline is a function of the *set* of states inserted. `retention` says which are kept.
 
+mod before;
 mod changes;
 mod event_id;
 mod fingerprint;

@@ -8,7 +8,10 @@ use super::lenient::Lenient;
 use super::object::{ObserveError, read};
 use super::plans::Plans;
 use super::record::{observation, recorded_state};
-use crate::entity::account::{AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount};
+use super::ways;
+use crate::entity::account::{
+    AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount, Shown,
+};
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
 
@@ -66,13 +69,25 @@ fn snapshot(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
         country: country(object.country.as_known()),
         created_s: object.created.known().map(|s| s.0),
         state: recorded_state(event, facts),
-        has_external_account: external
-            .data
-            .as_known()
-            .is_some_and(|list| !list.is_empty())
-            || external.total_count.known().unwrap_or(0) > 0,
+        external_account: external_account_shown(event, &external),
     };
     Ok(Some(about_account(event, &id, update)))
+}
+
+/// Of nested objects, `previous_attributes` has only the changed fields.
+fn external_account_shown(event: &Event<'_>, external: &ExternalAccounts) -> Shown {
+    let now = external.has_any() == Some(true);
+    let previous = event.previous.filter(|p| p.get() != "null");
+    let before = match previous.map(|p| ways::read::<Previous>(p.get())) {
+        // As for other fields: what cannot be read says nothing.
+        None | Some(Err(_)) => Some(false),
+        Some(Ok(previous)) => match previous.external_accounts {
+            Lenient::Known(before) => Some(before.has_any().unwrap_or(now)),
+            Lenient::Absent => Some(now),
+            Lenient::Odd => None,
+        },
+    };
+    Shown { before, now }
 }
 
 /// The object of `account.application.*` is the application; only the envelope has the account.
@@ -101,8 +116,11 @@ fn external_account(event: &Event<'_>) -> Result<Option<Observation>, ObserveErr
         country: country(object.country.as_known()),
         currency: object.currency.into_code(),
     };
-    let id = object.id.id(event)?;
-    let update = AccountUpdate::ExternalAccount { id, view };
+    let update = AccountUpdate::ExternalAccount {
+        id: object.id.id(event)?,
+        added: event.kind == "account.external_account.created",
+        view,
+    };
     Ok(Some(about_account(event, account, update)))
 }
 
@@ -191,6 +209,25 @@ struct Requirements {
 struct ExternalAccounts {
     data: Lenient<Vec<IgnoredAny>>,
     total_count: Lenient<u64>,
+}
+
+impl ExternalAccounts {
+    /// `None`: it does not say.
+    fn has_any(&self) -> Option<bool> {
+        let listed = self.data.as_known().map(|list| !list.is_empty());
+        let counted = self.total_count.as_known().map(|count| *count > 0);
+        match (listed, counted) {
+            (Some(a), Some(b)) => Some(a || b),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
+/// What an account was before an event.
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct Previous {
+    external_accounts: Lenient<ExternalAccounts>,
 }
 
 #[derive(Debug, Deserialize, Default)]

@@ -180,8 +180,13 @@ impl Columns for Account {
             .capabilities
             .iter()
             .map(|(name, states)| (name.clone(), json!(states.last().map(|s| &s.facts.status))));
+        // Reached at an unknown time: null.
+        let milestones = self.milestones.keys();
+        let milestones: Map<_, _> = milestones
+            .map(|m| (m.as_str().to_owned(), json!(self.milestone_s(*m))))
+            .collect();
         json!({
-            "current": self.current(), "milestones": self.milestones, "capabilities": status.collect::<Map<_, _>>(),
+            "current": self.current(), "milestones": milestones, "capabilities": status.collect::<Map<_, _>>(),
             "external_accounts": self.external_accounts,
         })
     }

@@ -3,7 +3,7 @@
 use super::facts::AccountFacts;
 use super::milestone::Milestone;
 use super::state::Account;
-use crate::condition::{Condition, ConditionKey, ConditionKind};
+use crate::condition::{BeganBefore, Condition, ConditionKey, ConditionKind};
 use crate::entity::key::EntityKey;
 use crate::entity::kind::EntityKind;
 use crate::entity::risk::{AccountStanding, standing};
@@ -18,7 +18,8 @@ pub(super) fn of(account: &Account) -> Vec<Condition> {
         && !account.connected()
     {
         let kind = ConditionKind::Deauthorized;
-        return vec![condition(account, kind, (*removed_s, 0), event_id, None)];
+        let start = Start::at(*removed_s, event_id);
+        return vec![condition(account, kind, start, 0, None)];
     }
     [
         blocked(account),
@@ -46,7 +47,22 @@ fn blocked(account: &Account) -> Option<Condition> {
         AccountStanding::ChargesBlocked => ConditionKind::ChargesBlocked,
     };
     let reason = facts.disabled_reason.clone();
-    since(account, kind, 0, |f| standing(f) == row, reason)
+    let fields = [
+        "charges_enabled",
+        "payouts_enabled",
+        "requirements.disabled_reason",
+    ];
+    let held_before = |s: &RecordedState<AccountFacts>| {
+        let overdue = s.facts.past_due > 0;
+        s.was_so_before(&fields) && s.list_before("requirements.past_due", overdue) == Some(overdue)
+    };
+    since(
+        account,
+        kind,
+        0,
+        (|f| standing(f) == row, held_before),
+        reason,
+    )
 }
 
 fn charges_lost(account: &Account) -> Option<Condition> {
@@ -56,7 +72,14 @@ fn charges_lost(account: &Account) -> Option<Condition> {
     }
     let kind = ConditionKind::ChargesLost;
     let reason = facts.disabled_reason.clone();
-    since(account, kind, 0, |f| !f.charges_enabled, reason)
+    let held_before = |s: &RecordedState<_>| s.was_so_before(&["charges_enabled"]);
+    since(
+        account,
+        kind,
+        0,
+        (|f| !f.charges_enabled, held_before),
+        reason,
+    )
 }
 
 fn requirements_due(account: &Account) -> Option<Condition> {
@@ -64,23 +87,25 @@ fn requirements_due(account: &Account) -> Option<Condition> {
     let detail = format!("{} due, {} overdue", facts.currently_due, facts.past_due);
     let kind = ConditionKind::RequirementsDue;
     let is_due = |f: &AccountFacts| f.currently_due > 0;
-    since(account, kind, 48 * HOUR_S, is_due, Some(detail))
+    let held_before =
+        |s: &RecordedState<_>| s.list_before("requirements.currently_due", true) == Some(true);
+    since(
+        account,
+        kind,
+        48 * HOUR_S,
+        (is_due, held_before),
+        Some(detail),
+    )
 }
 
-/// An account that was only named by other events may have been onboarded long ago: no condition.
+/// Without a known start of onboarding there is no condition: it may have been onboarded long ago.
 fn onboarding_incomplete(account: &Account) -> Option<Condition> {
     let states = account.timeline.in_order();
     let first = states.first().filter(|_| !has_charged(account))?;
     let kind = ConditionKind::OnboardingIncomplete;
-    let at = (account.began_s()?, 24 * HOUR_S);
+    let start = Start::at(account.began_s()?, first.event_id.as_str());
     let detail = Some(format!("reached {}", account.stage().as_str()));
-    Some(condition(
-        account,
-        kind,
-        at,
-        first.event_id.as_str(),
-        detail,
-    ))
+    Some(condition(account, kind, start, 24 * HOUR_S, detail))
 }
 
 fn capability_waiting(account: &Account) -> Option<Condition> {
@@ -106,33 +131,33 @@ fn capability_disabled(account: &Account) -> Option<Condition> {
 fn stale(account: &Account) -> Option<Condition> {
     let (reported_s, event_id) = account.thin.as_ref().filter(|_| account.is_stale())?;
     let kind = ConditionKind::AccountStale;
-    Some(condition(account, kind, (*reported_s, 0), event_id, None))
+    let start = Start::at(*reported_s, event_id);
+    Some(condition(account, kind, start, 0, None))
 }
 
 fn has_charged(account: &Account) -> bool {
     account.milestones.contains_key(&Milestone::ChargesEnabled)
 }
 
-/// A condition of the current state: it began when `holds` became true.
+/// A condition of the current state: it began when `holds` became true. `held_before` is what the
+/// first event says of the time before it.
 fn since(
     account: &Account,
     kind: ConditionKind,
     after_s: i64,
-    holds: impl Fn(&AccountFacts) -> bool,
+    (holds, held_before): (
+        impl Fn(&AccountFacts) -> bool,
+        impl Fn(&RecordedState<AccountFacts>) -> bool,
+    ),
     detail: Option<String>,
 ) -> Option<Condition> {
-    let first = account
-        .timeline
-        .since(holds)
-        .or_else(|| account.timeline.last())?;
-    let at = (first.created_s, after_s);
-    Some(condition(
-        account,
-        kind,
-        at,
-        first.event_id.as_str(),
-        detail,
-    ))
+    let timeline = &account.timeline;
+    let first = timeline.since(holds).or_else(|| timeline.last())?;
+    let start = Start {
+        began_before: timeline.began_before(first, held_before),
+        ..Start::at(first.created_s, first.event_id.as_str())
+    };
+    Some(condition(account, kind, start, after_s, detail))
 }
 
 /// One condition for all capabilities with such a status: it began with the first of them.
@@ -142,32 +167,43 @@ fn capabilities(
     after_s: i64,
     holds: impl Fn(&CapabilityStatus) -> bool,
 ) -> Option<Condition> {
-    let matching: Vec<(&str, &RecordedState<_>)> = account
-        .capabilities
-        .iter()
-        .filter_map(|(name, states)| Some((name.as_str(), states.since(|f| holds(&f.status))?)))
-        .collect();
-    let (_, first) = matching
-        .iter()
-        .min_by_key(|(_, s)| (s.created_s, s.event_id.as_str()))?;
-    let names: Vec<_> = matching.iter().map(|(name, _)| *name).collect();
-    let at = (first.created_s, after_s);
+    let matching = account.capabilities.iter().filter_map(|(name, states)| {
+        let first = states.since(|f| holds(&f.status))?;
+        let start = Start {
+            began_before: states.began_before(first, |s| s.was_so_before(&["status"])),
+            ..Start::at(first.created_s, first.event_id.as_str())
+        };
+        Some((name.as_str(), start))
+    });
+    let (names, starts): (Vec<_>, Vec<_>) = matching.unzip();
+    let start = starts.into_iter().min_by_key(|s| (s.at_s, s.event_id))?;
     let detail = Some(names.join(", "));
-    Some(condition(
-        account,
-        kind,
-        at,
-        first.event_id.as_str(),
-        detail,
-    ))
+    Some(condition(account, kind, start, after_s, detail))
 }
 
-/// `at` is the start, and the seconds after which the condition counts.
+/// The start of a condition.
+struct Start<'a> {
+    at_s: i64,
+    event_id: &'a str,
+    began_before: Option<BeganBefore>,
+}
+
+impl<'a> Start<'a> {
+    fn at(at_s: i64, event_id: &'a str) -> Self {
+        Self {
+            at_s,
+            event_id,
+            began_before: None,
+        }
+    }
+}
+
+/// It counts `after_s` seconds after its start.
 fn condition(
     account: &Account,
     kind: ConditionKind,
-    at: (i64, i64),
-    event_id: &str,
+    start: Start<'_>,
+    after_s: i64,
     detail: Option<String>,
 ) -> Condition {
     Condition {
@@ -175,12 +211,13 @@ fn condition(
             kind,
             subject: EntityKey::new(EntityKind::Account, &account.id),
         },
-        since_s: at.0,
-        due_s: at.0.saturating_add(at.1),
+        since_s: start.at_s,
+        began_before: start.began_before,
+        due_s: start.at_s.saturating_add(after_s),
         account: Some(account.id.clone()),
         customer: None,
         money: None,
         detail,
-        event_id: event_id.to_owned(),
+        event_id: start.event_id.to_owned(),
     }
 }

@@ -10,9 +10,9 @@ use crate::histogram;
 /// Cohorts count in the hour in which onboarding began, everything else in the hour in which it
 /// happened.
 pub(super) fn add(account: &Account, tally: &mut Tally) {
-    let Some(began_s) = account.began_s() else {
+    if account.first_seen_s.is_none() {
         return;
-    };
+    }
     let risk = account.risk().map_or(UNKNOWN, Risk::as_str);
     tally.add(Bucket::Current, &["accounts", risk], 1);
     if account.connected() && account.current().is_some_and(|f| f.charges_enabled) {
@@ -21,11 +21,9 @@ pub(super) fn add(account: &Account, tally: &mut Tally) {
     if account.is_stale() {
         tally.add(Bucket::Current, &["accounts_stale"], 1);
     }
-    add_funnel(account, began_s, tally);
+    add_funnel(account, tally);
     add_onboarding(account, tally);
-    if !account.is_only_named() {
-        add_stages(account, tally);
-    }
+    add_stages(account, tally);
     add_charging(account, tally);
     let removed = account
         .deauthorized
@@ -36,14 +34,15 @@ pub(super) fn add(account: &Account, tally: &mut Tally) {
     }
 }
 
-/// Every milestone up to the furthest one, now and in the cohort of the account.
-fn add_funnel(account: &Account, began_s: i64, tally: &mut Tally) {
+/// Every milestone up to the furthest one, now and in the cohort of the account. Without a known
+/// start of onboarding it is in no cohort.
+fn add_funnel(account: &Account, tally: &mut Tally) {
     let country = account.country.as_deref().unwrap_or(UNKNOWN);
     let furthest = account.stage();
     for milestone in Milestone::ALL.into_iter().filter(|m| *m <= furthest) {
         let name = milestone.as_str();
         tally.add(Bucket::Current, &["funnel", name], 1);
-        if !account.is_only_named() {
+        if let Some(began_s) = account.began_s() {
             tally.add(Bucket::hour_of(began_s), &["cohort", name, country], 1);
         }
     }
@@ -51,24 +50,28 @@ fn add_funnel(account: &Account, began_s: i64, tally: &mut Tally) {
 
 /// How long it took until the account could take charges.
 fn add_onboarding(account: &Account, tally: &mut Tally) {
-    let done_s = account.milestones.get(&Milestone::ChargesEnabled);
+    let done_s = account.milestone_s(Milestone::ChargesEnabled);
     let Some((seconds, done_s)) = account.onboarding_seconds().zip(done_s) else {
         return;
     };
     let bucket = histogram::bucket(seconds).to_string();
     tally.add(Bucket::Current, &["onboarding", &bucket], 1);
-    let hour = Bucket::hour_of(*done_s);
+    let hour = Bucket::hour_of(done_s);
     tally.add(hour, &["onboarded", "count"], 1);
     tally.add(hour, &["onboarded", "seconds"], seconds);
     tally.add(hour, &["onboarded_bucket", &bucket], 1);
 }
 
 /// When each milestone was reached, and the time since the previous one. Missing milestones are
-/// skipped, and one that came before its predecessor took no time.
+/// skipped, and one that came before its predecessor took no time. What was reached at an unknown
+/// time is neither counted nor a start of the next.
 fn add_stages(account: &Account, tally: &mut Tally) {
     let mut before_s = None;
     for milestone in Milestone::ALL {
         let Some(at_s) = account.milestone_s(milestone) else {
+            if account.milestones.contains_key(&milestone) {
+                before_s = None;
+            }
             continue;
         };
         let (hour, name) = (Bucket::hour_of(at_s), milestone.as_str());
@@ -90,12 +93,15 @@ fn add_charging(account: &Account, tally: &mut Tally) {
     let Some(first) = ordered.first() else { return };
     let level =
         |facts: &AccountFacts, at_s| i64::from(facts.charges_enabled && account.connected_at(at_s));
-    // If older states were dropped, the oldest remembered one is not a gain.
-    let mut before = if account.timeline.is_cut() {
-        level(&first.facts, first.created_s)
-    } else {
-        0
-    };
+    // If older states were dropped, the oldest remembered one is not a gain. Neither is what the
+    // first event does not say changed.
+    let now = first.facts.charges_enabled;
+    let is_cut = account.timeline.is_cut();
+    let charged = first
+        .flag_before("charges_enabled", now)
+        .filter(|_| !is_cut);
+    let charged = charged.unwrap_or(now);
+    let mut before = i64::from(charged && account.connected_at(first.created_s));
     let connections = [&account.deauthorized, &account.authorized]
         .into_iter()
         .flatten()

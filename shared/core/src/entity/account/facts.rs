@@ -46,6 +46,15 @@ pub struct CapabilityFacts {
     pub status: CapabilityStatus,
 }
 
+/// What an event says of something that is or is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// Whether it was so before the event, if the event says it.
+    pub before: Option<bool>,
+    /// Whether it is so in the event.
+    pub now: bool,
+}
+
 /// What one event says about an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccountUpdate {
@@ -60,12 +69,14 @@ pub enum AccountUpdate {
         /// The state in the event.
         state: RecordedState<AccountFacts>,
         /// Whether it lists an external account.
-        has_external_account: bool,
+        external_account: Shown,
     },
     /// `account.external_account.*`
     ExternalAccount {
         /// `ba_…` or `card_…`
         id: String,
+        /// Whether the event reports that it was added.
+        added: bool,
         /// The state in the event.
         view: ExternalAccount,
     },

@@ -8,7 +8,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use self::facts::{AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount};
+pub use self::facts::{AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount, Shown};
 pub use self::milestone::Milestone;
 pub use self::state::Account;
 use super::events::{EventRef, event_refs};

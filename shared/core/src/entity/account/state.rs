@@ -1,14 +1,14 @@
 //! The accumulated state of an account, its merge, and what is a function of it alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount};
+use super::facts::{AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount, Shown};
 use super::milestone::Milestone;
 use crate::entity::merge::{keep_greater, keep_smaller};
 use crate::entity::risk::{Risk, risk};
-use crate::entity::timeline::Timeline;
+use crate::entity::timeline::{RecordedState, Timeline};
 
 /// The state of a connected account, as known from its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +22,8 @@ pub struct Account {
     pub created_s: Option<i64>,
     /// The earliest event that names the account (C1), Unix seconds.
     pub first_seen_s: Option<i64>,
-    /// Milestones: the earliest event that shows each, Unix seconds.
+    /// Milestones: the earliest event that shows each, Unix seconds. For when it was reached, see
+    /// [`Account::milestone_s`].
     pub milestones: BTreeMap<Milestone, i64>,
     /// The latest `account.application.deauthorized`: Unix seconds and event.
     pub deauthorized: Option<(i64, String)>,
@@ -37,6 +38,10 @@ pub struct Account {
     /// The latest thin event, which reports that something changed but not what: Unix seconds and
     /// event.
     pub thin: Option<(i64, String)>,
+    /// Those of `milestones` of which the earliest event says that it was reached before: nobody
+    /// knows when.
+    #[serde(default)]
+    pub reached_before: BTreeSet<Milestone>,
 }
 
 impl Account {
@@ -49,32 +54,22 @@ impl Account {
                 country,
                 created_s: account_created_s,
                 state,
-                has_external_account,
+                external_account,
             } => {
                 keep_greater(&mut self.country, &country);
                 if let Some(account_created_s) = account_created_s {
                     keep_smaller(&mut self.created_s, account_created_s);
                 }
-                let facts = &state.facts;
-                let reached = [
-                    (facts.details_submitted, Milestone::OnboardingStarted),
-                    (has_external_account, Milestone::ExternalAccountAdded),
-                    (facts.charges_enabled, Milestone::ChargesEnabled),
-                    (
-                        facts.charges_enabled && facts.payouts_enabled,
-                        Milestone::OnboardingCompleted,
-                    ),
-                ];
-                for (_, milestone) in reached.into_iter().filter(|(is, _)| *is) {
-                    self.reach(milestone, created_s);
+                for (milestone, shown) in shown(&state, external_account) {
+                    self.show(milestone, created_s, shown);
                 }
                 self.timeline.insert(state);
             }
-            AccountUpdate::ExternalAccount { id, view } => {
+            AccountUpdate::ExternalAccount { id, added, view } => {
                 if !view.removed {
-                    self.reach(Milestone::ExternalAccountAdded, created_s);
+                    self.reach(Milestone::ExternalAccountAdded, created_s, !added);
                 }
-                self.show(id, view);
+                self.show_destination(id, view);
             }
             AccountUpdate::Thin { event_id } => {
                 keep_greater(&mut self.thin, &Some((created_s, event_id)));
@@ -109,7 +104,8 @@ impl Account {
             }
         }
         for (milestone, at_s) in &other.milestones {
-            self.reach(*milestone, *at_s);
+            let before = other.reached_before.contains(milestone);
+            self.reach(*milestone, *at_s, before);
         }
         keep_greater(&mut self.deauthorized, &other.deauthorized);
         keep_greater(&mut self.authorized, &other.authorized);
@@ -119,14 +115,14 @@ impl Account {
             kept.union(timeline);
         }
         for (id, view) in &other.external_accounts {
-            self.show(id.clone(), view.clone());
+            self.show_destination(id.clone(), view.clone());
         }
         self.timeline.union(&other.timeline);
     }
 
     /// The latest state of a payout destination wins; within one second the greater one, which is the
     /// same in any order.
-    fn show(&mut self, id: String, view: ExternalAccount) {
+    fn show_destination(&mut self, id: String, view: ExternalAccount) {
         let kept = self
             .external_accounts
             .entry(id)
@@ -191,45 +187,82 @@ impl Account {
             .map_or(Milestone::AccountCreated, |(m, _)| *m)
     }
 
-    /// When onboarding began: the account's creation, else the first event.
+    /// When onboarding began: the account's creation, else the connection to the platform. The
+    /// first event that names an account is no beginning: it may have been onboarded long ago.
     pub fn began_s(&self) -> Option<i64> {
-        self.created_s.or(self.first_seen_s)
+        let authorized_s = self.authorized.as_ref().map(|(at_s, _)| *at_s);
+        self.created_s.or(authorized_s)
     }
 
-    /// When it reached a milestone; the first milestone is the start of onboarding.
+    /// When it reached a milestone, if that is known; the first milestone is the start of
+    /// onboarding.
     pub fn milestone_s(&self, milestone: Milestone) -> Option<i64> {
         match milestone {
             Milestone::AccountCreated => self.began_s(),
+            before if self.reached_before.contains(&before) => None,
             later => self.milestones.get(&later).copied(),
         }
     }
 
-    /// From creation (else the first event) to charges enabled.
+    /// From the start of onboarding to charges enabled, if both are known.
     pub fn onboarding_seconds(&self) -> Option<i64> {
-        let done_s = self.milestones.get(&Milestone::ChargesEnabled)?;
+        let done_s = self.milestone_s(Milestone::ChargesEnabled)?;
         Some(done_s.saturating_sub(self.began_s()?).max(0))
     }
 
-    /// Whether only other objects' events named the account. It may have been onboarded long ago,
-    /// so its first event does not start an onboarding.
-    pub(super) fn is_only_named(&self) -> bool {
-        let has_own_events = self
-            .created_s
-            .or(self.timeline.last().map(|s| s.created_s))
-            .is_some()
-            || self.thin.is_some();
-        let has_connection_events = self.authorized.is_some() || self.deauthorized.is_some();
-        !has_own_events
-            && !has_connection_events
-            && self.capabilities.is_empty()
-            && self.external_accounts.is_empty()
+    /// The earliest event that shows a milestone counts. Of two in one second: the one that says
+    /// that it was reached then.
+    fn reach(&mut self, milestone: Milestone, at_s: i64, before: bool) {
+        let kept = self.milestones.get(&milestone);
+        let kept = kept.map(|kept_s| (*kept_s, self.reached_before.contains(&milestone)));
+        if kept.is_some_and(|kept| kept <= (at_s, before)) {
+            return;
+        }
+        self.milestones.insert(milestone, at_s);
+        if before {
+            self.reached_before.insert(milestone);
+        } else {
+            self.reached_before.remove(&milestone);
+        }
     }
 
-    /// The earliest event that shows a milestone counts.
-    pub(super) fn reach(&mut self, milestone: Milestone, at_s: i64) {
-        self.milestones
-            .entry(milestone)
-            .and_modify(|first_s| *first_s = at_s.min(*first_s))
-            .or_insert(at_s);
+    /// What one event says of a milestone counts as the event or as the time before it.
+    fn show(&mut self, milestone: Milestone, at_s: i64, shown: Shown) {
+        match shown {
+            Shown {
+                before: Some(false),
+                now: true,
+            } => self.reach(milestone, at_s, false),
+            Shown {
+                before: Some(true), ..
+            }
+            | Shown {
+                before: None,
+                now: true,
+            } => self.reach(milestone, at_s, true),
+            Shown { now: false, .. } => {}
+        }
     }
+}
+
+/// What an event shows of each milestone.
+fn shown(state: &RecordedState<AccountFacts>, external_account: Shown) -> [(Milestone, Shown); 4] {
+    let flag = |field, now| Shown {
+        before: state.flag_before(field, now),
+        now,
+    };
+    let facts = &state.facts;
+    let charges = flag("charges_enabled", facts.charges_enabled);
+    let payouts = flag("payouts_enabled", facts.payouts_enabled);
+    let both = Shown {
+        before: charges.before.zip(payouts.before).map(|(c, p)| c && p),
+        now: charges.now && payouts.now,
+    };
+    let details = flag("details_submitted", facts.details_submitted);
+    [
+        (Milestone::OnboardingStarted, details),
+        (Milestone::ExternalAccountAdded, external_account),
+        (Milestone::ChargesEnabled, charges),
+        (Milestone::OnboardingCompleted, both),
+    ]
 }

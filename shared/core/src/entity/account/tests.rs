@@ -51,7 +51,10 @@ fn view(created_s: i64, event_id: String, charges_enabled: bool) -> AccountUpdat
         country: None,
         created_s: None,
         state,
-        has_external_account: false,
+        external_account: Shown {
+            before: None,
+            now: false,
+        },
     }
 }
 
@@ -235,6 +238,13 @@ fn an_account_named_only_by_other_events_starts_no_onboarding() {
     assert_eq!(
         starts_onboarding(&Account {
             thin: Some((100, "evt_1".into())),
+            ..named.clone()
+        }),
+        (false, 1)
+    );
+    assert_eq!(
+        starts_onboarding(&Account {
+            authorized: Some((100, "evt_1".into())),
             ..named
         }),
         (true, 1)
@@ -272,6 +282,7 @@ fn stages_are_timed_from_the_previous_milestone() {
             .collect();
         let counters = counters_of(&Account {
             created_s: Some(100),
+            first_seen_s: Some(100),
             milestones,
             ..Account::default()
         });

@@ -95,6 +95,9 @@ impl EntityState for MoneyMovement {
                 subject: EntityKey::new(self.kind, &self.id),
             },
             since_s: first.created_s,
+            began_before: self
+                .timeline
+                .began_before(first, |s| s.was_so_before(&["status"])),
             due_s: first.created_s,
             account: self.origin.account.clone(),
             customer: self.origin.customer.clone(),

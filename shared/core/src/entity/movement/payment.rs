@@ -49,7 +49,10 @@ fn contributions(payment: &MoneyMovement, tally: &mut Tally) {
         tally.add(hour, &["payments", "failed", currency], 1);
         tally.add(Bucket::Current, &["payment_attempts", "failed"], 1);
     }
-    if let Some(done) = ordered.iter().find(|s| s.facts.status == "succeeded") {
+    let done = ordered.iter().find(|s| s.facts.status == "succeeded");
+    let was_done =
+        |s: &RecordedState<_>| payment.timeline.is_first(s) && s.was_so_before(&["status"]);
+    if let Some(done) = done.filter(|s| !was_done(s)) {
         let hour = Bucket::hour_of(done.created_s);
         tally.add(hour, &["payments", "succeeded", currency], 1);
         tally.add_amount(

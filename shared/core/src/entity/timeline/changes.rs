@@ -12,17 +12,20 @@ pub struct Changes(Option<Vec<ChangedField>>);
 /// its former value; `None`: a part of the field changed, or an object that has it.
 pub type ChangedField = (u8, Option<u32>);
 
-/// What an event says of the value that a field had before it.
+/// What an event says that a field was before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
-    /// Nothing: it has no `previous_attributes`.
+    /// There was no object: the event reports its creation.
+    Nothing,
+    /// The event does not say what it changed (it has no `previous_attributes`). It reports
+    /// something that happened, so what it shows is taken to have happened with it.
     NotSaid,
-    /// The same value: its `previous_attributes` do not have the field.
+    /// The same as in the event.
     Same,
-    /// The value with this fingerprint.
+    /// Another value, with this fingerprint.
     Was(u32),
-    /// Another value that is not known.
-    Other,
+    /// Another value, of which only a part is known.
+    Unknown,
 }
 
 impl Changes {
@@ -35,14 +38,14 @@ impl Changes {
                 if path == *field {
                     *before = Before::Was(fingerprint(&value.to_string()));
                 } else if encloses(path, field) || encloses(field, path) {
-                    *before = Before::Other;
+                    *before = Before::Unknown;
                 }
             }
         });
         let changed = (0..).zip(found).filter_map(|(field, before)| match before {
             Before::Was(value) => Some((field, Some(value))),
-            Before::Other => Some((field, None)),
-            Before::Same | Before::NotSaid => None,
+            Before::Unknown => Some((field, None)),
+            Before::Nothing | Before::NotSaid | Before::Same => None,
         });
         Self(Some(changed.collect()))
     }
@@ -70,7 +73,7 @@ impl Changes {
         let is_field = |(changed, _): &&ChangedField| usize::from(*changed) == field;
         match changed.iter().find(is_field) {
             Some((_, Some(value))) => Before::Was(*value),
-            Some((_, None)) => Before::Other,
+            Some((_, None)) => Before::Unknown,
             None => Before::Same,
         }
     }
@@ -111,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_field_is_as_before_unless_previous_attributes_have_it_or_a_part_of_it() {
-        use Before::{Other, Same, Was};
+        use Before::{Same, Unknown, Was};
         let was = |value: Value| Was(fingerprint(&value.to_string()));
         let table = [
             (json!({}), [Same; 4]),
@@ -128,15 +131,15 @@ mod tests {
                 json!({"requirements": {"due": ["a"]}}),
                 [Same, was(json!(["a"])), Same, Same],
             ),
-            (json!({"requirements": null}), [Same, Other, Same, Same]),
-            (json!({"requirements": {}}), [Same, Other, Same, Same]),
+            (json!({"requirements": null}), [Same, Unknown, Same, Same]),
+            (json!({"requirements": {}}), [Same, Unknown, Same, Same]),
             (
                 json!({"discount": {"coupon": {"id": "c"}}}),
-                [Same, Same, Same, Other],
+                [Same, Same, Same, Unknown],
             ),
             (
                 json!({"items": {"data": {"price": 1}}}),
-                [Same, Same, Other, Same],
+                [Same, Same, Unknown, Same],
             ),
         ];
         for (previous, expected) in table {

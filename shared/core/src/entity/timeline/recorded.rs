@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::changes::{Before, Changes};
+use super::changes::Changes;
 use super::event_id::EventId;
 
 /// The facts of an object that revwatch tracks.
@@ -50,14 +50,6 @@ pub struct RecordedState<F> {
 }
 
 impl<F: Facts> RecordedState<F> {
-    /// What its event says of the value that a field of [`Facts::FIELDS`] had before. An event that created the
-    /// object says nothing: there was none.
-    pub fn before(&self, field: &str) -> Before {
-        let place = F::FIELDS.iter().position(|tracked| *tracked == field);
-        debug_assert!(place.is_some(), "{field} is not tracked");
-        place.map_or(Before::NotSaid, |place| self.changes.before(place))
-    }
-
     /// Whether it may be the first with its facts: its event created or deleted the object, does not say
     /// what it changed, or changed a tracked field.
     pub(super) fn may_have_changed(&self) -> bool {

@@ -49,12 +49,12 @@ fn features<'a, F: Facts + 'a>(
         let fields = state.facts.values();
         let mut changed = false;
         let mut value_before = |(field, value): (usize, &u32)| match state.changes.before(field) {
-            Before::NotSaid | Before::Same => Some(*value),
+            Before::Nothing | Before::NotSaid | Before::Same => Some(*value),
             Before::Was(before) => {
                 changed = true;
                 Some(before)
             }
-            Before::Other => None,
+            Before::Unknown => None,
         };
         let values_before = fields.iter().enumerate().map(&mut value_before).collect();
         let next = equivalence.len();

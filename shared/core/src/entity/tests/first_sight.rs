@@ -1,0 +1,325 @@
+//! The first event about an object is not its beginning: what was before it is taken from
+//! `created` and `previous_attributes`, and what they do not say is unknown.
+
+use serde_json::{Value, json};
+
+use super::super::{Entity, Observation};
+use crate::condition::{BeganBefore, ConditionKind};
+use crate::counters::Bucket;
+use crate::event::Event;
+use crate::observe::{Plans, observe};
+
+const HOUR_S: i64 = 3600;
+
+/// The entity after these events: hour, type, object and `previous_attributes`.
+fn after(events: &[(i64, &str, &Value, Option<Value>)]) -> Entity {
+    let mut entity: Option<Entity> = None;
+    for (n, (hour, event_type, object, previous)) in events.iter().enumerate() {
+        let mut body = json!({"id": format!("evt_{n}"), "type": event_type, "created": hour * HOUR_S,
+            "data": {"object": object}});
+        if event_type.starts_with("account") || event_type.starts_with("capability") {
+            body["account"] = json!("acct_1");
+        }
+        if let Some(previous) = previous {
+            body["data"]["previous_attributes"] = previous.clone();
+        }
+        let body = body.to_string();
+        let event = Event::parse(body.as_bytes()).expect("an event");
+        let observations: Vec<Observation> = observe(&event, &Plans::default()).expect("readable");
+        let observation = observations.first().expect("an observation");
+        let entity = entity.get_or_insert_with(|| Entity::new(&observation.key));
+        let of_entity = observations.iter().filter(|o| o.key == observation.key);
+        of_entity.for_each(|observation| entity.merge(observation));
+    }
+    entity.expect("an event")
+}
+
+/// The counters of hours whose name begins so, as `hour name by`.
+fn hourly(entity: &Entity, families: &[&str]) -> Vec<String> {
+    let counters = entity.contributions();
+    let mut found: Vec<String> = counters
+        .iter()
+        .filter(|(_, name, _)| families.iter().any(|family| name.starts_with(family)))
+        .filter_map(|(bucket, name, by)| match bucket {
+            Bucket::Hour(hour) => Some(format!("{hour} {name} {by}")),
+            Bucket::Current => None,
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+const UPDATED: &str = "customer.subscription.updated";
+const OF_SUBSCRIPTIONS: [&str; 6] = [
+    "base|",
+    "churn|",
+    "mrr_change|",
+    "dunning|",
+    "trial|",
+    "plan|",
+];
+
+fn subscription(status: &str) -> Value {
+    json!({"id": "sub_1", "status": status, "customer": "cus_1", "currency": "usd", "cancel_at_period_end": false,
+        "items": {"data": [{"quantity": 1, "price": {"unit_amount": 1000, "recurring": {"interval": "month", "interval_count": 1}}}]}})
+}
+
+/// R1, R2, R5.
+#[test]
+fn a_subscription_that_was_so_before_is_neither_gained_nor_lost() {
+    let unrelated = || Some(json!({"metadata": {"a": "1"}}));
+    for status in ["active", "past_due", "trialing", "canceled"] {
+        let seen = after(&[(1, UPDATED, &subscription(status), unrelated())]);
+        assert_eq!(hourly(&seen, &OF_SUBSCRIPTIONS), [""; 0], "{status}");
+    }
+    let counters = after(&[(1, UPDATED, &subscription("past_due"), unrelated())]).contributions();
+    let now = |name: &[&str]| counters.get(Bucket::Current, name);
+    assert_eq!((now(&["base", "all"]), now(&["mrr", "usd"])), (1, 1000));
+}
+
+/// R2, R5: the status before is found by its fingerprint.
+#[test]
+fn a_subscription_counts_what_its_first_event_changed() {
+    let from = |status: &str, was: Value| {
+        let seen = after(&[(1, UPDATED, &subscription(status), Some(was))]);
+        hourly(&seen, &OF_SUBSCRIPTIONS)
+    };
+    assert_eq!(
+        from("past_due", json!({"status": "active"})),
+        ["1 base|past_due 1", "1 dunning|entered 1"]
+    );
+    assert_eq!(
+        from("active", json!({"status": "past_due"})),
+        ["1 base|past_due -1"]
+    );
+    assert_eq!(
+        from("active", json!({"status": "trialing"})),
+        [
+            "1 base|all 1",
+            "1 base|paying 1",
+            "1 churn|gained 1",
+            "1 mrr_change|usd 1000"
+        ]
+    );
+    assert_eq!(
+        from("canceled", json!({"status": "active"})),
+        [
+            "1 base|all -1",
+            "1 base|paying -1",
+            "1 churn|lost 1",
+            "1 mrr_change|usd -1000"
+        ]
+    );
+    assert_eq!(
+        from("active", json!({"cancel_at_period_end": true})),
+        [
+            "1 base|paying 1",
+            "1 churn|gained 1",
+            "1 mrr_change|usd 1000"
+        ]
+    );
+    assert_eq!(
+        from("active", json!({"items": {"data": []}})),
+        [""; 0],
+        "the amount before is unknown"
+    );
+    assert_eq!(
+        from(
+            "active",
+            json!({"status": "a status that Stripe adds later"})
+        ),
+        [""; 0]
+    );
+}
+
+/// R5: without previous values, what the event shows happened with it.
+#[test]
+fn a_subscription_without_previous_values_is_new() {
+    for event_type in ["customer.subscription.created", UPDATED] {
+        let seen = after(&[(1, event_type, &subscription("active"), None)]);
+        assert_eq!(
+            hourly(&seen, &["base|all", "churn|"]),
+            ["1 base|all 1", "1 churn|gained 1"],
+            "{event_type}"
+        );
+    }
+}
+
+fn account(charges: bool) -> Value {
+    json!({"id": "acct_1", "created": HOUR_S, "charges_enabled": charges, "payouts_enabled": true,
+        "details_submitted": true, "external_accounts": {"data": [{}]}})
+}
+
+const OF_ACCOUNTS: [&str; 5] = [
+    "milestone|",
+    "stage|",
+    "onboarded|",
+    "charging_change",
+    "deauthorized",
+];
+
+/// C1, C11, C14, C16.
+#[test]
+fn an_account_that_has_charged_for_long_is_not_onboarded_now() {
+    let updated = "account.updated";
+    let created = "1 milestone|account_created 1";
+    let unrelated = Some(json!({"email": "old@example.com"}));
+    let seen = after(&[(9, updated, &account(true), unrelated)]);
+    assert_eq!(hourly(&seen, &OF_ACCOUNTS), [created]);
+    let counters = seen.contributions();
+    let now = |name: &[&str]| counters.get(Bucket::Current, name);
+    assert_eq!(now(&["funnel", "onboarding_completed"]), 1, "but it is");
+    assert!(
+        counters
+            .iter()
+            .all(|(_, name, _)| !name.starts_with("onboarding|"))
+    );
+
+    // One that says when it was reached wins, whichever arrives first.
+    let reached = Some(json!({"charges_enabled": false}));
+    let now = after(&[(9, updated, &account(true), reached)]);
+    let expected = [
+        "9 charging_change 1",
+        created,
+        "9 milestone|charges_enabled 1",
+        "9 milestone|onboarding_completed 1",
+        "9 onboarded|count 1",
+        &format!("9 onboarded|seconds {}", 8 * HOUR_S),
+        "9 stage|onboarding_completed|count 1",
+    ];
+    let mut expected: Vec<_> = expected.map(str::to_owned).into();
+    expected.sort();
+    let mut found = hourly(&now, &OF_ACCOUNTS);
+    found.retain(|counter| !counter.ends_with("onboarding_completed|seconds 0"));
+    assert_eq!(found, expected);
+}
+
+/// C2: `previous_attributes` say that it could take charges.
+#[test]
+fn an_account_loses_charges_with_the_first_event_about_it() {
+    let was = Some(json!({"charges_enabled": true}));
+    let lost = after(&[(9, "account.updated", &account(false), was)]);
+    let kinds: Vec<_> = lost.conditions().iter().map(|c| c.key.kind).collect();
+    assert!(kinds.contains(&ConditionKind::ChargesLost), "{kinds:?}");
+    assert_eq!(
+        hourly(&lost, &OF_ACCOUNTS),
+        ["1 milestone|account_created 1", "9 charging_change -1"]
+    );
+}
+
+/// C1: nobody knows when its onboarding began.
+#[test]
+fn an_account_whose_beginning_no_event_says_is_in_no_cohort() {
+    let bank = json!({"id": "ba_1", "last4": "6789"});
+    let capability = json!({"id": "transfers", "status": "active"});
+    let of_onboarding = ["milestone|", "cohort|", "stage|"];
+    for (event_type, object) in [
+        ("account.application.deauthorized", &json!({"id": "ca_1"})),
+        ("account.external_account.updated", &bank),
+        ("capability.updated", &capability),
+    ] {
+        let seen = after(&[(9, event_type, object, None)]);
+        assert_eq!(hourly(&seen, &of_onboarding), [""; 0], "{event_type}");
+    }
+    let connected = after(&[
+        (
+            8,
+            "account.application.authorized",
+            &json!({"id": "ca_1"}),
+            None,
+        ),
+        (9, "account.external_account.created", &bank, None),
+    ]);
+    assert_eq!(
+        hourly(
+            &connected,
+            &["milestone|", "stage|external_account_added|seconds"]
+        ),
+        [
+            "8 milestone|account_created 1".to_owned(),
+            "9 milestone|external_account_added 1".to_owned(),
+            format!("9 stage|external_account_added|seconds {HOUR_S}"),
+        ]
+    );
+}
+
+/// C2, C5, C6, C9, K2, R5.
+#[test]
+fn a_condition_of_the_first_event_began_before_it_if_the_event_says_so() {
+    let payout = json!({"id": "po_1", "status": "failed", "amount": 500, "currency": "usd"});
+    let invoice = json!({"id": "in_1", "status": "open", "amount_due": 500, "amount_paid": 0, "attempt_count": 2});
+    let blocked = json!({"id": "acct_1", "charges_enabled": false, "payouts_enabled": true,
+        "requirements": {"currently_due": ["a"]}});
+    let waiting = json!({"id": "transfers", "status": "pending"});
+    let other = json!({"metadata": {}});
+    let table = [
+        (UPDATED, &subscription("past_due"), other.clone(), true),
+        (
+            UPDATED,
+            &subscription("past_due"),
+            json!({"status": "active"}),
+            false,
+        ),
+        ("payout.updated", &payout, other.clone(), true),
+        ("payout.updated", &payout, json!({"status": "paid"}), false),
+        ("invoice.updated", &invoice, other.clone(), true),
+        (
+            "invoice.updated",
+            &invoice,
+            json!({"attempt_count": 1}),
+            true,
+        ),
+        (
+            "invoice.updated",
+            &invoice,
+            json!({"attempt_count": 0}),
+            false,
+        ),
+        ("account.updated", &blocked, other.clone(), true),
+        (
+            "account.updated",
+            &blocked,
+            json!({"charges_enabled": true, "requirements": {"currently_due": []}}),
+            false,
+        ),
+        ("capability.updated", &waiting, other, true),
+        (
+            "capability.updated",
+            &waiting,
+            json!({"status": "active"}),
+            false,
+        ),
+    ];
+    for (event_type, object, previous, began_before) in table {
+        let expected = began_before.then_some(BeganBefore::FirstSeen);
+        let said = Some(previous);
+        let seen = after(&[(1, event_type, object, said.clone())]);
+        let mut conditions = seen.conditions();
+        conditions.retain(|c| c.key.kind != ConditionKind::ChargesLost);
+        assert!(!conditions.is_empty(), "{event_type}");
+        for condition in conditions {
+            assert_eq!(
+                condition.began_before, expected,
+                "{condition:?} with {said:?}"
+            );
+        }
+        let silent = after(&[(1, event_type, object, None)]);
+        assert!(silent.conditions().iter().all(|c| c.began_before.is_none()));
+    }
+}
+
+/// C6: a payout that failed before the first event about it failed in no hour.
+#[test]
+fn a_payout_counts_in_the_hour_of_its_outcome_only_if_that_is_known() {
+    let payout = json!({"id": "po_1", "status": "failed", "amount": 500, "currency": "usd"});
+    let late = Some(json!({"metadata": {}}));
+    let seen = after(&[(1, "payout.updated", &payout, late.clone())]);
+    assert_eq!(hourly(&seen, &["payouts"]), [""; 0]);
+    let (failed, updated) = ("payout.failed", "payout.updated");
+    let both = after(&[(2, updated, &payout, late), (1, failed, &payout, None)]);
+    assert_eq!(
+        hourly(&both, &["payouts|"]),
+        ["1 payouts|failed|usd 1"],
+        "it arrived late"
+    );
+}

@@ -1,0 +1,187 @@
+//! What an event says of the time before it. The first event about an object is seldom its
+//! beginning: what it does not say is unknown.
+
+use super::Timeline;
+use super::changes::Before;
+use super::fingerprint::fingerprint;
+use super::recorded::{Facts, RecordedState, Stage};
+use crate::condition::BeganBefore;
+
+impl<F: Facts> RecordedState<F> {
+    /// What its event says that a field was before it; `field` is one of [`Facts::FIELDS`].
+    pub fn before(&self, field: &str) -> Before {
+        let place = F::FIELDS.iter().position(|tracked| *tracked == field);
+        debug_assert!(place.is_some(), "{field} is not tracked");
+        let Some(place) = place else {
+            return Before::NotSaid;
+        };
+        match self.changes.before(place) {
+            _ if self.stage == Stage::Created => Before::Nothing,
+            Before::Was(former) if self.facts.values().get(place) == Some(&former) => Before::Same,
+            before => before,
+        }
+    }
+
+    /// Whether the event says that none of these fields changed with it.
+    pub fn was_so_before(&self, fields: &[&str]) -> bool {
+        fields
+            .iter()
+            .all(|field| self.before(field) == Before::Same)
+    }
+
+    /// Whether a flag was set before the event; `now` is its value in the event. `None`: unknown.
+    pub fn flag_before(&self, field: &str, now: bool) -> Option<bool> {
+        match self.before(field) {
+            Before::Nothing | Before::NotSaid => Some(false),
+            Before::Same => Some(now),
+            Before::Was(_) => Some(!now),
+            Before::Unknown => None,
+        }
+    }
+
+    /// Whether a list had elements before the event; `now` is whether it has any in the event.
+    /// `None`: unknown.
+    pub fn list_before(&self, field: &str, now: bool) -> Option<bool> {
+        match self.before(field) {
+            Before::Was(from) => Some(!["[]", "null"].map(fingerprint).contains(&from)),
+            _ => self.flag_before(field, now),
+        }
+    }
+}
+
+impl<F: Facts> Timeline<F> {
+    /// Whether this is the oldest remembered state.
+    pub fn is_first(&self, state: &RecordedState<F>) -> bool {
+        let first = self.in_order().into_iter().next();
+        first.is_some_and(|f| (f.created_s, &f.event_id) == (state.created_s, &state.event_id))
+    }
+
+    /// Whether a run of states that starts with `first` began before it. `held_before`: whether the
+    /// event says so.
+    pub fn began_before(
+        &self,
+        first: &RecordedState<F>,
+        held_before: impl Fn(&RecordedState<F>) -> bool,
+    ) -> Option<BeganBefore> {
+        if !self.is_first(first) {
+            return None;
+        }
+        if self.is_cut() {
+            return Some(BeganBefore::Forgotten);
+        }
+        held_before(first).then_some(BeganBefore::FirstSeen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::changes::Changes;
+    use super::*;
+
+    struct Row(Value);
+
+    impl Facts for Row {
+        const FIELDS: &'static [&'static str] = &["status", "on", "items.data", "due"];
+
+        fn progress(&self) -> u64 {
+            0
+        }
+
+        fn values(&self) -> Vec<u32> {
+            let value = |path: &&str| {
+                let value = path.split('.').fold(&self.0, |value, name| &value[name]);
+                fingerprint(&value.to_string())
+            };
+            Self::FIELDS.iter().map(value).collect()
+        }
+    }
+
+    fn updated(previous: Option<&Value>) -> RecordedState<Row> {
+        let facts = Row(
+            json!({"status": "past_due", "on": true, "items": {"data": [1]}, "due": ["a"], "email": "new"}),
+        );
+        let previous = previous.and_then(Value::as_object);
+        let changes = previous.map(|previous| Changes::of(previous, Row::FIELDS));
+        RecordedState {
+            created_s: 1,
+            event_id: "evt_1".into(),
+            stage: Stage::Updated,
+            facts: facts.into(),
+            changes: changes.unwrap_or_default(),
+        }
+    }
+
+    #[test]
+    fn an_event_says_what_was_before_it() {
+        let was = |value: Value| Before::Was(fingerprint(&value.to_string()));
+        let table = [
+            (None, "status", Before::NotSaid),
+            (Some(json!({"email": "old"})), "status", Before::Same),
+            (Some(json!({})), "status", Before::Same),
+            (
+                Some(json!({"status": "active"})),
+                "status",
+                was(json!("active")),
+            ),
+            (Some(json!({"status": "active"})), "on", Before::Same),
+            (Some(json!({"status": "past_due"})), "status", Before::Same),
+            (
+                Some(json!({"items": {"data": [2]}})),
+                "items.data",
+                was(json!([2])),
+            ),
+            (Some(json!({"items": null})), "items.data", Before::Unknown),
+            (
+                Some(json!({"items": {"data": {"x": 1}}})),
+                "items.data",
+                Before::Unknown,
+            ),
+        ];
+        for (previous, field, expected) in table {
+            assert_eq!(
+                updated(previous.as_ref()).before(field),
+                expected,
+                "{field} with {previous:?}"
+            );
+        }
+        let created = RecordedState {
+            stage: Stage::Created,
+            ..updated(None)
+        };
+        assert_eq!(created.before("status"), Before::Nothing);
+    }
+
+    #[test]
+    fn flags_and_lists_before_an_event() {
+        let flag = |previous: Option<Value>| updated(previous.as_ref()).flag_before("on", true);
+        assert_eq!(flag(None), Some(false), "it happened with the event");
+        assert_eq!(flag(Some(json!({"email": "old"}))), Some(true));
+        assert_eq!(flag(Some(json!({"on": false}))), Some(false));
+        let list = |previous: Option<Value>| updated(previous.as_ref()).list_before("due", true);
+        assert_eq!(list(None), Some(false));
+        assert_eq!(list(Some(json!({"due": []}))), Some(false));
+        assert_eq!(list(Some(json!({"due": null}))), Some(false));
+        assert_eq!(list(Some(json!({"due": ["b"]}))), Some(true));
+        assert_eq!(list(Some(json!({"on": false}))), Some(true));
+    }
+
+    #[test]
+    fn a_run_began_before_its_first_state_if_the_first_event_says_so() {
+        let mut timeline = Timeline::default();
+        let said = |timeline: &Timeline<Row>, at: usize| {
+            let states = timeline.in_order();
+            timeline.began_before(states[at], |s| s.was_so_before(&["status"]))
+        };
+        timeline.insert(updated(Some(&json!({"email": "old"}))));
+        assert_eq!(said(&timeline, 0), Some(BeganBefore::FirstSeen));
+        timeline.insert(RecordedState {
+            created_s: 0,
+            event_id: "evt_0".into(),
+            ..updated(Some(&json!({"status": "active"})))
+        });
+        assert_eq!(said(&timeline, 0), None, "it began with the event");
+        assert_eq!(said(&timeline, 1), None, "another state is before it");
+    }
+}
