@@ -216,7 +216,7 @@ impl Orders<'_> {
 /// Applies `patch` to `object` and returns the previous values like `previous_attributes`: of
 /// nested objects the changed fields, of lists the complete list. Keys that begin with `!` are not
 /// fields.
-fn apply(object: &mut Value, patch: &Value) -> Value {
+pub(super) fn apply(object: &mut Value, patch: &Value) -> Value {
     let mut previous = json!({});
     for (name, value) in patch
         .as_object()
