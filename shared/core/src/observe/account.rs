@@ -12,6 +12,7 @@ use super::ways;
 use crate::entity::account::{
     AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount, Shown,
 };
+use crate::entity::timeline::Changes;
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
 
@@ -65,21 +66,25 @@ fn snapshot(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
         due_fingerprints,
     };
     let external = object.external_accounts.known().unwrap_or_default();
+    let state = recorded_state(event, facts);
     let update = AccountUpdate::Snapshot {
         country: country(object.country.as_known()),
         created_s: object.created.known().map(|s| s.0),
-        state: recorded_state(event, facts),
-        external_account: external_account_shown(event, &external),
+        external_account: external_account_shown(event, &external, &state.changes),
+        state,
     };
     Ok(Some(about_account(event, &id, update)))
 }
 
 /// Of nested objects, `previous_attributes` has only the changed fields.
-fn external_account_shown(event: &Event<'_>, external: &ExternalAccounts) -> Shown {
+fn external_account_shown(
+    event: &Event<'_>,
+    external: &ExternalAccounts,
+    changes: &Changes,
+) -> Shown {
     let now = external.has_any() == Some(true);
-    let previous = event.previous.filter(|p| p.get() != "null");
+    let previous = event.previous.filter(|_| changes.fields().is_some());
     let before = match previous.map(|p| ways::read::<Previous>(p.get())) {
-        // As for other fields: what cannot be read says nothing.
         None | Some(Err(_)) => Some(false),
         Some(Ok(previous)) => match previous.external_accounts {
             Lenient::Known(before) => Some(before.has_any().unwrap_or(now)),

@@ -54,7 +54,7 @@ pub(super) fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Pre
         }
         (SCHEMA_VERSION, _) => {}
         (1..SCHEMA_VERSION, Open::Create { partitions }) => {
-            convert(&transaction, version, partitions)?
+            convert(&transaction, version, partitions)?;
         }
         (1..SCHEMA_VERSION, Open::Existing) => {
             return Err(PrepareError::Misconfigured(format!(

@@ -182,6 +182,7 @@ fn capabilities(
 }
 
 /// The start of a condition.
+#[derive(Clone, Copy)]
 struct Start<'a> {
     at_s: i64,
     event_id: &'a str,
