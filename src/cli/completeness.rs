@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use revwatch_alerting::engine::{POSITION, are_alerts_restored};
+use revwatch_core::entity::STATE_FORMAT;
 use revwatch_storage::ports::{Health, StateStore};
 
 /// Option of the commands that show state.
@@ -40,6 +41,17 @@ pub enum IncompleteError {
         incomplete: usize,
         partitions: usize,
     },
+    /// An earlier version wrote the state, and it counts otherwise.
+    #[error(
+        "the state is being converted to this version's format, and nothing can be shown until then: a running worker does \
+         it (`revwatch serve`; its log says how far it is)"
+    )]
+    Unconverted,
+    /// A later version wrote the state.
+    #[error(
+        "the state has format {0}, and this version reads format {STATE_FORMAT}: use the version of the running workers"
+    )]
+    NewerFormat(u32),
     /// Alerts may be missing.
     #[error(
         "alerts and silences may be missing: no alerting process has restored them from the journal since the store was \
@@ -150,6 +162,14 @@ impl Completeness {
                 && before.server_run_id == after.server_run_id
                 && before.recovery_id == after.recovery_id
         };
+        let unconverted = later.iter().filter(|health| !health.is_converted());
+        match unconverted.map(|health| health.state_format).max() {
+            Some(newer) if newer > STATE_FORMAT => {
+                return Err(IncompleteError::NewerFormat(newer));
+            }
+            Some(_) => return Err(IncompleteError::Unconverted),
+            None => {}
+        }
         let complete = self.health.iter().zip(later).filter(is_complete).count();
         match later.len() - complete {
             0 if self.are_alerts_restored => Ok(()),
@@ -200,6 +220,33 @@ mod tests {
         }
         let text = incomplete.to_string();
         assert!(text.starts_with("1 of 2 partitions are incomplete"));
+    }
+
+    #[test]
+    fn a_state_of_another_format_says_what_happens_to_it() {
+        let of_format = |state_format| {
+            [Health {
+                state_format,
+                ..complete("1")
+            }]
+        };
+        for (state_format, expected) in [
+            (1, Err(IncompleteError::Unconverted)),
+            (STATE_FORMAT, Ok(())),
+            (
+                STATE_FORMAT + 1,
+                Err(IncompleteError::NewerFormat(STATE_FORMAT + 1)),
+            ),
+        ] {
+            let health = of_format(state_format);
+            assert_eq!(seen(&health, true).holds_until(&health), expected);
+        }
+        let converting = [Health {
+            conversion: Some("c".to_owned()),
+            ..complete("1")
+        }];
+        let held = seen(&converting, true).holds_until(&converting);
+        assert_eq!(held, Err(IncompleteError::Unconverted));
     }
 
     #[test]

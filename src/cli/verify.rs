@@ -69,6 +69,9 @@ pub async fn run(options: &GlobalOptions) -> anyhow::Result<()> {
     } else {
         writeln!(out, "{}", table(&comparison))?;
     }
+    if found.health.iter().any(|health| !health.is_converted()) {
+        bail!("the state is not converted to this version's format yet: a running worker does it");
+    }
     if !comparison.misplaced.is_empty() {
         bail!(
             "{} object(s) are in a partition where they do not belong, or twice: `revwatch rebuild` reads the archive again \

@@ -107,6 +107,15 @@ impl RedisServer {
             .unwrap_or_else(|err| panic!("{words}: {err}"))
     }
 
+    /// Sends a command of words that may be any bytes.
+    pub(crate) fn run_bytes(&self, words: &[Vec<u8>]) {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port));
+        let client = client.expect("an address");
+        let mut connection = client.get_connection().expect("a connection");
+        let mut cmd = redis::Cmd::new();
+        cmd.arg(words).exec(&mut connection).expect("accepted");
+    }
+
     pub(crate) fn try_run<T: FromRedisValue>(&self, words: &str) -> RedisResult<T> {
         let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port))?;
         let mut connection = client.get_connection_with_timeout(Duration::from_secs(5))?;

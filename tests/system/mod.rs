@@ -6,6 +6,7 @@ mod backfill;
 mod backlog;
 mod completeness;
 mod config;
+mod conversion;
 mod crash;
 mod demo;
 mod deploy;

@@ -1,0 +1,158 @@
+//! A store that an earlier version wrote is converted by itself.
+//!
+//! `tests/fixtures/state` has stores as earlier versions left them after `events.jsonl` was posted:
+//! `redis.jsonl` (commands, each character one byte) and `sqlite_2.sql` by a version of state format 1,
+//! which took a `context` for a connected account, and `sqlite_3.sql` by a later one. The numbers are
+//! those of SQLite's schema.
+
+use serde_json::json;
+
+use super::Deployment;
+use super::crash::{load, same_exports};
+use crate::support::history::History;
+use crate::support::revwatch::{Revwatch, Variables, cli, metrics, print};
+use crate::support::wait::until;
+
+const SQLITE_2: &str = include_str!("../fixtures/state/sqlite_2.sql");
+const SQLITE_3: &str = include_str!("../fixtures/state/sqlite_3.sql");
+const REDIS: &str = include_str!("../fixtures/state/redis.jsonl");
+const EVENTS: &str = include_str!("../fixtures/state/events.jsonl");
+
+const CONVERTING: &str = "converting the state";
+const CONVERTED: &str = "the state is converted";
+
+/// What the platform's own subscriptions that are active or past due add up to.
+const MRR_MINOR: u64 = 20_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_schema_2_is_converted() {
+    an_idle_store_is_converted(embedded(SQLITE_2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_schema_3_is_converted() {
+    an_idle_store_is_converted(embedded(SQLITE_3)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_redis_is_converted() {
+    an_idle_store_is_converted(servers().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversion_killed_under_load_begins_again_embedded() {
+    a_conversion_killed_under_load_begins_again(embedded(SQLITE_2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversion_killed_under_load_begins_again_on_servers() {
+    a_conversion_killed_under_load_begins_again(servers().await).await;
+}
+
+fn embedded(tables: &str) -> Deployment {
+    let deployment = Deployment::embedded();
+    if let Deployment::Embedded(folder) = &deployment {
+        let path = folder.path().join(revwatch_storage::sqlite::FILE_NAME);
+        let file = rusqlite::Connection::open(path).expect("a file");
+        file.execute_batch(tables).expect("the tables");
+    }
+    deployment
+}
+
+async fn servers() -> Deployment {
+    let mut deployment = Deployment::servers().await;
+    for line in REDIS.lines() {
+        let words: Vec<String> = serde_json::from_str(line).expect("a command");
+        let bytes = |word: &String| -> Vec<u8> { word.chars().map(|c| c as u8).collect() };
+        let words: Vec<_> = words.iter().map(bytes).collect();
+        deployment.redis().run_bytes(&words);
+    }
+    deployment
+}
+
+fn variables(deployment: &Deployment) -> Variables {
+    deployment.variables(&[("REVWATCH_PARTITIONS", "4")])
+}
+
+fn fixture_events() -> Vec<String> {
+    EVENTS.lines().map(str::to_owned).collect()
+}
+
+/// The archive of servers is no part of their fixture: it tells which account is the platform's.
+fn another_event() -> String {
+    let event = json!({"id": "evt_new", "object": "event", "type": "payout.paid", "created": 1_795_910_000,
+        "account": null, "context": "acct_PLATFORM", "livemode": true, "data": {"object":
+            {"id": "po_new", "object": "payout", "status": "paid", "amount": 700, "currency": "usd"}}});
+    event.to_string()
+}
+
+async fn an_idle_store_is_converted(deployment: Deployment) {
+    let variables = variables(&deployment);
+    let mut events = fixture_events();
+    events.push(another_event());
+    let ingest = Revwatch::serve(&variables, "ingest");
+    load(&ingest, &events[events.len() - 1..], 1).await;
+    let refused = cli(&variables, &["metrics"]);
+    let error = String::from_utf8(refused.stderr).expect("text");
+    assert!(
+        error.contains("is being converted to this version's format"),
+        "{error}"
+    );
+    ingest.stop();
+
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    until("the state is converted", || async {
+        process.logged(CONVERTED).pop()
+    })
+    .await;
+    let shown = until("the event that waited is applied", || async {
+        let shown = metrics(&variables);
+        (shown["events_applied"] == events.len()).then_some(shown)
+    })
+    .await;
+    assert_eq!(shown["mrr_minor"], json!({ "usd": MRR_MINOR }));
+    print(&variables, &["verify"]);
+    same_exports(&variables, &events).await;
+    process.stop();
+
+    let again = Revwatch::serve(&variables, "ingest,worker");
+    print(&variables, &["verify"]);
+    assert_eq!(again.logged(CONVERTING).len(), 0, "it is converted once");
+    again.stop();
+}
+
+async fn a_conversion_killed_under_load_begins_again(deployment: Deployment) {
+    let variables = variables(&deployment);
+    let history = History::new(11, 30, jiff::Timestamp::now().as_second());
+    let mut events = fixture_events();
+    let first = another_event();
+    events.push(first.clone());
+    events.extend(history.events.iter().cloned());
+    let ingest = Revwatch::serve(&variables, "ingest");
+    load(&ingest, &[first], 1).await;
+    let mut rest = history.events.clone();
+    for accepted_in_round in [20, 40] {
+        let worker = Revwatch::spawn(&variables, "worker");
+        until("a conversion begins", || async {
+            worker.logged(CONVERTING).pop()
+        })
+        .await;
+        let accepted = load(&ingest, &rest, accepted_in_round).await;
+        rest.retain(|event| !accepted.contains(event));
+        assert_eq!(worker.logged(CONVERTED).len(), 0, "it is killed before");
+        worker.kill9();
+    }
+    let worker = Revwatch::spawn(&variables, "worker");
+    load(&ingest, &rest, rest.len()).await;
+    until("every event is applied", || async {
+        let shown = metrics(&variables);
+        (shown["events_applied"].as_u64() >= Some(events.len() as u64)).then_some(())
+    })
+    .await;
+    assert_eq!(worker.logged(CONVERTED).len(), 1);
+    print(&variables, &["verify"]);
+    same_exports(&variables, &events).await;
+    assert_eq!(metrics(&variables)["events_applied"], events.len());
+    worker.stop();
+    ingest.stop();
+}

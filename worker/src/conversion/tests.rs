@@ -1,0 +1,285 @@
+//! Conversions that end anywhere and begin again, on the store in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use revwatch_core::counters::Bucket;
+use revwatch_core::entity::Observation;
+use revwatch_core::event::Event;
+use revwatch_core::observe::{Plans, observe};
+use revwatch_core::recount::{Recount, StoredAggregates};
+use revwatch_runtime::admin::Readiness;
+use revwatch_runtime::config::Config;
+use revwatch_runtime::reload::Reloadable;
+use revwatch_runtime::supervise::Supervisor;
+use revwatch_runtime::telemetry::{Metrics, Tracer};
+use revwatch_storage::memory::{Memory, NumberedIds, VirtualClock};
+use revwatch_storage::ports::{
+    Aggregates as _, ConditionFeed as _, Delivery, Entities as _, Publish as _, Recovery as _,
+    StoreError,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::*;
+
+const PARTITIONS: u32 = 4;
+
+/// 2026-11-29
+const NOW_S: i64 = 1_795_900_000;
+
+/// Enough for several pages, commits and joins.
+const OBJECTS: usize = 60;
+
+fn event(n: usize, kind: &str, context: Option<&str>, object: &Value) -> String {
+    let created_s = NOW_S - 86_400 + i64::try_from(n).expect("small");
+    json!({"id": format!("evt_{n}"), "object": "event", "type": kind, "created": created_s, "account": null,
+        "context": context, "livemode": true, "data": {"object": object}})
+    .to_string()
+}
+
+fn events() -> Vec<String> {
+    let mut events = Vec::new();
+    for n in 0..OBJECTS {
+        let object = |status: &str, paid: usize| {
+            json!({"id": format!("in_{n}"), "object": "invoice", "status": status, "customer": format!("cus_{n}"),
+                "currency": "usd", "amount_due": 500, "amount_paid": paid, "attempt_count": 1})
+        };
+        let (failed, paid) = (object("open", 0), object("paid", 500));
+        events.push(event(events.len(), "invoice.payment_failed", None, &failed));
+        if n % 3 > 0 {
+            let context = Some("acct_PLATFORM");
+            let changed = if n % 3 == 1 { &failed } else { &paid };
+            events.push(event(events.len(), "invoice.updated", context, changed));
+        }
+    }
+    events
+}
+
+fn observations(body: &str) -> Vec<Observation> {
+    let event = Event::parse(body.as_bytes()).expect("an event");
+    observe(&event, &Plans::default()).expect("readable")
+}
+
+/// The entities that this version makes of the events.
+fn expected() -> BTreeMap<EntityKey, Entity> {
+    let mut entities = BTreeMap::new();
+    for observation in events().iter().flat_map(|body| observations(body)) {
+        let key = &observation.key;
+        let entity = entities
+            .entry(key.clone())
+            .or_insert_with(|| Entity::new(key));
+        entity.merge(&observation);
+    }
+    entities
+}
+
+/// A store as format 1 has it: what came with a context belongs to the platform as a connected account.
+async fn old_store(memory: &Memory) {
+    let mut copies: BTreeMap<(u32, EntityKey), Entity> = BTreeMap::new();
+    for body in events() {
+        let has_context = body.contains("acct_PLATFORM");
+        for mut observation in observations(&body) {
+            if let revwatch_core::entity::Update::Invoice(origin, _) = &mut observation.update {
+                origin.account = has_context.then(|| "acct_PLATFORM".to_owned());
+            }
+            let place = (observation.partition(PARTITIONS), observation.key.clone());
+            let entity = copies.entry(place);
+            entity
+                .or_insert_with(|| Entity::new(&observation.key))
+                .merge(&observation);
+        }
+        let delivery = Delivery {
+            id: Uuid::from_u128(1),
+            event_id: "evt".into(),
+            event_type: "invoice.updated".into(),
+            partition: 0,
+            endpoint: "stripe".into(),
+            received_ms: NOW_S * 1000,
+            traceparent: None,
+            body: body.into(),
+        };
+        memory.publish(delivery).await.expect("published");
+    }
+    for ((partition, key), entity) in copies {
+        let mut body = entity.encode();
+        body[0] = 1;
+        let mut counters = entity.contributions();
+        counters.add(Bucket::Current, &["gone", "kept"], 1);
+        let opened = entity.conditions().into_iter().map(ConditionChange::Open);
+        let commit = Commit {
+            partition,
+            entities: vec![EntityWrite {
+                key,
+                expected: 0,
+                body: Some(body),
+            }],
+            counters,
+            conditions: opened.collect(),
+            ..Commit::default()
+        };
+        memory.commit(&commit).await.expect("committed");
+    }
+    let mut applied = Commit::default();
+    let count = i64::try_from(events().len()).expect("small");
+    applied
+        .counters
+        .add(Bucket::Current, &["events", "applied"], count);
+    memory.commit(&applied).await.expect("committed");
+    memory.faults().set_state_format(1);
+}
+
+fn worker(memory: &Memory, clock: &Arc<VirtualClock>) -> Worker {
+    let readiness = Readiness::default();
+    Worker {
+        queue: Arc::new(memory.reopen()),
+        store: Arc::new(memory.reopen()),
+        clock: clock.clone(),
+        ids: Arc::new(NumberedIds::default()),
+        config: Config::load(None, &|_| None).expect("the defaults").worker,
+        modes: Reloadable::new(Default::default()),
+        other_mode: crate::OtherModeCounts::default(),
+        plans: Arc::new(Plans::default()),
+        metrics: Metrics::new(),
+        tracer: Tracer::default(),
+        ready: readiness.check("worker"),
+        tasks: Supervisor::new(&readiness),
+        batch_permits: crate::BatchPermits::default(),
+        refresher: None,
+    }
+}
+
+async fn started() -> (Memory, Worker) {
+    let start = Timestamp::from_second(NOW_S).expect("a time");
+    let clock = Arc::new(VirtualClock::starting_at(start));
+    let memory = Memory::new(PARTITIONS, clock.clone());
+    old_store(&memory).await;
+    let worker = worker(&memory, &clock);
+    (memory, worker)
+}
+
+async fn convert_once(worker: &Worker) -> Result<(), PartitionError> {
+    let health = worker.store.health().await?;
+    convert(worker, &health).await
+}
+
+/// The store is what the events say, and what deliveries counted is as it was.
+async fn is_converted(memory: &Memory) {
+    let health = memory.health().await.expect("health");
+    assert!(health.iter().all(Health::is_complete), "{health:?}");
+    let (mut found, mut recount) = (BTreeMap::new(), Recount::new(PARTITIONS));
+    for kind in EntityKind::ALL {
+        let mut each = |partition: u32, id: &str, body: &[u8]| {
+            assert!(!Entity::has_older_encoding(body));
+            let key = EntityKey::new(kind, id);
+            let entity = Entity::decode(&key, body).expect("readable");
+            recount.add(partition, &key, &entity);
+            found.insert(key, entity);
+        };
+        memory.entities(kind, &mut each).await.expect("read");
+    }
+    assert_eq!(found, expected());
+    let first_hour = first_hour(NOW_S);
+    let stored = StoredAggregates {
+        counters: memory.counters(first_hour, u32::MAX).await.expect("read"),
+        conditions: memory.conditions().await.expect("read"),
+    };
+    let comparison = recount.compare(&stored, &stored, first_hour);
+    assert!(comparison.agrees(), "{comparison:?}");
+    let applied = stored.counters.get(Bucket::Current, &["events", "applied"]);
+    assert_eq!(applied, i64::try_from(events().len()).expect("small"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_are_joined_and_aggregates_are_what_entities_add_up_to() {
+    let (memory, worker) = started().await;
+    convert_once(&worker).await.expect("converted");
+    is_converted(&memory).await;
+    convert_once(&worker).await.expect("converted again");
+    is_converted(&memory).await;
+}
+
+/// It is killed after each of its steps, and once more in the next conversion.
+#[tokio::test(start_paused = true)]
+async fn a_conversion_that_ends_anywhere_begins_again() {
+    let began = Instant::now();
+    let (memory, worker) = started().await;
+    memory.faults().delay(Duration::from_millis(1));
+    convert_once(&worker).await.expect("converted");
+    let complete = began.elapsed();
+    assert!(complete > DURABLE_AFTER + Duration::from_millis(50));
+    let mut after = Duration::ZERO;
+    while after < complete {
+        let (memory, worker) = started().await;
+        memory.faults().delay(Duration::from_millis(1));
+        for after in [after, after / 2] {
+            let killed = tokio::time::timeout(after, convert_once(&worker)).await;
+            if killed.is_err() {
+                let health = memory.health().await.expect("health");
+                assert!(!health.iter().all(Health::is_complete));
+            }
+        }
+        convert_once(&worker).await.expect("converted");
+        is_converted(&memory).await;
+        // Most of the time it waits.
+        let waits = (complete - DURABLE_AFTER) / 2..complete - Duration::from_millis(300);
+        after += Duration::from_millis(if waits.contains(&after) { 500 } else { 7 });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_whose_answer_was_lost_is_corrected() {
+    let (memory, worker) = started().await;
+    while convert_once(&worker).await.is_err() {}
+    is_converted(&memory).await;
+    for count in 1..8 {
+        let (memory, worker) = started().await;
+        memory.faults().time_out_commits(count);
+        let mut failed = 0;
+        while convert_once(&worker).await.is_err() {
+            failed += 1;
+        }
+        assert_eq!(failed, count);
+        is_converted(&memory).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversion_that_was_overtaken_changes_nothing_more() {
+    let (memory, worker) = started().await;
+    memory.faults().delay(Duration::from_millis(1));
+    let (first, second) = tokio::join!(convert_once(&worker), async {
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        convert_once(&worker).await
+    });
+    let Err(PartitionError::Store(StoreError::Fenced)) = first else {
+        panic!("{first:?}");
+    };
+    second.expect("converted");
+    is_converted(&memory).await;
+}
+
+/// Redis loses what it has confirmed, while the conversion waits whether it does.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_deleted_if_its_union_was_lost() {
+    let (memory, worker) = started().await;
+    let (first, ()) = tokio::join!(convert_once(&worker), async {
+        tokio::time::sleep(DURABLE_AFTER / 2).await;
+        memory.faults().roll_back_commits(1);
+    });
+    let Err(PartitionError::ConversionInterrupted) = first else {
+        panic!("{first:?}");
+    };
+    convert_once(&worker).await.expect("converted");
+    for partition in 0..PARTITIONS {
+        let (id, _) = memory
+            .begin_recovery(partition, "r", 0)
+            .await
+            .expect("begun");
+        let run_id = &memory.health().await.expect("health")[0].server_run_id;
+        let ended = memory.end_recovery(partition, &id, run_id).await;
+        assert!(ended.expect("ended"));
+    }
+    is_converted(&memory).await;
+}
