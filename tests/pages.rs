@@ -230,7 +230,7 @@ fn many() -> Alert {
         joined: 37,
         open: 37,
         top: (0..10).map(member).collect(),
-        money: Vec::new(),
+        ..Group::default()
     });
     alert
 }

@@ -256,6 +256,7 @@ impl Alerting {
             alerts: self.store.documents(engine::ALERTS).await?,
             pending: self.store.documents(engine::PENDING).await?,
             silences: self.store.documents(engine::SILENCES).await?,
+            began: self.store.documents(engine::BEGAN).await?,
             position: self.store.documents(engine::POSITION).await?,
         };
         Ok(Engine::open(self.rules.clone(), self.policy()?, &stored)?)

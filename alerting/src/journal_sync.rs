@@ -1,5 +1,5 @@
-//! Copies the evaluator's documents to the journal: alerts, their history, silences, pending and dismissed rules, and
-//! the commands of operators. A store that loses its data gets them back from there.
+//! Copies the evaluator's documents to the journal: alerts, their history, silences, pending and dismissed rules, when
+//! revwatch began, and the commands of operators. A store that loses its data gets them back from there.
 //!
 //! Invariant: an entry is written after its document, and the entries of one key are written in their order. A journal
 //! that is unavailable delays nothing. Entries stay here until it confirms them, and count as if they were written.
@@ -17,11 +17,11 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::Instant;
 
 use crate::alert::{Alert, Command, CommandKind, NotificationState};
-use crate::engine::{ALERTS, HISTORY, PENDING, SILENCES};
+use crate::engine::{ALERTS, BEGAN, HISTORY, PENDING, SILENCES};
 use crate::evaluator::error::EvaluatorError;
 
 /// The spaces of documents that are copied. The evaluator's position is not: it is found again.
-const JOURNALED: [&str; 4] = [HISTORY, ALERTS, SILENCES, PENDING];
+const JOURNALED: [&str; 5] = [HISTORY, ALERTS, SILENCES, PENDING, BEGAN];
 
 /// At most so many entries are written together.
 const WRITE_BATCH: usize = 1000;

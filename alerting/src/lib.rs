@@ -38,7 +38,7 @@ use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::{AlertingConfig, Config, ConfigError};
 use revwatch_runtime::process::Process;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
-use revwatch_storage::ports::{Consume, Holding, Journal, StateStore};
+use revwatch_storage::ports::{Consume, Holding, Journal, Replay, StateStore};
 use tokio_util::sync::CancellationToken;
 
 use self::notify::{EgressClient, Notifier, keep_partial_deliveries};
@@ -55,6 +55,8 @@ pub struct Alerting {
     pub queue: Arc<dyn Consume>,
     /// Dead letters and parked deliveries, for the same rules.
     pub holding: Arc<dyn Holding>,
+    /// Every delivery so far: when the first came.
+    pub archive: Arc<dyn Replay>,
     /// What must survive the store.
     pub journal: Arc<dyn Journal>,
     /// The wall clock.
@@ -127,6 +129,7 @@ impl Alerting {
             store,
             queue: backend.queue.clone(),
             holding: backend.queue.clone(),
+            archive: backend.queue.clone(),
             journal: backend.queue.clone(),
             clock: process.clock.clone(),
             ids: process.ids.clone(),

@@ -36,6 +36,8 @@ pub struct Policy {
     pub group_above: usize,
     /// Seconds during which others may join such a group.
     pub group_open_s: i64,
+    /// When revwatch began, if the settings say it: Unix seconds.
+    pub began_s: Option<i64>,
 }
 
 /// A warning is sent after this share of the time, in percent.
@@ -67,6 +69,10 @@ impl Policy {
         for (number, route) in config.routes.iter().enumerate() {
             check_route(&format!("alerting.routes.{number}"), route, &mut faults);
         }
+        let began_s = began(&config.began).unwrap_or_else(|fault| {
+            faults.add(fault);
+            None
+        });
         let (calendar, ()) = both(Calendar::new(&config.business_hours), faults.none())?;
         Ok(Self {
             treatments,
@@ -75,6 +81,7 @@ impl Policy {
             notifiers,
             group_above: config.group_above.max(1),
             group_open_s: config.group_open.0,
+            began_s,
         })
     }
 
@@ -263,6 +270,22 @@ fn check_notifiers(key: &str, list: &[String], faults: &mut Faults) {
             faults.add(Fault::from(what).about([format!("{key}.notify.{number}").as_str()]));
         }
     }
+}
+
+/// The moment at which revwatch began, as the settings say it.
+fn began(text: &str) -> Result<Option<i64>, Fault> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let moment: Result<Timestamp, _> = text.parse();
+    let what = || {
+        let text = shown(text);
+        let what = format!(
+            "alerting.began {text} is not a moment: write it like \"2026-01-01T00:00:00Z\""
+        );
+        Fault::from(what).about(["alerting.began"])
+    };
+    moment.map(|at| Some(at.as_second())).map_err(|_| what())
 }
 
 fn check_route(key: &str, route: &Route, faults: &mut Faults) {

@@ -488,6 +488,7 @@ impl Simulator {
         let stored = Documents {
             alerts: space(engine::ALERTS),
             pending: space(engine::PENDING),
+            began: space(engine::BEGAN),
             silences: space(engine::SILENCES),
             position: space(engine::POSITION),
         };

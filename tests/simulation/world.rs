@@ -269,6 +269,7 @@ impl World {
         Alerting {
             queue: memory.clone(),
             holding: memory.clone(),
+            archive: memory.clone(),
             journal: memory.clone(),
             store: memory,
             clock: self.clock.clone(),

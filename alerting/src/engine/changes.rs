@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::position;
 use super::{
-    ALERTS, EvaluatorPosition, HISTORY, PENDING, POSITION, SILENCES, TransitionEvent, json,
+    ALERTS, BEGAN, EvaluatorPosition, HISTORY, PENDING, POSITION, SILENCES, TransitionEvent, json,
 };
 use crate::rule::Severity;
 
@@ -108,6 +108,7 @@ impl Changes {
             ALERTS if is_group(&write.key) => 4,
             ALERTS => 3,
             POSITION => 7,
+            BEGAN => 0,
             _ => 6,
         };
         let mut writes: Vec<_> = std::mem::take(&mut self.writes)

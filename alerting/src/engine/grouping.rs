@@ -10,7 +10,7 @@ use revwatch_core::money::Money;
 
 use super::Engine;
 use super::groups::{Place, add, keep_largest, member, place};
-use crate::alert::{Alert, AlertState, Evidence, Group, Member, Subject, id};
+use crate::alert::{Alert, AlertState, Evidence, Group, Member, Sla, Subject, id};
 
 impl Engine {
     /// Decides for new alerts whether they are delivered alone or in a group. Some may be resolved already: they
@@ -31,6 +31,20 @@ impl Engine {
             self.policy.apply(alert, rule, now_s);
             // One that had been a member has none.
             alert.actions.clone_from(&rule.actions);
+            if alert.pre_existing {
+                alert.sla = Sla::default();
+                let is_resolved = alert.is_resolved();
+                if is_resolved {
+                    alert.notifiers.clear();
+                }
+                self.changes.touch(&id);
+                joined.extend(
+                    (!is_resolved)
+                        .then(|| self.join_digest(&id, now_s))
+                        .flatten(),
+                );
+                continue;
+            }
             if alert.is_resolved() {
                 alert.sla.upcoming.clear();
                 over.push(id.clone());
@@ -201,8 +215,12 @@ impl Engine {
             if group.open == group.joined {
                 group.money.clone_from(&alert.evidence.money);
             }
+            let is_digest = alert.is_digest();
             self.changes.touch(&id);
             self.name_members(&id);
+            if is_digest {
+                self.recount_rules(&id);
+            }
             if known == 0 {
                 self.groups.note_empty(id);
             }
@@ -249,7 +267,7 @@ impl Engine {
         Some(id)
     }
 
-    fn join(&mut self, group_id: &str, id: &str) {
+    pub(super) fn join(&mut self, group_id: &str, id: &str) {
         let Some(alert) = self.alerts.get_mut(id) else {
             return;
         };
@@ -288,7 +306,7 @@ impl Engine {
     }
 
     /// Names the largest of those that are still open.
-    fn name_members(&mut self, group_id: &str) {
+    pub(super) fn name_members(&mut self, group_id: &str) {
         let members = self.groups.members(group_id);
         let open = members.filter_map(|id| self.alerts.open(id));
         let mut top: Vec<Member> = open.map(member).collect();

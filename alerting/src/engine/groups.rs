@@ -42,6 +42,12 @@ impl Groups {
         self.members.contains_key(id)
     }
 
+    pub fn remove_member(&mut self, group_id: &str, id: &str) {
+        if let Some(members) = self.members.get_mut(group_id) {
+            members.remove(id);
+        }
+    }
+
     /// Forgets a group; its members are members no longer.
     pub fn disband(&mut self, group_id: &str) {
         self.members.remove(group_id);

@@ -101,7 +101,9 @@ impl Engine {
                 since_s: condition.since_s,
                 evidence: Evidence::from(condition),
             };
-            self.observe(index, key, evaluation, now_s, None);
+            let fires = self.watches.firing(&key).is_none();
+            self.observe(index, key.clone(), evaluation, now_s, None);
+            self.judge_beginning(&key, condition, due_s, fires, now_s);
         }
     }
 

@@ -11,7 +11,7 @@
 //! `Mutes`, `SlaClocks`, `Outbox`, `Freshness`, `CounterReads`, `Pipeline`, `Backlog` and `Changes`. A part knows no
 //! other; what concerns several of them is in the methods of [`Engine`]: `tick.rs` (what is read and when),
 //! `inputs.rs` (what rules evaluate), `firing.rs` (alerts fire and resolve), `muting.rs`, `grouping.rs`,
-//! `attempts.rs` (messages and notices) and `commands.rs`. These only note what happened; `settle` decides for all of
+//! `pre_existing.rs` (what was wrong already), `attempts.rs` (messages and notices) and `commands.rs`. These only note what happened; `settle` decides for all of
 //! it at once.
 //!
 //! Invariant: every change comes with the documents that make it durable. The shell writes them before anything is
@@ -34,6 +34,7 @@ mod muting;
 mod outbox;
 mod pipeline;
 mod position;
+mod pre_existing;
 mod rule_set;
 mod sla_clocks;
 mod tick;
@@ -61,6 +62,7 @@ use self::outbox::Outbox;
 use self::pipeline::Pipeline;
 pub use self::pipeline::PipelineRead;
 pub use self::position::{EvaluatorPosition, are_alerts_restored};
+use self::pre_existing::Beginning;
 use self::rule_set::RuleSet;
 use self::sla_clocks::SlaClocks;
 use self::tick::Progress;
@@ -77,6 +79,8 @@ use crate::stage::Stage;
 
 /// Rules that hold, but not yet for long enough, and those whose alert a person resolved.
 pub const PENDING: &str = "pending";
+/// When revwatch began.
+pub const BEGAN: &str = "began";
 /// How far the evaluator has read.
 pub const POSITION: &str = "evaluator";
 
@@ -117,6 +121,8 @@ pub struct Documents {
     pub pending: Vec<(String, String)>,
     /// Space [`SILENCES`].
     pub silences: Vec<(String, String)>,
+    /// Space [`BEGAN`].
+    pub began: Vec<(String, String)>,
     /// Space [`POSITION`].
     pub position: Vec<(String, String)>,
 }
@@ -147,6 +153,8 @@ pub struct Engine {
     backlog: Backlog,
     progress: Progress,
     changes: Changes,
+    /// When revwatch began, unless the settings say it.
+    began_s: Option<i64>,
     position: EvaluatorPosition,
 }
 
@@ -177,6 +185,7 @@ impl Engine {
             backlog: Backlog::new(position.not_waited_for.clone()),
             progress: Progress::default(),
             changes: Changes::since(position.clone()),
+            began_s: Beginning::of(&stored.began)?,
             position,
         };
         for document in &stored.silences {
@@ -261,6 +270,9 @@ impl Engine {
         }
         if alert.is_resolved() {
             self.changes.admit_resolved(&id);
+        } else if alert.pre_existing && alert.group.is_none() && alert.part_of.is_none() {
+            // It is not in a digest yet.
+            self.changes.fire(&id);
         }
         self.mutes.set(&id, alert.muted.is_some());
         self.alerts.insert(alert);

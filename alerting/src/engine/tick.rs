@@ -82,6 +82,8 @@ pub struct ReadSet {
     pub due: Vec<DueWindow>,
     /// The commands of operators.
     pub commands: bool,
+    /// When the first delivery was received, if what is read with it shows that there was one.
+    pub first_delivery: bool,
 }
 
 /// The current counters, and those of some hours.
@@ -123,6 +125,8 @@ pub struct ReadResult<'a> {
     pub due: Vec<Condition>,
     /// See [`ReadSet::commands`]: keys and bodies.
     pub commands: Vec<(String, String)>,
+    /// See [`ReadSet::first_delivery`]: Unix milliseconds; the inner `None`: the oldest deliveries are gone.
+    pub first_delivery: Option<Option<i64>>,
 }
 
 /// Counters as they were read.
@@ -277,6 +281,13 @@ impl TickOutput {
 impl Engine {
     /// What must be read for the next round of a tick.
     pub fn required_reads(&self, time: TickTime) -> ReadSet {
+        ReadSet {
+            first_delivery: self.began_s().is_none(),
+            ..self.reads_of_step(time)
+        }
+    }
+
+    fn reads_of_step(&self, time: TickTime) -> ReadSet {
         match &self.progress.step {
             Step::Begin => {
                 let interval = self.intervals.pipeline;
@@ -333,6 +344,9 @@ impl Engine {
     /// written before the next round. Changes and conditions that are missing are requested again: they do not count
     /// as none.
     pub fn tick(&mut self, read: ReadResult<'_>, time: TickTime) -> TickOutput {
+        if let Some(first_received_ms) = read.first_delivery {
+            self.begin(first_received_ms);
+        }
         match std::mem::take(&mut self.progress.step) {
             Step::Begin => self.begin_tick(read, time),
             Step::Follow(follow) => self.follow(follow, read, time),

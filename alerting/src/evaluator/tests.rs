@@ -133,6 +133,7 @@ fn alerting(
         store: store.clone(),
         queue: store.clone(),
         holding: store.clone(),
+        archive: store.clone(),
         journal,
         clock: Arc::new(SystemClock),
         ids: Arc::new(SystemIds),

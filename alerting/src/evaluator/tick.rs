@@ -6,7 +6,9 @@ use futures_util::future::OptionFuture;
 use revwatch_core::redact;
 use revwatch_runtime::telemetry::Correlation;
 use revwatch_storage::journal;
-use revwatch_storage::ports::{COMMANDS, DocumentWrite, Health, HoldingQueue, StoreError};
+use revwatch_storage::ports::{
+    COMMANDS, Changes, DocumentWrite, Health, HoldingQueue, QueueError, StoreError,
+};
 use tokio::time::Instant;
 
 use super::error::EvaluatorError;
@@ -22,6 +24,8 @@ use crate::metric_value::PipelineStatus;
 /// Documents written together, at most: in a storm of alerts the store must not keep webhooks and workers waiting for
 /// thousands of them at once.
 pub(super) const WRITE_BATCH: usize = 250;
+/// The deliveries at the beginning of the archive of which the oldest counts as the first.
+const FIRST_DELIVERIES: usize = 100;
 /// Old alerts that are deleted together, at most.
 const DELETE_BATCH: usize = 2000;
 
@@ -135,6 +139,9 @@ impl Alerting {
         if reads.commands {
             read.commands = self.store.documents(COMMANDS).await?;
         }
+        if reads.first_delivery && shows_a_delivery(&read) {
+            read.first_delivery = Some(self.first_delivery_ms().await?);
+        }
         if reads.applied {
             // Last: what was read above is not newer.
             let health = self.health_since(&held.recovery_id).await?;
@@ -153,6 +160,18 @@ impl Alerting {
             counters: Cow::Owned(counters),
             took: began.elapsed(),
         })
+    }
+
+    /// When the oldest delivery in the archive was received, in Unix milliseconds; `None`: the archive has none.
+    async fn first_delivery_ms(&self) -> Result<Option<i64>, EvaluatorError> {
+        let read = async {
+            let mut archive = self.archive.archive(0).await?;
+            archive.next(FIRST_DELIVERIES).await
+        };
+        let late = |_| QueueError::Unavailable("the archive is not read in time".into());
+        let first = tokio::time::timeout(self.lease() / 2, read).await;
+        let first = first.map_err(late)??;
+        Ok(first.iter().map(|delivery| delivery.received_ms).min())
     }
 
     /// Shows whether alerting waits for deliveries; see [`Engine::waiting_for`]. It waits for two seconds at every
@@ -241,7 +260,12 @@ impl Alerting {
             held.journal.note(part, self.clock.now_ms());
             self.keep_lease(held).await?;
         }
-        for space in [engine::ALERTS, engine::SILENCES, engine::PENDING] {
+        for space in [
+            engine::ALERTS,
+            engine::SILENCES,
+            engine::PENDING,
+            engine::BEGAN,
+        ] {
             let open = self.store.documents(space).await?.into_iter();
             let open: Vec<_> = open
                 .map(|(key, body)| document(space, key, Some(body)))
@@ -250,6 +274,18 @@ impl Alerting {
         }
         Ok(())
     }
+}
+
+/// Whether what was read comes from a delivery.
+fn shows_a_delivery(read: &ReadResult<'_>) -> bool {
+    let changed = |changes: &Changes| !changes.changes.is_empty();
+    read.deliveries.is_some_and(|deliveries| deliveries > 0)
+        || read.changes.as_ref().is_some_and(changed)
+        || read
+            .conditions
+            .as_ref()
+            .is_some_and(|open| !open.is_empty())
+        || !read.due.is_empty()
 }
 
 /// Of every partition: how many deliveries wait, and what is applied.

@@ -13,6 +13,7 @@ pub(super) fn details(alert: &Alert, notice: Option<&Notice>) -> Value {
             .and_then(|s| Timestamp::from_second(s).ok())
             .map(|t| t.to_string())
     };
+    let due = |unix_s: i64| iso(Some(unix_s).filter(|s| *s > 0));
     let money: Vec<_> = alert
         .evidence
         .money
@@ -24,8 +25,8 @@ pub(super) fn details(alert: &Alert, notice: Option<&Notice>) -> Value {
         "title": alert.title, "subject": alert.subject_text(), "account": alert.evidence.account, "customer": alert.evidence.customer,
         "labels": alert.labels, "since": iso(Some(alert.since_s)), "fired_at": iso(Some(alert.fired_s)),
         "acknowledged_at": iso(alert.acknowledged_s), "acknowledged_by": alert.acknowledged_by,
-        "resolved_at": iso(alert.resolved_s), "respond_by": iso(Some(alert.sla.respond_due_s)),
-        "resolve_by": iso(Some(alert.sla.resolve_due_s)), "metric_value": alert.evidence.metric_value, "money": money,
+        "resolved_at": iso(alert.resolved_s), "respond_by": due(alert.sla.respond_due_s),
+        "resolve_by": due(alert.sla.resolve_due_s), "pre_existing": alert.pre_existing, "metric_value": alert.evidence.metric_value, "money": money,
         "due_at": iso(alert.evidence.due_s), "reason": alert.evidence.detail, "event_ids": alert.evidence.event_ids, "actions": alert.actions,
         "runbook": alert.runbook, "stripe_url": stripe_url(alert), "revision": alert.revision,
         "group": alert.group.as_ref().map(|group| json!({"joined": group.joined, "open": group.open})),

@@ -6,7 +6,7 @@ use revwatch_core::entity::EntityKind;
 use super::format::{in_unit, measured, time};
 use super::links::{customer_page, event_page};
 use super::markup::escape;
-use crate::alert::{Alert, AlertState, NotificationState, Point};
+use crate::alert::{Alert, AlertState, NotificationState, Point, RuleCount};
 
 /// One fact.
 pub(super) struct Fact {
@@ -47,7 +47,15 @@ pub(super) fn facts(alert: &Alert, state: &NotificationState, fired_unseen: bool
     }
     facts.extend(amounts(alert));
     facts.extend(subjects(alert));
-    facts.push(Fact::new("Since", time(alert.since_s)));
+    let at_least = if alert.evidence.began_before {
+        "at least "
+    } else {
+        ""
+    };
+    facts.push(Fact::new(
+        "Since",
+        format!("{at_least}{}", time(alert.since_s)),
+    ));
     if fired_unseen {
         let fired = time(alert.fired_s);
         facts.push(Fact::new(
@@ -80,6 +88,15 @@ fn amounts(alert: &Alert) -> Vec<Fact> {
             resolved => format!("{}, {resolved} of them resolved", group.joined),
         };
         facts.push(Fact::new("Alerts", text));
+    }
+    let rules = alert.group.as_ref().map_or(&[][..], |group| &group.rules);
+    if !rules.is_empty() {
+        let text = |count: &RuleCount| {
+            let severity = count.severity.as_str();
+            format!("{} × {} ({severity})", count.joined, count.title)
+        };
+        let rules: Vec<_> = rules.iter().map(text).collect();
+        facts.push(Fact::new("Rules", rules.join("; ")));
     }
     if !evidence.money.is_empty() {
         let amounts: Vec<_> = evidence.money.iter().map(ToString::to_string).collect();

@@ -128,6 +128,10 @@ fn headline(alert: &Alert, notice: Option<&Notice>, fired_unseen: bool) -> Strin
         (AlertState::Firing, None) => severity.to_owned(),
     };
     let count = match &alert.group {
+        Some(group) if alert.is_digest() => match group.joined {
+            1 => "1 thing was ".to_owned(),
+            joined => format!("{joined} things were "),
+        },
         Some(group) => format!("{} × ", group.joined),
         None => String::new(),
     };

@@ -166,7 +166,7 @@ fn a_group_lists_its_largest_members() {
         joined: 37,
         open: 35,
         top: (0..10).map(member).collect(),
-        money: Vec::new(),
+        ..Group::default()
     });
     alert.evidence.money = vec![Money::new(370_000, "eur")];
     insta::assert_snapshot!("group_text", show(&alert).text);

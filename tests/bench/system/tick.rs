@@ -140,6 +140,7 @@ impl Watch {
             store: store.clone(),
             queue: queue.clone(),
             holding: queue.clone(),
+            archive: queue.clone(),
             journal: queue,
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),

@@ -8,6 +8,7 @@ mod groups;
 mod metrics;
 mod notifications;
 mod old_names;
+mod pre_existing;
 mod ticks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,6 +97,8 @@ fn policy_with(notifiers: &[&str]) -> Policy {
     let notifiers = notifiers
         .iter()
         .map(|name| ((*name).to_owned(), capabilities(name)));
+    // All that these tests tell happened since.
+    alerting.began = "1970-01-01T00:00:00Z".into();
     Policy::new(&alerting, notifiers.collect()).expect("valid")
 }
 
@@ -171,6 +174,7 @@ impl Harness {
             alerts: space(ALERTS),
             pending: space(PENDING),
             silences: space(SILENCES),
+            began: space(BEGAN),
             position: space(POSITION),
         };
         self.engine = Engine::open(rules, policy, &stored).expect("readable");

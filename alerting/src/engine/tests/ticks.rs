@@ -70,6 +70,7 @@ impl Found {
                 true => std::mem::take(&mut self.commands),
                 false => vec![],
             },
+            first_delivery: None,
         }
     }
 }

@@ -15,6 +15,8 @@ use crate::redact;
 pub const ALERTS: &str = "alert";
 /// Document space of alerts that are resolved, all their messages delivered.
 pub const HISTORY: &str = "history";
+/// The rule that the digest of [`Alert::pre_existing`] alerts names: no rule of a file can have this name.
+pub const DIGEST: &str = "pre-existing";
 /// Document space of silences, also those that have ended recently.
 pub const SILENCES: &str = "silence";
 
@@ -68,6 +70,10 @@ pub struct Alert {
     pub sla: Sla,
     /// What messages show of the problem.
     pub evidence: Evidence,
+    /// It was so before revwatch began: no person is notified of it singly, and it has no clocks. On a group: the
+    /// digest of such alerts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pre_existing: bool,
     /// Set on a group: its members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Group>,
@@ -154,6 +160,23 @@ pub struct Group {
     /// The money of all that joined; the evidence has that of those that are not resolved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub money: Vec<Money>,
+    /// How many of each rule joined, the most severe first. Only the digest of [`Alert::pre_existing`] alerts has
+    /// several rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleCount>,
+}
+
+/// How many alerts of a rule joined a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleCount {
+    /// The rule's name.
+    pub rule: String,
+    /// Its title.
+    pub title: String,
+    /// Its severity.
+    pub severity: Severity,
+    /// How many joined.
+    pub joined: u32,
 }
 
 /// A member that a group names.
@@ -287,6 +310,7 @@ impl Alert {
             clear_since_s: None,
             sla: Sla::default(),
             evidence,
+            pre_existing: false,
             group: None,
             part_of: None,
             muted: None,
@@ -297,6 +321,11 @@ impl Alert {
             notifiers: Vec::new(),
             notifications: BTreeMap::new(),
         }
+    }
+
+    /// Whether it is the digest of what was wrong already when revwatch began.
+    pub fn is_digest(&self) -> bool {
+        self.pre_existing && self.group.is_some()
     }
 
     /// Whether it is resolved.

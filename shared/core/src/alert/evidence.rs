@@ -29,6 +29,9 @@ pub struct Evidence {
     /// Its recent values, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trend: Vec<Point>,
+    /// It began at an unknown time before that of the alert.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub began_before: bool,
     /// The events that show it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub event_ids: Vec<String>,
@@ -90,6 +93,7 @@ impl From<&Condition> for Evidence {
             account: condition.account.clone(),
             customer: condition.customer.clone(),
             detail: condition.detail.clone(),
+            began_before: condition.began_before.is_some(),
             event_ids: vec![condition.event_id.clone()],
             ..Self::default()
         }

@@ -11,8 +11,8 @@ mod subject;
 
 pub use self::command::{Command, CommandKind, Matcher, Silence};
 pub use self::document::{
-    ALERTS, Alert, AlertState, AlertTemplate, Group, HISTORY, Member, Mute, SILENCES, Severity,
-    Sla, id,
+    ALERTS, Alert, AlertState, AlertTemplate, DIGEST, Group, HISTORY, Member, Mute, RuleCount,
+    SILENCES, Severity, Sla, id,
 };
 pub use self::evidence::{Evidence, MetricValue, Point, Side, Unit};
 pub use self::notification::{MessageKey, Notice, NoticeKind, NotificationState};

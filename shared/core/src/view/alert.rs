@@ -26,6 +26,7 @@ pub const EXPORT: &[Column<Alert>] = &[
     column("respond_by", Unit::Time, |a| due(a.sla.respond_due_s)),
     column("resolve_by", Unit::Time, |a| due(a.sla.resolve_due_s)),
     column("group", Unit::Text, |a| json!(a.part_of)),
+    column("pre_existing", Unit::Text, |a| json!(a.pre_existing)),
 ];
 
 /// Which alerts a list shows. All given criteria must match.
@@ -79,7 +80,8 @@ impl Selection {
     pub fn of(&self, alerts: Vec<Alert>) -> Vec<Alert> {
         let groups: HashSet<String> = alerts
             .iter()
-            .filter(|alert| alert.group.is_some())
+            // The digest has members of many rules and severities.
+            .filter(|alert| alert.group.is_some() && (!alert.is_digest() || self.matches(alert)))
             .map(|alert| alert.id.clone())
             .collect();
         // The accounts of a group are those of its members.
@@ -165,7 +167,7 @@ pub fn list_row(alert: &Alert, now_s: i64) -> [String; LIST_HEADER.len()] {
         alert.rule.clone(),
         subject(alert),
         money(alert),
-        rfc3339(Some(alert.since_s)),
+        since(alert),
         respond_by(alert, now_s),
     ]
 }
@@ -179,6 +181,7 @@ pub fn describe(alert: &Alert) -> Value {
         "subject": alert.subject_text(), "account": alert.account(), "money": alert.evidence.money,
         "events": alert.evidence.event_ids,
         "group": group.map(|group| json!({"joined": group.joined, "open": group.open})), "part_of": alert.part_of,
+        "pre_existing": alert.pre_existing, "began_before": alert.evidence.began_before,
         "since": time(Some(alert.since_s)), "fired_at": time(Some(alert.fired_s)),
         "acknowledged_at": time(alert.acknowledged_s), "acknowledged_by": alert.acknowledged_by,
         "resolved_at": time(alert.resolved_s), "resolved_by": alert.resolved_by,
@@ -197,14 +200,19 @@ fn notification((key, message): (&MessageKey, &NotificationState)) -> (String, V
     (key.to_string(), state)
 }
 
-/// For example `firing, silenced`.
+/// For example `firing, silenced`, or `firing, pre-existing`.
 pub fn state(alert: &Alert) -> String {
+    let before = if alert.pre_existing {
+        ", pre-existing"
+    } else {
+        ""
+    };
     let muted = match alert.muted.as_ref().filter(|_| !alert.is_resolved()) {
         None => "",
         Some(Mute::Silence(_)) => ", silenced",
         Some(Mute::Inhibited(_)) => ", inhibited",
     };
-    format!("{}{muted}", alert.state.as_str())
+    format!("{}{before}{muted}", alert.state.as_str())
 }
 
 /// What the alert is about, for display.
@@ -217,6 +225,16 @@ pub fn subject(alert: &Alert) -> String {
         None if alert.subject_text().is_empty() => "the business".to_owned(),
         None => alert.subject_text(),
     }
+}
+
+/// When the problem began, or at least held.
+pub fn since(alert: &Alert) -> String {
+    let at_least = if alert.evidence.began_before {
+        "at least "
+    } else {
+        ""
+    };
+    format!("{at_least}{}", rfc3339(Some(alert.since_s)))
 }
 
 /// The money concerned, in every currency.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::alert::{money, mute_reason, notice, state, subject};
+use super::alert::{money, mute_reason, notice, since, state, subject};
 use super::alert_history::after;
 use super::rfc3339;
 use crate::alert::report::{Verdict, counts, resolution, response};
@@ -171,7 +171,7 @@ fn member(alert: &Alert) -> Vec<String> {
         state(alert),
         subject(alert),
         money(alert),
-        rfc3339(Some(alert.since_s)),
+        since(alert),
     ]
 }
 

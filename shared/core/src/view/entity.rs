@@ -60,7 +60,8 @@ pub fn describe(key: &EntityKey, entity: &Entity) -> Value {
             "about": event.about})
     });
     let conditions = entity.conditions().into_iter().map(|condition| {
-        json!({"kind": condition.key.kind, "since": time(Some(condition.since_s)), "event": condition.event_id,
+        json!({"kind": condition.key.kind, "since": time(Some(condition.since_s)),
+            "began_before": condition.began_before.is_some(), "event": condition.event_id,
             "detail": condition.detail})
     });
     shown.insert("history".to_owned(), history.collect());

@@ -22,6 +22,8 @@ pub struct AlertingConfig {
     pub group_open: Span,
     /// How long resolved alerts are kept.
     pub history: Span,
+    /// What was wrong before this moment (RFC 3339) is only listed. Empty: an hour before the first delivery.
+    pub began: String,
     /// Business hours, for clocks that count them.
     pub business_hours: BusinessHours,
     /// The meaning of each severity (C13).

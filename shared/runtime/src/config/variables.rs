@@ -40,6 +40,7 @@ const COMMON: &[Definition] = &[
     ("STRIPE_SECRET_KEY", &["stripe_secret_key"], Kind::Secret),
     ("STRIPE_API_BASE", &["stripe_api_base"], Kind::Text),
     ("REVWATCH_RULES", &["rules"], Kind::Text),
+    ("REVWATCH_BEGAN", &["alerting", "began"], Kind::Text),
 ];
 
 /// One environment variable, for its documentation.

@@ -1,0 +1,227 @@
+//! What was wrong already when revwatch began: it is listed, and people are notified of all of it at once.
+//!
+//! A condition was there before if it fell due before the beginning, or if the first event about its entity says that
+//! it was so before: every event since the beginning is there, so what none of them explains is older. Its alert joins
+//! the digest of its route, a group that is notified once. When an event that arrives late shows that it began after
+//! the beginning, its alert becomes an ordinary one.
+
+use revwatch_core::condition::{BeganBefore, Condition};
+use serde::{Deserialize, Serialize};
+
+use super::groups::{Place, add};
+use super::{BEGAN, Engine, UnreadableDocumentError, WatchKey, parsed};
+use crate::alert::{
+    Alert, AlertTemplate, DIGEST, Evidence, Group, RuleCount, Severity, Sla, Subject, id,
+};
+
+/// When revwatch began, as it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Beginning {
+    /// Unix seconds.
+    began_s: i64,
+}
+
+/// The key of the beginning in its space.
+const KEY: &str = "began";
+/// Stripe repeats a delivery within this time while it is still news: what happened so long before the first delivery
+/// counts as after the beginning.
+const STILL_NEWS_S: i64 = 3600;
+
+impl Beginning {
+    /// The beginning in the documents of its space.
+    pub fn of(stored: &[(String, String)]) -> Result<Option<i64>, UnreadableDocumentError> {
+        let Some(document) = stored.first() else {
+            return Ok(None);
+        };
+        parsed(BEGAN, document).map(|Self { began_s }| Some(began_s))
+    }
+}
+
+impl Engine {
+    /// When revwatch began, in Unix seconds; `None`: it has not, or nobody has said when.
+    pub fn began_s(&self) -> Option<i64> {
+        self.policy.began_s.or(self.began_s)
+    }
+
+    /// revwatch begins, or began, with a delivery that was received at this time (Unix milliseconds). `None`: no
+    /// delivery of that time is left, so it was long ago.
+    pub(super) fn begin(&mut self, first_received_ms: Option<i64>) {
+        let began_s = first_received_ms.map_or(0, |ms| ms.div_euclid(1000) - STILL_NEWS_S);
+        self.began_s = Some(began_s);
+        self.changes.put(BEGAN, KEY, &Beginning { began_s });
+    }
+
+    /// An alert of a condition that fell due at `due_s` was evaluated; `fired` is whether this made it fire.
+    pub(super) fn judge_beginning(
+        &mut self,
+        key: &WatchKey,
+        condition: &Condition,
+        due_s: i64,
+        fired: bool,
+        now_s: i64,
+    ) {
+        let Some(began_s) = self.began_s() else {
+            return;
+        };
+        let Some(id) = self.watches.firing(key).cloned() else {
+            return;
+        };
+        let is_older = due_s < began_s;
+        if fired && (is_older || condition.began_before == Some(BeganBefore::FirstSeen)) {
+            if let Some(alert) = self.alerts.get_mut(&id) {
+                alert.pre_existing = true;
+            }
+        } else if !fired && !is_older && condition.began_before.is_none() {
+            self.make_ordinary(&id, now_s);
+        }
+    }
+
+    /// An event that arrived late shows that it began after the beginning.
+    fn make_ordinary(&mut self, id: &str, now_s: i64) {
+        let Some(alert) = self.alerts.open_mut(id).filter(|a| a.pre_existing) else {
+            return;
+        };
+        alert.pre_existing = false;
+        let (group_id, alert) = (alert.part_of.take(), alert.clone());
+        self.changes.fire(id);
+        self.changes.touch(id);
+        if let Some(group_id) = group_id {
+            self.leave_digest(&group_id, &alert, now_s);
+        }
+    }
+
+    fn leave_digest(&mut self, group_id: &str, alert: &Alert, now_s: i64) {
+        self.groups.remove_member(group_id, &alert.id);
+        let Some(digest) = self.alerts.open_mut(group_id) else {
+            return;
+        };
+        let is_unsent = digest.notifications.is_empty();
+        let Some(group) = &mut digest.group else {
+            return;
+        };
+        group.open = group.open.saturating_sub(1);
+        group.top.retain(|member| member.alert_id != alert.id);
+        for amount in &alert.evidence.money {
+            add(&mut digest.evidence.money, amount, -1);
+            add(&mut group.money, amount, -1);
+        }
+        if group.open == 0 {
+            // Nobody need learn of a digest of nothing.
+            if is_unsent {
+                digest.notifiers.clear();
+            }
+            self.resolve(group_id, None, now_s, None);
+            return;
+        }
+        group.joined = group.joined.saturating_sub(1);
+        if let Some(count) = group.rules.iter_mut().find(|c| c.rule == alert.rule) {
+            count.joined = count.joined.saturating_sub(1);
+        }
+        group.rules.retain(|count| count.joined > 0);
+        let unnamed = group.top.is_empty();
+        digest.revise(now_s);
+        self.changes.touch(group_id);
+        if unnamed {
+            self.name_members(group_id);
+        }
+    }
+
+    /// A new alert joins the digest of its route; returns the digest.
+    pub(super) fn join_digest(&mut self, id: &str, now_s: i64) -> Option<String> {
+        let alert = self.alerts.get(id)?;
+        let place: Place = (DIGEST.to_owned(), alert.route.clone());
+        let count = RuleCount {
+            rule: alert.rule.clone(),
+            title: alert.title.clone(),
+            severity: alert.severity,
+            joined: 1,
+        };
+        let notifiers = alert.notifiers.clone();
+        let open = self.groups.open_at(&place).cloned();
+        let digest_id = match open.filter(|id| self.alerts.open(id).is_some()) {
+            Some(digest_id) => digest_id,
+            None => {
+                let digest = digest(alert, now_s);
+                let digest_id = digest.id.clone();
+                self.alerts.insert(digest);
+                self.groups.open(place, &digest_id);
+                digest_id
+            }
+        };
+        self.join(&digest_id, id);
+        let digest = self.alerts.get_mut(&digest_id)?;
+        digest.severity = digest.severity.max(count.severity);
+        let more = notifiers
+            .into_iter()
+            .filter(|name| !digest.notifiers.contains(name));
+        let more: Vec<String> = more.collect();
+        digest.notifiers.extend(more);
+        count_rule(digest.group.as_mut()?, count);
+        Some(digest_id)
+    }
+
+    /// Counts the rules of a digest again.
+    pub(super) fn recount_rules(&mut self, digest_id: &str) {
+        let members = self.groups.members(digest_id);
+        let counts: Vec<RuleCount> = members
+            .filter_map(|id| self.alerts.get(id))
+            .map(|alert| RuleCount {
+                rule: alert.rule.clone(),
+                title: alert.title.clone(),
+                severity: alert.severity,
+                joined: 1,
+            })
+            .collect();
+        let digest = self.alerts.get_mut(digest_id);
+        if let Some(group) = digest.and_then(|digest| digest.group.as_mut()) {
+            group.rules.clear();
+            for count in counts {
+                count_rule(group, count);
+            }
+        }
+    }
+}
+
+/// A digest without members.
+fn digest(first: &Alert, now_s: i64) -> Alert {
+    let template = AlertTemplate {
+        rule: DIGEST.to_owned(),
+        severity: Severity::Low,
+        route: first.route.clone(),
+        labels: std::collections::BTreeMap::new(),
+        title: "wrong already when revwatch began".to_owned(),
+        actions: Vec::new(),
+        runbook: None,
+    };
+    let mut digest = Alert::fire(
+        template,
+        &Subject::Business,
+        first.since_s,
+        now_s,
+        Evidence::default(),
+    );
+    digest.id = id(&format!("{DIGEST}\n{}\n{}", first.route, first.id));
+    digest.actions = vec![
+        format!("List all: `revwatch alerts list --group {}`", digest.id),
+        "Resolve what is no longer a problem: `revwatch alerts resolve ID`".to_owned(),
+    ];
+    digest.pre_existing = true;
+    digest.group = Some(Group::default());
+    digest.sla = Sla::default();
+    digest
+}
+
+/// The most severe first, and then by name.
+fn count_rule(group: &mut Group, count: RuleCount) {
+    match group
+        .rules
+        .iter_mut()
+        .find(|known| known.rule == count.rule)
+    {
+        Some(known) => known.joined += count.joined,
+        None => group.rules.push(count),
+    }
+    group
+        .rules
+        .sort_by(|a, b| (b.severity, &a.rule).cmp(&(a.severity, &b.rule)));
+}

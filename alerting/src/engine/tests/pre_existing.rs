@@ -1,0 +1,303 @@
+//! What was wrong already when revwatch began.
+
+use revwatch_core::condition::BeganBefore;
+
+use super::*;
+
+const BEGAN_S: i64 = 10_000;
+const NOW_S: i64 = 20_000;
+
+/// revwatch began at [`BEGAN_S`].
+fn since_it_began() -> Harness {
+    let mut harness = Harness::new();
+    reopen(&mut harness);
+    harness
+}
+
+fn policy_with_beginning(began_s: Option<i64>) -> Policy {
+    let mut policy = policy();
+    policy.began_s = began_s;
+    policy
+}
+
+fn reopen(harness: &mut Harness) {
+    harness.reopen_with(rules(), policy_with_beginning(Some(BEGAN_S)));
+}
+
+/// A payout that failed at this time.
+fn failed(id: &str, at_s: i64) -> Condition {
+    Condition {
+        since_s: at_s,
+        due_s: at_s,
+        ..payout(id, &format!("acct_{id}"), 100)
+    }
+}
+
+/// Nobody knows when it failed: the first event about it says that it had.
+fn had_failed(id: &str, seen_s: i64) -> Condition {
+    Condition {
+        began_before: Some(BeganBefore::FirstSeen),
+        ..failed(id, seen_s)
+    }
+}
+
+fn digest(harness: &Harness) -> Alert {
+    let digest = harness.engine.alerts().find(|a| a.is_digest());
+    digest.expect("a digest").clone()
+}
+
+fn of<'a>(harness: &'a Harness, subject: &str) -> &'a Alert {
+    let mut alerts = harness.engine.alerts();
+    let found = alerts.find(|a| a.subject.to_string().ends_with(subject));
+    found.expect("an alert")
+}
+
+/// C13: one digest of everything, and a single alert of what is new.
+#[test]
+fn what_was_wrong_already_is_one_digest_and_what_is_new_is_an_alert() {
+    let mut harness = since_it_began();
+    for n in 0..30 {
+        harness.open(&failed(&format!("po_{n}"), n), NOW_S);
+    }
+    let older = Condition {
+        since_s: 50,
+        due_s: 50,
+        ..lost("acct_1")
+    };
+    harness.open(&older, NOW_S);
+    harness.open(&failed("po_new", BEGAN_S), NOW_S);
+    assert_eq!(
+        harness.deliver_all(NOW_S),
+        [
+            "email 🔴 CRITICAL: 31 things were wrong already when revwatch began",
+            "email 🔴 CRITICAL: A payout failed",
+            "slack 🔴 CRITICAL: 31 things were wrong already when revwatch began",
+            "slack 🔴 CRITICAL: A payout failed",
+        ]
+    );
+    let counts = digest(&harness).group.expect("a group").rules;
+    let counts: Vec<_> = counts.iter().map(|c| (c.rule.as_str(), c.joined)).collect();
+    assert_eq!(counts, [("lost", 1), ("payout", 30)]);
+    assert_eq!(digest(&harness).evidence.money, [Money::new(3000, "usd")]);
+    let alert = of(&harness, "po_7");
+    assert!(alert.pre_existing && alert.state == AlertState::Firing);
+    assert_eq!(alert.sla, Default::default(), "its clocks are off");
+    harness.engine.on_time(NOW_S + 86_400);
+    let later = harness.deliver_all(NOW_S + 86_400);
+    assert!(!later.is_empty(), "the clocks of the one alert run");
+    assert!(
+        later.iter().all(|m| m.ends_with("A payout failed")),
+        "{later:?}"
+    );
+}
+
+#[test]
+fn what_fell_due_before_the_beginning_was_wrong_already() {
+    let mut harness = Harness::new();
+    let text = RULES.replace("fresh_within = \"2h\"\n", "");
+    let rules = crate::rule_text::parse(&[("test".into(), text)]).expect("valid");
+    harness.reopen_with(rules, policy_with_beginning(Some(BEGAN_S)));
+    let due = |id: &str, since_s| Condition {
+        since_s,
+        due_s: since_s,
+        ..condition(
+            ConditionKind::RequirementsDue,
+            EntityKind::Account,
+            id,
+            id,
+            since_s,
+        )
+    };
+    // The rule adds an hour.
+    harness.open(&due("acct_old", BEGAN_S - 3601), NOW_S);
+    harness.open(&due("acct_new", BEGAN_S - 3600), NOW_S);
+    harness.settle(NOW_S);
+    assert!(of(&harness, "acct_old").pre_existing);
+    assert!(!of(&harness, "acct_new").pre_existing);
+}
+
+#[test]
+fn what_the_first_event_says_was_so_before_was_wrong_already() {
+    let mut harness = since_it_began();
+    harness.open(&had_failed("po_1", NOW_S - 1), NOW_S);
+    assert_eq!(
+        harness.deliver_all(NOW_S),
+        [
+            "email 🔴 CRITICAL: 1 thing was wrong already when revwatch began",
+            "slack 🔴 CRITICAL: 1 thing was wrong already when revwatch began",
+        ]
+    );
+    // Older events were dropped, but one of them began it: that is no first sight.
+    let forgotten = Condition {
+        began_before: Some(BeganBefore::Forgotten),
+        ..failed("po_2", NOW_S)
+    };
+    harness.open(&forgotten, NOW_S);
+    assert_eq!(harness.deliver_all(NOW_S).len(), 2, "an alert");
+    // Neither does it become one.
+    let forgotten = Condition {
+        began_before: Some(BeganBefore::Forgotten),
+        ..failed("po_1", NOW_S)
+    };
+    harness.open(&forgotten, NOW_S + 1);
+    harness.settle(NOW_S + 1);
+    assert!(of(&harness, "po_1").pre_existing);
+}
+
+#[test]
+fn an_event_that_arrives_late_makes_an_ordinary_alert_of_it() {
+    let mut harness = since_it_began();
+    harness.open(&had_failed("po_1", NOW_S - 1), NOW_S);
+    harness.open(&failed("po_2", 5), NOW_S);
+    harness.deliver_all(NOW_S);
+    harness.open(&failed("po_1", BEGAN_S + 5), NOW_S + 1);
+    assert_eq!(
+        harness.deliver_all(NOW_S + 1),
+        [
+            "email 🔴 CRITICAL: A payout failed",
+            "slack 🔴 CRITICAL: A payout failed",
+            "slack 🔴 CRITICAL: 1 thing was wrong already when revwatch began",
+        ]
+    );
+    let alert = of(&harness, "po_1");
+    assert!(!alert.pre_existing && alert.part_of.is_none());
+    assert!(alert.sla.respond_due_s > NOW_S);
+    assert_eq!(digest(&harness).evidence.money, [Money::new(100, "usd")]);
+    // The last one leaves a digest of nothing, which is over.
+    harness.open(&failed("po_2", BEGAN_S + 5), NOW_S + 2);
+    harness.deliver_all(NOW_S + 2);
+    assert!(harness.engine.alerts().all(|a| !a.is_digest()));
+}
+
+#[test]
+fn a_digest_of_nothing_is_not_sent() {
+    let mut harness = since_it_began();
+    harness.open(&had_failed("po_1", NOW_S - 1), NOW_S);
+    harness.settle(NOW_S);
+    harness.open(&failed("po_1", BEGAN_S + 5), NOW_S);
+    assert_eq!(
+        harness.deliver_all(NOW_S),
+        [
+            "email 🔴 CRITICAL: A payout failed",
+            "slack 🔴 CRITICAL: A payout failed"
+        ]
+    );
+}
+
+#[test]
+fn later_ones_join_silently_and_it_resolves_with_the_last() {
+    let mut harness = since_it_began();
+    harness.open(&failed("po_1", 5), NOW_S);
+    harness.deliver_all(NOW_S);
+    // A day later: a person acknowledged it meanwhile.
+    let later_s = NOW_S + 86_400;
+    let acknowledge = CommandKind::Acknowledge {
+        alert_id: digest(&harness).id,
+    };
+    harness.command(acknowledge, later_s);
+    harness.deliver_all(later_s);
+    harness.open(&failed("po_2", 6), later_s);
+    assert_eq!(
+        harness.deliver_all(later_s),
+        ["slack 🔴 CRITICAL (acknowledged): 2 things were wrong already when revwatch began"],
+        "changed in place where that is possible"
+    );
+    harness.close(&failed("po_1", 5), later_s);
+    harness.engine.on_time(later_s + 60);
+    harness.deliver_all(later_s + 60);
+    harness.close(&failed("po_2", 6), later_s + 60);
+    harness.engine.on_time(later_s + 120);
+    assert_eq!(
+        harness.deliver_all(later_s + 120),
+        [
+            "email ✅ RESOLVED: 2 things were wrong already when revwatch began",
+            "slack ✅ RESOLVED: 2 things were wrong already when revwatch began",
+        ]
+    );
+    assert!(harness.alerts().is_empty());
+    // What clears and comes again is news.
+    harness.open(&failed("po_1", later_s + 200), later_s + 200);
+    assert_eq!(harness.deliver_all(later_s + 200).len(), 2);
+    assert!(!of(&harness, "po_1").pre_existing);
+}
+
+#[test]
+fn a_restart_between_the_digest_and_the_next_tick_sends_nothing_twice() {
+    let mut harness = since_it_began();
+    harness.open(&failed("po_1", 5), NOW_S);
+    // It dies before and after the message.
+    harness.settle(NOW_S);
+    reopen(&mut harness);
+    assert_eq!(harness.deliver_all(NOW_S).len(), 2);
+    reopen(&mut harness);
+    assert_eq!(harness.deliver_all(NOW_S), [""; 0]);
+    harness
+        .engine
+        .on_scan(&[failed("po_1", 5), failed("po_2", 6)], NOW_S + 1);
+    assert_eq!(
+        harness.deliver_all(NOW_S + 1),
+        ["slack 🔴 CRITICAL: 2 things were wrong already when revwatch began"],
+        "it is the same digest"
+    );
+    assert_eq!(harness.alerts().len(), 3);
+}
+
+/// A crash between two parts of a very large write: the digest is written after its members.
+#[test]
+fn members_without_their_digest_join_another() {
+    let mut harness = since_it_began();
+    harness.open(&failed("po_1", 5), NOW_S);
+    harness.settle(NOW_S);
+    let lost = digest(&harness).id;
+    harness.store.remove(&(ALERTS, lost));
+    reopen(&mut harness);
+    assert_eq!(
+        harness.deliver_all(NOW_S),
+        [
+            "email 🔴 CRITICAL: 1 thing was wrong already when revwatch began",
+            "slack 🔴 CRITICAL: 1 thing was wrong already when revwatch began",
+        ]
+    );
+}
+
+#[test]
+fn a_silenced_one_joins_when_the_silence_ends() {
+    let mut harness = since_it_began();
+    harness.command(CommandKind::Silence(silence_of_lost(0, NOW_S + 60)), NOW_S);
+    let older = Condition {
+        since_s: 50,
+        due_s: 50,
+        ..lost("acct_1")
+    };
+    harness.open(&older, NOW_S);
+    assert_eq!(harness.deliver_all(NOW_S), [""; 0]);
+    harness.engine.on_time(NOW_S + 60);
+    assert_eq!(
+        harness.deliver_all(NOW_S + 60),
+        [
+            "email 🔴 CRITICAL: 1 thing was wrong already when revwatch began",
+            "slack 🔴 CRITICAL: 1 thing was wrong already when revwatch began",
+        ]
+    );
+}
+
+/// The beginning is stored; the settings override it.
+#[test]
+fn it_began_an_hour_before_the_first_delivery_and_that_is_remembered() {
+    let unset = || policy_with_beginning(None);
+    let mut harness = Harness::new();
+    harness.reopen_with(rules(), unset());
+    assert_eq!(harness.engine.began_s(), None);
+    harness.engine.begin(Some(7_200_500));
+    assert_eq!(harness.engine.began_s(), Some(3600));
+    harness.settle(NOW_S);
+    harness.reopen_with(rules(), unset());
+    assert_eq!(harness.engine.began_s(), Some(3600));
+    reopen(&mut harness);
+    assert_eq!(harness.engine.began_s(), Some(BEGAN_S));
+    // The oldest deliveries are gone: it was long ago.
+    harness.engine.begin(None);
+    harness.settle(NOW_S);
+    harness.reopen_with(rules(), unset());
+    assert_eq!(harness.engine.began_s(), Some(0));
+}
