@@ -475,6 +475,23 @@ mod tests {
     }
 
     #[test]
+    fn the_beginning_is_a_moment_or_not_set() {
+        let mut config = Config::load(None, &|_| None)
+            .expect("the defaults")
+            .alerting;
+        let mut began_s = |text: &str| {
+            config.began = text.to_owned();
+            Policy::new(&config, Vec::new()).map(|policy| policy.began_s)
+        };
+        assert_eq!(began_s("").expect("valid"), None);
+        let moment = "1970-01-01T01:00:00+01:00";
+        assert_eq!(began_s(moment).expect("valid"), Some(0));
+        let error = began_s("yesterday").expect_err("no moment").to_string();
+        assert!(error.contains("alerting.began"), "{error}");
+        assert!(error.contains("2026-01-01T00:00:00Z"), "{error}");
+    }
+
+    #[test]
     fn only_the_alert_about_a_notifier_avoids_it() {
         let config = Config::load(None, &|_| None)
             .expect("the defaults")

@@ -196,6 +196,8 @@ fn config(secret: &str, data: &Path) -> anyhow::Result<Config> {
         "STRIPE_WEBHOOK_SECRET" => Some(secret.to_owned()),
         "REVWATCH_LISTEN" | "REVWATCH_ADMIN_LISTEN" => Some("127.0.0.1:0".to_owned()),
         "REVWATCH_DATA" => Some(data.to_owned()),
+        // All of the simulated business is news.
+        "REVWATCH_BEGAN" => Some("1970-01-01T00:00:00Z".to_owned()),
         _ => None,
     };
     Ok(Config::load(None, &lookup)?)

@@ -4,6 +4,7 @@ mod alerts;
 mod audit;
 mod backfill;
 mod backlog;
+mod beginning;
 mod completeness;
 mod config;
 mod conversion;

@@ -2,7 +2,7 @@
 //!
 //! A condition was there before if it fell due before the beginning, or if the first event about its entity says that
 //! it was so before: every event since the beginning is there, so what none of them explains is older. Its alert joins
-//! the digest of its route, a group that is notified once. When an event that arrives late shows that it began after
+//! the digest, a group that is notified once: its rules have many routes, so it has one of its own. When an event that arrives late shows that it began after
 //! the beginning, its alert becomes an ordinary one.
 
 use revwatch_core::condition::{BeganBefore, Condition};
@@ -126,17 +126,17 @@ impl Engine {
         }
     }
 
-    /// A new alert joins the digest of its route; returns the digest.
+    /// A new alert joins the digest; returns the digest.
     pub(super) fn join_digest(&mut self, id: &str, now_s: i64) -> Option<String> {
         let alert = self.alerts.get(id)?;
-        let place: Place = (DIGEST.to_owned(), alert.route.clone());
+        let place: Place = (DIGEST.to_owned(), DIGEST.to_owned());
         let count = RuleCount {
             rule: alert.rule.clone(),
             title: alert.title.clone(),
             severity: alert.severity,
             joined: 1,
         };
-        let notifiers = alert.notifiers.clone();
+        let (notifiers, began_before) = (alert.notifiers.clone(), alert.evidence.began_before);
         let open = self.groups.open_at(&place).cloned();
         let digest_id = match open.filter(|id| self.alerts.open(id).is_some()) {
             Some(digest_id) => digest_id,
@@ -151,6 +151,7 @@ impl Engine {
         self.join(&digest_id, id);
         let digest = self.alerts.get_mut(&digest_id)?;
         digest.severity = digest.severity.max(count.severity);
+        digest.evidence.began_before |= began_before;
         let more = notifiers
             .into_iter()
             .filter(|name| !digest.notifiers.contains(name));
@@ -187,7 +188,7 @@ fn digest(first: &Alert, now_s: i64) -> Alert {
     let template = AlertTemplate {
         rule: DIGEST.to_owned(),
         severity: Severity::Low,
-        route: first.route.clone(),
+        route: DIGEST.to_owned(),
         labels: std::collections::BTreeMap::new(),
         title: "wrong already when revwatch began".to_owned(),
         actions: Vec::new(),
@@ -200,7 +201,7 @@ fn digest(first: &Alert, now_s: i64) -> Alert {
         now_s,
         Evidence::default(),
     );
-    digest.id = id(&format!("{DIGEST}\n{}\n{}", first.route, first.id));
+    digest.id = id(&format!("{DIGEST}\n{}", first.id));
     digest.actions = vec![
         format!("List all: `revwatch alerts list --group {}`", digest.id),
         "Resolve what is no longer a problem: `revwatch alerts resolve ID`".to_owned(),

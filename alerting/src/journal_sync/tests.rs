@@ -75,6 +75,25 @@ async fn documents_that_the_journal_does_not_have_yet_are_not_undone() {
     assert_eq!(lost(&journal).await, after);
 }
 
+/// Otherwise a store that lost everything would begin again, and everything since would be old.
+#[tokio::test]
+async fn when_revwatch_began_survives_the_store() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (sqlite, queue) = opened(&folder);
+    let began = DocumentWrite {
+        space: BEGAN,
+        key: "began".to_owned(),
+        body: Some("{\"began_s\":5}".to_owned()),
+    };
+    let mut journal = JournalWriter::default();
+    journal.note(std::slice::from_ref(&began), SystemClock.now_ms());
+    journal.end(&queue, LONG).await;
+    let lost = differences(&*queue, &*sqlite, &journal)
+        .await
+        .expect("read");
+    assert_eq!(lost, [began]);
+}
+
 /// An alerting process died after it had stored an attempt and before the journal had it; then the
 /// store restarted, losing nothing.
 #[tokio::test]

@@ -114,13 +114,12 @@ pub(super) fn members(alert: &Alert) -> Vec<(String, Option<String>)> {
         .unwrap_or(usize::MAX)
         .saturating_sub(group.top.len());
     if rest > 0 {
-        lines.push((
-            format!(
-                "and {rest} more: `revwatch alerts list --group {}`",
-                alert.id
-            ),
-            None,
-        ));
+        let list = match alert.is_digest() {
+            // Its first action says how to list all.
+            true => String::new(),
+            false => format!(": `revwatch alerts list --group {}`", alert.id),
+        };
+        lines.push((format!("and {rest} more{list}"), None));
     }
     lines
 }

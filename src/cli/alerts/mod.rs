@@ -23,9 +23,12 @@ pub enum AlertsCommand {
     #[command(after_help = "\
 Many alerts of one rule become one group. A group is listed as one line, unless --members or --group is given.
 
-With --json each alert has id, rule, severity, state, muted, subject, account, money, events, group, part_of, since,
-fired_at, acknowledged_at, acknowledged_by, resolved_at, resolved_by, respond_by, resolve_by, revision and
-notifications (by notifier: delivered_revision, attempting_revision, attempts, possible_duplicate, broken).
+What was wrong already when revwatch began is one group, too: the digest.
+
+With --json each alert has id, rule, severity, state, muted, subject, account, money, events, group, part_of,
+pre_existing, began_before, since, fired_at, acknowledged_at, acknowledged_by, resolved_at, resolved_by, respond_by,
+resolve_by, revision and notifications (by notifier: delivered_revision, attempting_revision, attempts,
+possible_duplicate, broken).
 
 Examples:
   revwatch alerts list

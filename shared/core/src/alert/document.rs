@@ -15,7 +15,8 @@ use crate::redact;
 pub const ALERTS: &str = "alert";
 /// Document space of alerts that are resolved, all their messages delivered.
 pub const HISTORY: &str = "history";
-/// The rule that the digest of [`Alert::pre_existing`] alerts names: no rule of a file can have this name.
+/// The rule that the digest of [`Alert::pre_existing`] alerts names, and its route: no rule of a file can have this
+/// name.
 pub const DIGEST: &str = "pre-existing";
 /// Document space of silences, also those that have ended recently.
 pub const SILENCES: &str = "silence";
