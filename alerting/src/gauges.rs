@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use revwatch_core::kpi::{Kpis, hours_needed};
+use revwatch_core::kpi::{Billing, Kpis, hours_needed};
 use revwatch_runtime::telemetry::GaugeSet;
 use revwatch_storage::ports::StoreError;
 
@@ -24,13 +24,7 @@ impl Alerting {
 
     pub(crate) fn set_kpis(&self, kpis: &Kpis) {
         let m = &self.metrics;
-        let one = |counts: &BTreeMap<String, i64>, gauge: &GaugeSet| {
-            gauge.show(
-                counts
-                    .iter()
-                    .map(|(label, count)| (vec![label.as_str()], *count)),
-            );
-        };
+        let one = |counts: &BTreeMap<String, i64>, gauge: &GaugeSet| gauge.show(by_label(counts));
         let two = |counts: &[(String, String, i64)], gauge: &GaugeSet| {
             gauge.show(
                 counts
@@ -38,28 +32,44 @@ impl Alerting {
                     .map(|(a, b, count)| (vec![a.as_str(), b], *count)),
             );
         };
-        two(&kpis.subscriptions_by_plan, &m.subscriptions);
-        two(&kpis.payouts_reached, &m.payouts);
-        one(&kpis.accounts, &m.accounts);
-        one(&kpis.funnel, &m.onboarding_funnel);
-        one(&kpis.onboarding_seconds, &m.onboarding_seconds);
-        one(&kpis.mrr_minor, &m.mrr_minor);
-        one(&kpis.mrr_incomplete, &m.mrr_incomplete);
-        one(&kpis.mrr_past_due_minor, &m.mrr_past_due_minor);
-        one(&kpis.invoices_open_minor, &m.invoices_open_minor);
-        one(&kpis.payout_volume_minor_30d, &m.payout_volume_minor);
-        let total =
-            |counts: &BTreeMap<String, i64>, key: &str| counts.get(key).copied().unwrap_or(0);
-        m.kernel_checkouts.show([(vec![], kpis.checkouts_reached)]);
-        m.kernel_payments_succeeded
-            .show([(vec![], total(&kpis.payments_reached, "succeeded"))]);
-        m.kernel_payments_failed
-            .show([(vec![], total(&kpis.payments_reached, "failed"))]);
-        one(&kpis.mrr_minor, &m.kernel_mrr);
-        m.kernel_churn_rate.show(&[], kpis.churn_rate_30d);
-        m.past_due_ratio.show(&[], kpis.past_due_ratio);
+        let main = &kpis.main;
+        let (billing, accounts) = (&main.billing, &main.accounts);
+        two(&billing.subscriptions_by_plan, &m.subscriptions);
+        one(&billing.mrr_minor, &m.mrr_minor);
+        one(&billing.mrr_incomplete, &m.mrr_incomplete);
+        one(&billing.mrr_past_due_minor, &m.mrr_past_due_minor);
+        one(&billing.invoices_open_minor, &m.invoices_open_minor);
+        m.past_due_ratio.show(&[], billing.past_due_ratio);
+        let connected = &main.connected;
+        two(&connected.subscriptions_by_plan, &m.connected_subscriptions);
+        one(&connected.mrr_minor, &m.connected_mrr_minor);
+        let payouts = &main.payouts;
+        two(&payouts.payouts_reached, &m.payouts);
+        one(&payouts.payout_volume_minor_30d, &m.payout_volume_minor);
         m.payout_failure_ratio
-            .show(&["24h"], kpis.payout_failure_ratio_24h);
+            .show(&["24h"], payouts.payout_failure_ratio_24h);
+        two(&main.own_payouts.payouts_reached, &m.own_payouts);
+        one(&accounts.accounts, &m.accounts);
+        one(&accounts.funnel, &m.onboarding_funnel);
+        one(&accounts.onboarding_seconds, &m.onboarding_seconds);
+        match kpis.realms.get(KERNEL) {
+            Some(kernel) => self.set_kernel(&kernel.billing),
+            None if self.has_kernel => self.set_kernel(&Billing::default()),
+            None => self.set_kernel(billing),
+        }
+    }
+
+    /// What the kernel bills: in a realm of its own, or, without such an endpoint, in the main one.
+    fn set_kernel(&self, billing: &Billing) {
+        let m = &self.metrics;
+        m.kernel_checkouts
+            .show([(vec![], billing.checkouts_reached)]);
+        let total = |outcome| billing.payments_reached.get(outcome).copied().unwrap_or(0);
+        m.kernel_payments_succeeded
+            .show([(vec![], total("succeeded"))]);
+        m.kernel_payments_failed.show([(vec![], total("failed"))]);
+        m.kernel_mrr.show(by_label(&billing.mrr_minor));
+        m.kernel_churn_rate.show(&[], billing.churn_rate_30d);
     }
 
     /// Shows how many alerts are overdue. It reads all of them: not in every tick.
@@ -118,4 +128,12 @@ impl Alerting {
             .map(|((rule, severity, state), count)| (vec![rule, severity, state], count));
         self.metrics.alerts.show(counts);
     }
+}
+
+/// The name of the realm of the kernel's billing.
+const KERNEL: &str = "kernel";
+
+fn by_label(counts: &BTreeMap<String, i64>) -> impl Iterator<Item = (Vec<&str>, i64)> {
+    let labelled = counts.iter();
+    labelled.map(|(label, count)| (vec![label.as_str()], *count))
 }

@@ -71,6 +71,8 @@ pub struct Alerting {
     pub actions: SlackActions,
     /// Ticks, leases, and what severities mean.
     pub config: AlertingConfig,
+    /// Whether the kernel's billing has a realm of its own.
+    pub has_kernel: bool,
     /// The process's metrics.
     pub metrics: Metrics,
     /// Where spans go.
@@ -105,6 +107,7 @@ impl Alerting {
             rules,
             notifiers,
             config,
+            has_kernel,
         } = AlertingSettings::of(&process.config)?;
         let egress = EgressClient::new(process.config.egress);
         let store = backend.store.clone();
@@ -137,6 +140,7 @@ impl Alerting {
             notifiers,
             actions,
             config,
+            has_kernel,
             metrics: process.metrics.clone(),
             tracer: process.tracer.clone(),
             ready: process.readiness.check("alerting"),
@@ -154,10 +158,12 @@ impl Alerting {
             rules,
             notifiers,
             config,
+            has_kernel,
         } = new;
         tracing::info!(rules = rules.len(), "alerting uses new settings");
         keep_partial_deliveries(&self.notifiers, &notifiers);
         (self.rules, self.notifiers, self.config) = (rules, notifiers, config);
+        self.has_kernel = has_kernel;
     }
 }
 

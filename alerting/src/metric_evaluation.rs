@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::alert::{Evidence, MetricValue, Point};
-use crate::metric_value::{MetricInputs, MetricQuery, Sample, Samples};
+use crate::metric_value::{MetricInputs, MetricQuery, Sample};
 use crate::rule::{MetricRule, NoData, POINTS, Verdict};
 
 /// The result of evaluating a rule.
@@ -34,7 +34,9 @@ pub fn evaluate(
     inputs: MetricInputs<'_>,
     watched: impl IntoIterator<Item = String>,
 ) -> BTreeMap<String, Evaluation> {
-    let mut found = samples_at(rule, inputs, inputs.now_s);
+    let figures = inputs.counters.of(&rule.scope);
+    let query = MetricQuery::new(inputs, &figures, rule.by.as_deref());
+    let mut found = rule.measure.samples(query);
     let business = rule.by.is_none().then(String::new);
     for segment in watched.into_iter().chain(business) {
         found
@@ -43,7 +45,7 @@ pub fn evaluate(
     }
     found
         .into_iter()
-        .map(|(segment, sample)| (segment, evaluate_sample(rule, inputs, &sample)))
+        .map(|(segment, sample)| (segment, evaluate_sample(rule, query, &sample)))
         .collect()
 }
 
@@ -52,10 +54,12 @@ pub fn trend(rule: &MetricRule, inputs: MetricInputs<'_>, segment: &str) -> Vec<
     let Some(step_hours) = rule.measure.history().trend_step_hours else {
         return Vec::new();
     };
+    let figures = inputs.counters.of(&rule.scope);
+    let query = MetricQuery::new(inputs, &figures, rule.by.as_deref());
     let step_s = i64::from(step_hours) * 3600;
     let point = |back: i64| {
         let at_s = inputs.now_s - back * step_s;
-        let sample = samples_at(rule, inputs, at_s).remove(segment);
+        let sample = rule.measure.samples(query.at(at_s)).remove(segment);
         let known = sample.filter(|sample| sample.samples >= rule.threshold.min_samples);
         Point {
             at_s,
@@ -65,12 +69,7 @@ pub fn trend(rule: &MetricRule, inputs: MetricInputs<'_>, segment: &str) -> Vec<
     (0..POINTS).rev().map(point).collect()
 }
 
-fn samples_at(rule: &MetricRule, inputs: MetricInputs<'_>, at_s: i64) -> Samples {
-    let query = MetricQuery::new(inputs, rule.by.as_deref(), at_s);
-    rule.measure.samples(query)
-}
-
-fn evaluate_sample(rule: &MetricRule, inputs: MetricInputs<'_>, sample: &Sample) -> Evaluation {
+fn evaluate_sample(rule: &MetricRule, query: MetricQuery<'_>, sample: &Sample) -> Evaluation {
     let breached = |since_s| Evaluation::Breached {
         since_s,
         evidence: evidence(rule, sample),
@@ -78,12 +77,12 @@ fn evaluate_sample(rule: &MetricRule, inputs: MetricInputs<'_>, sample: &Sample)
     match (rule.threshold.compare(sample), rule.no_data) {
         (verdict @ (Verdict::Breached | Verdict::Between), _) => rule
             .measure
-            .breached_since(verdict, &rule.threshold, inputs)
+            .breached_since(verdict, &rule.threshold, query)
             .map_or(Evaluation::Between, breached),
         (Verdict::Clear, _) => Evaluation::Clear {
             evidence: Some(evidence(rule, sample)),
         },
-        (Verdict::NoData, NoData::Breach) => breached(inputs.now_s),
+        (Verdict::NoData, NoData::Breach) => breached(query.inputs.now_s),
         (Verdict::NoData, NoData::Clear) => Evaluation::Clear { evidence: None },
         (Verdict::NoData, NoData::Unknown) => Evaluation::Unknown,
     }
@@ -165,11 +164,19 @@ mod tests {
             (0, 20, "clear"),
         ] {
             let mut counters = Counters::default();
-            counters.add(Bucket::Hour(100), &["payouts", "failed", "usd"], failed);
-            counters.add(Bucket::Hour(100), &["payouts", "paid", "usd"], paid);
             counters.add(
                 Bucket::Hour(100),
-                &["payouts_minor", "failed", "usd"],
+                &["main/connected:payouts", "failed", "usd"],
+                failed,
+            );
+            counters.add(
+                Bucket::Hour(100),
+                &["main/connected:payouts", "paid", "usd"],
+                paid,
+            );
+            counters.add(
+                Bucket::Hour(100),
+                &["main/connected:payouts_minor", "failed", "usd"],
                 failed * 10,
             );
             assert_eq!(
@@ -186,8 +193,16 @@ mod tests {
             "kind = \"ratio\"\nmetric = \"payout_failures\"\nby = \"currency\"\nwindow = \"1h\"\nabove = 0.5\nno_data = \"clear\"",
         );
         let mut counters = Counters::default();
-        counters.add(Bucket::Hour(100), &["payouts", "failed", "usd"], 1);
-        counters.add(Bucket::Hour(100), &["payouts", "paid", "eur"], 1);
+        counters.add(
+            Bucket::Hour(100),
+            &["main/connected:payouts", "failed", "usd"],
+            1,
+        );
+        counters.add(
+            Bucket::Hour(100),
+            &["main/connected:payouts", "paid", "eur"],
+            1,
+        );
         let inputs = MetricInputs {
             counters: &counters,
             pipeline: &PipelineStatus::default(),
@@ -451,8 +466,16 @@ mod tests {
         let rule =
             rule("kind = \"ratio\"\nmetric = \"payout_failures\"\nwindow = \"24h\"\nabove = 0.05");
         let mut counters = Counters::default();
-        counters.add(Bucket::Hour(1000), &["payouts", "failed", "usd"], 1);
-        counters.add(Bucket::Hour(990), &["payouts", "paid", "usd"], 1);
+        counters.add(
+            Bucket::Hour(1000),
+            &["main/connected:payouts", "failed", "usd"],
+            1,
+        );
+        counters.add(
+            Bucket::Hour(990),
+            &["main/connected:payouts", "paid", "usd"],
+            1,
+        );
         let inputs = MetricInputs {
             counters: &counters,
             pipeline: &PipelineStatus::default(),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use revwatch_core::counters::{Bucket, Counters, hour_of, sum};
+use revwatch_core::counters::{Bucket, Counters, Figures, hour_of, sum};
 use revwatch_core::kpi::Ratio;
 use revwatch_core::mode::OTHER_MODE;
 use revwatch_core::money::Money;
@@ -108,6 +108,8 @@ pub(crate) fn number(value: i64) -> f64 {
 pub struct MetricQuery<'a> {
     /// The counters and the pipeline's status.
     pub inputs: MetricInputs<'a>,
+    /// The counters of the classes that the rule is about.
+    pub figures: &'a Figures<'a>,
     /// The dimension that divides the business into segments.
     pub by: Option<&'a str>,
     /// The hour.
@@ -115,13 +117,21 @@ pub struct MetricQuery<'a> {
 }
 
 impl<'a> MetricQuery<'a> {
-    /// As of `at_s`, which is not after now.
-    pub fn new(inputs: MetricInputs<'a>, by: Option<&'a str>, at_s: i64) -> Self {
+    /// As of now.
+    pub fn new(inputs: MetricInputs<'a>, figures: &'a Figures<'a>, by: Option<&'a str>) -> Self {
         Self {
             inputs,
+            figures,
             by,
-            hour: hour_of(at_s),
+            hour: hour_of(inputs.now_s),
         }
+    }
+
+    /// The same as of `at_s`, which is not after now.
+    #[must_use]
+    pub fn at(self, at_s: i64) -> Self {
+        let hour = hour_of(at_s);
+        Self { hour, ..self }
     }
 
     /// Whether any event of the deployment's mode was ever processed.
@@ -148,9 +158,9 @@ impl<'a> MetricQuery<'a> {
         window: Window,
         first: &'a str,
     ) -> impl Iterator<Item = (u32, Vec<&'a str>, i64)> {
-        let counters = self.inputs.counters;
+        let figures = self.figures;
         self.hours(window).flat_map(move |hour| {
-            counters
+            figures
                 .under(Bucket::Hour(hour), first)
                 .map(move |(rest, n)| (hour, rest, n))
         })
@@ -182,21 +192,25 @@ impl<'a> MetricQuery<'a> {
 
     /// The current value of a counter.
     pub fn current(self, name: &[&str]) -> i64 {
-        self.inputs.counters.get(Bucket::Current, name)
+        self.figures.get(Bucket::Current, name)
     }
 
     /// Current amounts, by currency.
     pub fn current_money(self, family: &'a str) -> Vec<Money> {
-        let amounts = self.inputs.counters.under(Bucket::Current, family);
+        let mut amounts = BTreeMap::<&str, i64>::new();
+        for (rest, minor) in self.figures.under(Bucket::Current, family) {
+            *amounts.entry(rest[0]).or_default() += minor;
+        }
+        let amounts = amounts.into_iter();
         amounts
-            .map(|(rest, minor)| Money::new(minor, rest[0]))
+            .map(|(currency, minor)| Money::new(minor, currency))
             .collect()
     }
 
     /// The level at the end of `hour`: the current one minus the changes since.
     pub fn level_at(self, hour: u32, current: &[&str], change: &[&str]) -> i64 {
         let since = hour.saturating_add(1)..=self.now_hour();
-        let since = sum(since.map(|hour| self.inputs.counters.get(Bucket::Hour(hour), change)));
+        let since = sum(since.map(|hour| self.figures.get(Bucket::Hour(hour), change)));
         self.current(current).saturating_sub(since)
     }
 

@@ -19,6 +19,8 @@ pub struct AlertingSettings {
     pub notifiers: Vec<Arc<dyn Notifier>>,
     /// Ticks, leases, and what severities mean.
     pub config: AlertingConfig,
+    /// Whether the kernel's billing has a realm of its own.
+    pub has_kernel: bool,
 }
 
 impl AlertingSettings {
@@ -33,6 +35,7 @@ impl AlertingSettings {
             rules,
             notifiers,
             config: config.alerting.clone(),
+            has_kernel: config.has_kernel(),
         })
     }
 

@@ -22,7 +22,8 @@ pub struct MetricsArgs {
 
 /// Runs `metrics`.
 pub async fn run(options: &GlobalOptions, args: &MetricsArgs) -> anyhow::Result<()> {
-    let store = Backend::store(&options.config()?).await?;
+    let config = options.config()?;
+    let store = Backend::store(&config).await?;
     let now_s = Timestamp::now().as_second();
     let (from, to) = hours_needed(now_s);
     let counters = async { Ok(store.counters(from, to).await?) };
@@ -33,13 +34,15 @@ pub async fn run(options: &GlobalOptions, args: &MetricsArgs) -> anyhow::Result<
     let kpis = Kpis::compute(&counters, now_s);
     let mut out = std::io::stdout().lock();
     if options.json {
-        writeln!(out, "{:#}", serde_json::to_value(&kpis)?)?;
+        let mut shown = serde_json::to_value(&kpis)?;
+        shown["mode"] = config.mode.as_str().into();
+        writeln!(out, "{shown:#}")?;
         return Ok(());
     }
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
     for (name, value) in view::kpi::rows(&kpis) {
-        table.add_row([name.to_owned(), value]);
+        table.add_row([name, value]);
     }
     writeln!(out, "{table}")?;
     Ok(())

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::Timestamp;
 use revwatch_core::mode::Mode;
-use revwatch_core::observe::Plans;
 use revwatch_core::view::rfc3339;
 use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::backend::Backend;
@@ -134,9 +133,8 @@ async fn worker(config: &Config) -> anyhow::Result<Worker> {
         clock: Arc::new(SystemClock),
         ids: Arc::new(SystemIds),
         config: config.worker.clone(),
-        modes: Reloadable::new(config.modes()),
+        events: Reloadable::new(config.event_settings()),
         other_mode: OtherModeCounts::default(),
-        plans: Arc::new(Plans::new(config.plans.clone())),
         metrics: Metrics::new(),
         tracer: Tracer::default(),
         ready: Readiness::default().check("worker"),
@@ -148,7 +146,7 @@ async fn worker(config: &Config) -> anyhow::Result<Worker> {
 
 /// Refuses if the running workers apply the other mode: the state would be made of both.
 async fn has_mode_of_workers(worker: &Worker) -> anyhow::Result<()> {
-    let own = worker.modes.get().deployment;
+    let own = worker.events.get().modes.deployment;
     let other = own.other();
     let asker = worker.ids.fresh().to_string();
     let count = live_workers(worker.store.as_ref(), other, &asker).await?;

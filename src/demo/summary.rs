@@ -22,12 +22,12 @@ pub fn status(scenario: &Scenario, poster: &Poster, kpis: &Kpis) -> String {
         } else {
             format!("FIRING {}", firing.join(", "))
         },
-        percent(kpis.past_due_ratio),
-        percent(kpis.payout_failure_ratio_24h),
+        percent(kpis.main.billing.past_due_ratio),
+        percent(kpis.main.payouts.payout_failure_ratio_24h),
         poster.accepted(),
         kpis.events_applied,
         kpis.events_duplicate,
-        mrr(&kpis.mrr_minor),
+        mrr(&kpis.main.billing.mrr_minor),
     )
 }
 
@@ -82,11 +82,11 @@ pub fn text(
         ),
         ("Duplicates", kpis.events_duplicate.to_string()),
         ("Dead letters", kpis.events_dead.to_string()),
-        ("MRR", mrr(&kpis.mrr_minor)),
-        ("Past due", percent(kpis.past_due_ratio)),
+        ("MRR", mrr(&kpis.main.billing.mrr_minor)),
+        ("Past due", percent(kpis.main.billing.past_due_ratio)),
         (
             "Payouts failed in 24 h",
-            percent(kpis.payout_failure_ratio_24h),
+            percent(kpis.main.payouts.payout_failure_ratio_24h),
         ),
         ("Agrees with the simulator", agrees),
     ] {
@@ -98,6 +98,8 @@ pub fn text(
 /// The first value that differs from the simulator's, if any.
 pub fn difference(simulator: &Simulator, events: u64, kpis: &Kpis) -> Option<String> {
     let counted: BTreeMap<_, _> = kpis
+        .main
+        .billing
         .mrr_minor
         .iter()
         .filter(|(_, minor)| **minor != 0)
@@ -106,16 +108,16 @@ pub fn difference(simulator: &Simulator, events: u64, kpis: &Kpis) -> Option<Str
     if counted != expected.iter().collect() {
         return Some(format!(
             "MRR {} instead of {}",
-            mrr(&kpis.mrr_minor),
+            mrr(&kpis.main.billing.mrr_minor),
             mrr(&expected)
         ));
     }
     let (past_due, base) = simulator.past_due();
     let expected = (base > 0).then(|| past_due as f64 / base as f64);
-    if kpis.past_due_ratio != expected {
+    if kpis.main.billing.past_due_ratio != expected {
         return Some(format!(
             "past due {} instead of {}",
-            percent(kpis.past_due_ratio),
+            percent(kpis.main.billing.past_due_ratio),
             percent(expected)
         ));
     }

@@ -155,8 +155,7 @@ fn report(simulator: &Simulator, since_s: i64, until_s: i64) -> Report {
 mod tests {
     use bytes::Bytes;
     use revwatch_alerting::policy::{Capabilities, Policy};
-    use revwatch_core::mode::Modes;
-    use revwatch_core::observe::Plans;
+    use revwatch_core::event_settings::EventSettings;
     use revwatch_runtime::config::Config;
     use uuid::Uuid;
 
@@ -178,8 +177,7 @@ mod tests {
         SimulationConfig {
             rules,
             policy,
-            modes: Modes::default(),
-            plans: Plans::default(),
+            events: EventSettings::default(),
             restarts: false,
             tick_s: 60,
             spacing_s: 60,

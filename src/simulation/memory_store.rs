@@ -12,8 +12,7 @@ use revwatch_alerting::engine::{self, CounterRead, DELIVERIES};
 use revwatch_core::condition::{Condition, ConditionKey};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::EntityKey;
-use revwatch_core::mode::Modes;
-use revwatch_core::observe::Plans;
+use revwatch_core::event_settings::EventSettings;
 use revwatch_storage::ports::{
     ChangeCursor, Changes, Commit, ConditionChange, Delivery, DueWindow, ReadResult, ReadSet,
     StoredEntity,
@@ -24,8 +23,7 @@ use uuid::Uuid;
 /// See the module.
 #[derive(Default)]
 pub struct MemoryStore {
-    modes: Modes,
-    plans: Plans,
+    events: EventSettings,
     dedupe_keys: HashMap<(u32, String), Uuid>,
     entities: HashMap<EntityKey, StoredEntity>,
     counters: Counters,
@@ -43,10 +41,9 @@ const BATCH: usize = 256;
 
 impl MemoryStore {
     /// A new, empty store.
-    pub fn new(modes: Modes, plans: Plans) -> Self {
+    pub fn new(events: EventSettings) -> Self {
         Self {
-            modes,
-            plans,
+            events,
             ..Self::default()
         }
     }
@@ -55,7 +52,7 @@ impl MemoryStore {
     pub fn apply(&mut self, deliveries: &[Delivery], now_ms: i64) -> Result<Vec<Outcome>, String> {
         let mut outcomes = Vec::with_capacity(deliveries.len());
         for part in deliveries.chunks(BATCH) {
-            let batch = Batch::read(Place::ONLY, part, &self.modes, &self.plans);
+            let batch = Batch::read(Place::ONLY, part, &self.events);
             let decision = batch.decide(&self.find(&batch.read_set), now_ms)?;
             self.commit(decision.commit);
             outcomes.extend(decision.outcomes);
@@ -359,7 +356,7 @@ mod tests {
                 .iter()
                 .all(|(bucket, ..)| !matches!(bucket, Bucket::Hour(h) if h < 50))
         );
-        assert!(counters.get(Bucket::Current, &["payouts", "paid", "usd"]) > 100);
+        assert!(counters.get(Bucket::Current, &["main/connected:payouts", "paid", "usd"]) > 100);
         assert_eq!(store.hour_from(0), Some(50));
     }
 }

@@ -7,8 +7,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use revwatch_alerting::alert::{Alert, Command, CommandKind, Matcher, Silence};
 use revwatch_alerting::policy::Policy;
-use revwatch_core::mode::Modes;
-use revwatch_core::observe::Plans;
+use revwatch_core::event_settings::EventSettings;
 use revwatch_storage::ports::Delivery;
 use revwatch_worker::batch::Outcome;
 use uuid::Uuid;
@@ -131,8 +130,7 @@ fn new_simulator(
     let setting = SimulationConfig {
         rules: scenario.rules.clone(),
         policy: policy.clone(),
-        modes: Modes::default(),
-        plans: Plans::default(),
+        events: EventSettings::default(),
         restarts: variant == Variant::Restarted,
         tick_s: scenario.tick_s,
         spacing_s: 1,

@@ -23,8 +23,7 @@ use revwatch_alerting::policy::Policy;
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::stage::Stage;
 use revwatch_core::counters::hour_of;
-use revwatch_core::mode::Modes;
-use revwatch_core::observe::Plans;
+use revwatch_core::event_settings::EventSettings;
 use revwatch_storage::ports::{Delivery, DocumentWrite};
 use revwatch_worker::batch;
 
@@ -38,10 +37,9 @@ pub struct SimulationConfig {
     pub rules: Vec<Rule>,
     /// Routes and deadlines by severity; its notifier is [`NOTIFIER`].
     pub policy: Policy,
-    /// The deployment's mode and its endpoints'. The events of rule tests are live.
-    pub modes: Modes,
-    /// Plan names, as configured.
-    pub plans: Plans,
+    /// Which events are applied, of which realm they are, and how they are read. The events of rule tests
+    /// are live, and of the main realm.
+    pub events: EventSettings,
     /// The evaluator is restarted wherever it could end.
     pub restarts: bool,
     /// While something is pending, or something has just happened, there is a tick at least this often; seconds.
@@ -130,7 +128,7 @@ impl Simulator {
         let engine = open(&setting, &Documents::default())?;
         let calendar = Calendar::new(&setting.rules);
         Ok(Self {
-            store: MemoryStore::new(setting.modes.clone(), setting.plans.clone()),
+            store: MemoryStore::new(setting.events.clone()),
             engine,
             documents: BTreeMap::new(),
             commands: Vec::new(),

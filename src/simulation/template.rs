@@ -382,7 +382,7 @@ fn merge(into: &mut Value, given: Option<&Map<String, Value>>) {
 #[cfg(test)]
 mod tests {
     use revwatch_core::event::Event;
-    use revwatch_core::observe::{Plans, observe};
+    use revwatch_core::observe::{ObserveSettings, observe};
 
     use super::*;
 
@@ -418,7 +418,7 @@ mod tests {
             let body = template.body(&of);
             let event = Event::parse(body.as_bytes()).expect("an event");
             assert_eq!((event.id.as_ref(), event.created_s), ("evt_7", 90));
-            let seen = observe(&event, &Plans::default()).expect(kind);
+            let seen = observe(&event, &ObserveSettings::default()).expect(kind);
             assert!(
                 seen.iter().any(|o| o.key.to_string() == about),
                 "{kind}: {body}"

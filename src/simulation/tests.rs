@@ -8,8 +8,7 @@ use revwatch_alerting::alert::Evidence;
 use revwatch_alerting::policy::{Capabilities, Policy};
 use revwatch_alerting::rule::{Rule, RuleKind};
 use revwatch_alerting::rule_text;
-use revwatch_core::mode::Modes;
-use revwatch_core::observe::Plans;
+use revwatch_core::event_settings::EventSettings;
 use revwatch_runtime::config::Config;
 use revwatch_storage::ports::Delivery;
 
@@ -151,8 +150,7 @@ fn in_whatever_order_events_arrive_the_same_alerts_fire_in_the_end() {
     let setting = SimulationConfig {
         rules: rules(),
         policy: policy(),
-        modes: Modes::default(),
-        plans: Plans::default(),
+        events: EventSettings::default(),
         restarts: false,
         tick_s: 300,
         spacing_s: 1,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use fastrand::Rng;
 use revwatch_core::event::Event;
+use revwatch_core::event_settings::EventSettings;
 use revwatch_core::observe::Plans;
 use revwatch_storage::ports::Delivery;
 use serde_json::{Value, json};
@@ -28,13 +29,13 @@ const MONTH_S: i64 = 30 * 86_400;
 const START_S: i64 = 1_760_000_000;
 
 /// Two of three subscriptions have a name for their plan.
-pub(crate) fn plans() -> Plans {
+pub(crate) fn settings() -> EventSettings {
     let names = [("price_basic", "BASIC"), ("price_pro", "PRO")];
-    Plans::new(
-        names
-            .map(|(price, plan)| (price.to_owned(), plan.to_owned()))
-            .into(),
-    )
+    let names = names.map(|(price, plan)| (price.to_owned(), plan.to_owned()));
+    EventSettings {
+        observe: Plans::new(names.into()).into(),
+        ..EventSettings::default()
+    }
 }
 
 impl Histories {

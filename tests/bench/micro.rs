@@ -105,13 +105,13 @@ mod parse {
 /// For a parsed event.
 #[divan::bench(args = bodies::ABOUT)]
 fn observe_of(bencher: Bencher, what: &str) {
-    let (body, plans) = (bodies::about(what), business::plans());
+    let (body, settings) = (bodies::about(what), business::settings());
     let event = Event::parse(&body).expect("an event");
-    let seen = observe(&event, &plans).expect("readable");
+    let seen = observe(&event, &settings.observe).expect("readable");
     assert_eq!(seen.is_empty(), what == "nothing");
     bencher
         .counter(BytesCount::new(body.len()))
-        .bench(|| observe(divan::black_box(&event), &plans));
+        .bench(|| observe(divan::black_box(&event), &settings.observe));
 }
 
 /// The operations on one entity, by its number of events.
@@ -179,7 +179,7 @@ mod entity {
     /// batch.
     #[divan::bench(args = [30, 1_000])]
     fn crowded_second(bencher: Bencher, events: usize) {
-        let plans = business::plans();
+        let settings = business::settings();
         let updates = |n: usize| {
             let items = |quantity: usize| {
                 serde_json::json!({"data": [{"quantity": quantity, "price": {"unit_amount": 100, "recurring":
@@ -192,9 +192,12 @@ mod entity {
                          "previous_attributes": {"items": items(n)}},
             });
             let body = body.to_string();
-            observe(&Event::parse(body.as_bytes()).expect("an event"), &plans)
-                .expect("readable")
-                .remove(0)
+            observe(
+                &Event::parse(body.as_bytes()).expect("an event"),
+                &settings.observe,
+            )
+            .expect("readable")
+            .remove(0)
         };
         let updates: Vec<Observation> = (0..events).map(updates).collect();
         let before = Entity::new(&updates[0].key);
@@ -222,10 +225,13 @@ mod entity {
                 EntityKind::Subscription,
             ),
         };
-        let plans = business::plans();
+        let settings = business::settings();
         let updates = histories.deliveries(1).take(events + 1).map(|delivery| {
-            let seen = observe(&Event::parse(&delivery.body).expect("an event"), &plans)
-                .expect("readable");
+            let seen = observe(
+                &Event::parse(&delivery.body).expect("an event"),
+                &settings.observe,
+            )
+            .expect("readable");
             seen.into_iter()
                 .rfind(|seen| seen.key.kind == kind)
                 .expect("it is about one")
@@ -240,8 +246,7 @@ mod entity {
 
 /// A batch of renewals, one for each of this many subscriptions with three events each.
 mod plan {
-    use revwatch_core::mode::Modes;
-    use revwatch_core::observe::Plans;
+    use revwatch_core::event_settings::EventSettings;
     use revwatch_storage::ports::{Delivery, ReadResult, ReadSet, StoredEntity};
     use revwatch_storage::redis::packed;
     use revwatch_worker::batch::{Batch, Place};
@@ -261,8 +266,7 @@ mod plan {
                 Batch::read(
                     Place::ONLY,
                     divan::black_box(&scene.update),
-                    &scene.modes,
-                    &scene.plans,
+                    &scene.settings,
                 )
             });
     }
@@ -270,7 +274,7 @@ mod plan {
     #[divan::bench(args = DELIVERIES)]
     fn decide(bencher: Bencher, deliveries: usize) {
         let scene = Scene::of(deliveries);
-        let batch = Batch::read(Place::ONLY, &scene.update, &scene.modes, &scene.plans);
+        let batch = Batch::read(Place::ONLY, &scene.update, &scene.settings);
         let found = scene.found(&batch.read_set);
         bencher
             .counter(ItemsCount::new(deliveries))
@@ -282,7 +286,7 @@ mod plan {
     #[divan::bench(args = DELIVERIES)]
     fn pack(bencher: Bencher, deliveries: usize) {
         let scene = Scene::of(deliveries);
-        let batch = Batch::read(Place::ONLY, &scene.update, &scene.modes, &scene.plans);
+        let batch = Batch::read(Place::ONLY, &scene.update, &scene.settings);
         let decision = batch
             .decide(&scene.found(&batch.read_set), scene.now_ms())
             .expect("readable");
@@ -295,8 +299,7 @@ mod plan {
     }
 
     struct Scene {
-        modes: Modes,
-        plans: Plans,
+        settings: EventSettings,
         stored: BTreeMap<EntityKey, StoredEntity>,
         update: Vec<Delivery>,
     }
@@ -311,13 +314,12 @@ mod plan {
                 .collect();
             let update = earlier.split_off(3 * deliveries);
             let mut scene = Self {
-                modes: Modes::default(),
-                plans: business::plans(),
+                settings: business::settings(),
                 stored: BTreeMap::new(),
                 update,
             };
             for deliveries in earlier.chunks(deliveries) {
-                let batch = Batch::read(Place::ONLY, deliveries, &scene.modes, &scene.plans);
+                let batch = Batch::read(Place::ONLY, deliveries, &scene.settings);
                 let decision = batch
                     .decide(&scene.found(&batch.read_set), scene.now_ms())
                     .expect("readable");
@@ -538,13 +540,16 @@ mod alerting {
 
     /// This many accounts can no longer take charges.
     fn changes(accounts: usize) -> Vec<ConditionChange> {
-        let (plans, mut entities) = (business::plans(), BTreeMap::new());
+        let (settings, mut entities) = (business::settings(), BTreeMap::new());
         let deliveries = Histories::enabled(accounts)
             .deliveries(1)
             .chain(Histories::lost(accounts).deliveries(1));
         for delivery in deliveries {
-            for seen in
-                observe(&Event::parse(&delivery.body).expect("an event"), &plans).expect("readable")
+            for seen in observe(
+                &Event::parse(&delivery.body).expect("an event"),
+                &settings.observe,
+            )
+            .expect("readable")
             {
                 entities
                     .entry(seen.key.clone())
@@ -583,8 +588,14 @@ mod alerting {
                     some(&[family, succeeded, currency], 400);
                     some(&[family, "failed", currency], 4);
                 }
-                some(&["payouts_minor", "paid", currency], 9_000_000);
-                some(&["payouts_minor", "failed", currency], 90_000);
+                some(
+                    &["main/connected:payouts_minor", "paid", currency],
+                    9_000_000,
+                );
+                some(
+                    &["main/connected:payouts_minor", "failed", currency],
+                    90_000,
+                );
                 some(&["mrr_change", currency], 100_000);
             }
             for (i, stage) in STAGES.iter().enumerate() {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use revwatch_core::condition::{Condition, ConditionKey, ConditionKind};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::{EntityKey, EntityKind};
+use revwatch_core::realm::Realm;
 use revwatch_storage::ports::{
     AuditEntry, Commit, Committed, ConditionChange, Consumer, DedupeKey, Delivery, DueWindow,
     EntityWrite, EventQueue, Fence, ReadSet, StateStore,
@@ -115,6 +116,7 @@ pub(crate) fn condition(id: &str, due_s: i64) -> Condition {
         began_before: None,
         due_s,
         account: Some("acct_1".into()),
+        realm: Realm::MAIN,
         customer: None,
         money: None,
         detail: Some("account_closed".into()),

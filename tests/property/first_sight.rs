@@ -7,7 +7,7 @@ use fastrand::Rng;
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::{Entity, Observation};
 use revwatch_core::event::Event;
-use revwatch_core::observe::{Plans, observe};
+use revwatch_core::observe::{ObserveSettings, observe};
 use serde_json::{Value, json};
 
 use super::orders::apply;
@@ -127,7 +127,7 @@ impl Life {
             }
             let text = body.to_string();
             let event = Event::parse(text.as_bytes()).expect("an event");
-            history.push(observe(&event, &Plans::default()).expect("readable"));
+            history.push(observe(&event, &ObserveSettings::default()).expect("readable"));
         }
         history
     }

@@ -10,7 +10,7 @@ use revwatch_core::entity::timeline::{
 };
 use revwatch_core::entity::{Entity, EntityKey, EntityKind, Observation};
 use revwatch_core::event::Event;
-use revwatch_core::observe::{Plans, observe};
+use revwatch_core::observe::{ObserveSettings, observe};
 use serde_json::{Value, json};
 
 const DAY_S: i64 = 86_400;
@@ -39,7 +39,7 @@ fn event(n: usize, at_s: i64, status: &str, previous: Option<&Value>) -> Observa
         "customer": "cus_1", "currency": "usd", "metadata": {"n": n}, "items": {"data": [{"price": price, "quantity": 1}]}}}})
     .to_string();
     let event = Event::parse(body.as_bytes()).expect("an event");
-    let observed = observe(&event, &Plans::default()).expect("readable");
+    let observed = observe(&event, &ObserveSettings::default()).expect("readable");
     observed.into_iter().next().expect("an observation")
 }
 

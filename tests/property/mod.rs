@@ -16,9 +16,8 @@ use fastrand::Rng;
 use revwatch_core::counters::Counters;
 use revwatch_core::entity::{Entity, EntityKey};
 use revwatch_core::event::Event;
+use revwatch_core::event_settings::EventSettings;
 use revwatch_core::kpi::Kpis;
-use revwatch_core::mode::Modes;
-use revwatch_core::observe::Plans;
 use revwatch_storage::ports::{ConditionChange, Delivery, ReadResult, StoredEntity};
 use revwatch_worker::batch::{Batch, Outcome, Place, recompute};
 use uuid::Uuid;
@@ -52,12 +51,7 @@ impl Memory {
 
     fn apply(&mut self, bodies: &[String], rng: &mut Rng) {
         let deliveries: Vec<Delivery> = bodies.iter().map(|body| delivery(body, rng)).collect();
-        let batch = Batch::read(
-            Place::ONLY,
-            &deliveries,
-            &Modes::default(),
-            &Plans::default(),
-        );
+        let batch = Batch::read(Place::ONLY, &deliveries, &EventSettings::default());
         let found = ReadResult {
             dedupe_keys: batch
                 .read_set

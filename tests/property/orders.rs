@@ -10,10 +10,11 @@ mod movements;
 
 use std::collections::BTreeMap;
 
+use revwatch_core::class::Scope;
 use revwatch_core::counters::Bucket;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind, Observation};
 use revwatch_core::event::Event;
-use revwatch_core::observe::{Plans, observe};
+use revwatch_core::observe::{ObserveSettings, observe};
 use serde_json::{Value, json};
 
 /// Seven events have 5,040 orders.
@@ -122,7 +123,7 @@ impl Scenario {
     fn observed(&self, body: &Value) -> Vec<Observation> {
         let text = body.to_string();
         let event = Event::parse(text.as_bytes()).expect("an event");
-        let mut observations = observe(&event, &Plans::default()).expect("readable");
+        let mut observations = observe(&event, &ObserveSettings::default()).expect("readable");
         observations.retain(|o| o.key == self.key);
         assert!(
             !observations.is_empty(),
@@ -140,10 +141,15 @@ impl Scenario {
         expected_conditions: &[(&str, i64)],
     ) {
         let counters = end.contributions();
+        // Of any owner.
+        let figures = counters.of(&Scope {
+            realm: None,
+            owner: None,
+        });
         for (counter, expected) in expected_counters {
             let parts: Vec<&str> = counter.split('|').collect();
             assert_eq!(
-                counters.get(Bucket::Current, &parts),
+                figures.get(Bucket::Current, &parts),
                 *expected,
                 "{}: {counter} of {end:#?}",
                 self.name

@@ -18,7 +18,7 @@ use revwatch_core::condition::Condition;
 use revwatch_core::counters::Bucket;
 use revwatch_core::entity::{Entity, EntityKey, Observation};
 use revwatch_core::event::{Event, known_kinds};
-use revwatch_core::observe::{Plans, observe};
+use revwatch_core::observe::{ObserveSettings, observe};
 use serde_json::{Value, json};
 
 fn read(kind: &str, object: &Value) -> Result<Vec<Observation>, String> {
@@ -26,7 +26,7 @@ fn read(kind: &str, object: &Value) -> Result<Vec<Observation>, String> {
         "livemode": true, "pending_webhooks": 1, "request": null, "data": {"object": object}});
     let body = body.to_string();
     let event = Event::parse(body.as_bytes()).map_err(|e| e.to_string())?;
-    observe(&event, &Plans::default()).map_err(|e| e.to_string())
+    observe(&event, &ObserveSettings::default()).map_err(|e| e.to_string())
 }
 
 /// All values that people and rules see of an event's entities.

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use revwatch_core::counters::{Bucket, hour_of};
 use revwatch_core::entity::{Entity, EntityKey, EntityKind, Observation};
 use revwatch_core::event::Event;
-use revwatch_core::observe::{Plans, observe};
+use revwatch_core::observe::{ObserveSettings, observe};
 use serde_json::{Value, json};
 
 fn read(
@@ -23,7 +23,7 @@ fn read(
         "data": {"object": object, "previous_attributes": previous}});
     let body = body.to_string();
     let event = Event::parse(body.as_bytes()).expect("an event");
-    let mut observations = observe(&event, &Plans::default()).expect("readable");
+    let mut observations = observe(&event, &ObserveSettings::default()).expect("readable");
     // Before it: that the account exists.
     observations.pop().expect("an observation")
 }

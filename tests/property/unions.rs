@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use fastrand::Rng;
 use revwatch_core::entity::{Entity, EntityKey, Observation};
 use revwatch_core::event::Event;
-use revwatch_core::observe::{Plans, observe};
+use revwatch_core::observe::{ObserveSettings, Plans, observe};
 
 use super::END_S;
 use crate::support::history::History;
@@ -52,7 +52,7 @@ fn a_union_is_the_entity_that_saw_the_events_of_both() {
         let mut observed: BTreeMap<EntityKey, Vec<Observation>> = BTreeMap::new();
         for body in &History::new(seed, 12, END_S).events {
             let event = Event::parse(body.as_bytes()).expect("an event");
-            for observation in observe(&event, &Plans::default()).expect("readable") {
+            for observation in observe(&event, &ObserveSettings::default()).expect("readable") {
                 let key = observation.key.clone();
                 observed.entry(key).or_default().push(observation);
             }
@@ -78,7 +78,7 @@ fn of_two_readings_of_one_event_the_same_stays_in_any_order() {
             "recurring":{"interval":"month","interval_count":1}}}]}}}}"#;
         let event = Event::parse(body.as_bytes()).expect("an event");
         let plans = Plans::new([("price_1".to_owned(), plan.to_owned())].into());
-        observe(&event, &plans).expect("readable")
+        observe(&event, &plans.into()).expect("readable")
     };
     let key = observed("a").pop().expect("an observation").key;
     let (one, other) = (

@@ -7,7 +7,7 @@ use revwatch_alerting::engine::{ALERTS, HISTORY};
 use revwatch_core::counters::hour_of;
 use revwatch_core::entity::{Entity, EntityKey};
 use revwatch_core::event::{Event, event_id_of};
-use revwatch_core::observe::{Plans, observe};
+use revwatch_core::observe::{ObserveSettings, observe};
 use revwatch_core::recount::{Recount, StoredAggregates, first_hour};
 use revwatch_storage::memory::Memory;
 use revwatch_storage::ports::{
@@ -67,7 +67,7 @@ pub(super) async fn state(memory: &Memory, applied: &[String]) -> Result<(), Bro
     let mut model: BTreeMap<(u32, EntityKey), Entity> = BTreeMap::new();
     for body in applied {
         let event = Event::parse(body.as_bytes()).expect("an event");
-        for observation in observe(&event, &Plans::default()).expect("readable") {
+        for observation in observe(&event, &ObserveSettings::default()).expect("readable") {
             let place = (event.partition(PARTITIONS), observation.key.clone());
             let entity = model
                 .entry(place)

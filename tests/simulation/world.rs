@@ -9,8 +9,7 @@ use revwatch_alerting::notify::{EgressClient, SlackBot};
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::slack_actions::SlackActions;
 use revwatch_alerting::{Alerting, PendingSettings, rules_file};
-use revwatch_core::mode::Modes;
-use revwatch_core::observe::Plans;
+use revwatch_core::event_settings::EventSettings;
 use revwatch_ingest::{Settings, Webhooks};
 use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::config::Config;
@@ -243,9 +242,8 @@ impl World {
             clock: self.clock.clone(),
             ids: self.ids.clone(),
             config: self.config.worker.clone(),
-            modes: Reloadable::new(Modes::default()),
+            events: Reloadable::new(EventSettings::default()),
             other_mode: OtherModeCounts::default(),
-            plans: Arc::new(Plans::default()),
             metrics: Metrics::new(),
             tracer: Tracer::default(),
             ready: readiness.check("worker"),
@@ -278,6 +276,7 @@ impl World {
             notifiers: vec![Arc::new(bot)],
             actions: SlackActions::default(),
             config: self.config.alerting.clone(),
+            has_kernel: false,
             metrics: Metrics::new(),
             tracer: Tracer::default(),
             ready: Readiness::default().check("alerting"),

@@ -12,9 +12,8 @@ use revwatch_core::condition::Condition;
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::{Entity, EntityKey, Transition, transitions};
 use revwatch_core::event::kind_label;
+use revwatch_core::event_settings::EventSettings;
 use revwatch_core::histogram;
-use revwatch_core::mode::Modes;
-use revwatch_core::observe::Plans;
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_storage::ports::{
     AuditEntry, Commit, ConditionChange, DedupeKey, Delivery, EntityWrite, ReadResult, ReadSet,
@@ -63,9 +62,9 @@ struct Change {
 
 impl Batch {
     /// Parses the deliveries of one partition.
-    pub fn read(place: Place, deliveries: &[Delivery], modes: &Modes, plans: &Plans) -> Self {
+    pub fn read(place: Place, deliveries: &[Delivery], settings: &EventSettings) -> Self {
         let pauses = Pauses::default().into();
-        Self::read_under(&pauses, place, deliveries, modes, plans)
+        Self::read_under(&pauses, place, deliveries, settings)
     }
 
     /// Parses the deliveries of one partition, some of which may be paused.
@@ -73,12 +72,11 @@ impl Batch {
         pauses: &PauseHistory,
         place: Place,
         deliveries: &[Delivery],
-        modes: &Modes,
-        plans: &Plans,
+        settings: &EventSettings,
     ) -> Self {
         let items: Vec<Item> = deliveries
             .iter()
-            .map(|d| item::read(d, place, pauses, modes, plans))
+            .map(|d| item::read(d, place, pauses, settings))
             .collect();
         let mut read_set = ReadSet::default();
         let mut seen: HashSet<&EntityKey> = HashSet::new();
@@ -121,7 +119,8 @@ impl Batch {
         let mut seen = Seen::default();
         let mut outcomes = Vec::with_capacity(self.items.len());
         for (item, dedupe_keys) in self.items.iter().zip(found.dedupe_keys.chunks(2)) {
-            let outcome = seen.outcome(item, dedupe_keys[0], dedupe_keys[1]);
+            let other_realm = other_realm(item, &entities);
+            let outcome = seen.outcome(item, other_realm, dedupe_keys[0], dedupe_keys[1]);
             if let (Outcome::Applied | Outcome::Ignored, Ok(content)) = (&outcome, &item.content) {
                 for observation in &content.observations {
                     if let Some(change) = entities.get_mut(&observation.key) {
@@ -171,6 +170,22 @@ impl Decision {
     pub fn is_empty(&self) -> bool {
         self.commit.dedupe_keys.is_empty()
     }
+}
+
+/// Why a delivery cannot be applied because an object of its event is of another realm than its endpoint;
+/// `None`: it can. The realm of an object is that of the first delivery about it.
+fn other_realm(item: &Item, entities: &Changes<'_>) -> Option<String> {
+    let content = item.content.as_ref().ok()?;
+    content.observations.iter().find_map(|observation| {
+        let known = entities.get(&observation.key)?.after.realm()?;
+        (*known != item.realm).then(|| {
+            format!(
+                "came to an endpoint of realm {}, but {} is of realm {known}: send each Stripe account's events to \
+                 endpoints of one realm; if the realm of an endpoint was changed, run `revwatch rebuild --yes`",
+                item.realm, observation.key
+            )
+        })
+    })
 }
 
 /// Notes that a delivery was processed, unless it is paused or was processed before.

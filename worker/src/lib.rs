@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_core::clock::{Clock, Ids};
-use revwatch_core::mode::{Mode, Modes};
-use revwatch_core::observe::Plans;
+use revwatch_core::event_settings::EventSettings;
+use revwatch_core::mode::Mode;
 use revwatch_runtime::admin::Check;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::WorkerConfig;
@@ -62,12 +62,10 @@ pub struct Worker {
     pub ids: Arc<dyn Ids>,
     /// Batch size and membership.
     pub config: WorkerConfig,
-    /// The deployment's mode and its endpoints'.
-    pub modes: Reloadable<Modes>,
+    /// Which events are applied, of which realm they are, and how they are read.
+    pub events: Reloadable<EventSettings>,
     /// Deliveries of the other mode, for the log.
     pub other_mode: OtherModeCounts,
-    /// Plan names.
-    pub plans: Arc<Plans>,
     /// The process's metrics.
     pub metrics: Metrics,
     /// Exports spans.
@@ -101,9 +99,8 @@ impl Worker {
             clock: process.clock.clone(),
             ids: process.ids.clone(),
             config: process.config.worker.clone(),
-            modes: modes(process),
+            events: events(process),
             other_mode: OtherModeCounts::default(),
-            plans: Arc::new(Plans::new(process.config.plans.clone())),
             metrics: process.metrics.clone(),
             tracer: process.tracer.clone(),
             ready: process.readiness.check("worker"),
@@ -114,18 +111,28 @@ impl Worker {
     }
 }
 
-/// A reload takes over the endpoints. The deployment's own mode needs a restart.
-fn modes(process: &Process) -> Reloadable<Modes> {
-    let modes = Reloadable::new(process.config.modes());
-    let reloaded = modes.clone();
-    let deployment = process.config.mode;
+/// A reload takes over the endpoints' modes, and new endpoints. The rest needs a restart: the state of
+/// before would not fit.
+fn events(process: &Process) -> Reloadable<EventSettings> {
+    let events = Reloadable::new(process.config.event_settings());
+    let reloaded = events.clone();
     process.on_reload(move |config| {
-        let modes = reloaded.clone();
-        let mut new = config.modes();
-        new.deployment = deployment;
-        Ok(Box::new(move || modes.set(new)))
+        let events = reloaded.clone();
+        let mut new = EventSettings::clone(&events.get());
+        let deployment = new.modes.deployment;
+        new.modes = config.modes();
+        new.modes.deployment = deployment;
+        let changed = new.realms.add(config.realms());
+        if !changed.is_empty() {
+            tracing::warn!(
+                "the realm of endpoint {} has changed, which a reload does not take over: restart the workers, then run \
+                 `revwatch rebuild --yes`",
+                changed.join(", ")
+            );
+        }
+        Ok(Box::new(move || events.set(new)))
     });
-    modes
+    events
 }
 
 /// How many workers of this mode are alive. `asker` is a name of its own.
@@ -150,7 +157,7 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
     let period = Duration::from_secs_f64((worker.config.member_seconds / 3.0).max(0.1));
     let ttl_ms = u64::try_from((period * 3).as_millis()).unwrap_or(u64::MAX);
-    let group = membership::group_of(worker.modes.get().deployment);
+    let group = membership::group_of(worker.events.get().modes.deployment);
     let mut owned: Vec<Option<CancellationToken>> = vec![None; worker.queue.partitions() as usize];
     let own = watch::Sender::new(Share::default());
     let known = watch::Sender::new(None);

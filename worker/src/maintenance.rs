@@ -186,7 +186,10 @@ impl Maintenance {
         if incomplete == 0 {
             self.restored = false;
             self.set_pauses(pauses.unwrap_or_default());
-            let (store, deployment) = (&self.worker.store, self.worker.modes.get().deployment);
+            let (store, deployment) = (
+                &self.worker.store,
+                self.worker.events.get().modes.deployment,
+            );
             self.other_mode
                 .say(&self.worker.other_mode, deployment, store.as_ref())
                 .await?;

@@ -288,13 +288,7 @@ pub(crate) async fn apply(
         partition: number,
         partitions: worker.queue.partitions(),
     };
-    let mut batch = Batch::read_under(
-        pauses,
-        place,
-        deliveries,
-        &worker.modes.get(),
-        &worker.plans,
-    );
+    let mut batch = Batch::read_under(pauses, place, deliveries, &worker.events.get());
     if matches!(source, Source::Archive { .. }) {
         batch = batch.untimed();
     }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use revwatch_core::counters::Bucket;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind, STATE_FORMAT};
 use revwatch_core::event::Event;
-use revwatch_core::observe::{Plans, observe};
+use revwatch_core::observe::{ObserveSettings, observe};
 use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::telemetry::Metrics;
 use revwatch_storage::memory::{Memory, VirtualClock};
@@ -161,7 +161,7 @@ async fn what_an_earlier_version_writes_to_a_converted_state_has_it_converted_ag
     let key = EntityKey::new(EntityKind::Payout, "po_1");
     let event = Event::parse(FAILED.as_bytes()).expect("an event");
     let mut entity = Entity::new(&key);
-    for observation in observe(&event, &Plans::default()).expect("readable") {
+    for observation in observe(&event, &ObserveSettings::default()).expect("readable") {
         if observation.key == key {
             entity.merge(&observation);
         }

@@ -4,6 +4,7 @@ mod support;
 
 use std::sync::Arc;
 
+use revwatch_core::event_settings::EventSettings;
 use revwatch_core::mode::{Mode, Modes};
 use revwatch_core::pauses::Pauses;
 use revwatch_runtime::admin::Readiness;
@@ -61,14 +62,17 @@ async fn a_rebuild_under_another_mode_brings_its_events_in() {
     }
     let mut worker = support::worker(queue, store, &Metrics::new(), &Readiness::default());
     for (mode, own, other) in [(Mode::Live, 2, 3), (Mode::Test, 3, 2), (Mode::Live, 2, 3)] {
-        worker.modes = Reloadable::new(Modes::new(mode, []));
+        worker.events = Reloadable::new(EventSettings {
+            modes: Modes::new(mode, []),
+            ..EventSettings::default()
+        });
         let replayed = rebuild(&worker).await;
         let counted = (replayed.applied, replayed.other_mode);
         assert_eq!(counted, (own, other), "{mode}");
         for (name, expected) in [
             ("events|applied", own),
             ("events|other_mode", other),
-            ("payouts|paid|eur", own),
+            ("main/connected:payouts|paid|eur", own),
         ] {
             let count = worker.store.current_counters(&[name]).await.expect("read");
             assert_eq!(u64::try_from(count), Ok(expected), "{mode} {name}");

@@ -6,7 +6,7 @@ use revwatch_core::condition::{Condition, ConditionKey};
 use revwatch_core::entity::EntityKey;
 use revwatch_storage::ports::{ConditionChange, DueWindow};
 
-use super::rule_set::rule_delay;
+use super::rule_set::{is_in_scope, rule_delay};
 use super::{Engine, ScanReason, WatchKey};
 use crate::alert::{Evidence, Subject};
 use crate::metric_evaluation::{Evaluation, evaluate};
@@ -80,6 +80,13 @@ impl Engine {
                 continue;
             };
             let key = entity_key(rule, &condition.key.subject);
+            if !is_in_scope(rule, condition) {
+                // The rule had another scope, or the owner became known.
+                if self.watches.get(&key).is_some() {
+                    self.clear(index, key, now_s);
+                }
+                continue;
+            }
             let due_s = condition.due_s.saturating_add(after_s);
             if due_s > now_s {
                 let evidence = Evidence {

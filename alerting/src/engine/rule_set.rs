@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use revwatch_core::condition::ConditionKind;
+use revwatch_core::condition::{Condition, ConditionKind};
 
 use crate::rule::{Rule, RuleKind};
 
@@ -87,8 +87,18 @@ impl RuleSet {
 /// The condition that a rule evaluates, and how many seconds after it falls due.
 pub(super) fn rule_delay(rule: &Rule) -> Option<(ConditionKind, i64)> {
     match rule.kind {
-        RuleKind::Condition { condition, after_s } => Some((condition, after_s)),
+        RuleKind::Condition {
+            condition, after_s, ..
+        } => Some((condition, after_s)),
         RuleKind::Metric(_) => None,
+    }
+}
+
+/// Whether a rule is about the entities of this condition's class.
+pub(super) fn is_in_scope(rule: &Rule, condition: &Condition) -> bool {
+    match &rule.kind {
+        RuleKind::Condition { scope, .. } => scope.includes(condition.class()),
+        RuleKind::Metric(_) => false,
     }
 }
 
@@ -108,8 +118,13 @@ fn hours_needed(rule: &Rule) -> u32 {
 /// moved into the future.
 fn fingerprint(rule: &Rule) -> String {
     match &rule.kind {
-        RuleKind::Condition { condition, after_s } => {
-            format!("{} {} due {after_s}", rule.name, condition.as_str())
+        RuleKind::Condition {
+            condition,
+            after_s,
+            scope,
+        } => {
+            let condition = condition.as_str();
+            format!("{} {condition} due {after_s} of {scope:?}", rule.name)
         }
         RuleKind::Metric(metric) => format!(
             "{} by {}",

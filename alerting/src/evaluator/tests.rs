@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use revwatch_core::clock::Clock as _;
 use revwatch_core::condition::{Condition, ConditionKey, ConditionKind};
 use revwatch_core::entity::{EntityKey, EntityKind};
+use revwatch_core::realm::Realm;
 use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::config::{AlertingConfig, Config};
 use revwatch_runtime::telemetry::Metrics;
@@ -144,6 +145,7 @@ fn alerting(
             tick_seconds: 0.02,
             ..Config::load(None, &|_| None).expect("valid").alerting
         },
+        has_kernel: false,
         metrics: Metrics::new(),
         tracer: Default::default(),
         ready: readiness.check("alerting"),
@@ -187,6 +189,7 @@ fn payout_failed(n: usize) -> Condition {
         began_before: None,
         due_s: 100,
         account: Some("acct_1".into()),
+        realm: Realm::MAIN,
         customer: None,
         money: None,
         detail: None,

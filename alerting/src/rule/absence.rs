@@ -14,7 +14,9 @@ use crate::metric_value::{MetricQuery, Samples};
 /// See [`Absence`].
 pub const KIND: Kind = Kind {
     name: "absence",
-    fields: &["metric", "window", "delay", "no_data", "for"],
+    fields: &[
+        "metric", "window", "delay", "no_data", "for", "owner", "realm",
+    ],
     evaluates: CountMetric::names,
     sample: "metric = \"events\"\nwindow = \"24h\"",
     read,

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use revwatch_core::class::Scope;
 use revwatch_core::condition::ConditionKind;
 use revwatch_core::durations::Span;
 use serde::Deserialize;
 
 use super::fields::Fields;
 use super::measure::Measure;
+use super::scope::{self, About};
 use super::threshold::{Bounds, Threshold};
 
 /// What a rule evaluates.
@@ -19,6 +21,8 @@ pub enum RuleKind {
         condition: ConditionKind,
         /// How long after it began the rule fires.
         after_s: i64,
+        /// Whose entities are concerned.
+        scope: Scope,
     },
     /// One alert for the business, or for each segment of it.
     Metric(Box<MetricRule>),
@@ -31,6 +35,8 @@ pub struct MetricRule {
     pub measure: Arc<dyn Measure>,
     /// The dimension that divides the business into segments, for example `currency`.
     pub by: Option<String>,
+    /// Whose figures are measured.
+    pub scope: Scope,
     /// When the value is out of bounds.
     pub threshold: Threshold,
     /// The meaning of too few samples.
@@ -64,7 +70,11 @@ impl RuleKind {
 
     pub(super) fn describe(&self) -> String {
         match self {
-            Self::Condition { condition, after_s } => describe_condition(*condition, *after_s),
+            Self::Condition {
+                condition,
+                after_s,
+                scope,
+            } => describe_condition(*condition, *after_s, scope),
             Self::Metric(rule) => rule.describe(),
         }
     }
@@ -90,12 +100,16 @@ impl MetricRule {
         if let Some(measure) = &measure {
             check_segments(fields, measure, by.as_deref());
         }
+        let about = measure.as_ref().map(Measure::about);
+        let scope = about.map_or(Scope::PLATFORM, About::metric_scope);
+        let scope = scope::read(fields, about, scope);
         let bounds = measure.as_ref().map(Measure::bounds);
         let threshold = threshold(fields, bounds.as_ref());
         let no_data: Option<NoData> = fields.optional("no_data");
         Some(RuleKind::Metric(Box::new(Self {
             measure: Arc::new(measure?),
             by,
+            scope,
             threshold: threshold?,
             no_data: no_data.unwrap_or_default(),
         })))
@@ -113,6 +127,10 @@ impl MetricRule {
         if let Some(by) = &self.by {
             text.push_str(&format!(", each {by}"));
         }
+        text.push_str(&scope::describe(
+            &self.scope,
+            &self.measure.about().metric_scope(),
+        ));
         match self.no_data {
             NoData::Unknown => {}
             NoData::Clear => text.push_str(", no data is fine"),
@@ -144,10 +162,13 @@ fn check_segments(fields: &mut Fields<'_>, measure: &dyn Measure, by: Option<&st
     }
 }
 
-/// For example `past_due for 7d`.
-fn describe_condition(condition: ConditionKind, after_s: i64) -> String {
-    match after_s {
-        0 => condition.as_str().to_owned(),
-        after_s => format!("{} for {}", condition.as_str(), Span(after_s)),
+/// For example `past_due for 7d, of connected accounts`.
+fn describe_condition(condition: ConditionKind, after_s: i64, scope: &Scope) -> String {
+    let mut text = condition.as_str().to_owned();
+    if after_s > 0 {
+        text.push_str(&format!(" for {}", Span(after_s)));
     }
+    let default = About::condition(condition).condition_scope();
+    text.push_str(&scope::describe(scope, &default));
+    text
 }

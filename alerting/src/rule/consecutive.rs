@@ -12,7 +12,7 @@ use super::metric::{Named, metrics};
 use super::threshold::{Threshold, Verdict};
 use super::window::History;
 use crate::alert::Unit;
-use crate::metric_value::{MetricInputs, MetricQuery, Samples};
+use crate::metric_value::{MetricQuery, Samples};
 
 /// See [`Consecutive`].
 pub const KIND: Kind = Kind {
@@ -28,6 +28,8 @@ pub const KIND: Kind = Kind {
         "min_denominator",
         "no_data",
         "for",
+        "owner",
+        "realm",
     ],
     evaluates: ShareMetric::names,
     sample: "metric = \"past_due_share\"\ndays = 2\nabove = 0.08",
@@ -38,7 +40,7 @@ metrics! {
     /// Shares that are also known for earlier hours.
     ShareMetric {
         /// Past due ÷ (active + past due) subscriptions.
-        PastDueShare = "past_due_share" by [],
+        PastDueShare = "past_due_share" of Billing by [],
     }
 }
 
@@ -107,13 +109,13 @@ impl Measure for Consecutive {
         &self,
         _current: Verdict,
         threshold: &Threshold,
-        inputs: MetricInputs<'_>,
+        query: MetricQuery<'_>,
     ) -> Option<i64> {
-        let midnights = midnights(inputs.now_s, &self.time_zone, self.days)?;
+        let midnights = midnights(query.inputs.now_s, &self.time_zone, self.days)?;
         let (since_s, ends) = midnights.split_last()?;
         let is_breached = |end_s: &i64| {
             // The last hour of the day.
-            let mut closing = self.samples(MetricQuery::new(inputs, None, end_s - 1));
+            let mut closing = self.samples(query.at(end_s - 1));
             let closing = closing.remove("");
             closing.is_some_and(|sample| threshold.compare(&sample) == Verdict::Breached)
         };

@@ -27,6 +27,8 @@ pub const KIND: Kind = Kind {
         "clear_above",
         "no_data",
         "for",
+        "owner",
+        "realm",
     ],
     evaluates: CountMetric::names,
     sample: "metric = \"deauthorizations\"\nwindow = \"24h\"\nabove = 3",
@@ -37,27 +39,27 @@ metrics! {
     /// Occurrences.
     CountMetric {
         /// Events of any documented type, by the time at which Stripe created them.
-        Events = "events" by [],
+        Events = "events" of Pipeline by [],
         /// Connected accounts seen for the first time.
-        AccountsCreated = "accounts_created" by ["country"],
+        AccountsCreated = "accounts_created" of Accounts by ["country"],
         /// Accounts that may accept charges for the first time.
-        OnboardingsCompleted = "onboardings_completed" by [],
+        OnboardingsCompleted = "onboardings_completed" of Accounts by [],
         /// Steps of onboarding reached.
-        Milestones = "milestones" by ["milestone"],
+        Milestones = "milestones" of Accounts by ["milestone"],
         /// Accounts that removed the platform.
-        Deauthorizations = "deauthorizations" by [],
+        Deauthorizations = "deauthorizations" of Accounts by [],
         /// Payouts that failed.
-        PayoutsFailed = "payouts_failed" by ["currency"],
+        PayoutsFailed = "payouts_failed" of Payouts by ["currency"],
         /// Payouts that were paid.
-        PayoutsPaid = "payouts_paid" by ["currency"],
+        PayoutsPaid = "payouts_paid" of Payouts by ["currency"],
         /// Payment attempts that failed.
-        PaymentsFailed = "payments_failed" by ["currency"],
+        PaymentsFailed = "payments_failed" of Billing by ["currency"],
         /// Payments that succeeded.
-        PaymentsSucceeded = "payments_succeeded" by ["currency"],
+        PaymentsSucceeded = "payments_succeeded" of Billing by ["currency"],
         /// Subscriptions whose MRR fell to zero.
-        SubscriptionsLost = "subscriptions_lost" by [],
+        SubscriptionsLost = "subscriptions_lost" of Billing by [],
         /// Requests of revwatch to Stripe's API that failed or were refused.
-        ApiErrors = "api_errors" by [],
+        ApiErrors = "api_errors" of Pipeline by [],
     }
 }
 
@@ -121,10 +123,9 @@ impl CountMetric {
             *sums.entry(query.segment(hour, segment)).or_default() += n;
         }
         if self == Self::Deauthorizations {
-            let counters = query.inputs.counters;
             let hours = query
                 .hours(window)
-                .map(|hour| counters.get(Bucket::Hour(hour), &["deauthorized"]));
+                .map(|hour| query.figures.get(Bucket::Hour(hour), &["deauthorized"]));
             *sums.entry(String::new()).or_default() += hours.sum::<i64>();
         }
         sums.into_iter()

@@ -29,6 +29,8 @@ pub const KIND: Kind = Kind {
         "min_denominator",
         "no_data",
         "for",
+        "owner",
+        "realm",
     ],
     evaluates: LevelMetric::names,
     sample: "metric = \"mrr\"\nby = \"currency\"\nwindow = \"24h\"\nabove = 0.2",
@@ -39,13 +41,13 @@ metrics! {
     /// Levels that are also known for earlier hours.
     LevelMetric {
         /// Monthly recurring revenue.
-        Mrr = "mrr" by ["currency"],
+        Mrr = "mrr" of Billing by ["currency"],
         /// Connected accounts that may accept charges.
-        AccountsCharging = "accounts_charging" by [],
+        AccountsCharging = "accounts_charging" of Accounts by [],
         /// Active and past-due subscriptions.
-        ActiveBase = "active_base" by [],
+        ActiveBase = "active_base" of Billing by [],
         /// Subscriptions with MRR.
-        Paying = "paying" by [],
+        Paying = "paying" of Billing by [],
     }
 }
 
@@ -157,11 +159,11 @@ impl Drop {
     }
 
     fn mrr(&self, query: MetricQuery<'_>) -> Samples {
-        let counters = query.inputs.counters;
+        let figures = query.figures;
         // A currency whose MRR fell to zero exists in the changes only.
         let changed = (self.before_hour(query)..=query.now_hour())
-            .flat_map(|hour| counters.under(Bucket::Hour(hour), "mrr_change"));
-        let all = counters.under(Bucket::Current, "mrr").chain(changed);
+            .flat_map(|hour| figures.under(Bucket::Hour(hour), "mrr_change"));
+        let all = figures.under(Bucket::Current, "mrr").chain(changed);
         let currencies: BTreeSet<&str> = all.map(|(rest, _)| rest[0]).collect();
         let sample = |currency: &str| {
             let fallen = self.fallen(query, &["mrr", currency], &["mrr_change", currency]);

@@ -26,6 +26,8 @@ pub const KIND: Kind = Kind {
         "clear_above",
         "no_data",
         "for",
+        "owner",
+        "realm",
     ],
     evaluates: GaugeMetric::names,
     sample: "metric = \"retry_queue\"\nabove = 100",
@@ -36,31 +38,31 @@ metrics! {
     /// Current levels.
     GaugeMetric {
         /// Monthly recurring revenue.
-        Mrr = "mrr" by ["currency"],
+        Mrr = "mrr" of Billing by ["currency"],
         /// That of past-due subscriptions.
-        MrrPastDue = "mrr_past_due" by ["currency"],
+        MrrPastDue = "mrr_past_due" of Billing by ["currency"],
         /// Past due ÷ (active + past due) subscriptions.
-        PastDueShare = "past_due_share" by [],
+        PastDueShare = "past_due_share" of Billing by [],
         /// Connected accounts by risk.
-        Accounts = "accounts" by ["risk"],
+        Accounts = "accounts" of Accounts by ["risk"],
         /// Connected accounts that may accept charges.
-        AccountsCharging = "accounts_charging" by [],
+        AccountsCharging = "accounts_charging" of Accounts by [],
         /// Connected accounts whose latest change is only available from Stripe's API.
-        AccountsNeedingRefresh = "accounts_needing_refresh" by [],
+        AccountsNeedingRefresh = "accounts_needing_refresh" of Accounts by [],
         /// Invoices open after a failed attempt to collect them.
-        RetryQueue = "retry_queue" by [],
+        RetryQueue = "retry_queue" of Billing by [],
         /// Amount remaining on open invoices.
-        InvoicesOpen = "invoices_open" by ["currency"],
+        InvoicesOpen = "invoices_open" of Billing by ["currency"],
         /// Amount in dispute.
-        Disputed = "disputed" by ["currency"],
+        Disputed = "disputed" of Billing by ["currency"],
         /// Deliveries waiting to be applied.
-        QueueDepth = "queue_depth" by [],
+        QueueDepth = "queue_depth" of Pipeline by [],
         /// Deliveries that cannot be applied.
-        DeadLetters = "dead_letters" by [],
+        DeadLetters = "dead_letters" of Pipeline by [],
         /// Deliveries that an operator has parked.
-        Parked = "parked" by [],
+        Parked = "parked" of Pipeline by [],
         /// Notifiers that cannot deliver until a setting is corrected.
-        BrokenNotifiers = "broken_notifiers" by ["notifier"],
+        BrokenNotifiers = "broken_notifiers" of Pipeline by ["notifier"],
     }
 }
 
@@ -193,7 +195,7 @@ fn broken_notifiers(query: MetricQuery<'_>) -> Samples {
 
 fn sums<'a>(query: MetricQuery<'a>, family: &'a str) -> Samples {
     let mut sums = BTreeMap::<String, i64>::new();
-    for (rest, value) in query.inputs.counters.under(Bucket::Current, family) {
+    for (rest, value) in query.figures.under(Bucket::Current, family) {
         let sum = sums.entry(query.segment(query.hour, rest[0])).or_default();
         *sum = sum.saturating_add(value);
     }

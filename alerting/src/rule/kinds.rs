@@ -83,7 +83,8 @@ mod tests {
             );
             assert!((kind.evaluates)().contains(&measure.metric()));
             // Without any event nothing is known, not even that a number is 0; a drop has no past to compare with.
-            let query = MetricQuery::new(inputs, rule.by.as_deref(), inputs.now_s);
+            let figures = counters.of(&rule.scope);
+            let query = MetricQuery::new(inputs, &figures, rule.by.as_deref());
             let values: Vec<_> = measure.samples(query).values().map(|s| s.value).collect();
             let expected = if kind.name == "drop" {
                 vec![]

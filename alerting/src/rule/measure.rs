@@ -5,10 +5,11 @@ use std::fmt;
 use jiff::tz::TimeZone;
 
 use super::metric::Named;
+use super::scope::About;
 use super::threshold::{Bounds, Threshold, Verdict};
 use super::window::{History, POINTS};
 use crate::alert::Unit;
-use crate::metric_value::{MetricInputs, MetricQuery, Sample, Samples};
+use crate::metric_value::{MetricQuery, Sample, Samples};
 
 /// How the metric values of one rule are computed: the part in which kinds of rules differ.
 pub trait Measure: fmt::Debug + Send + Sync {
@@ -28,6 +29,11 @@ pub trait Measure: fmt::Debug + Send + Sync {
     /// See [`MeasureNames::segments`].
     fn segments(&self) -> &'static [&'static str] {
         self.names().segments
+    }
+
+    /// See [`MeasureNames::about`].
+    fn about(&self) -> About {
+        self.names().about
     }
 
     /// The unit of its values.
@@ -73,9 +79,9 @@ pub trait Measure: fmt::Debug + Send + Sync {
         &self,
         verdict: Verdict,
         _threshold: &Threshold,
-        inputs: MetricInputs<'_>,
+        query: MetricQuery<'_>,
     ) -> Option<i64> {
-        (verdict == Verdict::Breached).then_some(inputs.now_s)
+        (verdict == Verdict::Breached).then_some(query.inputs.now_s)
     }
 
     /// What is compared with the threshold, for example `payout_failures in 1d`.
@@ -96,6 +102,8 @@ pub struct MeasureNames {
     pub metric: &'static str,
     /// The dimensions that the metric can be divided by.
     pub segments: &'static [&'static str],
+    /// Whose figures it is computed from.
+    pub about: About,
 }
 
 impl MeasureNames {
@@ -105,6 +113,7 @@ impl MeasureNames {
             kind,
             metric: metric.name(),
             segments: metric.segments(),
+            about: metric.about(),
         }
     }
 }

@@ -18,6 +18,7 @@ mod measure;
 mod metric;
 mod percentile;
 mod ratio;
+mod scope;
 mod threshold;
 pub(crate) mod window;
 
@@ -27,6 +28,7 @@ pub use self::kind_description::Kind;
 pub use self::kinds::KINDS;
 pub use self::measure::{Measure, MeasureNames};
 pub use self::metric::Named;
+pub use self::scope::About;
 pub use self::threshold::{Bounds, Threshold, Verdict};
 pub use self::window::{History, POINTS, Window};
 pub use crate::alert::Severity;

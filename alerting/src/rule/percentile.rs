@@ -30,6 +30,8 @@ pub const KIND: Kind = Kind {
         "min_denominator",
         "no_data",
         "for",
+        "owner",
+        "realm",
     ],
     evaluates: DurationMetric::names,
     sample: "metric = \"processing_seconds\"\npercentile = 99\nwindow = \"1h\"\nabove = 5",
@@ -40,15 +42,15 @@ metrics! {
     /// Durations.
     DurationMetric {
         /// From received to applied.
-        Processing = "processing_seconds" by [],
+        Processing = "processing_seconds" of Pipeline by [],
         /// From an account's creation to enabled charges.
-        Onboarding = "onboarding_seconds" by [],
+        Onboarding = "onboarding_seconds" of Accounts by [],
         /// From an account's creation to the submitted form.
-        StageStarted = "onboarding_started_seconds" by [],
+        StageStarted = "onboarding_started_seconds" of Accounts by [],
         /// From there to an external account for payouts.
-        StageExternalAccount = "external_account_seconds" by [],
+        StageExternalAccount = "external_account_seconds" of Accounts by [],
         /// From there to enabled charges.
-        StageCharges = "charges_enabled_seconds" by [],
+        StageCharges = "charges_enabled_seconds" of Accounts by [],
     }
 }
 

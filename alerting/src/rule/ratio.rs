@@ -29,6 +29,8 @@ pub const KIND: Kind = Kind {
         "min_denominator",
         "no_data",
         "for",
+        "owner",
+        "realm",
     ],
     evaluates: RatioMetric::names,
     sample: "metric = \"payout_failures\"\nwindow = \"24h\"\nabove = 0.05",
@@ -39,19 +41,19 @@ metrics! {
     /// Shares over a window.
     RatioMetric {
         /// Failed ÷ (paid + failed) payouts.
-        PayoutFailures = "payout_failures" by ["currency"],
+        PayoutFailures = "payout_failures" of Payouts by ["currency"],
         /// Failed ÷ all payment attempts.
-        PaymentFailures = "payment_failures" by ["currency"],
+        PaymentFailures = "payment_failures" of Billing by ["currency"],
         /// Of the accounts whose onboarding began in the window, those that cannot accept charges.
-        OnboardingAbandonment = "onboarding_abandonment" by ["country", "weekday"],
+        OnboardingAbandonment = "onboarding_abandonment" of Accounts by ["country", "weekday"],
         /// Of the accounts whose onboarding began in the window, those that can accept charges.
-        OnboardingConversion = "onboarding_conversion" by ["country", "weekday"],
+        OnboardingConversion = "onboarding_conversion" of Accounts by ["country", "weekday"],
         /// Of the accounts that began in the window, those whose holder submitted the form.
-        StageStarted = "onboarding_started_share" by ["country", "weekday"],
+        StageStarted = "onboarding_started_share" of Accounts by ["country", "weekday"],
         /// Of those, the ones with an external account for payouts.
-        StageExternalAccount = "external_account_share" by ["country", "weekday"],
+        StageExternalAccount = "external_account_share" of Accounts by ["country", "weekday"],
         /// Of those, the ones that may accept charges.
-        StageCharges = "charges_enabled_share" by ["country", "weekday"],
+        StageCharges = "charges_enabled_share" of Accounts by ["country", "weekday"],
     }
 }
 

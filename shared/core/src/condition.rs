@@ -3,8 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::class::{Class, Owner};
 use crate::entity::key::EntityKey;
+use crate::entity::kind::EntityKind;
 use crate::money::Money;
+use crate::realm::Realm;
 
 /// The kinds of problem that an entity can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -144,6 +147,9 @@ pub struct Condition {
     /// The connected account concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    /// Which of the platform's own Stripe accounts the entity came from.
+    #[serde(default, skip_serializing_if = "Realm::is_main")]
+    pub realm: Realm,
     /// The customer concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer: Option<String>,
@@ -155,4 +161,18 @@ pub struct Condition {
     pub detail: Option<String>,
     /// The event that began it.
     pub event_id: String,
+}
+
+impl Condition {
+    /// Whose it is: that of an account is the platform's, as the account is.
+    pub fn class(&self) -> Class<'_> {
+        let owner = match self.key.subject.kind {
+            EntityKind::Account => Owner::Platform,
+            _ => Owner::of(self.account.as_deref()),
+        };
+        Class {
+            realm: &self.realm,
+            owner,
+        }
+    }
 }

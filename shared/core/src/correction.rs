@@ -72,14 +72,14 @@ mod tests {
 
     use super::*;
     use crate::event::Event;
-    use crate::observe::{Plans, observe};
+    use crate::observe::{ObserveSettings, observe};
 
     fn invoice(id: &str, status: &str) -> Entity {
         let body = json!({"id": "evt_1", "type": "invoice.updated", "created": 7_200_000, "data": {"object": {
             "id": id, "object": "invoice", "status": status, "currency": "usd", "amount_due": 500, "attempt_count": 1}}});
         let body = body.to_string();
         let event = Event::parse(body.as_bytes()).expect("an event");
-        let observed = observe(&event, &Plans::default()).expect("readable");
+        let observed = observe(&event, &ObserveSettings::default()).expect("readable");
         let observed = observed.last().expect("an observation");
         let mut entity = Entity::new(&observed.key);
         entity.merge(observed);

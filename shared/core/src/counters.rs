@@ -4,9 +4,12 @@
 //!
 //! Invariant: a counter that is zero is not stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+
+use crate::class::{Class, Scope};
+use crate::realm::Realm;
 
 /// The number of days whose hourly counters are kept, including today: a year and a month, for
 /// comparisons. Stores delete older hours eventually.
@@ -36,14 +39,25 @@ pub fn hour_of(unix_s: i64) -> u32 {
     u32::try_from(unix_s.div_euclid(3600)).unwrap_or(0)
 }
 
-/// Named integers, by bucket. Names are parts joined by `|`, see [`name`].
+/// Named integers, by bucket. Names are parts joined by `|`, see [`name`], after the prefix of their
+/// [`Class`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counters(BTreeMap<(Bucket, String), i64>);
+
+/// The counters of the classes of a [`Scope`], read as one: names have no prefix, and a counter is the
+/// sum over the classes.
+#[derive(Debug)]
+pub struct Figures<'a> {
+    counters: &'a Counters,
+    prefixes: Vec<String>,
+}
 
 /// Additions to counters, in the order in which they were made. Cheaper to collect than sums: most
 /// of an entity's contributions do not change and never become a counter of a batch.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
+    /// What every name begins with.
+    prefix: String,
     /// All names, concatenated.
     names: String,
     /// The bucket, the end of the name, and the amount.
@@ -79,9 +93,18 @@ fn join(parts: &[&str], name: &mut String) {
 }
 
 impl Tally {
+    /// Without an entry so far: what is added counts for `class`.
+    pub fn of(class: Class<'_>) -> Self {
+        Self {
+            prefix: class.prefix(),
+            ..Self::default()
+        }
+    }
+
     /// Adds `by` to a counter.
     pub fn add(&mut self, bucket: Bucket, parts: &[&str], by: i64) {
         if by != 0 {
+            self.names.push_str(&self.prefix);
             join(parts, &mut self.names);
             self.entries.push((bucket, self.names.len(), by));
         }
@@ -174,6 +197,43 @@ impl Counters {
         self.0.get(&(bucket, name(parts))).copied().unwrap_or(0)
     }
 
+    /// Those of the classes in `scope`.
+    pub fn of(&self, scope: &Scope) -> Figures<'_> {
+        let prefixes = match scope.only() {
+            Some(class) => vec![class.prefix()],
+            None => {
+                let mut known = self.prefixes();
+                known.retain(|prefix| {
+                    let class = Class::parse(prefix);
+                    class.is_some_and(|(realm, owner)| {
+                        let realm = &realm;
+                        scope.includes(Class { realm, owner })
+                    })
+                });
+                known.into_iter().map(str::to_owned).collect()
+            }
+        };
+        Figures {
+            counters: self,
+            prefixes,
+        }
+    }
+
+    /// The realms that anything counts for.
+    pub fn realms(&self) -> BTreeSet<Realm> {
+        let classes = self.prefixes().into_iter().filter_map(Class::parse);
+        classes.map(|(realm, _)| realm).collect()
+    }
+
+    /// The prefixes of all classes that anything counts for: every entity has a current counter.
+    fn prefixes(&self) -> BTreeSet<&str> {
+        let current = self.0.range((Bucket::Current, String::new())..);
+        current
+            .take_while(|((bucket, _), _)| *bucket == Bucket::Current)
+            .map(|((_, name), _)| Class::prefix_of(name))
+            .collect()
+    }
+
     /// Every counter, sorted by bucket and name.
     pub fn iter(&self) -> impl Iterator<Item = (Bucket, &str, i64)> {
         self.0
@@ -186,14 +246,23 @@ impl Counters {
     pub fn under<'a>(
         &'a self,
         bucket: Bucket,
-        first: &'a str,
-    ) -> impl Iterator<Item = (Vec<&'a str>, i64)> + 'a {
-        self.0
-            .range((bucket, format!("{first}|"))..)
-            .take_while(move |((b, name), _)| {
-                *b == bucket && name.starts_with(first) && name[first.len()..].starts_with('|')
-            })
-            .map(move |((_, name), value)| (name[first.len() + 1..].split('|').collect(), *value))
+        first: &str,
+    ) -> impl Iterator<Item = (Vec<&'a str>, i64)> + use<'a> {
+        self.family(bucket, format!("{first}|"))
+    }
+
+    fn family(
+        &self,
+        bucket: Bucket,
+        begin: String,
+    ) -> impl Iterator<Item = (Vec<&str>, i64)> + use<'_> {
+        let length = begin.len();
+        let mut found = self.0.range((bucket, begin.clone())..);
+        std::iter::from_fn(move || {
+            let ((b, name), value) = found.next()?;
+            let is_of_family = *b == bucket && name.starts_with(&begin);
+            is_of_family.then(|| (name[length..].split('|').collect(), *value))
+        })
     }
 
     /// Whether nothing is counted.
@@ -207,9 +276,81 @@ impl Counters {
     }
 }
 
+impl<'a> Figures<'a> {
+    /// One counter; 0 if it is not stored.
+    pub fn get(&self, bucket: Bucket, parts: &[&str]) -> i64 {
+        let name = name(parts);
+        let of_class = |prefix: &String| {
+            let key = (bucket, format!("{prefix}{name}"));
+            self.counters.0.get(&key).copied().unwrap_or(0)
+        };
+        let all = self.prefixes.iter().map(of_class);
+        all.fold(0, i64::saturating_add)
+    }
+
+    /// As [`Counters::under`]. Several classes may have a counter of one name.
+    pub fn under<'b>(
+        &'b self,
+        bucket: Bucket,
+        first: &'b str,
+    ) -> impl Iterator<Item = (Vec<&'a str>, i64)> + 'b {
+        self.prefixes
+            .iter()
+            .flat_map(move |prefix| self.counters.family(bucket, format!("{prefix}{first}|")))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::class::Owner;
+
+    #[test]
+    fn figures_are_the_sums_of_the_classes_in_their_scope() {
+        let kernel = Realm::named("kernel").expect("a name");
+        let mut counters = Counters::default();
+        let classes = [
+            (Realm::main(), Owner::Platform, 1),
+            (Realm::main(), Owner::Connected, 10),
+            (&kernel, Owner::Platform, 100),
+            (&kernel, Owner::Connected, 1000),
+        ];
+        for (realm, owner, minor) in classes {
+            let mut tally = Tally::of(Class { realm, owner });
+            tally.add(Bucket::Current, &["mrr", "usd"], minor);
+            tally.add(Bucket::Hour(7), &["mrr_change", "usd"], minor);
+            counters.add_difference(&Tally::default(), &tally);
+        }
+        let expected = [
+            (Some(Realm::MAIN), Some(Owner::Platform), 1),
+            (Some(Realm::MAIN), Some(Owner::Connected), 10),
+            (Some(Realm::MAIN), None, 11),
+            (None, Some(Owner::Platform), 101),
+            (Some(kernel.clone()), None, 1100),
+            (None, None, 1111),
+        ];
+        for (realm, owner, minor) in expected {
+            let scope = Scope { realm, owner };
+            let figures = counters.of(&scope);
+            assert_eq!(
+                figures.get(Bucket::Current, &["mrr", "usd"]),
+                minor,
+                "{scope:?}"
+            );
+            for (bucket, family) in [(Bucket::Current, "mrr"), (Bucket::Hour(7), "mrr_change")] {
+                let all: Vec<_> = figures.under(bucket, family).collect();
+                assert!(all.iter().all(|(rest, _)| *rest == ["usd"]), "{all:?}");
+                assert_eq!(
+                    all.iter().map(|(_, by)| by).sum::<i64>(),
+                    minor,
+                    "{scope:?}"
+                );
+            }
+        }
+        assert_eq!(counters.realms(), BTreeSet::from([Realm::MAIN, kernel]));
+        let platform = counters.under(Bucket::Current, "mrr");
+        assert_eq!(platform.collect::<Vec<_>>(), [(vec!["usd"], 1)]);
+    }
 
     #[test]
     fn counters_add_up_and_zeros_are_not_stored() {

@@ -12,6 +12,7 @@
 
 pub mod alert;
 pub mod backoff;
+pub mod class;
 pub mod clock;
 pub mod condition;
 pub mod correction;
@@ -19,12 +20,14 @@ pub mod counters;
 pub mod durations;
 pub mod entity;
 pub mod event;
+pub mod event_settings;
 pub mod histogram;
 pub mod kpi;
 pub mod mode;
 pub mod money;
 pub mod observe;
 pub mod pauses;
+pub mod realm;
 pub mod recount;
 pub mod redact;
 pub mod signature;

@@ -100,9 +100,9 @@ pub enum Difference {
     /// Both have the condition, with different details.
     OtherCondition {
         /// The store's version.
-        stored: Condition,
+        stored: Box<Condition>,
         /// The entity's version.
-        recomputed: Condition,
+        recomputed: Box<Condition>,
     },
 }
 
@@ -249,8 +249,8 @@ impl Recount {
                 .differences
                 .extend(match (held[1].or(held[0]), recomputed.first()) {
                     (Some(stored), Some(recomputed)) => Some(Difference::OtherCondition {
-                        stored: stored.clone(),
-                        recomputed: recomputed.clone(),
+                        stored: stored.clone().into(),
+                        recomputed: recomputed.clone().into(),
                     }),
                     (None, Some(recomputed)) => {
                         Some(Difference::MissingCondition(recomputed.clone()))
@@ -356,7 +356,7 @@ mod tests {
         let key = EntityKey::new(EntityKind::Payout, "po_1");
         let created_s = i64::from(hour) * 3600;
         let origin = PayoutOrigin {
-            account: Some("acct_1".into()),
+            account: None,
             amount_minor: Some(500),
             currency: Some("usd".into()),
         };
@@ -376,6 +376,7 @@ mod tests {
         entity.merge(&Observation {
             key: key.clone(),
             created_s,
+            realm: crate::realm::Realm::MAIN,
             update: Update::Payout(origin, state),
         });
         let mut recount = Recount::new(1);
@@ -478,8 +479,8 @@ mod tests {
         assert_eq!(
             recount.compare(&late, &late, 0).differences,
             [Difference::OtherCondition {
-                stored: late.conditions[0].clone(),
-                recomputed: stored.clone()
+                stored: late.conditions[0].clone().into(),
+                recomputed: stored.clone().into()
             }]
         );
         let left_over = StoredAggregates {

@@ -64,7 +64,7 @@ pub fn scorecard(kpis: &Kpis, alerts: &[Alert], since_s: i64, now_s: i64) -> Vec
         line(
             "past_due_share",
             PAST_DUE,
-            kpis.past_due_ratio.map(Value::Share),
+            kpis.main.billing.past_due_ratio.map(Value::Share),
             "Subscriptions past due, of those active or past due, when the review was written",
         ),
         line(
@@ -82,13 +82,13 @@ pub fn scorecard(kpis: &Kpis, alerts: &[Alert], since_s: i64, now_s: i64) -> Vec
         line(
             "past_due_reversed_7d",
             "Past due reversed, 7 days",
-            kpis.recovery_rate_7d.map(Value::Share),
+            kpis.main.billing.recovery_rate_7d.map(Value::Share),
             "Of the subscriptions that became past due 7 to 37 days ago, those active again within 7 days",
         ),
         line(
             "downgrades_retained_30d",
             "Downgrades retained, 30 days",
-            kpis.downgrade_retention_30d.map(Value::Share),
+            kpis.main.billing.downgrade_retention_30d.map(Value::Share),
             "Of the subscriptions downgraded 30 to 60 days ago, those that stayed active or past due for 30 days",
         ),
         line(
@@ -200,11 +200,9 @@ mod tests {
             alert("payout", 300),
             before,
         ];
-        let kpis = Kpis {
-            past_due_ratio: Some(0.0825),
-            recovery_rate_7d: Some(0.5),
-            ..Kpis::default()
-        };
+        let mut kpis = Kpis::default();
+        kpis.main.billing.past_due_ratio = Some(0.0825);
+        kpis.main.billing.recovery_rate_7d = Some(0.5);
         let lines = scorecard(&kpis, &alerts, 100, 5_000);
         let shown: Vec<_> = lines.iter().map(Line::shown).collect();
         assert_eq!(

@@ -7,7 +7,6 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use revwatch_core::durations::duration;
-use revwatch_core::observe::Plans;
 use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::ports::{Delivery, Replay};
@@ -32,8 +31,7 @@ pub async fn run(options: &GlobalOptions, args: &BacktestArgs) -> anyhow::Result
     let setting = SimulationConfig {
         rules: super::rules(&config, args.rules.as_deref())?,
         policy: super::policy(&config.alerting)?,
-        modes: config.modes(),
-        plans: Plans::new(config.plans.clone()),
+        events: config.event_settings(),
         restarts: false,
         tick_s: args.step.0,
         spacing_s: args.step.0,

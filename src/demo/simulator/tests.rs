@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
+use revwatch_core::class::Scope;
 use revwatch_core::condition::ConditionKind;
 use revwatch_core::counters::Counters;
 use revwatch_core::entity::{Entity, EntityKey};
 use revwatch_core::event::{Event, is_known_kind};
 use revwatch_core::kpi::{Kpis, payout_failures};
-use revwatch_core::observe::{Plans, observe};
+use revwatch_core::observe::{ObserveSettings, Plans, observe};
 
 use super::*;
 
@@ -34,7 +35,10 @@ fn minutes(seed: u64) -> (Simulator, Vec<SimEvent>) {
 
 /// The state that revwatch derives from `events`, in the given order.
 fn derived_state(events: &[SimEvent]) -> HashMap<EntityKey, Entity> {
-    let plans = Plans::new(BTreeMap::from([("pro".to_owned(), "PRO".to_owned())]));
+    let settings = ObserveSettings::from(Plans::new(BTreeMap::from([(
+        "pro".to_owned(),
+        "PRO".to_owned(),
+    )])));
     let mut entities = HashMap::new();
     for event in events {
         let parsed = Event::parse(event.body.as_bytes()).expect("an event");
@@ -42,7 +46,7 @@ fn derived_state(events: &[SimEvent]) -> HashMap<EntityKey, Entity> {
             (parsed.kind.as_ref(), parsed.created_s),
             (event.kind, event.created_s)
         );
-        for observation in observe(&parsed, &plans).expect("readable") {
+        for observation in observe(&parsed, &settings).expect("readable") {
             let key = observation.key.clone();
             entities
                 .entry(key)
@@ -131,6 +135,8 @@ fn revwatch_agrees_with_the_simulator_in_any_order_of_delivery() {
         let counters = counters(&entities);
         let kpis = Kpis::compute(&counters, NOW_S + 200);
         let mrr: BTreeMap<_, _> = kpis
+            .main
+            .billing
             .mrr_minor
             .into_iter()
             .filter(|(_, minor)| *minor != 0)
@@ -138,12 +144,12 @@ fn revwatch_agrees_with_the_simulator_in_any_order_of_delivery() {
         assert_eq!(mrr, simulator.mrr_minor(), "seed {seed}");
         let (past_due, base) = simulator.past_due();
         assert_eq!(
-            kpis.past_due_ratio,
+            kpis.main.billing.past_due_ratio,
             Some(past_due as f64 / base as f64),
             "seed {seed}"
         );
         let (paid, failed) = simulator.payouts();
-        let ratio = payout_failures(&counters, NOW_S + 200, 24);
+        let ratio = payout_failures(&counters.of(&Scope::CONNECTED), NOW_S + 200, 24);
         assert_eq!(
             (ratio.part as u64, ratio.total as u64),
             (failed, paid + failed),

@@ -1,7 +1,6 @@
 //! Generated histories, written to a store through the worker's own plan, without a queue.
 
-use revwatch_core::mode::Modes;
-use revwatch_core::observe::Plans;
+use revwatch_core::event_settings::EventSettings;
 use revwatch_storage::ports::{Committed, Delivery, StateStore};
 use revwatch_worker::batch::{Batch, Place};
 
@@ -14,7 +13,7 @@ const BATCH: usize = 250;
 
 /// The work of a worker: one batch after another, of all partitions concurrently.
 pub(crate) async fn store_history(store: &dyn StateStore, histories: &Histories) {
-    let plans = business::plans();
+    let settings = business::settings();
     let mut deliveries = histories.deliveries(PARTITIONS).peekable();
     while deliveries.peek().is_some() {
         let mut batches: Vec<Vec<Delivery>> = vec![Vec::new(); PARTITIONS as usize];
@@ -22,17 +21,17 @@ pub(crate) async fn store_history(store: &dyn StateStore, histories: &Histories)
             batches[delivery.partition as usize].push(delivery);
         }
         let batches = batches.iter().filter(|batch| !batch.is_empty());
-        futures_util::future::join_all(batches.map(|batch| commit(store, batch, &plans))).await;
+        futures_util::future::join_all(batches.map(|batch| commit(store, batch, &settings))).await;
     }
 }
 
-async fn commit(store: &dyn StateStore, deliveries: &[Delivery], plans: &Plans) {
+async fn commit(store: &dyn StateStore, deliveries: &[Delivery], settings: &EventSettings) {
     let partition = deliveries[0].partition;
     let place = Place {
         partition,
         partitions: PARTITIONS,
     };
-    let batch = Batch::read(place, deliveries, &Modes::default(), plans);
+    let batch = Batch::read(place, deliveries, settings);
     let found = store
         .read(partition, &batch.read_set)
         .await

@@ -148,6 +148,7 @@ impl Watch {
             notifiers: vec![Arc::new(Everybody)],
             actions: SlackActions::default(),
             config,
+            has_kernel: false,
             metrics: metrics.clone(),
             tracer: Default::default(),
             ready: Readiness::default().check("alerting"),

@@ -6,15 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use revwatch_core::backoff::Backoff;
 use revwatch_core::event::{Event, event_id_of, partition_of};
+use revwatch_core::event_settings::BACKFILL;
 use revwatch_storage::ports::Delivery;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use revwatch_stripe::ApiErrorKind;
-
-/// The `endpoint` of deliveries that a backfill publishes.
-pub const ENDPOINT: &str = "backfill";
 
 /// Attempts to read one page before the backfill fails. A restarted command continues where it
 /// stopped.
@@ -120,7 +118,7 @@ pub fn delivery(
         event_id,
         event_type,
         partition,
-        endpoint: ENDPOINT.to_owned(),
+        endpoint: BACKFILL.to_owned(),
         received_ms,
         traceparent: None,
         body: Bytes::from(body),

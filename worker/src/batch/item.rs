@@ -2,9 +2,11 @@
 
 use revwatch_core::entity::Observation;
 use revwatch_core::event::{Event, day_of, is_known_kind};
-use revwatch_core::mode::{Modes, OtherMode};
-use revwatch_core::observe::{Plans, observe};
+use revwatch_core::event_settings::EventSettings;
+use revwatch_core::mode::OtherMode;
+use revwatch_core::observe::observe;
 use revwatch_core::pauses::PauseHistory;
+use revwatch_core::realm::Realm;
 use revwatch_storage::ports::Delivery;
 
 /// A partition, and how many there are.
@@ -26,6 +28,8 @@ pub(super) struct Item {
     pub(super) elsewhere: Option<u32>,
     pub(super) other_mode: Option<OtherMode>,
     pub(super) pause_reason: Option<String>,
+    /// That of its endpoint.
+    pub(super) realm: Realm,
     pub(super) content: Result<Content, String>,
 }
 
@@ -49,9 +53,9 @@ pub(super) fn read(
     delivery: &Delivery,
     place: Place,
     pauses: &PauseHistory,
-    modes: &Modes,
-    plans: &Plans,
+    settings: &EventSettings,
 ) -> Item {
+    let realm = settings.realms.of(&delivery.endpoint);
     let event = match Event::parse(&delivery.body) {
         Ok(event) => event,
         Err(reason) => {
@@ -63,16 +67,17 @@ pub(super) fn read(
                 elsewhere: None,
                 other_mode: None,
                 pause_reason: None,
+                realm: realm.clone(),
                 content: Err(reason.to_string()),
             };
         }
     };
     let pause_reason = pauses.hold(&event, delivery.received_ms);
-    let other_mode = modes.judge(&delivery.endpoint, event.livemode);
+    let other_mode = settings.modes.judge(&delivery.endpoint, event.livemode);
     // What is paused is parked as it was received. If revwatch panics at an event, a pause of its account
     // sets the event aside.
     let observed = match (&pause_reason, other_mode) {
-        (None, None) => observe(&event, plans),
+        (None, None) => observe(&event, &settings.observe),
         _ => Ok(Vec::new()),
     };
     // To find the key of the object in its JSON costs as much as to parse the object.
@@ -85,7 +90,7 @@ pub(super) fn read(
         Ok(observations) => Ok(Content {
             known: is_known_kind(&event.kind),
             created_s: event.created_s,
-            observations,
+            observations: observations.into_iter().map(|o| o.of(realm)).collect(),
         }),
         Err(reason) => Err(reason.to_string()),
     };
@@ -97,6 +102,7 @@ pub(super) fn read(
         elsewhere,
         other_mode,
         pause_reason,
+        realm: realm.clone(),
         content,
     }
 }

@@ -68,11 +68,12 @@ impl Outcome {
 }
 
 impl<'a> Seen<'a> {
-    /// The outcome of the next delivery, given the deliveries that stored the dedupe keys of its event
-    /// and of itself.
+    /// The outcome of the next delivery, given why it is of another realm than its objects, if it is,
+    /// and the deliveries that stored the dedupe keys of its event and of itself.
     pub(super) fn outcome(
         &mut self,
         item: &'a Item,
+        other_realm: Option<String>,
         by_event: Option<uuid::Uuid>,
         by_delivery: Option<uuid::Uuid>,
     ) -> Outcome {
@@ -87,6 +88,10 @@ impl<'a> Seen<'a> {
             Ok(content) => content,
             Err(reason) => return Outcome::Dead(reason.clone()),
         };
+        // Also if the event was applied: it came to endpoints of two realms.
+        if let Some(reason) = other_realm {
+            return Outcome::Dead(reason);
+        }
         if by_event.is_some() || self.applied.contains(item.event_id.as_str()) {
             return Outcome::Duplicate;
         }

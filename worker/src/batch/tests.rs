@@ -1,7 +1,8 @@
 use bytes::Bytes;
 use revwatch_core::event::Event;
-use revwatch_core::mode::{Mode, OTHER_MODE, OtherMode};
+use revwatch_core::mode::{Mode, Modes, OTHER_MODE, OtherMode};
 use revwatch_core::pauses::Scope;
+use revwatch_core::realm::{Realm, Realms};
 use uuid::Uuid;
 
 use super::*;
@@ -26,12 +27,7 @@ const FAILED: &str = r#"{"id":"evt_1","type":"payout.failed","created":7200,"acc
     {"id":"po_1","object":"payout","status":"failed","amount":500,"currency":"usd","failure_code":"account_closed"}}}"#;
 
 fn decide(deliveries: &[Delivery], dedupe_keys: &[Option<u128>]) -> Decision {
-    let batch = Batch::read(
-        Place::ONLY,
-        deliveries,
-        &Modes::default(),
-        &Plans::default(),
-    );
+    let batch = Batch::read(Place::ONLY, deliveries, &EventSettings::default());
     let mut dedupe_keys: Vec<_> = dedupe_keys.iter().map(|m| m.map(Uuid::from_u128)).collect();
     dedupe_keys.resize(batch.read_set.dedupe_keys.len(), None);
     batch
@@ -82,17 +78,17 @@ fn an_event_is_applied_once_and_its_repeats_are_counted_separately() {
         .collect();
     assert_eq!(keys, ["evt_1", "00000000000000000000000000000002"]);
     assert_eq!(
-        decision
-            .commit
-            .counters
-            .get(Bucket::Current, &["payouts", "failed", "usd"]),
+        decision.commit.counters.get(
+            Bucket::Current,
+            &["main/connected:payouts", "failed", "usd"]
+        ),
         1
     );
     assert_eq!(
-        decision
-            .commit
-            .counters
-            .get(Bucket::Hour(2), &["payouts_minor", "failed", "usd"]),
+        decision.commit.counters.get(
+            Bucket::Hour(2),
+            &["main/connected:payouts_minor", "failed", "usd"]
+        ),
         500
     );
     assert_eq!(decision.commit.conditions.len(), 1);
@@ -159,8 +155,8 @@ fn the_object_of_a_paused_delivery_is_not_read() {
     let unreadable = delivery(1, &FAILED.replace("\"failed\"", "true"));
     for (history, paused) in [(pauses, true), (Pauses::default(), false)] {
         let deliveries = std::slice::from_ref(&unreadable);
-        let (modes, plans) = (Modes::default(), Plans::default());
-        let batch = Batch::read_under(&history.into(), Place::ONLY, deliveries, &modes, &plans);
+        let settings = EventSettings::default();
+        let batch = Batch::read_under(&history.into(), Place::ONLY, deliveries, &settings);
         let found = ReadResult {
             dedupe_keys: vec![None; 2],
             entities: vec![None; batch.read_set.entities.len()],
@@ -184,8 +180,7 @@ fn a_paused_delivery_changes_nothing_and_an_applied_one_is_still_recognised() {
         &pauses.into(),
         Place::ONLY,
         &[delivery(1, FAILED), unreadable],
-        &Modes::default(),
-        &Plans::default(),
+        &EventSettings::default(),
     );
     let mut found = ReadResult {
         dedupe_keys: vec![None; 4],
@@ -219,12 +214,7 @@ fn a_delivery_in_another_partition_than_that_of_its_object_leaves_no_state() {
         .expect("an event")
         .partition(8);
     let outcome = |place| {
-        let batch = Batch::read(
-            place,
-            &[delivery(1, FAILED)],
-            &Modes::default(),
-            &Plans::default(),
-        );
+        let batch = Batch::read(place, &[delivery(1, FAILED)], &EventSettings::default());
         let found = ReadResult {
             // Even if a version that computed another partition has applied it here.
             dedupe_keys: vec![Some(Uuid::from_u128(1)), None],
@@ -248,8 +238,7 @@ fn deliveries_from_the_archive_are_not_timed() {
     let batch = Batch::read(
         Place::ONLY,
         &[delivery(1, FAILED)],
-        &Modes::default(),
-        &Plans::default(),
+        &EventSettings::default(),
     )
     .untimed();
     let found = ReadResult {
@@ -314,7 +303,11 @@ fn of_both_modes() -> [Delivery; 4] {
 }
 
 fn decide_in(modes: &Modes, deliveries: &[Delivery]) -> Decision {
-    let batch = Batch::read(Place::ONLY, deliveries, modes, &Plans::default());
+    let settings = EventSettings {
+        modes: modes.clone(),
+        ..EventSettings::default()
+    };
+    let batch = Batch::read(Place::ONLY, deliveries, &settings);
     let found = ReadResult {
         dedupe_keys: vec![None; deliveries.len() * 2],
         entities: vec![None; batch.read_set.entities.len()],
@@ -369,4 +362,92 @@ fn what_one_endpoint_ignores_is_applied_when_it_comes_to_another() {
     let ignored = Outcome::OtherMode(OtherMode::OfEndpoint);
     let decision = decide_in(&modes, &[narrow, live]);
     assert_eq!(decision.outcomes, [ignored, Outcome::Applied]);
+}
+
+/// Endpoint `k` is of realm `kernel`.
+fn of_two_realms() -> EventSettings {
+    let kernel = Realm::named("kernel").expect("a name");
+    EventSettings {
+        realms: Realms::new([("k".to_owned(), kernel)]),
+        ..EventSettings::default()
+    }
+}
+
+fn at(endpoint: &str, delivery: Delivery) -> Delivery {
+    let endpoint = endpoint.to_owned();
+    Delivery {
+        endpoint,
+        ..delivery
+    }
+}
+
+#[test]
+fn an_event_at_endpoints_of_two_realms_is_a_dead_letter_that_names_both() {
+    for (first, second) in [("stripe", "k"), ("k", "stripe")] {
+        let deliveries = [
+            at(first, delivery(1, FAILED)),
+            at(second, delivery(2, FAILED)),
+        ];
+        let batch = Batch::read(Place::ONLY, &deliveries, &of_two_realms());
+        let found = ReadResult {
+            dedupe_keys: vec![None; batch.read_set.dedupe_keys.len()],
+            entities: vec![None; batch.read_set.entities.len()],
+        };
+        let together = batch.decide(&found, NOW_MS).expect("nothing stored");
+        assert_eq!(together.outcomes[0], Outcome::Applied);
+        // The same when the first one was committed before, and when the second is another event.
+        let batch = Batch::read(Place::ONLY, &deliveries[1..], &of_two_realms());
+        let stored = |key: &EntityKey| {
+            let mut writes = together.commit.entities.iter();
+            let write = writes.find(|write| write.key == *key).expect("written");
+            let body = write.body.clone().expect("not deleted");
+            Some(StoredEntity { version: 1, body })
+        };
+        let entities: Vec<_> = batch.read_set.entities.iter().map(stored).collect();
+        for by_event in [Some(Uuid::from_u128(1)), None] {
+            let found = ReadResult {
+                dedupe_keys: vec![by_event, None],
+                entities: entities.clone(),
+            };
+            let later = batch.decide(&found, NOW_MS).expect("readable");
+            assert_eq!(later.outcomes[0], together.outcomes[1]);
+            assert!(later.commit.entities.is_empty());
+            let Outcome::Dead(reason) = &later.outcomes[0] else {
+                panic!("{later:?}");
+            };
+            for named in ["realm main", "realm kernel", "acct_1", "rebuild"] {
+                assert!(reason.contains(named), "{reason}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_comes_to_an_endpoint_counts_for_its_realm() {
+    let own = FAILED.replace(r#""account":"acct_1","#, "");
+    let deliveries = [
+        at("k", delivery(1, FAILED)),
+        at("k", delivery(2, &own.replace("_1", "_2"))),
+    ];
+    let batch = Batch::read(Place::ONLY, &deliveries, &of_two_realms());
+    let found = ReadResult {
+        dedupe_keys: vec![None; batch.read_set.dedupe_keys.len()],
+        entities: vec![None; batch.read_set.entities.len()],
+    };
+    let commit = batch.decide(&found, NOW_MS).expect("nothing stored").commit;
+    let payouts = |class: &str| {
+        let family = format!("{class}payouts");
+        let parts = [family.as_str(), "failed", "usd"];
+        commit.counters.get(Bucket::Current, &parts)
+    };
+    assert_eq!(
+        ["kernel/connected:", "kernel/platform:"].map(payouts),
+        [1, 1]
+    );
+    assert_eq!(["", "main/connected:"].map(payouts), [0, 0]);
+    let realms = commit.conditions.iter().map(|change| match change {
+        ConditionChange::Open(condition) => condition.realm.as_str(),
+        ConditionChange::Close(_) => panic!("{change:?}"),
+    });
+    assert_eq!(realms.collect::<Vec<_>>(), ["kernel"; 2]);
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use revwatch_core::counters::Bucket;
 use revwatch_core::entity::Observation;
 use revwatch_core::event::Event;
-use revwatch_core::observe::{Plans, observe};
+use revwatch_core::observe::{ObserveSettings, observe};
 use revwatch_core::recount::{Recount, StoredAggregates};
 use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::config::Config;
@@ -59,7 +59,7 @@ fn events() -> Vec<String> {
 
 fn observations(body: &str) -> Vec<Observation> {
     let event = Event::parse(body.as_bytes()).expect("an event");
-    observe(&event, &Plans::default()).expect("readable")
+    observe(&event, &ObserveSettings::default()).expect("readable")
 }
 
 /// The entities that this version makes of the events.
@@ -138,9 +138,8 @@ fn worker(memory: &Memory, clock: &Arc<VirtualClock>) -> Worker {
         clock: clock.clone(),
         ids: Arc::new(NumberedIds::default()),
         config: Config::load(None, &|_| None).expect("the defaults").worker,
-        modes: Reloadable::new(Default::default()),
+        events: Reloadable::new(Default::default()),
         other_mode: crate::OtherModeCounts::default(),
-        plans: Arc::new(Plans::default()),
         metrics: Metrics::new(),
         tracer: Tracer::default(),
         ready: readiness.check("worker"),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use revwatch_core::backoff::Backoff;
 use revwatch_core::condition::{Condition, ConditionKind};
+use revwatch_core::realm::Realm;
 use revwatch_storage::ports::ConditionChange;
 
 /// The latest thin event about an account.
@@ -62,6 +63,8 @@ pub enum Next {
 /// Accounts to fetch, at most [`Agenda::MAX_ACCOUNTS`].
 #[derive(Debug, Default)]
 pub struct Agenda {
+    /// That of the key: accounts of others are not its platform's.
+    realm: Realm,
     waiting: BTreeMap<String, Entry>,
     /// Accounts that cannot be fetched, with the event that named them last; at most
     /// [`Agenda::MAX_UNAVAILABLE`].
@@ -93,6 +96,14 @@ enum Phase {
 const SETTLE_DELAY: Duration = Duration::from_secs(1);
 
 impl Agenda {
+    /// An empty agenda for the accounts of one realm.
+    pub fn of(realm: Realm) -> Self {
+        Self {
+            realm,
+            ..Self::default()
+        }
+    }
+
     /// Accounts remembered. Beyond it, a scan of all open conditions finds the others later.
     pub const MAX_ACCOUNTS: usize = 10_000;
     /// Accounts remembered as gone. Beyond it, some are fetched once more.
@@ -195,7 +206,8 @@ impl Agenda {
     }
 
     fn add(&mut self, condition: &Condition, now: Duration) {
-        let Some((account, mention)) = mention(condition) else {
+        let Some((account, mention)) = mention(condition).filter(|_| condition.realm == self.realm)
+        else {
             return;
         };
         if self.unavailable.get(account) == Some(&mention) {
@@ -306,6 +318,7 @@ mod tests {
             began_before: None,
             due_s: named_at_s,
             account: Some(account.to_owned()),
+            realm: Realm::MAIN,
             customer: None,
             money: None,
             detail: None,
@@ -337,6 +350,21 @@ mod tests {
             "one fetch per account at a time"
         );
         agenda
+    }
+
+    #[test]
+    fn only_accounts_of_the_keys_realm_are_fetched() {
+        let kernel = Realm::named("kernel").expect("a name");
+        let of_kernel = Condition {
+            realm: kernel.clone(),
+            ..stale("acct_2", 100)
+        };
+        for (realm, expected) in [(Realm::MAIN, "acct_1"), (kernel, "acct_2")] {
+            let mut agenda = Agenda::of(realm);
+            agenda.on_scan(&[stale("acct_1", 100), of_kernel.clone()], s(0));
+            assert_eq!(agenda.next(s(1)), Next::Fetch(mention_of(expected, 100)));
+            assert_eq!(agenda.waiting.len(), 1);
+        }
     }
 
     #[test]

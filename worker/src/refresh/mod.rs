@@ -18,7 +18,9 @@ use bytes::Bytes;
 use revwatch_core::clock::{Clock, Ids};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::event::{Event, day_of, partition_of};
+use revwatch_core::event_settings::REFRESH;
 use revwatch_core::mode::Mode;
+use revwatch_core::realm::Realm;
 use revwatch_core::redact;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::{Config, ConfigError};
@@ -50,6 +52,8 @@ pub struct Refresher {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     metrics: Metrics,
+    /// That of the key which the process was started with.
+    realm: Realm,
     /// The minimum time between the starts of two requests.
     pace: Duration,
     /// The lease's lifetime: a holder that does not renew it for this long is replaced.
@@ -58,9 +62,6 @@ pub struct Refresher {
 
 /// The name of the lease.
 const LEASE: &str = "refresh";
-
-/// The `endpoint` of deliveries that carry fetched accounts.
-const ENDPOINT: &str = "refresh";
 
 /// How often to poll for changed conditions.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -107,6 +108,7 @@ impl Refresher {
             clock: process.clock.clone(),
             ids: process.ids.clone(),
             metrics: process.metrics.clone(),
+            realm: process.config.stripe_secret_key_realm.clone(),
             pace: Duration::from_secs_f64(1.0 / config.refreshes_per_second),
             lease: Duration::from_secs_f64(config.member_seconds),
         })
@@ -180,7 +182,11 @@ async fn hold(
     }
     tracing::info!(holder, "this process now refreshes accounts");
     let started = tokio::time::Instant::now();
-    let (mut agenda, mut cursor, mut scan) = (Agenda::default(), ChangeCursor::default(), true);
+    let (mut agenda, mut cursor, mut scan) = (
+        Agenda::of(refresher.realm.clone()),
+        ChangeCursor::default(),
+        true,
+    );
     let mut fetches: JoinSet<(ThinMention, Outcome)> = JoinSet::new();
     let mut poll = interval(POLL_INTERVAL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -325,7 +331,7 @@ impl Refresher {
             event_id: snapshot.event_id.clone(),
             event_type: snapshot::KIND.to_owned(),
             partition: partition.map_err(|error| RefreshError::refused(error.to_string()))?,
-            endpoint: ENDPOINT.to_owned(),
+            endpoint: REFRESH.to_owned(),
             received_ms: self.clock.now_ms(),
             traceparent: None,
             body: Bytes::from(snapshot.body),

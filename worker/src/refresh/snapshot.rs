@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use revwatch_core::event::Event;
-use revwatch_core::observe::{Plans, observe};
+use revwatch_core::observe::{ObserveSettings, observe};
 use revwatch_stripe::API_VERSION;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -78,7 +78,8 @@ pub fn event(
     let body = serde_json::to_string(&wire).map_err(|_| SnapshotError::NotAnObject)?;
     let event =
         Event::parse(body.as_bytes()).map_err(|e| SnapshotError::Unreadable(e.to_string()))?;
-    observe(&event, &Plans::default()).map_err(|e| SnapshotError::Unreadable(e.to_string()))?;
+    observe(&event, &ObserveSettings::default())
+        .map_err(|e| SnapshotError::Unreadable(e.to_string()))?;
     Ok(Snapshot { event_id, body })
 }
 

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use revwatch_core::mode::Modes;
-use revwatch_core::observe::Plans;
+use revwatch_core::event_settings::EventSettings;
 use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::config::Config;
 use revwatch_runtime::reload::Reloadable;
@@ -26,9 +25,8 @@ pub fn worker(
         clock: Arc::new(SystemClock),
         ids: Arc::new(SystemIds),
         config: Config::load(None, &|_| None).expect("the defaults").worker,
-        modes: Reloadable::new(Modes::default()),
+        events: Reloadable::new(EventSettings::default()),
         other_mode: OtherModeCounts::default(),
-        plans: Arc::new(Plans::new(Default::default())),
         metrics: metrics.clone(),
         tracer: Tracer::default(),
         ready: readiness.check("worker"),

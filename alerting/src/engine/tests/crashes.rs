@@ -54,7 +54,11 @@ fn an_engine_reopened_at_any_point_continues_as_if_it_had_not_been() {
 fn pending_rules_are_counted_after_a_restart_too() {
     let mut harness = Harness::new();
     let mut counters = Counters::default();
-    counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
+    counters.add(
+        Bucket::Hour(0),
+        &["main/connected:payouts", "failed", "usd"],
+        3,
+    );
     let pending = |harness: &Harness| -> i64 {
         harness
             .engine

@@ -6,8 +6,16 @@ use super::*;
 fn a_metric_rule_waits_for_its_time_and_evaluates_each_segment() {
     let mut harness = Harness::new();
     let mut counters = Counters::default();
-    counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
-    counters.add(Bucket::Hour(0), &["payouts", "paid", "eur"], 3);
+    counters.add(
+        Bucket::Hour(0),
+        &["main/connected:payouts", "failed", "usd"],
+        3,
+    );
+    counters.add(
+        Bucket::Hour(0),
+        &["main/connected:payouts", "paid", "eur"],
+        3,
+    );
     harness.engine.on_counters(facts(&counters, 100));
     harness.settle(100);
     harness.reopen();
@@ -21,7 +29,11 @@ fn a_metric_rule_waits_for_its_time_and_evaluates_each_segment() {
             .contains(&"slack 🟠 HIGH: Payouts fail (usd)".to_owned())
     );
     assert_eq!(harness.alerts(), ["failures currency usd firing"]);
-    counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 3);
+    counters.add(
+        Bucket::Hour(0),
+        &["main/connected:payouts", "paid", "usd"],
+        3,
+    );
     harness.engine.on_counters(facts(&counters, 200));
     harness.deliver_all(200);
     assert!(harness.alerts().is_empty(), "half is not above half");
@@ -31,7 +43,11 @@ fn a_metric_rule_waits_for_its_time_and_evaluates_each_segment() {
 fn a_trend_ends_with_the_value_that_the_alert_shows() {
     let mut harness = Harness::new();
     let mut counters = Counters::default();
-    counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
+    counters.add(
+        Bucket::Hour(0),
+        &["main/connected:payouts", "failed", "usd"],
+        3,
+    );
     for now_s in [100, 160] {
         harness.engine.on_counters(facts(&counters, now_s));
         harness.deliver_all(now_s);
@@ -44,10 +60,18 @@ fn a_trend_ends_with_the_value_that_the_alert_shows() {
     };
     ends_now(&harness);
     // It moved, too soon for a change of its message.
-    counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 1);
+    counters.add(
+        Bucket::Hour(0),
+        &["main/connected:payouts", "paid", "usd"],
+        1,
+    );
     harness.engine.on_counters(facts(&counters, 170));
     ends_now(&harness);
-    counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 9);
+    counters.add(
+        Bucket::Hour(0),
+        &["main/connected:payouts", "paid", "usd"],
+        9,
+    );
     harness.engine.on_counters(facts(&counters, 200));
     assert_eq!(harness.alerts(), ["failures currency usd resolved"]);
     ends_now(&harness);
@@ -64,7 +88,11 @@ fn an_unknown_metric_does_not_resolve_by_time_alone() {
     harness.engine.rules = RuleSet::new(changed.expect("valid"));
     let of = |status: &str| {
         let mut counters = Counters::default();
-        counters.add(Bucket::Hour(0), &["payouts", status, "usd"], 3);
+        counters.add(
+            Bucket::Hour(0),
+            &["main/connected:payouts", status, "usd"],
+            3,
+        );
         counters
     };
     harness.engine.on_counters(facts(&of("failed"), 100));
@@ -112,13 +140,21 @@ fn a_skipped_condition_waits_for_its_own_rule_only() {
 fn a_metric_that_moved_within_the_refresh_period_is_shown_after_it() {
     let mut harness = Harness::new();
     let mut counters = Counters::default();
-    counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
+    counters.add(
+        Bucket::Hour(0),
+        &["main/connected:payouts", "failed", "usd"],
+        3,
+    );
     for now_s in [100, 160] {
         harness.engine.on_counters(facts(&counters, now_s));
         harness.settle(now_s);
     }
     harness.deliver_all(160);
-    counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 1);
+    counters.add(
+        Bucket::Hour(0),
+        &["main/connected:payouts", "paid", "usd"],
+        1,
+    );
     harness.engine.on_counters(facts(&counters, 200));
     assert!(harness.deliver_all(200).is_empty(), "not yet");
     harness.reopen();
@@ -190,7 +226,11 @@ fn a_metric_rule_that_is_removed_or_has_other_segments_ends_its_alerts() {
     ] {
         let mut harness = Harness::new();
         let mut counters = Counters::default();
-        counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
+        counters.add(
+            Bucket::Hour(0),
+            &["main/connected:payouts", "failed", "usd"],
+            3,
+        );
         for now_s in [100, 160] {
             harness.engine.on_counters(facts(&counters, now_s));
             harness.settle(now_s);

@@ -9,6 +9,7 @@ mod metrics;
 mod notifications;
 mod old_names;
 mod pre_existing;
+mod scopes;
 mod ticks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use revwatch_core::condition::{Condition, ConditionKey, ConditionKind};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::{EntityKey, EntityKind};
 use revwatch_core::money::Money;
+use revwatch_core::realm::Realm;
 use revwatch_runtime::config::Config;
 use revwatch_storage::ports::{COMMANDS, ChangeCursor, ConditionChange, DueWindow};
 
@@ -303,7 +305,9 @@ fn condition(
         since_s,
         began_before: None,
         due_s: since_s,
-        account: Some(account.into()),
+        // Subscriptions are the platform's.
+        account: (entity != EntityKind::Subscription).then(|| account.into()),
+        realm: Realm::MAIN,
         customer: None,
         money: None,
         detail: None,
@@ -421,7 +425,7 @@ fn every_listed_transition_is_taken_and_no_other() {
                     counters.add(
                         Bucket::hour_of(now_s),
                         &[
-                            "payouts",
+                            "main/connected:payouts",
                             if next(2) == 0 { "failed" } else { "paid" },
                             "usd",
                         ],

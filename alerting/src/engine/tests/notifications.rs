@@ -166,7 +166,11 @@ fn a_broken_notifier_that_is_retried_is_replaced_once() {
         policy_with(&["slack", "email", "sms", "pagerduty", "webhook", "log"]),
     );
     let mut counters = Counters::default();
-    counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
+    counters.add(
+        Bucket::Hour(0),
+        &["main/connected:payouts", "failed", "usd"],
+        3,
+    );
     for now_s in [100, 160] {
         harness.engine.on_counters(facts(&counters, now_s));
         harness.settle(now_s);

@@ -235,9 +235,11 @@ fn the_pipeline_is_read_again_after_its_interval() {
 fn counters_are_read_when_deliveries_were_processed_and_not_a_second_time() {
     let (mut harness, mut found) = ticked();
     found.deliveries += 1;
-    found
-        .counters
-        .add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
+    found.counters.add(
+        Bucket::Hour(0),
+        &["main/connected:payouts", "failed", "usd"],
+        3,
+    );
     let reason = |rounds: &Rounds| rounds[1].0.counters.as_ref().map(|read| read.reason);
     let rounds = harness.tick(&mut found, 101);
     assert_eq!(reason(&rounds), Some(CounterReadReason::NewDeliveries));

@@ -3,14 +3,17 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::application_ids::ApplicationIds;
 use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
 use super::merge::{keep_greater, keep_smaller};
 use super::state::EntityState;
-use super::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
+use super::timeline::{Facts, RecordedState, Timeline};
 use super::transition::{Transition, status_changes};
+use crate::class::{Class, Owner};
 use crate::condition::Condition;
 use crate::counters::{Bucket, Tally};
+use crate::realm::Realm;
 
 /// The state of a customer, as known from its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,15 +25,21 @@ pub struct Customer {
     pub origin: CustomerOrigin,
     /// The recorded states.
     pub timeline: Timeline<CustomerFacts>,
+    /// Which of the platform's own Stripe accounts it is of.
+    #[serde(default)]
+    pub realm: Option<Realm>,
 }
 
-/// Facts that Stripe never changes during a customer's life.
+/// Facts outside of the recorded states.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CustomerOrigin {
     /// The connected account it belongs to.
     pub account: Option<String>,
     /// `created` of the customer itself, Unix seconds.
     pub created_s: Option<i64>,
+    /// Ids of the platform's own application, as the newest event shows them.
+    #[serde(default)]
+    pub ids: Option<ApplicationIds>,
 }
 
 /// The state of a customer in one event.
@@ -38,10 +47,6 @@ pub struct CustomerOrigin {
 pub struct CustomerFacts {
     /// Whether it was deleted.
     pub deleted: bool,
-    /// The user's own id of the application that it belongs to, from its metadata.
-    pub app_id: Option<String>,
-    /// The user's own id of the person, from its metadata.
-    pub user_id: Option<String>,
 }
 
 impl Customer {
@@ -65,6 +70,7 @@ impl Customer {
 impl CustomerOrigin {
     fn merge(&mut self, other: &Self) {
         keep_greater(&mut self.account, &other.account);
+        keep_greater(&mut self.ids, &other.ids);
         if let Some(created_s) = other.created_s {
             keep_smaller(&mut self.created_s, created_s);
         }
@@ -78,6 +84,11 @@ impl EntityState for Customer {
 
     fn partition_key(&self) -> &str {
         self.origin.account.as_ref().unwrap_or(&self.id)
+    }
+
+    fn class(&self) -> Class<'_> {
+        let owner = Owner::of(self.origin.account.as_deref());
+        Class::of(self.realm.as_ref(), owner)
     }
 
     fn contributions(&self, tally: &mut Tally) {
@@ -107,7 +118,7 @@ impl CustomerFacts {
 }
 
 impl Facts for CustomerFacts {
-    const FIELDS: &'static [&'static str] = &["metadata"];
+    const FIELDS: &'static [&'static str] = &[];
 
     /// A deleted customer does not come back.
     fn progress(&self) -> u64 {
@@ -115,6 +126,6 @@ impl Facts for CustomerFacts {
     }
 
     fn values(&self) -> Vec<u32> {
-        vec![value_fingerprint((&self.app_id, &self.user_id))]
+        Vec::new()
     }
 }

@@ -10,9 +10,11 @@ use super::state::EntityState;
 use super::stripe_enums::InvoiceStatus;
 use super::timeline::{Before, Facts, RecordedState, Timeline, value_fingerprint};
 use super::transition::{Transition, status_changes};
+use crate::class::{Class, Owner};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
+use crate::realm::Realm;
 
 /// The state of an invoice, as known from its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +26,9 @@ pub struct Invoice {
     pub origin: InvoiceOrigin,
     /// The recorded states.
     pub timeline: Timeline<InvoiceFacts>,
+    /// Which of the platform's own Stripe accounts it is of; unknown of what earlier versions stored.
+    #[serde(default)]
+    pub realm: Option<Realm>,
 }
 
 /// Facts that Stripe never changes during an invoice's life.
@@ -112,6 +117,13 @@ impl EntityState for Invoice {
         self.origin.partition_key(&self.id)
     }
 
+    fn class(&self) -> Class<'_> {
+        Class::of(
+            self.realm.as_ref(),
+            Owner::of(self.origin.account.as_deref()),
+        )
+    }
+
     fn contributions(&self, tally: &mut Tally) {
         let Some(facts) = self.current() else { return };
         tally.add(Bucket::Current, &["invoices", facts.status.label()], 1);
@@ -145,6 +157,7 @@ impl EntityState for Invoice {
                 due_s: first.created_s,
                 account: self.origin.account.clone(),
                 customer: self.origin.customer.clone(),
+                realm: self.realm.clone().unwrap_or_default(),
                 money: money.clone(),
                 detail,
                 event_id: first.event_id.to_string(),

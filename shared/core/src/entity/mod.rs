@@ -7,6 +7,7 @@
 //! of the same events gives an entity that encodes to the same bytes.
 
 pub mod account;
+pub mod application_ids;
 mod compact;
 pub mod customer;
 pub mod events;
@@ -32,6 +33,7 @@ use self::events::EventRef;
 use self::invoice::{Invoice, InvoiceFacts, InvoiceOrigin};
 pub use self::key::EntityKey;
 pub use self::kind::EntityKind;
+use self::merge::keep_greater;
 use self::movement::{MoneyMovement, MoneyMovementFacts, MoneyMovementOrigin};
 use self::payout::{Payout, PayoutFacts, PayoutOrigin};
 pub use self::state::EntityState;
@@ -42,6 +44,7 @@ pub use self::transition::Transition;
 use crate::condition::Condition;
 use crate::counters::{Counters, Tally};
 use crate::event::partition_of;
+use crate::realm::Realm;
 
 /// The format of a store's state: how entities are encoded, what they contribute to counters, and which
 /// conditions they have. Whoever changes one of the three raises it. Workers convert a store of an
@@ -77,6 +80,8 @@ pub struct Observation {
     pub key: EntityKey,
     /// Unix seconds, from the event.
     pub created_s: i64,
+    /// The realm of the endpoint to which the event came.
+    pub realm: Realm,
     /// The content.
     pub update: Update,
 }
@@ -99,6 +104,13 @@ pub enum Update {
 }
 
 impl Observation {
+    /// The same, from an endpoint of this realm.
+    #[must_use]
+    pub fn of(mut self, realm: &Realm) -> Self {
+        self.realm.clone_from(realm);
+        self
+    }
+
     /// The partition of its event, of `partitions`: that of the entity.
     pub fn partition(&self, partitions: u32) -> u32 {
         let id = self.key.id.as_str();
@@ -135,6 +147,8 @@ impl Entity {
 
     /// Merges an observation of this entity.
     pub fn merge(&mut self, observation: &Observation) {
+        // All are of one realm. If they were not, the result would be the same in any order.
+        keep_greater(self.realm_mut(), &Some(observation.realm.clone()));
         match (self, &observation.update) {
             (Self::Subscription(s), Update::Subscription(origin, state)) => {
                 s.merge(origin, state.clone());
@@ -153,6 +167,7 @@ impl Entity {
     /// Adds everything that another copy of this entity knows, as if one had merged the observations of
     /// both. It is commutative, associative and idempotent, too.
     pub fn union(&mut self, other: &Self) {
+        keep_greater(self.realm_mut(), &other.realm().cloned());
         match (self, other) {
             (Self::Subscription(s), Self::Subscription(other)) => s.union(other),
             (Self::Invoice(i), Self::Invoice(other)) => i.union(other),
@@ -176,7 +191,7 @@ impl Entity {
 
     /// The contributions before they are summed up.
     pub fn tally(&self) -> Tally {
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(self.state().class());
         self.state().contributions(&mut tally);
         tally
     }
@@ -237,6 +252,29 @@ impl Entity {
             | EntityKind::Refund
             | EntityKind::Transfer => Self::Movement(decode(key, bytes)?),
         })
+    }
+
+    /// Which of the platform's own Stripe accounts it is of, if any event about it was observed.
+    pub fn realm(&self) -> Option<&Realm> {
+        match self {
+            Self::Subscription(s) => s.realm.as_ref(),
+            Self::Invoice(i) => i.realm.as_ref(),
+            Self::Payout(p) => p.realm.as_ref(),
+            Self::Account(a) => a.realm.as_ref(),
+            Self::Movement(m) => m.realm.as_ref(),
+            Self::Customer(c) => c.realm.as_ref(),
+        }
+    }
+
+    fn realm_mut(&mut self) -> &mut Option<Realm> {
+        match self {
+            Self::Subscription(s) => &mut s.realm,
+            Self::Invoice(i) => &mut i.realm,
+            Self::Payout(p) => &mut p.realm,
+            Self::Account(a) => &mut a.realm,
+            Self::Movement(m) => &mut m.realm,
+            Self::Customer(c) => &mut c.realm,
+        }
     }
 
     /// The state, without its type.

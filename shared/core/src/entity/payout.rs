@@ -12,9 +12,11 @@ use super::state::EntityState;
 use super::stripe_enums::PayoutStatus;
 use super::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
 use super::transition::{Transition, status_changes};
+use crate::class::{Class, Owner};
 use crate::condition::{BeganBefore, Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally, UNKNOWN};
 use crate::money::Money;
+use crate::realm::Realm;
 
 /// The state of a payout, as known from its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,9 @@ pub struct Payout {
     /// timeline drops.
     #[serde(default)]
     pub reached: BTreeSet<(PayoutStatus, String)>,
+    /// Which of the platform's own Stripe accounts it is of; unknown of what earlier versions stored.
+    #[serde(default)]
+    pub realm: Option<Realm>,
 }
 
 /// Facts that Stripe never changes during a payout's life.
@@ -114,6 +119,13 @@ impl EntityState for Payout {
         self.origin.account.as_ref().unwrap_or(&self.id)
     }
 
+    fn class(&self) -> Class<'_> {
+        Class::of(
+            self.realm.as_ref(),
+            Owner::of(self.origin.account.as_deref()),
+        )
+    }
+
     /// An outcome counts in the hour in which it was reached:
     /// a payout that fails after it was paid moves from the hour of `paid` to that of `failed`. One
     /// that had it before the first event about it counts in no hour.
@@ -167,6 +179,7 @@ impl EntityState for Payout {
             due_s: since_s,
             account: self.origin.account.clone(),
             customer: None,
+            realm: self.realm.clone().unwrap_or_default(),
             money: Money::known(self.origin.amount_minor, self.origin.currency.as_deref()),
             detail: facts.failure(),
             event_id: event_id.to_owned(),

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use super::events::EventRef;
 use super::key::EntityKey;
 use super::transition::Transition;
+use crate::class::Class;
 use crate::condition::Condition;
 use crate::counters::Tally;
 use crate::view::field::Fields;
@@ -21,6 +22,9 @@ pub trait EntityState: Encode + Fields {
 
     /// What determines the partition of its events, as [`crate::event::Event::partition`] has it.
     fn partition_key(&self) -> &str;
+
+    /// Whose it is: its counters count for this class.
+    fn class(&self) -> Class<'_>;
 
     /// See [`super::Entity::contributions`].
     fn contributions(&self, tally: &mut Tally);

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::application_ids::ApplicationIds;
 use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
 use super::kind::EntityKind;
@@ -10,9 +11,11 @@ use super::state::EntityState;
 use super::stripe_enums::SubscriptionStatus;
 use super::timeline::{Before, Facts, RecordedState, Timeline, value_fingerprint};
 use super::transition::Transition;
+use crate::class::{Class, Owner};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
+use crate::realm::Realm;
 
 /// The state of a subscription, as known from its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,9 +27,12 @@ pub struct Subscription {
     pub origin: SubscriptionOrigin,
     /// The recorded states.
     pub timeline: Timeline<SubscriptionFacts>,
+    /// Which of the platform's own Stripe accounts it is of; unknown of what earlier versions stored.
+    #[serde(default)]
+    pub realm: Option<Realm>,
 }
 
-/// Facts that Stripe never changes during a subscription's life.
+/// Facts that Stripe never changes during a subscription's life, and the platform's own ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubscriptionOrigin {
     /// The connected account it belongs to.
@@ -35,6 +41,9 @@ pub struct SubscriptionOrigin {
     pub customer: Option<String>,
     /// Lower case.
     pub currency: Option<String>,
+    /// Ids of the platform's own application, as the newest event shows them.
+    #[serde(default)]
+    pub ids: Option<ApplicationIds>,
 }
 
 /// The state of a subscription in one event.
@@ -230,6 +239,13 @@ impl EntityState for Subscription {
         self.origin.partition_key(&self.id)
     }
 
+    fn class(&self) -> Class<'_> {
+        Class::of(
+            self.realm.as_ref(),
+            Owner::of(self.origin.account.as_deref()),
+        )
+    }
+
     /// Events count in the hour in which they happened. The outcome of a start (did the past-due
     /// subscription recover, did the trial convert, was the downgraded one lost) counts in the hour
     /// of that start, next to its cohort.
@@ -272,6 +288,7 @@ impl EntityState for Subscription {
             due_s,
             account: self.origin.account.clone(),
             customer: self.origin.customer.clone(),
+            realm: self.realm.clone().unwrap_or_default(),
             money: money.clone(),
             detail: Some(format!("plan {}", facts.plan)),
             event_id: first.event_id.to_string(),

@@ -5,9 +5,10 @@ use serde::de::IgnoredAny;
 
 use super::fields::{Currency, Fingerprinted, Reference, Seconds};
 use super::lenient::Lenient;
+use super::metadata::Metadata;
 use super::object::{ObserveError, read};
-use super::plans::Plans;
 use super::record::{observation, recorded_state};
+use super::settings::ObserveSettings;
 use super::ways;
 use crate::entity::account::{
     AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount, Shown,
@@ -17,13 +18,16 @@ use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
 
 /// The account of an event about it, its capabilities, its payout destinations or its connection.
-pub(super) fn observe(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
+pub(super) fn observe(
+    event: &Event<'_>,
+    settings: &ObserveSettings,
+) -> Result<Option<Observation>, ObserveError> {
     let event_type = event.kind.as_ref();
     if event_type.starts_with("v2.") {
         return Ok(thin(event));
     }
     match event_type.rsplit_once('.') {
-        Some(("account", "updated")) => snapshot(event),
+        Some(("account", "updated")) => snapshot(event, settings),
         Some(("account.application", _)) => Ok(connection(event)),
         Some(("account.external_account", _)) => external_account(event),
         Some(("capability", _)) => capability(event),
@@ -42,7 +46,10 @@ pub(super) fn seen(event: &Event<'_>) -> Option<Observation> {
 
 /// The platform's own account is no connected one: its events name no connected account. Source:
 /// <https://docs.stripe.com/connect/webhooks>.
-fn snapshot(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
+fn snapshot(
+    event: &Event<'_>,
+    settings: &ObserveSettings,
+) -> Result<Option<Observation>, ObserveError> {
     let object: AccountObject = read(event)?;
     let id = object.id.id(event)?;
     if event.account.as_deref() != Some(id.as_str()) {
@@ -71,6 +78,7 @@ fn snapshot(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
         country: country(object.country.as_known()),
         created_s: object.created.known().map(|s| s.0),
         external_account: external_account_shown(event, &external, &state.changes),
+        ids: object.metadata.ids(event, &settings.metadata),
         state,
     };
     Ok(Some(about_account(event, &id, update)))
@@ -198,6 +206,8 @@ pub(super) struct AccountObject {
     details_submitted: Lenient<bool>,
     requirements: Lenient<Requirements>,
     external_accounts: Lenient<ExternalAccounts>,
+    /// That of an account is written by the platform.
+    metadata: Lenient<Metadata>,
 }
 
 #[derive(Debug, Deserialize, Default)]

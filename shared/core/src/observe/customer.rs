@@ -4,23 +4,32 @@ use serde::Deserialize;
 
 use super::fields::Seconds;
 use super::lenient::Lenient;
+use super::metadata::Metadata;
 use super::object::{ObserveError, read};
-use super::plans::Plans;
 use super::record::{observation, recorded_state};
+use super::settings::ObserveSettings;
+use crate::class::Owner;
 use crate::entity::customer::{CustomerFacts, CustomerOrigin};
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
 
 /// The customer of `customer.created`, `customer.updated` or `customer.deleted`.
-pub(super) fn observe(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
+pub(super) fn observe(
+    event: &Event<'_>,
+    settings: &ObserveSettings,
+) -> Result<Option<Observation>, ObserveError> {
     let object: CustomerObject = read(event)?;
     let facts = CustomerFacts {
         deleted: event.kind == "customer.deleted" || object.deleted.known() == Some(true),
-        app_id: None,
-        user_id: None,
+    };
+    // A connected account writes what it likes into the metadata of its objects.
+    let ids = match Owner::of(event.account.as_deref()) {
+        Owner::Platform => object.metadata.ids(event, &settings.metadata),
+        Owner::Connected => None,
     };
     let origin = CustomerOrigin {
         account: event.account.as_deref().map(str::to_owned),
+        ids,
         created_s: object.created.known().map(|seconds| seconds.0),
     };
     let id = object.id.id(event)?;
@@ -34,4 +43,5 @@ pub(super) struct CustomerObject {
     id: Lenient<String>,
     created: Lenient<Seconds>,
     deleted: Lenient<bool>,
+    metadata: Lenient<Metadata>,
 }

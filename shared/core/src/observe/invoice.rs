@@ -5,15 +5,18 @@ use serde::Deserialize;
 use super::fields::{Currency, Minor, Reference};
 use super::lenient::Lenient;
 use super::object::{ObserveError, read, unreadable};
-use super::plans::Plans;
 use super::record::{observation, recorded_state};
+use super::settings::ObserveSettings;
 use crate::entity::invoice::{InvoiceFacts, InvoiceOrigin};
 use crate::entity::stripe_enums::InvoiceStatus;
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
 
 /// The invoice of an `invoice.*` event.
-pub(super) fn observe(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
+pub(super) fn observe(
+    event: &Event<'_>,
+    _: &ObserveSettings,
+) -> Result<Option<Observation>, ObserveError> {
     // A preview of a future invoice has no id and no invoice behind it.
     if event.kind == "invoice.upcoming" {
         return Ok(None);

@@ -16,6 +16,7 @@ mod customer;
 mod fields;
 mod invoice;
 mod lenient;
+mod metadata;
 mod movements;
 mod mrr;
 mod object;
@@ -23,30 +24,36 @@ mod payout;
 mod plans;
 mod prices;
 mod record;
+mod settings;
 mod subscription;
 mod ways;
 
 #[cfg(test)]
 mod tests;
 
+pub use self::metadata::MetadataKeys;
 pub use self::object::ObserveError;
 pub use self::plans::{Plans, UNMAPPED_PLAN};
+pub use self::settings::ObserveSettings;
 use crate::entity::Observation;
 use crate::entity::kind::{EntityKind, row_of_event};
 use crate::event::Event;
 
 /// The observations of `event`, one per entity. Types that change no entity give none.
-pub fn observe(event: &Event<'_>, plans: &Plans) -> Result<Vec<Observation>, ObserveError> {
+pub fn observe(
+    event: &Event<'_>,
+    settings: &ObserveSettings,
+) -> Result<Vec<Observation>, ObserveError> {
     let mut observations = Vec::new();
     observations.extend(account::seen(event));
     if let Some(row) = row_of_event(&event.kind) {
-        observations.extend(reader(row.kind)(event, plans)?);
+        observations.extend(reader(row.kind)(event, settings)?);
     }
     Ok(observations)
 }
 
 /// Reads the events of one kind of object: what the event says about the object, if anything.
-type Observe = fn(&Event<'_>, &Plans) -> Result<Option<Observation>, ObserveError>;
+type Observe = fn(&Event<'_>, &ObserveSettings) -> Result<Option<Observation>, ObserveError>;
 
 fn reader(kind: EntityKind) -> Observe {
     match kind {

@@ -5,14 +5,17 @@ use serde::Deserialize;
 use super::fields::{Currency, Minor, Reference, beyond};
 use super::lenient::Lenient;
 use super::object::{ObserveError, read};
-use super::plans::Plans;
 use super::record::{observation, recorded_state};
+use super::settings::ObserveSettings;
 use crate::counters::UNKNOWN;
 use crate::entity::movement::{MoneyMovementFacts, MoneyMovementOrigin};
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
 
-pub(super) fn payment(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
+pub(super) fn payment(
+    event: &Event<'_>,
+    _: &ObserveSettings,
+) -> Result<Option<Observation>, ObserveError> {
     let object: PaymentObject = read(event)?;
     let facts = MoneyMovementFacts {
         status: object.status.required(event, "status")?,
@@ -27,7 +30,10 @@ pub(super) fn payment(event: &Event<'_>, _: &Plans) -> Result<Option<Observation
 
 /// A session that was paid after it completed stays complete: if the status is missing, the event's
 /// type decides.
-pub(super) fn checkout(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
+pub(super) fn checkout(
+    event: &Event<'_>,
+    _: &ObserveSettings,
+) -> Result<Option<Observation>, ObserveError> {
     let object: CheckoutObject = read(event)?;
     let status_by_type = match event.kind.rsplit_once('.').map(|(_, last)| last) {
         Some("expired") => "expired",
@@ -46,7 +52,10 @@ pub(super) fn checkout(event: &Event<'_>, _: &Plans) -> Result<Option<Observatio
     movement(event, EntityKind::Checkout, object.id, origin, facts)
 }
 
-pub(super) fn dispute(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
+pub(super) fn dispute(
+    event: &Event<'_>,
+    _: &ObserveSettings,
+) -> Result<Option<Observation>, ObserveError> {
     let object: DisputeObject = read(event)?;
     let facts = MoneyMovementFacts {
         status: object.status.required(event, "status")?,
@@ -59,7 +68,10 @@ pub(super) fn dispute(event: &Event<'_>, _: &Plans) -> Result<Option<Observation
     movement(event, EntityKind::Dispute, object.id, origin, facts)
 }
 
-pub(super) fn refund(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
+pub(super) fn refund(
+    event: &Event<'_>,
+    _: &ObserveSettings,
+) -> Result<Option<Observation>, ObserveError> {
     let object: RefundObject = read(event)?;
     let status = object.status.readable(event, "status")?;
     let facts = MoneyMovementFacts {
@@ -74,7 +86,10 @@ pub(super) fn refund(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>
 }
 
 /// A transfer has no status: what was reversed decides.
-pub(super) fn transfer(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
+pub(super) fn transfer(
+    event: &Event<'_>,
+    _: &ObserveSettings,
+) -> Result<Option<Observation>, ObserveError> {
     let object: TransferObject = read(event)?;
     let reversed = object.reversed.required(event, "reversed")?;
     let amount_reversed = object.amount_reversed.required(event, "amount_reversed")?;

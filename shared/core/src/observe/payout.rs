@@ -5,14 +5,17 @@ use serde::Deserialize;
 use super::fields::{Currency, Minor};
 use super::lenient::Lenient;
 use super::object::{ObserveError, read};
-use super::plans::Plans;
 use super::record::{observation, recorded_state};
+use super::settings::ObserveSettings;
 use crate::entity::payout::{PayoutFacts, PayoutOrigin};
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
 
 /// The payout of a `payout.*` event.
-pub(super) fn observe(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
+pub(super) fn observe(
+    event: &Event<'_>,
+    _: &ObserveSettings,
+) -> Result<Option<Observation>, ObserveError> {
     let object: PayoutObject = read(event)?;
     let facts = PayoutFacts {
         status: object.status.required(event, "status")?.into(),

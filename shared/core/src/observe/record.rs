@@ -8,6 +8,7 @@ use crate::entity::kind::EntityKind;
 use crate::entity::timeline::{Changes, Facts, RecordedState, Stage};
 use crate::entity::{Observation, Update};
 use crate::event::Event;
+use crate::realm::Realm;
 
 pub(super) fn observation(
     event: &Event<'_>,
@@ -18,6 +19,7 @@ pub(super) fn observation(
     Observation {
         key: EntityKey::new(kind, id),
         created_s: event.created_s,
+        realm: Realm::MAIN,
         update,
     }
 }

@@ -4,11 +4,14 @@ use serde::Deserialize;
 
 use super::fields::{Currency, Fingerprinted, Reference, Seconds, beyond};
 use super::lenient::Lenient;
+use super::metadata::Metadata;
 use super::mrr::{self, NoAmount};
 use super::object::{ObserveError, read};
 use super::plans::{Plans, UNMAPPED_PLAN};
 use super::prices::{Discount, Item};
 use super::record::{observation, recorded_state};
+use super::settings::ObserveSettings;
+use crate::class::Owner;
 use crate::entity::subscription::{MrrUnknown, SubscriptionFacts, SubscriptionOrigin};
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
@@ -16,16 +19,18 @@ use crate::event::Event;
 /// The subscription of a `customer.subscription.*` event.
 pub(super) fn observe(
     event: &Event<'_>,
-    plans: &Plans,
+    settings: &ObserveSettings,
 ) -> Result<Option<Observation>, ObserveError> {
     let object: SubscriptionObject = read(event)?;
+    let owner = Owner::of(event.account.as_deref());
     let (recurring_minor, mrr_unknown) = match object.recurring_minor() {
         Ok(minor) => (Some(minor), object.cancellation_unknown()),
         Err(NoAmount::Unknown(reason)) => (None, Some(reason)),
         Err(NoAmount::Beyond(field)) => return Err(beyond(event, field)),
     };
+    let plan = object.plan(&settings.plans, owner);
     let facts = SubscriptionFacts {
-        plan: object.plan(plans).unwrap_or(UNMAPPED_PLAN).to_owned(),
+        plan: plan.unwrap_or(UNMAPPED_PLAN).to_owned(),
         status: object.status.required(event, "status")?.into(),
         recurring_minor,
         cancel_at_period_end: object.cancel_at_period_end.known().unwrap_or(false),
@@ -35,10 +40,16 @@ pub(super) fn observe(
         discount_fingerprints: (object.discount.1, object.discounts.1),
         mrr_unknown,
     };
+    // A connected account writes what it likes into the metadata of its objects.
+    let ids = match owner {
+        Owner::Platform => object.metadata.ids(event, &settings.metadata),
+        Owner::Connected => None,
+    };
     let origin = SubscriptionOrigin {
         account: event.account.as_deref().map(str::to_owned),
         customer: object.customer.grouping_customer(event)?,
         currency: object.currency.into_code(),
+        ids,
     };
     let id = object.id.id(event)?;
     let update = Update::Subscription(origin, recorded_state(event, facts));
@@ -60,6 +71,7 @@ pub(super) struct SubscriptionObject {
     cancel_at_period_end: Lenient<bool>,
     cancel_at: Lenient<Seconds>,
     trial_end: Lenient<Seconds>,
+    metadata: Lenient<Metadata>,
 }
 
 #[derive(Debug, Deserialize, Default)]
@@ -85,9 +97,11 @@ impl SubscriptionObject {
         is_odd.then_some(MrrUnknown::Cancellation)
     }
 
-    fn plan<'a>(&self, plans: &'a Plans) -> Option<&'a str> {
+    fn plan<'a>(&self, plans: &'a Plans, owner: Owner) -> Option<&'a str> {
         let items = self.items().into_iter().flatten();
         let prices = items.filter_map(|item| item.as_known()?.price());
-        prices.into_iter().find_map(|price| plans.name(price))
+        prices
+            .into_iter()
+            .find_map(|price| plans.name(price, owner))
     }
 }

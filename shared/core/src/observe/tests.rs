@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::entity::account::AccountUpdate;
+use crate::entity::application_ids::ApplicationIds;
 use crate::entity::{Entity, Update};
 
 fn observe_object(
@@ -17,7 +18,10 @@ fn observe_object(
     let body = json!({"id": "evt_1", "type": kind, "created": 1000, "account": account, "data": {"object": object}});
     let body = body.to_string();
     let plans = Plans::new(BTreeMap::from([("pro".to_owned(), "PRO".to_owned())]));
-    observe(&Event::parse(body.as_bytes()).expect("an event"), &plans)
+    observe(
+        &Event::parse(body.as_bytes()).expect("an event"),
+        &plans.into(),
+    )
 }
 
 fn monthly(price: &Value, quantity: u64) -> i64 {
@@ -293,6 +297,120 @@ fn the_plan_is_found_by_price_product_or_lookup_key() {
 }
 
 #[test]
+fn the_price_of_a_connected_account_is_no_plan_of_the_platform() {
+    let object = json!({"id": "sub_1", "status": "active",
+        "items": {"data": [{"price": {"id": "p", "lookup_key": "pro", "recurring": null}}]}});
+    let body = json!({"id": "evt_1", "type": "customer.subscription.created", "created": 1000, "account": "acct_1",
+        "data": {"object": object}});
+    let body = body.to_string();
+    let names = BTreeMap::from([("pro".to_owned(), "PRO".to_owned())]);
+    for (connected, expected) in [(BTreeMap::new(), UNMAPPED_PLAN), (names.clone(), "PRO")] {
+        let platform = names.clone();
+        let plans = Plans {
+            platform,
+            connected,
+        };
+        let event = Event::parse(body.as_bytes()).expect("an event");
+        let seen = observe(&event, &plans.into()).expect("readable");
+        match &seen.last().expect("the subscription").update {
+            Update::Subscription(_, state) => assert_eq!(state.facts.plan, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What the metadata of a subscription, or of an account, says.
+fn ids_in(account: Option<&str>, object: &Value) -> Option<ApplicationIds> {
+    let kind = match object["object"].as_str() {
+        Some("account") => "account.updated",
+        _ => "customer.subscription.updated",
+    };
+    let observations = observe_object(kind, account, object).expect("readable");
+    match &observations.last().expect("the object").update {
+        Update::Subscription(origin, _) => origin.ids.clone(),
+        Update::Account(AccountUpdate::Snapshot { ids, .. }) => ids.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_ids_of_the_application_are_in_the_metadata_that_the_platform_writes() {
+    let ids = |app_id: Option<&str>, user_id: Option<&str>| ApplicationIds {
+        at_s: 1000,
+        app_id: app_id.map(str::to_owned),
+        user_id: user_id.map(str::to_owned),
+    };
+    let subscription = |metadata: Value| json!({"id": "sub_1", "status": "active", "items": {"data": []}, "metadata": metadata});
+    let (longest, too_long) = ("x".repeat(64), "x".repeat(65));
+    for (metadata, expected) in [
+        (
+            json!({"app_id": "app_1", "user_id": "7"}),
+            ids(Some("app_1"), Some("7")),
+        ),
+        (json!({"user_id": longest}), ids(None, Some(&longest))),
+        (json!({"app_id": too_long, "user_id": ""}), ids(None, None)),
+        (json!({"app_id": 5, "user_id": "a b"}), ids(None, None)),
+        (json!({}), ids(None, None)),
+    ] {
+        assert_eq!(
+            ids_in(None, &subscription(metadata.clone())),
+            Some(expected),
+            "{metadata}"
+        );
+    }
+    for unknown in [Value::Null, json!([]), json!("app_1")] {
+        assert_eq!(ids_in(None, &subscription(unknown)), None);
+    }
+    let own = subscription(json!({"app_id": "app_1"}));
+    assert_eq!(
+        ids_in(Some("acct_1"), &own),
+        None,
+        "it is the connected account's"
+    );
+    let account = json!({"id": "acct_1", "object": "account", "charges_enabled": true, "payouts_enabled": true,
+        "metadata": {"user_id": "7"}});
+    assert_eq!(ids_in(Some("acct_1"), &account), Some(ids(None, Some("7"))));
+}
+
+#[test]
+fn the_newest_metadata_decides_in_any_order() {
+    let observed = |id: &str, created_s: i64, metadata: Value| {
+        let body = json!({"id": id, "type": "customer.subscription.updated", "created": created_s, "data": {"object":
+            {"id": "sub_1", "status": "active", "items": {"data": []}, "metadata": metadata}}});
+        let body = body.to_string();
+        let event = Event::parse(body.as_bytes()).expect("an event");
+        observe(&event, &ObserveSettings::default())
+            .expect("readable")
+            .remove(0)
+    };
+    let steps = [
+        observed("evt_1", 100, json!({"app_id": "a", "user_id": "1"})),
+        observed("evt_2", 200, json!({"app_id": "b"})),
+        observed("evt_3", 150, json!({"app_id": "c", "user_id": "3"})),
+    ];
+    for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [1, 2, 0]] {
+        let mut entity = Entity::new(&steps[0].key);
+        for step in order {
+            entity.merge(&steps[step]);
+        }
+        let fields = entity.state().fields();
+        let shown = |name: &str| {
+            fields
+                .iter()
+                .find(|field| field.name == name)
+                .expect("a column")
+                .value
+                .clone()
+        };
+        assert_eq!(
+            (shown("app_id"), shown("user_id")),
+            (json!("b"), Value::Null),
+            "{order:?}"
+        );
+    }
+}
+
+#[test]
 fn errors_name_the_field_and_never_the_value() {
     let table = [
         (
@@ -403,7 +521,7 @@ fn a_thin_event_is_about_the_account_that_it_names_and_not_about_its_context() {
                 "context":"acct_P/acct_C","related_object":{{"id":"{related}"}}}}"#
         );
         let event = Event::parse(body.as_bytes()).expect("an event");
-        let observations = observe(&event, &Plans::default()).expect("readable");
+        let observations = observe(&event, &ObserveSettings::default()).expect("readable");
         let ids = observations.into_iter().map(|it| it.key.id);
         ids.collect::<Vec<_>>()
     };

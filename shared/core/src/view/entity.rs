@@ -13,7 +13,8 @@ use crate::entity::payout::Payout;
 use crate::entity::risk::Risk;
 use crate::entity::subscription::Subscription;
 use crate::entity::timeline::Stage;
-use crate::entity::{Entity, EntityKey, EntityKind};
+use crate::entity::{Entity, EntityKey, EntityKind, EntityState as _};
+use crate::realm::Realm;
 
 /// The names of the columns of a kind.
 pub fn header(kind: EntityKind) -> Vec<&'static str> {
@@ -90,6 +91,16 @@ impl Columns for Subscription {
         column("updated_at", Unit::Time, |s| {
             time(s.timeline.last().map(|state| state.created_s))
         }),
+        column("owner", Unit::Text, |s| json!(s.class().owner.as_str())),
+        column("realm", Unit::Text, |s| {
+            json!(s.realm.as_ref().map(Realm::as_str))
+        }),
+        column("app_id", Unit::Text, |s| {
+            json!(s.origin.ids.as_ref().and_then(|ids| ids.app_id.as_ref()))
+        }),
+        column("user_id", Unit::Text, |s| {
+            json!(s.origin.ids.as_ref().and_then(|ids| ids.user_id.as_ref()))
+        }),
     ];
 
     fn details(&self) -> Value {
@@ -120,6 +131,10 @@ impl Columns for Invoice {
             json!(i.current().and_then(|f| f.attempts))
         }),
         column("account", Unit::Text, |i| json!(i.origin.account)),
+        column("owner", Unit::Text, |i| json!(i.class().owner.as_str())),
+        column("realm", Unit::Text, |i| {
+            json!(i.realm.as_ref().map(Realm::as_str))
+        }),
     ];
 
     fn details(&self) -> Value {
@@ -144,6 +159,10 @@ impl Columns for Payout {
         }),
         column("failure_code", Unit::Text, |p| {
             json!(p.current().and_then(|f| f.failure_code.as_ref()))
+        }),
+        column("owner", Unit::Text, |p| json!(p.class().owner.as_str())),
+        column("realm", Unit::Text, |p| {
+            json!(p.realm.as_ref().map(Realm::as_str))
         }),
     ];
 
@@ -173,6 +192,12 @@ impl Columns for Account {
         column("stage", Unit::Text, |a| json!(a.stage())),
         column("onboarding_seconds", Unit::Seconds, |a| {
             json!(a.onboarding_seconds())
+        }),
+        column("realm", Unit::Text, |a| {
+            json!(a.realm.as_ref().map(Realm::as_str))
+        }),
+        column("user_id", Unit::Text, |a| {
+            json!(a.ids.as_ref().and_then(|ids| ids.user_id.as_ref()))
         }),
     ];
 
@@ -217,6 +242,10 @@ impl Columns for MoneyMovement {
         column("updated_at", Unit::Time, |m| {
             time(m.timeline.last().map(|state| state.created_s))
         }),
+        column("owner", Unit::Text, |m| json!(m.class().owner.as_str())),
+        column("realm", Unit::Text, |m| {
+            json!(m.realm.as_ref().map(Realm::as_str))
+        }),
     ];
 
     fn details(&self) -> Value {
@@ -235,11 +264,15 @@ impl Columns for Customer {
         column("status", Unit::Text, |c| {
             json!(c.current().map(CustomerFacts::status))
         }),
+        column("owner", Unit::Text, |c| json!(c.class().owner.as_str())),
+        column("realm", Unit::Text, |c| {
+            json!(c.realm.as_ref().map(Realm::as_str))
+        }),
         column("app_id", Unit::Text, |c| {
-            json!(c.current().and_then(|f| f.app_id.as_ref()))
+            json!(c.origin.ids.as_ref().and_then(|ids| ids.app_id.as_ref()))
         }),
         column("user_id", Unit::Text, |c| {
-            json!(c.current().and_then(|f| f.user_id.as_ref()))
+            json!(c.origin.ids.as_ref().and_then(|ids| ids.user_id.as_ref()))
         }),
         column("created_at", Unit::Time, |c| time(c.origin.created_s)),
         column("updated_at", Unit::Time, |c| {

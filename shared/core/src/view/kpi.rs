@@ -13,7 +13,7 @@ pub const PAST_DUE: &str = "Past due, of active and past due";
 pub const MRR_INCOMPLETE: &str = "Not in MRR, amount unknown";
 
 /// The metrics that a person reads first: name and value.
-pub fn rows(kpis: &Kpis) -> Vec<(&'static str, String)> {
+pub fn rows(kpis: &Kpis) -> Vec<(String, String)> {
     // Dead-lettered is what happened: those that are requeued and fail again count again.
     let deliveries = format!(
         "{} applied, {} duplicate, {} ignored, {} of the other mode, {} dead-lettered",
@@ -23,25 +23,64 @@ pub fn rows(kpis: &Kpis) -> Vec<(&'static str, String)> {
         kpis.events_other_mode,
         kpis.events_dead
     );
-    let mrr = kpis.mrr_minor.iter();
-    let mrr = mrr.map(|(currency, minor)| Money::new(*minor, currency).to_string());
-    let mut rows = vec![("Deliveries", deliveries), ("MRR", list(mrr))];
-    if !kpis.mrr_incomplete.is_empty() {
-        rows.push((MRR_INCOMPLETE, counts(&kpis.mrr_incomplete)));
+    let main = &kpis.main;
+    let billing = &main.billing;
+    let mut rows = vec![
+        row("Deliveries", deliveries),
+        row("MRR", amounts(&billing.mrr_minor)),
+    ];
+    if !billing.mrr_incomplete.is_empty() {
+        rows.push(row(MRR_INCOMPLETE, counts(&billing.mrr_incomplete)));
     }
     rows.extend([
-        ("Subscriptions", counts(&kpis.subscriptions)),
-        (PAST_DUE, percent(kpis.past_due_ratio)),
-        ("Invoices", counts(&kpis.invoices)),
-        ("Payouts", counts(&kpis.payouts)),
-        (
+        row("Subscriptions", counts(&billing.subscriptions)),
+        row(PAST_DUE, percent(billing.past_due_ratio)),
+        row("Invoices", counts(&billing.invoices)),
+        row("Payouts", counts(&main.payouts.payouts)),
+        row(
             "Payouts failed, 24 h",
-            percent(kpis.payout_failure_ratio_24h),
+            percent(main.payouts.payout_failure_ratio_24h),
         ),
-        ("Accounts by risk", counts(&kpis.accounts)),
-        ("Onboarding reached", counts(&kpis.funnel)),
+        row("Accounts by risk", counts(&main.accounts.accounts)),
+        row("Onboarding reached", counts(&main.accounts.funnel)),
     ]);
+    rows.extend(
+        others(kpis)
+            .into_iter()
+            .filter(|(_, value)| value != NOT_KNOWN),
+    );
     rows
+}
+
+/// What many deployments do not have: subscriptions of connected accounts, payouts of the platform
+/// itself, other realms.
+fn others(kpis: &Kpis) -> Vec<(String, String)> {
+    let mut rows = vec![
+        row(
+            "MRR of connected accounts",
+            amounts(&kpis.main.connected.mrr_minor),
+        ),
+        row("Own payouts", counts(&kpis.main.own_payouts.payouts)),
+    ];
+    for (name, realm) in &kpis.realms {
+        let of_realm = |what: &str, value| (format!("{what}, realm {name}"), value);
+        rows.push(of_realm("MRR", amounts(&realm.billing.mrr_minor)));
+        rows.push(of_realm(
+            "Subscriptions",
+            counts(&realm.billing.subscriptions),
+        ));
+        rows.push(of_realm("Payouts", counts(&realm.payouts.payouts)));
+    }
+    rows
+}
+
+fn row(name: &str, value: String) -> (String, String) {
+    (name.to_owned(), value)
+}
+
+fn amounts(minor: &BTreeMap<String, i64>) -> String {
+    let amounts = minor.iter();
+    list(amounts.map(|(currency, minor)| Money::new(*minor, currency).to_string()))
 }
 
 fn counts(counts: &BTreeMap<String, i64>) -> String {
@@ -67,6 +106,7 @@ fn percent(ratio: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kpi::{Billing, RealmKpis};
 
     #[test]
     fn what_is_not_known_is_a_dash() {
@@ -83,18 +123,31 @@ mod tests {
 
     #[test]
     fn shares_are_percent_and_amounts_have_their_currency() {
-        let kpis = Kpis {
+        let billing = Billing {
             mrr_minor: BTreeMap::from([("eur".to_owned(), 150), ("usd".to_owned(), 2000)]),
             past_due_ratio: Some(0.125),
             invoices: BTreeMap::from([("open".to_owned(), 2)]),
             mrr_incomplete: BTreeMap::from([("coupon".to_owned(), 1), ("price".to_owned(), 2)]),
+            ..Billing::default()
+        };
+        let main = RealmKpis {
+            connected: billing.clone(),
+            billing,
+            ..RealmKpis::default()
+        };
+        let kpis = Kpis {
+            realms: BTreeMap::from([("kernel".to_owned(), main.clone())]),
+            main,
             ..Kpis::default()
         };
         let rows: BTreeMap<_, _> = rows(&kpis).into_iter().collect();
         assert_eq!(rows["Past due, of active and past due"], "12.50 %");
         assert_eq!(rows["Invoices"], "open 2");
         let mrr = [(150, "eur"), (2000, "usd")].map(|(minor, c)| Money::new(minor, c).to_string());
-        assert_eq!(rows["MRR"], mrr.join(", "));
+        for name in ["MRR", "MRR of connected accounts", "MRR, realm kernel"] {
+            assert_eq!(rows[name], mrr.join(", "), "{name}");
+        }
         assert_eq!(rows[MRR_INCOMPLETE], "coupon 1, price 2");
+        assert!(!rows.contains_key("Own payouts"), "it has none");
     }
 }

@@ -44,7 +44,7 @@ pub fn describe(verification: &Verification<'_>) -> Value {
             Difference::MissingCondition(condition) => ("missing", None, Some(condition)),
             Difference::LeftOverCondition(condition) => ("left_over", Some(condition), None),
             Difference::OtherCondition { stored, recomputed } => {
-                ("different", Some(stored), Some(recomputed))
+                ("different", Some(&**stored), Some(&**recomputed))
             }
         };
         conditions.push(json!({"what": what, "stored": stored, "recomputed": recomputed}));

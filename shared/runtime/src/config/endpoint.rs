@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use revwatch_core::mode::Mode;
+use revwatch_core::realm::Realm;
 use revwatch_core::signature::SigningKey;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use super::error::{ConfigError, Fault, Faults};
 use crate::files::read_text;
@@ -26,6 +28,15 @@ pub struct EndpointConfig {
     /// The events that are applied; others are stored, but change nothing.
     #[serde(default)]
     pub mode: EndpointMode,
+    /// Which of the platform's own Stripe accounts sends to it.
+    #[serde(default, deserialize_with = "realm")]
+    pub realm: Realm,
+}
+
+/// The name of a realm.
+pub(super) fn realm<'de, D: Deserializer<'de>>(from: D) -> Result<Realm, D::Error> {
+    let name = String::deserialize(from)?;
+    Realm::named(&name).map_err(D::Error::custom)
 }
 
 /// Whether an endpoint's events are those of the deployment's mode, or fewer.
@@ -73,6 +84,7 @@ impl EndpointConfig {
             secrets,
             secret_file,
             mode: _,
+            realm: _,
         } = self;
         let mut faults = Faults::default();
         let key = |setting: &str| format!("endpoints.{number}.{setting}");

@@ -21,6 +21,7 @@ mod file;
 mod modes;
 mod non_empty;
 mod proxies;
+mod realms;
 pub mod reload;
 mod reloadable;
 mod settings;

@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use revwatch_core::mode::Mode;
+use revwatch_core::observe::MetadataKeys;
+use revwatch_core::realm::Realm;
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::alerting::AlertingConfig;
 use super::channels::{EmailConfig, PagerDutyConfig, SlackConfig, SmsConfig, WebhookConfig};
 use super::egress::EgressConfig;
-use super::endpoint::EndpointConfig;
+use super::endpoint::{EndpointConfig, realm};
 use super::error::{ConfigError, Fault};
 use super::non_empty::{non_empty_path, non_empty_secret};
 use super::proxies::TrustedProxies;
@@ -52,6 +54,9 @@ pub struct Config {
     /// API key: with it, accounts named by thin events are fetched.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub stripe_secret_key: Option<SecretString>,
+    /// The realm of the account that the key is of.
+    #[serde(default, deserialize_with = "realm")]
+    pub stripe_secret_key_realm: Realm,
     /// Stripe's API.
     pub stripe_api_base: String,
     /// More endpoints, in addition to the two above.
@@ -83,6 +88,11 @@ pub struct Config {
     /// Plan names by price id, product id or lookup key (R1).
     #[serde(default)]
     pub plans: BTreeMap<String, String>,
+    /// The same for the prices of connected accounts, which choose their own ids and keys.
+    #[serde(default)]
+    pub connected_plans: BTreeMap<String, String>,
+    /// The keys of your application's ids in the metadata of Stripe's objects.
+    pub metadata: MetadataKeys,
 }
 
 /// Limits of the public listener.

@@ -6,19 +6,25 @@ use super::endpoint::{Endpoint, keys};
 use super::error::{ConfigError, Fault, Faults};
 use super::settings::Config;
 
+/// The name of the endpoint `/webhooks/stripe`.
+pub(super) const STRIPE: &str = "stripe";
+
+/// The name of the endpoint `/webhooks/kernel/stripe`, and of its realm.
+pub(super) const KERNEL: &str = "kernel";
+
 impl Config {
     /// The endpoints to serve: those with variables of their own, then those of the file. Secret files are read now.
     pub fn webhook_endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
         let (mut endpoints, mut faults) = (Vec::<Endpoint>::new(), Faults::default());
         let built_in = [
             (
-                "stripe",
+                STRIPE,
                 "/webhooks/stripe",
                 "stripe_webhook_secret (STRIPE_WEBHOOK_SECRET)",
                 &self.stripe_webhook_secret,
             ),
             (
-                "kernel",
+                KERNEL,
                 "/webhooks/kernel/stripe",
                 "stripe_kernel_webhook_secret (STRIPE_KERNEL_WEBHOOK_SECRET)",
                 &self.stripe_kernel_webhook_secret,

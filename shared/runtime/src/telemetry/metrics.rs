@@ -169,7 +169,12 @@ metrics! {
     );
     subscriptions: GaugeSet = gauge_set(
         "revwatch_subscriptions",
-        "Subscriptions by status and plan",
+        "Subscriptions of the platform by status and plan",
+        &["status", "plan"],
+    );
+    connected_subscriptions: GaugeSet = gauge_set(
+        "revwatch_connected_subscriptions",
+        "Subscriptions of the connected accounts, all together, by status and plan",
         &["status", "plan"],
     );
     past_due_ratio: RatioGauge = ratio(
@@ -180,13 +185,19 @@ metrics! {
     );
     payouts: GaugeSet = counter_set(
         "revwatch_payouts_total",
-        "Payouts that ever reached an outcome, by outcome and currency; one that was paid and \
-        then failed counts twice",
+        "Payouts of connected accounts that ever reached an outcome, by outcome and currency; one \
+        that was paid and then failed counts twice",
+        &["outcome", "currency"],
+    );
+    own_payouts: GaugeSet = counter_set(
+        "revwatch_own_payouts_total",
+        "Payouts of the platform itself that ever reached an outcome, by outcome and currency",
         &["outcome", "currency"],
     );
     payout_failure_ratio: RatioGauge = ratio(
         "revwatch_payout_failure_ratio",
-        "Failed payouts as a share of those that were paid or failed; absent while no payout was",
+        "Failed payouts of connected accounts as a share of those that were paid or failed; absent \
+        while no payout was",
         &["window"],
     );
     accounts: GaugeSet = gauge_set("revwatch_accounts", "Connected accounts by risk", &["risk"]);
@@ -205,6 +216,11 @@ metrics! {
         "Subscriptions that MRR lacks because a part of them could not be read: items, price, amount, \
         quantity, coupon, currency, cancellation",
         &["reason"],
+    );
+    connected_mrr_minor: GaugeSet = gauge_set(
+        "revwatch_connected_mrr_minor",
+        "Monthly recurring revenue of the connected accounts in the currency's smallest unit",
+        &["currency"],
     );
     onboarding_seconds: GaugeSet = gauge_set(
         "revwatch_onboarding_seconds",
@@ -229,27 +245,29 @@ metrics! {
     );
     kernel_checkouts: GaugeSet = counter_set(
         "kernel_billing_checkout_total",
-        "Checkout sessions that were completed",
+        "Checkout sessions that were completed; of realm kernel, or of main if no endpoint is of that realm",
         &[],
     );
     kernel_payments_succeeded: GaugeSet = counter_set(
         "kernel_billing_payment_success_total",
-        "Payments that succeeded",
+        "Payments that succeeded; of realm kernel, or of main if no endpoint is of that realm",
         &[],
     );
     kernel_payments_failed: GaugeSet = counter_set(
         "kernel_billing_payment_failed_total",
-        "Payment attempts that failed",
+        "Payment attempts that failed; of realm kernel, or of main if no endpoint is of that realm",
         &[],
     );
     kernel_mrr: GaugeSet = gauge_set(
         "kernel_billing_mrr",
-        "Monthly recurring revenue in the currency's smallest unit",
+        "Monthly recurring revenue in the currency's smallest unit; of realm kernel, or of main if no \
+        endpoint is of that realm",
         &["currency"],
     );
     kernel_churn_rate: RatioGauge = ratio(
         "kernel_billing_churn_rate",
-        "Churned share of paying subscriptions over 30 days; absent while no subscription was paying",
+        "Churned share of paying subscriptions over 30 days; absent while no subscription was paying; \
+        of realm kernel, or of main if no endpoint is of that realm",
         &[],
     );
 }

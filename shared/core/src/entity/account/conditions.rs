@@ -217,6 +217,7 @@ fn condition(
         due_s: start.at_s.saturating_add(after_s),
         account: Some(account.id.clone()),
         customer: None,
+        realm: account.realm.clone().unwrap_or_default(),
         money: None,
         detail,
         event_id: start.event_id.to_owned(),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::entity::application_ids::ApplicationIds;
 use crate::entity::stripe_enums::CapabilityStatus;
 use crate::entity::timeline::{Facts, RecordedState, value_fingerprint};
 
@@ -70,6 +71,8 @@ pub enum AccountUpdate {
         state: RecordedState<AccountFacts>,
         /// Whether it lists an external account.
         external_account: Shown,
+        /// Ids of the platform's own application, if the event shows metadata.
+        ids: Option<ApplicationIds>,
     },
     /// `account.external_account.*`
     ExternalAccount {

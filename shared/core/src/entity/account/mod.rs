@@ -15,6 +15,7 @@ use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
 use super::state::EntityState;
 use super::transition::Transition;
+use crate::class::{Class, Owner};
 use crate::condition::Condition;
 use crate::counters::Tally;
 
@@ -25,6 +26,11 @@ impl EntityState for Account {
 
     fn partition_key(&self) -> &str {
         &self.id
+    }
+
+    /// The account itself is the platform's.
+    fn class(&self) -> Class<'_> {
+        Class::of(self.realm.as_ref(), Owner::Platform)
     }
 
     fn contributions(&self, tally: &mut Tally) {

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::facts::{AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount, Shown};
 use super::milestone::Milestone;
+use crate::entity::application_ids::ApplicationIds;
 use crate::entity::merge::{keep_greater, keep_smaller};
 use crate::entity::risk::{Risk, risk};
 use crate::entity::timeline::{RecordedState, Timeline};
+use crate::realm::Realm;
 
 /// The state of a connected account, as known from its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,10 +40,16 @@ pub struct Account {
     /// The latest thin event, which reports that something changed but not what: Unix seconds and
     /// event.
     pub thin: Option<(i64, String)>,
-    /// Those of `milestones` of which the earliest event says that it was reached before: nobody
-    /// knows when.
+    /// Those of `milestones` of which the earliest event says that it was reached before, at an unknown
+    /// time.
     #[serde(default)]
     pub reached_before: BTreeSet<Milestone>,
+    /// Which of the platform's own Stripe accounts it is of; unknown of what earlier versions stored.
+    #[serde(default)]
+    pub realm: Option<Realm>,
+    /// Ids of the platform's own application, as the newest event shows them.
+    #[serde(default)]
+    pub ids: Option<ApplicationIds>,
 }
 
 impl Account {
@@ -55,7 +63,9 @@ impl Account {
                 created_s: account_created_s,
                 state,
                 external_account,
+                ids,
             } => {
+                keep_greater(&mut self.ids, &ids);
                 keep_greater(&mut self.country, &country);
                 if let Some(account_created_s) = account_created_s {
                     keep_smaller(&mut self.created_s, account_created_s);
@@ -94,6 +104,7 @@ impl Account {
     /// See [`crate::entity::Entity::union`].
     pub(in crate::entity) fn union(&mut self, other: &Self) {
         keep_greater(&mut self.country, &other.country);
+        keep_greater(&mut self.ids, &other.ids);
         let times = [
             (&mut self.created_s, other.created_s),
             (&mut self.first_seen_s, other.first_seen_s),

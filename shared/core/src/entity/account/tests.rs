@@ -55,6 +55,7 @@ fn view(created_s: i64, event_id: String, charges_enabled: bool) -> AccountUpdat
             before: None,
             now: false,
         },
+        ids: None,
     }
 }
 

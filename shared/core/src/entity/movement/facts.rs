@@ -9,6 +9,7 @@ use crate::counters::{Tally, UNKNOWN};
 use crate::entity::kind::EntityKind;
 use crate::entity::merge::keep_greater;
 use crate::entity::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
+use crate::realm::Realm;
 
 /// The state of a movement, as known from its events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct MoneyMovement {
     /// Outcomes that are never revoked.
     #[serde(default)]
     pub reached: Reached,
+    /// Which of the platform's own Stripe accounts it is of; unknown of what earlier versions stored.
+    #[serde(default)]
+    pub realm: Option<Realm>,
 }
 
 /// The outcomes that a payment or a checkout ever reached. They are never revoked, whatever comes
@@ -99,6 +103,7 @@ impl Default for MoneyMovement {
             origin: MoneyMovementOrigin::default(),
             timeline: Timeline::default(),
             reached: Reached::default(),
+            realm: None,
         }
     }
 }

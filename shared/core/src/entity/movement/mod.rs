@@ -19,6 +19,7 @@ use super::kind::EntityKind;
 use super::state::EntityState;
 use super::timeline::RecordedState;
 use super::transition::{Transition, status_changes};
+use crate::class::{Class, Owner};
 use crate::condition::{Condition, ConditionKey};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
@@ -69,6 +70,13 @@ impl EntityState for MoneyMovement {
         self.origin.account.as_ref().unwrap_or(&self.id)
     }
 
+    fn class(&self) -> Class<'_> {
+        Class::of(
+            self.realm.as_ref(),
+            Owner::of(self.origin.account.as_deref()),
+        )
+    }
+
     fn contributions(&self, tally: &mut Tally) {
         (self.rules().contributions)(self, tally);
         if let Some(facts) = self.current() {
@@ -101,6 +109,7 @@ impl EntityState for MoneyMovement {
             due_s: first.created_s,
             account: self.origin.account.clone(),
             customer: self.origin.customer.clone(),
+            realm: self.realm.clone().unwrap_or_default(),
             money: Money::known(facts.amount_minor, self.origin.currency.as_deref()),
             detail: facts.reason.clone(),
             event_id: first.event_id.to_string(),

@@ -7,7 +7,7 @@ use super::super::{Entity, Observation};
 use crate::condition::{BeganBefore, ConditionKind};
 use crate::counters::Bucket;
 use crate::event::Event;
-use crate::observe::{Plans, observe};
+use crate::observe::{ObserveSettings, observe};
 
 const HOUR_S: i64 = 3600;
 
@@ -25,7 +25,8 @@ fn after(events: &[(i64, &str, &Value, Option<Value>)]) -> Entity {
         }
         let body = body.to_string();
         let event = Event::parse(body.as_bytes()).expect("an event");
-        let observations: Vec<Observation> = observe(&event, &Plans::default()).expect("readable");
+        let observations: Vec<Observation> =
+            observe(&event, &ObserveSettings::default()).expect("readable");
         let observation = observations.first().expect("an observation");
         let entity = entity.get_or_insert_with(|| Entity::new(&observation.key));
         let of_entity = observations.iter().filter(|o| o.key == observation.key);

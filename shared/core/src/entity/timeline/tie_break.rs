@@ -457,6 +457,7 @@ mod tests {
             entity.merge(&Observation {
                 key: key.clone(),
                 created_s: 1,
+                realm: crate::realm::Realm::MAIN,
                 update,
             });
         }

@@ -126,7 +126,7 @@ fn body(kind: &str, object: &Value, previous: &Value) -> String {
 /// The entity after one event about it.
 fn applied(body: &str) -> Result<(EntityKey, Entity), ObserveError> {
     let event = Event::parse(body.as_bytes()).expect("an event");
-    let observations = observe(&event, &Plans::default())?;
+    let observations = observe(&event, &ObserveSettings::default())?;
     let key = observations.last().expect("an observation").key.clone();
     let mut entity = Entity::new(&key);
     for observation in &observations {
@@ -313,7 +313,7 @@ fn an_unknown_amount_is_no_gain_where_older_states_were_dropped() {
         body["created"] = json!(n * 86_400);
         let body = body.to_string();
         let event = Event::parse(body.as_bytes()).expect("an event");
-        let observations = observe(&event, &Plans::default()).expect("readable");
+        let observations = observe(&event, &ObserveSettings::default()).expect("readable");
         observations.iter().for_each(|it| entity.merge(it));
     }
     let counters = entity.contributions();

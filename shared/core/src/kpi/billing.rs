@@ -1,0 +1,162 @@
+//! Subscriptions, invoices and payments of one owner.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use serde::Serialize;
+
+use super::Ratio;
+use super::sums::{by_first, by_two, over};
+use crate::counters::{Bucket, Figures, hour_of};
+
+/// Subscriptions, invoices and payments.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Billing {
+    /// Subscriptions by status.
+    pub subscriptions: BTreeMap<String, i64>,
+    /// Subscriptions by status and plan.
+    #[serde(skip)]
+    pub subscriptions_by_plan: Vec<(String, String, i64)>,
+    /// Past-due share of active and past-due subscriptions; `null` when there are none.
+    pub past_due_ratio: Option<f64>,
+    /// Monthly recurring revenue by currency, in its smallest unit.
+    pub mrr_minor: BTreeMap<String, i64>,
+    /// Subscriptions that count in MRR, but whose amount is not known and therefore missing in it, by
+    /// the part that could not be read (`items`, `price`, `amount`, `quantity`, `coupon`, `currency`),
+    /// or `cancellation` if it is not known whether they count.
+    pub mrr_incomplete: BTreeMap<String, i64>,
+    /// MRR of past-due subscriptions by currency.
+    pub mrr_past_due_minor: BTreeMap<String, i64>,
+    /// Past-due share of MRR, by currency.
+    pub past_due_mrr_ratio: BTreeMap<String, f64>,
+    /// Customers: `active` and `deleted`. Only those of which an event has come.
+    pub customers: BTreeMap<String, i64>,
+    /// Invoices by status.
+    pub invoices: BTreeMap<String, i64>,
+    /// Amount remaining on open invoices, by currency.
+    pub invoices_open_minor: BTreeMap<String, i64>,
+    /// Payments that ever succeeded, and attempts that failed: these never decrease.
+    #[serde(skip)]
+    pub payments_reached: BTreeMap<String, i64>,
+    /// Checkouts that were ever completed: this never decreases.
+    #[serde(skip)]
+    pub checkouts_reached: i64,
+    /// Payment intents by status.
+    pub payment_intents: BTreeMap<String, i64>,
+    /// All payment attempts, `failed` and `succeeded`.
+    pub payment_attempts: BTreeMap<String, i64>,
+    /// Failed share of the payment attempts of the last 24 hours.
+    pub payment_failure_ratio_24h: Option<f64>,
+    /// Checkout sessions by status.
+    pub checkout_sessions: BTreeMap<String, i64>,
+    /// Disputes by status.
+    pub disputes: BTreeMap<String, i64>,
+    /// Refunds by status.
+    pub refunds: BTreeMap<String, i64>,
+    /// Subscriptions whose MRR fell to zero in the last 30 days ÷ (paying 30 days ago + new since
+    /// then).
+    pub churn_rate_30d: Option<f64>,
+    /// Of the subscriptions that became past due 7 to 37 days ago, the share that was active again within
+    /// 7 days (R7).
+    pub recovery_rate_7d: Option<f64>,
+    /// Of the subscriptions downgraded 30 to 60 days ago, the share that stayed active or past due for
+    /// 30 days (R7).
+    pub downgrade_retention_30d: Option<f64>,
+    /// Of the trials begun 30 to 60 days ago, the share that became active (R10).
+    pub trial_conversion: Option<f64>,
+}
+
+/// Failed ÷ all payment attempts of the window, which is the same as in [`payout_failures`].
+pub fn payment_failures(figures: &Figures<'_>, now_s: i64, window_hours: u32) -> Ratio {
+    let last = hour_of(now_s);
+    let sum = |outcome: &str| -> i64 {
+        let hours = last.saturating_sub(window_hours)..=last;
+        let of_hour = |hour| {
+            figures
+                .under(Bucket::Hour(hour), "payments")
+                .filter(|(rest, _)| rest[0] == outcome)
+        };
+        hours.flat_map(of_hour).map(|(_, count)| count).sum()
+    };
+    let (failed, succeeded) = (sum("failed"), sum("succeeded"));
+    Ratio {
+        part: failed,
+        total: failed + succeeded,
+    }
+}
+
+/// The past-due share of the active base at the end of hour `hour` (inclusive): the current level
+/// minus the changes since. `counters` must contain the current counters and all hours after
+/// `hour`.
+pub fn past_due_at(figures: &Figures<'_>, hour: u32, now_hour: u32) -> Ratio {
+    let level = |which: &str| {
+        let since = (hour.saturating_add(1)..=now_hour)
+            .map(|h| figures.get(Bucket::Hour(h), &["base", which]));
+        figures.get(Bucket::Current, &["base", which]) - since.sum::<i64>()
+    };
+    Ratio {
+        part: level("past_due"),
+        total: level("all"),
+    }
+}
+
+impl Billing {
+    pub(super) fn compute(figures: &Figures<'_>, now_s: i64) -> Self {
+        let now_hour = hour_of(now_s);
+        let days_ago = |days: u32| now_hour.saturating_sub(days * 24);
+        let current = |parts: &[&str]| figures.get(Bucket::Current, parts);
+        let by_first = |family| by_first(figures, family);
+        let sum = |hours: &RangeInclusive<u32>, parts: &[&str]| over(figures, hours, parts);
+        let share = |part: i64, total: i64| Ratio { part, total }.value();
+        let last_month = days_ago(30)..=now_hour;
+        let lost = sum(&last_month, &["churn", "lost"]);
+        let gained = sum(&last_month, &["churn", "gained"]);
+        let paying_30d_ago = current(&["base", "paying"]) - gained + lost;
+        let (past_due, month_before) = (days_ago(37)..=days_ago(7), days_ago(60)..=days_ago(30));
+        let downgraded = sum(&month_before, &["plan", "downgraded"]);
+        Self {
+            subscriptions: by_first("subscriptions"),
+            subscriptions_by_plan: by_two(figures, "subscriptions"),
+            past_due_ratio: past_due_at(figures, now_hour, now_hour).value(),
+            mrr_minor: by_first("mrr"),
+            mrr_incomplete: by_first("mrr_incomplete"),
+            mrr_past_due_minor: by_first("mrr_past_due"),
+            past_due_mrr_ratio: past_due_mrr(figures),
+            customers: by_first("customers"),
+            invoices: by_first("invoices"),
+            invoices_open_minor: by_first("invoices_open_minor"),
+            payments_reached: by_first("payments_reached"),
+            checkouts_reached: current(&["checkouts_reached", "complete"]),
+            payment_intents: by_first("payment_intents"),
+            payment_attempts: by_first("payment_attempts"),
+            payment_failure_ratio_24h: payment_failures(figures, now_s, 24).value(),
+            checkout_sessions: by_first("checkout_sessions"),
+            disputes: by_first("disputes"),
+            refunds: by_first("refunds"),
+            churn_rate_30d: share(lost, paying_30d_ago + gained),
+            recovery_rate_7d: share(
+                sum(&past_due, &["dunning", "recovered_7d"]),
+                sum(&past_due, &["dunning", "entered"]),
+            ),
+            downgrade_retention_30d: share(
+                downgraded - sum(&month_before, &["plan", "downgraded_lost_30d"]),
+                downgraded,
+            ),
+            trial_conversion: share(
+                sum(&month_before, &["trial", "converted"]),
+                sum(&month_before, &["trial", "started"]),
+            ),
+        }
+    }
+}
+
+/// By currency.
+fn past_due_mrr(figures: &Figures<'_>) -> BTreeMap<String, f64> {
+    by_first(figures, "mrr_past_due")
+        .into_iter()
+        .filter_map(|(currency, part)| {
+            let total = figures.get(Bucket::Current, &["mrr", &currency]);
+            Some((currency, Ratio { part, total }.value()?))
+        })
+        .collect()
+}

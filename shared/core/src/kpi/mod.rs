@@ -1,0 +1,268 @@
+//! Key performance indicators, computed from counters: `revwatch metrics` prints them, the metrics
+//! page exposes them and rules compare them.
+
+mod accounts;
+mod billing;
+mod payouts;
+mod sums;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub use self::accounts::Accounts;
+pub use self::billing::{Billing, past_due_at, payment_failures};
+pub use self::payouts::{Payouts, payout_failures};
+use crate::class::{Owner, Scope};
+use crate::counters::{Bucket, Counters, hour_of};
+use crate::mode::OTHER_MODE;
+use crate::realm::Realm;
+
+/// The hours that [`Kpis::compute`] needs at `now_s` (Unix seconds): 60 days, to evaluate the
+/// cohorts of the 30 days before the last 30.
+pub fn hours_needed(now_s: i64) -> (u32, u32) {
+    (hour_of(now_s).saturating_sub(60 * 24), hour_of(now_s))
+}
+
+/// The state of the business.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Kpis {
+    /// Events applied, each counted once.
+    pub events_applied: i64,
+    /// Deliveries of events that were applied before.
+    pub events_duplicate: i64,
+    /// Deliveries that became dead letters. One that is requeued and still cannot be applied counts
+    /// again.
+    pub events_dead: i64,
+    /// Events of types that Stripe does not document.
+    pub events_ignored: i64,
+    /// Events of the other mode, which change nothing.
+    pub events_other_mode: i64,
+    /// The main realm.
+    #[serde(flatten)]
+    pub main: RealmKpis,
+    /// The other realms of which anything is known, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub realms: BTreeMap<String, RealmKpis>,
+}
+
+/// One of the platform's own Stripe accounts, with the accounts connected to it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct RealmKpis {
+    /// Subscriptions, invoices and payments of the platform.
+    #[serde(flatten)]
+    pub billing: Billing,
+    /// The same of the connected accounts, all together.
+    pub connected: Billing,
+    /// Payouts of the connected accounts.
+    #[serde(flatten)]
+    pub payouts: Payouts,
+    /// Payouts of the platform itself.
+    #[serde(flatten, with = "payouts::own")]
+    pub own_payouts: Payouts,
+    /// The platform's transfers to connected accounts, by status.
+    pub transfers: BTreeMap<String, i64>,
+    /// The connected accounts themselves.
+    #[serde(flatten)]
+    pub accounts: Accounts,
+}
+
+/// A share as numerator and denominator, so that a rule can require a minimum of samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ratio {
+    /// The numerator.
+    pub part: i64,
+    /// The denominator.
+    pub total: i64,
+}
+
+impl Ratio {
+    /// `None` if the denominator is zero.
+    #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+    pub fn value(self) -> Option<f64> {
+        (self.total > 0).then(|| self.part as f64 / self.total as f64)
+    }
+}
+
+impl Kpis {
+    /// Computes from the current counters and those of [`hours_needed`].
+    pub fn compute(counters: &Counters, now_s: i64) -> Self {
+        let events = |outcome: &str| counters.get(Bucket::Current, &["events", outcome]);
+        let realms = counters.realms().into_iter();
+        let others = realms.filter(|realm| !realm.is_main());
+        let of_other = |realm: Realm| {
+            let name = realm.as_str().to_owned();
+            (name, RealmKpis::compute(counters, realm, now_s))
+        };
+        Self {
+            events_applied: events("applied"),
+            events_duplicate: events("duplicate"),
+            events_dead: events("dead"),
+            events_ignored: events("ignored"),
+            events_other_mode: events(OTHER_MODE),
+            main: RealmKpis::compute(counters, Realm::MAIN, now_s),
+            realms: others.map(of_other).collect(),
+        }
+    }
+}
+
+impl RealmKpis {
+    fn compute(counters: &Counters, realm: Realm, now_s: i64) -> Self {
+        let platform = Scope::of(realm.clone(), Owner::Platform);
+        let connected = Scope::of(realm, Owner::Connected);
+        let (platform, connected) = (counters.of(&platform), counters.of(&connected));
+        Self {
+            billing: Billing::compute(&platform, now_s),
+            connected: Billing::compute(&connected, now_s),
+            payouts: Payouts::compute(&connected, now_s),
+            own_payouts: Payouts::compute(&platform, now_s),
+            transfers: sums::by_first(&platform, "transfers"),
+            accounts: Accounts::compute(&platform, now_s),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::class::Class;
+    use crate::counters::Tally;
+
+    #[test]
+    fn a_past_level_is_the_current_level_minus_the_changes_since() {
+        let mut c = Counters::default();
+        // Ten active since hour 1; three past due at hour 30; one of them recovered at hour 60.
+        c.add(Bucket::Current, &["base", "all"], 10);
+        c.add(Bucket::Current, &["base", "past_due"], 2);
+        c.add(Bucket::Hour(1), &["base", "all"], 10);
+        c.add(Bucket::Hour(30), &["base", "past_due"], 3);
+        c.add(Bucket::Hour(60), &["base", "past_due"], -1);
+        let at = |hour| past_due_at(&c.of(&Scope::PLATFORM), hour, 70);
+        assert_eq!(at(70), Ratio { part: 2, total: 10 });
+        assert_eq!(at(59), Ratio { part: 3, total: 10 });
+        assert_eq!(at(30), Ratio { part: 3, total: 10 });
+        assert_eq!(at(29), Ratio { part: 0, total: 10 });
+        assert_eq!(at(0).value(), None);
+    }
+
+    #[test]
+    fn churn_and_cohorts_use_their_windows() {
+        let mut c = Counters::default();
+        let now_s = 100 * 86_400;
+        let ago = |days: i64| Bucket::hour_of(now_s - days * 86_400);
+        // 8 paying now: 10 a month ago, 3 lost and 1 new since then.
+        c.add(Bucket::Current, &["base", "paying"], 8);
+        c.add(ago(40), &["churn", "gained"], 10);
+        c.add(ago(20), &["churn", "lost"], 3);
+        c.add(ago(10), &["churn", "gained"], 1);
+        c.add(ago(10), &["dunning", "entered"], 4);
+        c.add(ago(10), &["dunning", "recovered_7d"], 3);
+        c.add(ago(2), &["dunning", "entered"], 50);
+        c.add(ago(45), &["plan", "downgraded"], 5);
+        c.add(ago(45), &["plan", "downgraded_lost_30d"], 1);
+        c.add(ago(45), &["trial", "started"], 2);
+        c.add(ago(45), &["trial", "converted"], 1);
+        let kpis = Kpis::compute(&c, now_s);
+        assert_eq!(kpis.main.billing.churn_rate_30d, Some(3.0 / 11.0));
+        assert_eq!(kpis.main.billing.recovery_rate_7d, Some(0.75));
+        assert_eq!(kpis.main.billing.downgrade_retention_30d, Some(0.8));
+        assert_eq!(kpis.main.billing.trial_conversion, Some(0.5));
+        c.add(ago(3), &["cohort", "account_created", "BR"], 4);
+        c.add(ago(0), &["cohort", "account_created", "PT"], 1);
+        c.add(ago(3), &["cohort", "charges_enabled", "BR"], 2);
+        let kpis = Kpis::compute(&c, now_s);
+        let conversion: Vec<_> = kpis
+            .main
+            .accounts
+            .onboarding_conversion_7d
+            .iter()
+            .map(|(k, v)| (k.as_str(), *v))
+            .collect();
+        assert_eq!(conversion, [("BR", 0.5), ("PT", 0.0), ("all", 0.4)]);
+        assert_eq!(kpis.main.accounts.onboarding_started_24h, 1);
+        assert_eq!(Kpis::compute(&Counters::default(), now_s), Kpis::default());
+    }
+
+    #[test]
+    fn each_figure_is_that_of_its_owner_and_its_realm() {
+        let kernel = Realm::named("kernel").expect("a name");
+        let mut c = Counters::default();
+        for (realm, owner, n) in [
+            (Realm::main(), Owner::Platform, 1),
+            (Realm::main(), Owner::Connected, 20),
+            (&kernel, Owner::Platform, 300),
+        ] {
+            let mut tally = Tally::of(Class { realm, owner });
+            tally.add(Bucket::Current, &["mrr", "usd"], n);
+            tally.add(Bucket::Current, &["base", "all"], n * 2);
+            tally.add(Bucket::Current, &["base", "past_due"], n);
+            tally.add(Bucket::Current, &["payouts", "failed", "usd"], n);
+            c.add_difference(&Tally::default(), &tally);
+        }
+        let shown = serde_json::to_value(Kpis::compute(&c, 0)).expect("JSON");
+        assert_eq!(shown["mrr_minor"], json!({"usd": 1}));
+        assert_eq!(shown["connected"]["mrr_minor"], json!({"usd": 20}));
+        assert_eq!(shown["connected"]["past_due_ratio"], json!(0.5));
+        assert_eq!(shown["payouts"], json!({"failed": 20}));
+        assert_eq!(shown["own_payouts"], json!({"failed": 1}));
+        let of_kernel = &shown["realms"]["kernel"];
+        assert_eq!(of_kernel["mrr_minor"], json!({"usd": 300}));
+        assert_eq!(of_kernel["own_payouts"], json!({"failed": 300}));
+        assert_eq!(of_kernel["connected"]["mrr_minor"], json!({}));
+        // Without other realms there are none.
+        let none = serde_json::to_value(Kpis::default()).expect("JSON");
+        assert_eq!(none.get("realms"), None);
+    }
+
+    #[test]
+    fn the_payout_failure_share_counts_only_the_window() {
+        let mut c = Counters::default();
+        c.add(Bucket::Hour(100), &["payouts", "failed", "usd"], 1);
+        c.add(Bucket::Hour(110), &["payouts", "paid", "eur"], 18);
+        c.add(Bucket::Hour(124), &["payouts", "failed", "usd"], 1);
+        c.add(Bucket::Hour(124), &["payouts", "in_transit", "usd"], 50);
+        assert_eq!(
+            payout_failures(&c.of(&Scope::PLATFORM), 124 * 3600 + 5, 24),
+            Ratio { part: 2, total: 20 }
+        );
+        assert_eq!(
+            payout_failures(&c.of(&Scope::PLATFORM), 125 * 3600, 24),
+            Ratio { part: 1, total: 19 }
+        );
+        assert_eq!(
+            Kpis::compute(&c, 500 * 3600)
+                .main
+                .own_payouts
+                .payout_failure_ratio_24h,
+            None
+        );
+    }
+
+    #[test]
+    fn amounts_at_their_limit_do_not_wrap() {
+        let mut c = Counters::default();
+        for part in ["a", "b"] {
+            c.add(
+                Bucket::Current,
+                &["invoices_open_minor", "idr", part],
+                i64::MAX,
+            );
+        }
+        for hour in [699, 700] {
+            c.add(
+                Bucket::Hour(hour),
+                &["main/connected:payouts_minor", "paid", "idr"],
+                i64::MAX,
+            );
+            c.add(Bucket::Hour(hour), &["onboarded", "seconds"], i64::MAX);
+            c.add(Bucket::Hour(hour), &["onboarded", "count"], 1);
+        }
+        let kpis = Kpis::compute(&c, 700 * 3600).main;
+        let idr = BTreeMap::from([("idr".to_owned(), i64::MAX)]);
+        assert_eq!(kpis.billing.invoices_open_minor, idr);
+        assert_eq!(kpis.payouts.payout_volume_minor_30d, idr);
+        assert_eq!(kpis.accounts.onboarding_mean_seconds_7d, Some(i64::MAX / 2));
+    }
+}

@@ -1,0 +1,94 @@
+//! Payouts of one owner.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use serde::Serialize;
+
+use super::Ratio;
+use super::sums::{by_first, by_two};
+use crate::counters::{Bucket, Figures, hour_of};
+
+/// Payouts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Payouts {
+    /// By outcome.
+    pub payouts: BTreeMap<String, i64>,
+    /// Those that ever reached an outcome, by outcome and currency: these never decrease.
+    #[serde(skip)]
+    pub payouts_reached: Vec<(String, String, i64)>,
+    /// Failed share of the payouts that were paid or failed in the last 24 hours; `null` if there
+    /// were none.
+    pub payout_failure_ratio_24h: Option<f64>,
+    /// Volume of payouts paid in the last 30 days, by currency.
+    pub payout_volume_minor_30d: BTreeMap<String, i64>,
+}
+
+/// Failed ÷ (paid + failed) over the payouts whose current outcome was reached in the last
+/// `window_hours` full hours or the current hour: nothing within the window is left out.
+pub fn payout_failures(figures: &Figures<'_>, now_s: i64, window_hours: u32) -> Ratio {
+    let last = hour_of(now_s);
+    let mut ratio = Ratio::default();
+    for hour in last.saturating_sub(window_hours)..=last {
+        for (rest, count) in figures.under(Bucket::Hour(hour), "payouts") {
+            match rest.first() {
+                Some(&"failed") => {
+                    ratio.part += count;
+                    ratio.total += count;
+                }
+                Some(&"paid") => ratio.total += count,
+                _ => {}
+            }
+        }
+    }
+    ratio
+}
+
+impl Payouts {
+    pub(super) fn compute(figures: &Figures<'_>, now_s: i64) -> Self {
+        let now_hour = hour_of(now_s);
+        Self {
+            payouts: by_first(figures, "payouts"),
+            payouts_reached: by_two(figures, "payouts_reached"),
+            payout_failure_ratio_24h: payout_failures(figures, now_s, 24).value(),
+            payout_volume_minor_30d: volume(figures, now_hour.saturating_sub(30 * 24)..=now_hour),
+        }
+    }
+}
+
+/// What was paid out, by currency.
+fn volume(figures: &Figures<'_>, hours: RangeInclusive<u32>) -> BTreeMap<String, i64> {
+    let mut volume_minor = BTreeMap::new();
+    for hour in hours {
+        for (rest, minor) in figures.under(Bucket::Hour(hour), "payouts_minor") {
+            if let ["paid", currency] = rest.as_slice() {
+                let total: &mut i64 = volume_minor.entry((*currency).to_owned()).or_default();
+                *total = total.saturating_add(minor);
+            }
+        }
+    }
+    volume_minor
+}
+
+/// The same under names of their own, for the platform's.
+pub(super) mod own {
+    use serde::{Serialize, Serializer};
+
+    use super::{BTreeMap, Payouts};
+
+    #[derive(Serialize)]
+    struct Own<'a> {
+        own_payouts: &'a BTreeMap<String, i64>,
+        own_payout_failure_ratio_24h: Option<f64>,
+        own_payout_volume_minor_30d: &'a BTreeMap<String, i64>,
+    }
+
+    pub fn serialize<S: Serializer>(own: &Payouts, serializer: S) -> Result<S::Ok, S::Error> {
+        let own = Own {
+            own_payouts: &own.payouts,
+            own_payout_failure_ratio_24h: own.payout_failure_ratio_24h,
+            own_payout_volume_minor_30d: &own.payout_volume_minor_30d,
+        };
+        own.serialize(serializer)
+    }
+}

@@ -1,0 +1,32 @@
+//! Sums over the counters of a family.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use crate::counters::{Bucket, Figures, sum};
+
+/// The sum of a counter over hours.
+pub(super) fn over(figures: &Figures<'_>, hours: &RangeInclusive<u32>, parts: &[&str]) -> i64 {
+    let hours = hours.clone();
+    sum(hours.map(|hour| figures.get(Bucket::Hour(hour), parts)))
+}
+
+/// The current counters of a family, by the first part of their names.
+pub(super) fn by_first(figures: &Figures<'_>, family: &'static str) -> BTreeMap<String, i64> {
+    let mut sums = BTreeMap::new();
+    for (rest, count) in figures.under(Bucket::Current, family) {
+        let total: &mut i64 = sums.entry(rest[0].to_owned()).or_default();
+        *total = total.saturating_add(count);
+    }
+    sums
+}
+
+/// The current counters of a family whose names have two parts.
+pub(super) fn by_two(figures: &Figures<'_>, family: &'static str) -> Vec<(String, String, i64)> {
+    let pairs = figures
+        .under(Bucket::Current, family)
+        .filter(|(rest, _)| rest.len() == 2);
+    pairs
+        .map(|(rest, count)| (rest[0].to_owned(), rest[1].to_owned(), count))
+        .collect()
+}

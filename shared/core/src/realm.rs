@@ -1,0 +1,130 @@
+//! Realms: which of the platform's own Stripe accounts an object is of. Each has endpoints of its own,
+//! and nothing else names it: bodies do not.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One of the platform's own Stripe accounts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Realm(
+    /// Empty for [`Realm::MAIN`], which nearly everything is of: it takes one byte where it is stored.
+    String,
+);
+
+/// The realms of endpoints.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Realms(BTreeMap<String, Realm>);
+
+/// Why a text is not the name of a realm.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("must be 1 to 32 lower-case letters, digits, `-` and `_`, and not `{ANY}`, but is {0:?}")]
+pub struct RealmNameError(String);
+
+/// The name of the realm of endpoints that do not name theirs.
+const MAIN: &str = "main";
+
+/// Where a realm is chosen, all of them: not the name of one.
+pub const ANY: &str = "any";
+
+/// The most characters that a name has.
+const MAX_CHARACTERS: usize = 32;
+
+impl Realm {
+    /// The realm of endpoints that do not name theirs.
+    pub const MAIN: Self = Self(String::new());
+
+    /// [`Realm::MAIN`], as something to refer to.
+    pub fn main() -> &'static Self {
+        static MAIN: Realm = Realm::MAIN;
+        &MAIN
+    }
+
+    /// The realm of this name.
+    pub fn named(name: &str) -> Result<Self, RealmNameError> {
+        let is_plain =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+        let has_length = (1..=MAX_CHARACTERS).contains(&name.len());
+        if !has_length || !name.chars().all(is_plain) || name == ANY {
+            return Err(RealmNameError(name.chars().take(64).collect()));
+        }
+        Ok(if name == MAIN {
+            Self::MAIN
+        } else {
+            Self(name.to_owned())
+        })
+    }
+
+    /// Its name.
+    pub fn as_str(&self) -> &str {
+        if self.is_main() { MAIN } else { &self.0 }
+    }
+
+    /// Whether it is that of endpoints that do not name theirs.
+    pub fn is_main(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Realm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Realms {
+    /// `endpoints` are all of them. A later one replaces an earlier one of the same name.
+    pub fn new(endpoints: impl IntoIterator<Item = (String, Realm)>) -> Self {
+        Self(endpoints.into_iter().collect())
+    }
+
+    /// The realm of an endpoint.
+    pub fn of(&self, endpoint: &str) -> &Realm {
+        self.0.get(endpoint).unwrap_or(Realm::main())
+    }
+
+    /// Takes over new endpoints. Returns those whose realm is another one in `new`: they keep theirs,
+    /// which the stored objects have.
+    pub fn add(&mut self, new: Self) -> Vec<String> {
+        let mut changed = Vec::new();
+        for (endpoint, realm) in new.0 {
+            let known = self.0.entry(endpoint.clone()).or_insert(realm.clone());
+            if *known != realm {
+                changed.push(endpoint);
+            }
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_realm_has_a_short_plain_name() {
+        assert_eq!(Realm::named("main"), Ok(Realm::MAIN));
+        let kernel = Realm::named("kernel").expect("a name");
+        assert_eq!((kernel.as_str(), kernel.is_main()), ("kernel", false));
+        for name in ["", "any", "Kernel", "a/b", "a:b", "a|b", &"a".repeat(33)] {
+            let error = Realm::named(name).expect_err(name);
+            assert!(error.to_string().contains("lower-case letters"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_without_a_realm_is_of_the_main_one() {
+        let realm = |name| Realm::named(name).expect("a name");
+        let of = |name: &str, of| (name.to_owned(), realm(of));
+        let realms = Realms::new([of("kernel", "kernel"), of("eu", "eu")]);
+        assert_eq!(realms.of("kernel"), &realm("kernel"));
+        assert_eq!(realms.of("stripe"), Realm::main());
+        let mut reloaded = realms;
+        let new = Realms::new([of("kernel", "main"), of("us", "us")]);
+        assert_eq!(reloaded.add(new), ["kernel"]);
+        let expected = [of("kernel", "kernel"), of("eu", "eu"), of("us", "us")];
+        assert_eq!(reloaded, Realms::new(expected));
+    }
+}

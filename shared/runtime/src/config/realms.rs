@@ -1,0 +1,89 @@
+//! Which of the platform's own Stripe accounts each endpoint is of.
+
+use revwatch_core::event_settings::{BACKFILL, EventSettings, REFRESH};
+use revwatch_core::observe::{ObserveSettings, Plans};
+use revwatch_core::realm::{Realm, Realms};
+
+use super::settings::Config;
+use super::webhook_endpoints::{KERNEL, STRIPE};
+
+impl Config {
+    /// What the settings say about events.
+    pub fn event_settings(&self) -> EventSettings {
+        EventSettings {
+            modes: self.modes(),
+            realms: self.realms(),
+            observe: ObserveSettings {
+                plans: Plans {
+                    platform: self.plans.clone(),
+                    connected: self.connected_plans.clone(),
+                },
+                metadata: self.metadata.clone(),
+            },
+        }
+    }
+
+    /// The realm of each endpoint, and of what is read with the API key.
+    pub fn realms(&self) -> Realms {
+        let kernel = Realm::named(KERNEL).unwrap_or_default();
+        let built_in = [(STRIPE, Realm::MAIN), (KERNEL, kernel)];
+        let of_key = [BACKFILL, REFRESH].map(|name| (name, self.stripe_secret_key_realm.clone()));
+        let own = built_in.into_iter().chain(of_key);
+        let of_file = self.endpoints.iter();
+        let of_file = of_file.map(|e| (e.name.clone(), e.realm.clone()));
+        Realms::new(
+            own.map(|(name, realm)| (name.to_owned(), realm))
+                .chain(of_file),
+        )
+    }
+
+    /// Whether an endpoint of the kernel's realm is configured.
+    pub fn has_kernel(&self) -> bool {
+        let mut endpoints = self.endpoints.iter();
+        self.stripe_kernel_webhook_secret.is_some()
+            || endpoints.any(|endpoint| endpoint.realm.as_str() == KERNEL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("revwatch.toml");
+        std::fs::write(&path, text).expect("written");
+        Config::load(Some(&path), &|_| None).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_endpoint_is_of_the_main_realm_unless_it_names_another() {
+        let endpoint = |name: &str, rest: &str| {
+            format!(
+                "[[endpoints]]\nname = \"{name}\"\npath = \"/{name}\"\nsecrets = [\"s\"]\n{rest}\n"
+            )
+        };
+        let config = load(&(endpoint("eu", "realm = \"eu\"") + &endpoint("us", "")));
+        let config = config.expect("valid");
+        let realms = config.realms();
+        for (name, realm) in [
+            ("stripe", "main"),
+            ("kernel", "kernel"),
+            ("eu", "eu"),
+            ("us", "main"),
+            ("backfill", "main"),
+        ] {
+            assert_eq!(realms.of(name).as_str(), realm, "{name}");
+        }
+        assert!(!config.has_kernel());
+        let of_kernel = endpoint("k", "realm = \"kernel\"");
+        assert!(load(&of_kernel).expect("valid").has_kernel());
+        let error = load(&endpoint("eu", "realm = \"a/b\"")).expect_err("refused");
+        assert!(
+            error.contains("realm") && error.contains("lower-case letters"),
+            "{error}"
+        );
+        let of_key = load("stripe_secret_key_realm = \"kernel\"").expect("valid");
+        assert_eq!(of_key.realms().of("refresh").as_str(), "kernel");
+    }
+}
