@@ -17,6 +17,7 @@ mod identity;
 mod mail;
 mod modes;
 mod order;
+mod owners;
 mod prometheus;
 mod recovery;
 mod redaction;
