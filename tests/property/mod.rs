@@ -1,6 +1,7 @@
 //! Properties of the pure core over complete businesses: any order, any duplicates, any split into
 //! batches.
 
+mod classes;
 mod first_sight;
 mod long_histories;
 mod orders;

@@ -118,7 +118,8 @@ async fn shows(variables: &Variables, mode: &str, mrr_minor: u64) {
         counted.then_some(shown)
     })
     .await;
-    assert_eq!(shown["mrr_minor"], json!({"eur": mrr_minor}), "{shown}");
+    let connected = &shown["connected"]["mrr_minor"];
+    assert_eq!(*connected, json!({"eur": mrr_minor}), "{shown}");
     assert_eq!(shown["payouts"], json!({"failed": 1}), "{shown}");
     until("the failed payout alerts, and no other", || async {
         let firing = alerts(variables);
