@@ -99,7 +99,7 @@ struct Part {
 }
 
 /// Converts all partitions, which have this `health`.
-pub(crate) async fn convert(worker: &Worker, health: &[Health]) -> Result<(), PartitionError> {
+pub async fn convert(worker: &Worker, health: &[Health]) -> Result<(), PartitionError> {
     let from_format = health.iter().map(|it| it.state_format).min();
     let from_format = from_format.unwrap_or(STATE_FORMAT);
     tracing::info!(
@@ -123,19 +123,25 @@ pub(crate) async fn convert(worker: &Worker, health: &[Health]) -> Result<(), Pa
     conversion.run().await
 }
 
-/// What the archive says about accounts; nothing if it is not needed.
+/// What the archive says about accounts; nothing if it is not needed. A state of this format is converted again if an
+/// earlier version wrote to it.
 async fn archived_accounts(worker: &Worker, from_format: u32) -> Result<Accounts, PartitionError> {
     const PAGE: usize = 1_000;
     let mut accounts = Accounts::default();
-    if from_format > 1 {
+    if from_format != 1 && from_format != STATE_FORMAT {
         return Ok(accounts);
     }
-    let mut archive = worker.queue.archive(0).await?;
+    let (mut archive, mut deliveries) = (worker.queue.archive(0).await?, 0);
     loop {
         let page = archive.next(PAGE).await?;
         if page.is_empty() {
+            tracing::info!(
+                deliveries,
+                "the archive was read for the platform's account"
+            );
             return Ok(accounts);
         }
+        deliveries += page.len();
         page.iter()
             .for_each(|delivery| accounts.add(&delivery.body));
     }

@@ -3,7 +3,7 @@
 //!
 //! [`batch`] decides purely what a batch changes; [`partition`] is the loop around it;
 //! [`membership`] assigns partitions to the live workers; [`recovery`] replays the archive after
-//! the store lost data, `conversion` makes the state of an older version this version's, and
+//! the store lost data, [`conversion`] makes the state of an older version this version's, and
 //! `maintenance` starts both and applies pauses; [`refresh`] fetches
 //! accounts from Stripe's API that thin events only named; [`backfill`] lists past events there and
 //! publishes them to the queue.
@@ -16,7 +16,7 @@ pub mod backfill;
 pub mod batch;
 mod batch_telemetry;
 mod concurrency;
-mod conversion;
+pub mod conversion;
 mod maintenance;
 pub mod membership;
 mod other_mode;

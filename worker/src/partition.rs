@@ -330,8 +330,14 @@ async fn begin_conversion_if_older(
     if !stored.any(|stored| Entity::has_older_encoding(&stored.body)) {
         return Ok(());
     }
-    // From now on the partition is not converted, and the worker that converts does it again. If a conversion is in
-    // progress, it has not come to this entity yet, and begins again.
+    let health = worker.store.health().await?;
+    if health
+        .get(number as usize)
+        .is_some_and(|it| !it.is_converted())
+    {
+        return Err(StoreError::Unconverted.into());
+    }
+    // From now on the partition is not converted, and the worker that converts does it again.
     let id = worker.ids.fresh().simple().to_string();
     worker.store.begin_conversion(number, &id).await?;
     Err(PartitionError::OlderEncoding)

@@ -108,7 +108,7 @@ metrics! {
     );
     partitions_recovering: IntGauge = gauge(
         "revwatch_partitions_recovering",
-        "Partitions whose state is being replayed from the archive",
+        "Partitions whose state is being replayed from the archive, or converted",
     );
     recoveries: IntCounterVec = counters(
         "revwatch_recoveries_total",
