@@ -100,7 +100,7 @@ async fn an_idle_store_is_converted(deployment: Deployment) {
     );
     ingest.stop();
 
-    let process = Revwatch::serve(&variables, "ingest,worker");
+    let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     until("the state is converted", || async {
         process.logged(CONVERTED).pop()
     })
@@ -113,6 +113,8 @@ async fn an_idle_store_is_converted(deployment: Deployment) {
     assert_eq!(shown["mrr_minor"], json!({ "usd": MRR_MINOR }));
     print(&variables, &["verify"]);
     same_exports(&variables, &events).await;
+    // Once alerting has taken notice of the conversion.
+    print(&variables, &["alerts", "list"]);
     process.stop();
 
     let again = Revwatch::serve(&variables, "ingest,worker");

@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::ValueEnum as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::conversion::conversions;
 use super::events::Mix;
 use super::memory::bytes_per_entity;
 use super::pipeline::{Bench, Group, Pipeline, shipped};
@@ -30,6 +31,7 @@ impl Bench<'_> {
         }
         self.ticks();
         self.bytes();
+        self.conversions();
         // Last: its servers keep running during later measurements.
         if self.is_selected(Group::Growth) {
             self.replicas();
@@ -227,6 +229,17 @@ impl Bench<'_> {
         let count = if self.options.quick { 2_000 } else { 20_000 };
         for (name, values) in self.runtime.block_on(bytes_per_entity(count)) {
             self.report.add(&name, values);
+        }
+    }
+
+    fn conversions(&mut self) {
+        if !self.is_selected(Group::Conversion) {
+            return;
+        }
+        eprintln!("  conversion of the state");
+        let count = if self.options.quick { 20_000 } else { 200_000 };
+        for (name, values) in self.runtime.block_on(conversions(count)) {
+            self.report.add(name, values);
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod alerts;
 mod bare;
+mod conversion;
 mod events;
 mod growth;
 mod load;

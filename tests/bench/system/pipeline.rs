@@ -72,6 +72,8 @@ pub(crate) enum Group {
     Tick,
     /// Bytes per entity.
     Memory,
+    /// The state of an earlier version is converted.
+    Conversion,
 }
 
 pub(crate) fn run(options: &Options, runtime: &Runtime) {

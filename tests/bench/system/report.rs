@@ -127,6 +127,7 @@ const TABLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("evaluator", &["tick_us", "first_s"]),
+    ("conversion of the state", &["entities_per_s", "entities"]),
     (
         "store",
         &[
