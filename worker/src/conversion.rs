@@ -53,7 +53,7 @@ struct Conversion<'a> {
     id: String,
     partitions: u32,
     /// For what an older format has wrong.
-    accounts: Accounts,
+    accounts: &'a Accounts,
     /// The hours that are compared.
     first_hour: u32,
     progress: Mutex<Progress>,
@@ -98,8 +98,13 @@ struct Part {
     conditions: Vec<ConditionChange>,
 }
 
-/// Converts all partitions, which have this `health`.
-pub async fn convert(worker: &Worker, health: &[Health]) -> Result<(), PartitionError> {
+/// Converts all partitions, which have this `health`. `accounts` keeps what the archive says about accounts for
+/// the next attempt: to read it can take minutes.
+pub async fn convert(
+    worker: &Worker,
+    health: &[Health],
+    accounts: &mut Option<Accounts>,
+) -> Result<(), PartitionError> {
     let from_format = health.iter().map(|it| it.state_format).min();
     let from_format = from_format.unwrap_or(STATE_FORMAT);
     tracing::info!(
@@ -108,11 +113,15 @@ pub async fn convert(worker: &Worker, health: &[Health]) -> Result<(), Partition
         "converting the state"
     );
     let now = Instant::now();
+    let accounts = match accounts {
+        Some(known) => known,
+        None => accounts.insert(archived_accounts(worker, from_format).await?),
+    };
     let conversion = Conversion {
         worker,
         id: worker.ids.fresh().simple().to_string(),
         partitions: worker.queue.partitions(),
-        accounts: archived_accounts(worker, from_format).await?,
+        accounts,
         first_hour: first_hour(worker.clock.now_s()),
         progress: Mutex::new(Progress {
             began: now,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_core::entity::STATE_FORMAT;
+use revwatch_core::entity::format_1::Accounts;
 use revwatch_core::event::Event;
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_runtime::retries::Retries;
@@ -62,6 +63,8 @@ pub(crate) struct Maintenance {
     other_mode: OtherModeLog,
     /// When it was said that workers of another version run.
     other_format_logged: Option<Instant>,
+    /// Of a conversion that has not succeeded yet.
+    archived_accounts: Option<Accounts>,
 }
 
 /// When parked deliveries are triaged.
@@ -126,6 +129,7 @@ impl Maintenance {
             triages: TriageSchedule::new(Instant::now()),
             other_mode: OtherModeLog::default(),
             other_format_logged: None,
+            archived_accounts: None,
         }
     }
 
@@ -241,7 +245,8 @@ impl Maintenance {
             of_other_format,
         } = self.share.borrow().clone();
         if of_other_format.is_empty() && partitions.contains(&CONVERTING_PARTITION) {
-            conversion::convert(&self.worker, health).await?;
+            conversion::convert(&self.worker, health, &mut self.archived_accounts).await?;
+            self.archived_accounts = None;
         }
         Ok(())
     }

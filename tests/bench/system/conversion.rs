@@ -48,7 +48,9 @@ async fn converted(store: Arc<dyn StateStore>, count: usize) -> Values {
     let health = store.health().await.expect("health");
     let worker = worker(store);
     let began = Instant::now();
-    convert(&worker, &health).await.expect("converted");
+    convert(&worker, &health, &mut None)
+        .await
+        .expect("converted");
     let seconds = began.elapsed().as_secs_f64();
     vec![
         ("entities_per_s", count as f64 / seconds),

@@ -160,7 +160,7 @@ async fn started() -> (Memory, Worker) {
 
 async fn convert_once(worker: &Worker) -> Result<(), PartitionError> {
     let health = worker.store.health().await?;
-    convert(worker, &health).await
+    convert(worker, &health, &mut None).await
 }
 
 /// The store is what the events say, and what deliveries counted is as it was.
