@@ -6,7 +6,7 @@ use revwatch_runtime::config::Config;
 
 use super::format::{clamp, in_unit};
 use super::*;
-use crate::alert::{Evidence, Group, Member, MetricValue, Point, Side, Unit};
+use crate::alert::{Evidence, Group, Member, MetricValue, Point, RuleCount, Side, Sla, Unit};
 use crate::policy::{Capabilities, Policy};
 use crate::rule::Rule;
 
@@ -171,6 +171,50 @@ fn a_group_lists_its_largest_members() {
     alert.evidence.money = vec![Money::new(370_000, "eur")];
     insta::assert_snapshot!("group_text", show(&alert).text);
     insta::assert_snapshot!("group_blocks", pretty(&show(&alert).blocks));
+}
+
+#[test]
+fn a_digest_counts_what_was_wrong_already_by_rule() {
+    let mut digest = account();
+    digest.subject = Subject::Business;
+    digest.title = "wrong already when revwatch began".into();
+    digest.pre_existing = true;
+    digest.evidence.began_before = true;
+    digest.sla = Sla::default();
+    let count = |rule: &str, title: &str, severity, joined| RuleCount {
+        rule: rule.into(),
+        title: title.into(),
+        severity,
+        joined,
+    };
+    digest.group = Some(Group {
+        joined: 35,
+        open: 34,
+        rules: vec![
+            count("payout_failed", "A payout failed", Severity::Critical, 30),
+            count("past_due", "A customer is past due", Severity::High, 5),
+        ],
+        ..Group::default()
+    });
+    let message = show(&digest);
+    let headline = "35 things were wrong already when revwatch began";
+    assert!(message.headline.ends_with(headline), "{}", message.headline);
+    for line in [
+        "Alerts: 35, 1 of them resolved",
+        "Rules: 30 × A payout failed (critical); 5 × A customer is past due (high)",
+        "Since: at least ",
+    ] {
+        assert!(message.text.contains(line), "{line}: {}", message.text);
+    }
+    assert!(!message.text.contains("Respond by"), "{}", message.text);
+    assert_eq!(message.details["respond_by"], serde_json::Value::Null);
+    assert_eq!(message.details["pre_existing"], true);
+    digest.group.as_mut().expect("a group").joined = 1;
+    assert!(
+        show(&digest)
+            .headline
+            .ends_with("1 thing was wrong already when revwatch began")
+    );
 }
 
 #[test]

@@ -40,6 +40,10 @@ pub struct Event<'a, Object = &'a RawValue> {
     pub related_id: Option<Cow<'a, str>>,
 }
 
+/// Begins the ids of the events that revwatch makes of objects that it fetched from Stripe's API. They
+/// say what is, not what happened.
+pub const FETCHED: &str = "evt_refresh_";
+
 /// The fields of an object that determine its partition.
 #[derive(Debug, Default, Deserialize)]
 pub struct Head<'a> {

@@ -2,7 +2,7 @@
 //! any other event: archived, deduplicated, merged by its time.
 use std::time::Duration;
 
-use revwatch_core::event::Event;
+use revwatch_core::event::{Event, FETCHED};
 use revwatch_core::observe::{ObserveSettings, observe};
 use revwatch_stripe::API_VERSION;
 use serde::{Deserialize, Serialize};
@@ -92,7 +92,7 @@ fn event_id(mention: &ThinMention, observed_at_s: i64) -> String {
         "{} {} {observed_at_s}",
         mention.account, mention.event_id
     ));
-    format!("evt_refresh_{}", hex::encode(&digest[..12]))
+    format!("{FETCHED}{}", hex::encode(&digest[..12]))
 }
 
 #[derive(Deserialize)]

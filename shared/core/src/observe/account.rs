@@ -15,7 +15,7 @@ use crate::entity::account::{
 };
 use crate::entity::timeline::Changes;
 use crate::entity::{EntityKind, Observation, Update};
-use crate::event::Event;
+use crate::event::{Event, FETCHED};
 
 /// The account of an event about it, its capabilities, its payout destinations or its connection.
 pub(super) fn observe(
@@ -93,6 +93,7 @@ fn external_account_shown(
     let now = external.has_any() == Some(true);
     let previous = event.previous.filter(|_| changes.fields().is_some());
     let before = match previous.map(|p| ways::read::<Previous>(p.get())) {
+        None if event.id.starts_with(FETCHED) => None,
         None | Some(Err(_)) => Some(false),
         Some(Ok(previous)) => match previous.external_accounts {
             Lenient::Known(before) => Some(before.has_any().unwrap_or(now)),

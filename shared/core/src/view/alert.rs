@@ -309,7 +309,7 @@ fn due(at_s: i64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::{AlertTemplate, Evidence, Group, Subject};
+    use crate::alert::{AlertTemplate, DIGEST, Evidence, Group, Subject};
 
     fn alert() -> Alert {
         let mut alert = Alert::fire(
@@ -347,12 +347,41 @@ mod tests {
     }
 
     #[test]
+    fn what_was_wrong_already_is_listed_as_that() {
+        let mut old = alert();
+        old.pre_existing = true;
+        old.evidence.began_before = true;
+        assert_eq!(state(&old), "firing, pre-existing");
+        assert_eq!(since(&old), "at least 1970-01-01T00:00:00Z");
+        assert_eq!(describe(&old)["pre_existing"], true);
+        old.part_of = Some("al_digest".into());
+        let digest = Alert {
+            id: "al_digest".into(),
+            rule: DIGEST.into(),
+            pre_existing: true,
+            group: Some(Group::default()),
+            ..alert()
+        };
+        let listed = |selection: Selection| {
+            let shown = selection.of(vec![old.clone(), digest.clone()]);
+            shown.into_iter().map(|a| a.rule).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(Selection::default()), [DIGEST]);
+        // Its members are of many rules: a list of one rule has those.
+        let of_rule = Selection {
+            rule: Some(old.rule.clone()),
+            ..Selection::default()
+        };
+        assert_eq!(listed(of_rule), [old.rule.clone()]);
+    }
+
+    #[test]
     fn an_exported_alert_has_no_time_for_a_deadline_that_has_not_started() {
         let mut alert = alert();
         alert.id = "al_1".into();
         assert_eq!(
             export_row(&alert).join(","),
-            "al_1,charges_lost,critical,firing,,1970-01-01T00:00:00Z,,,,,1970-01-01T00:10:00Z,,"
+            "al_1,charges_lost,critical,firing,,1970-01-01T00:00:00Z,,,,,1970-01-01T00:10:00Z,,,false"
         );
     }
 
@@ -367,6 +396,7 @@ mod tests {
             "account",
             "acknowledged_at",
             "acknowledged_by",
+            "began_before",
             "events",
             "fired_at",
             "group",
@@ -375,6 +405,7 @@ mod tests {
             "muted",
             "notifications",
             "part_of",
+            "pre_existing",
             "resolve_by",
             "resolved_at",
             "resolved_by",

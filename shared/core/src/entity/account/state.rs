@@ -1,6 +1,6 @@
 //! The accumulated state of an account, its merge, and what is a function of it alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,16 +40,44 @@ pub struct Account {
     /// The latest thin event, which reports that something changed but not what: Unix seconds and
     /// event.
     pub thin: Option<(i64, String)>,
-    /// Those of `milestones` of which the earliest event says that it was reached before, at an unknown
-    /// time.
+    /// Those of `milestones` of which the earliest event does not say that it was reached then.
     #[serde(default)]
-    pub reached_before: BTreeSet<Milestone>,
+    pub doubts: BTreeMap<Milestone, Doubt>,
+    /// Milestones: the earliest fetched state without each, Unix seconds.
+    #[serde(default)]
+    pub unreached: BTreeMap<Milestone, i64>,
     /// Which of the platform's own Stripe accounts it is of; unknown of what earlier versions stored.
     #[serde(default)]
     pub realm: Option<Realm>,
     /// Ids of the platform's own application, as the newest event shows them.
     #[serde(default)]
     pub ids: Option<ApplicationIds>,
+}
+
+/// Why the earliest event that shows a milestone does not say when it was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "bool", into = "bool")]
+pub enum Doubt {
+    /// The account was fetched: it was reached then if an earlier state lacks it, else at any time.
+    Fetched,
+    /// The event says that it was reached before.
+    Before,
+}
+
+impl From<bool> for Doubt {
+    fn from(is_before: bool) -> Self {
+        if is_before {
+            Self::Before
+        } else {
+            Self::Fetched
+        }
+    }
+}
+
+impl From<Doubt> for bool {
+    fn from(doubt: Doubt) -> Self {
+        doubt == Doubt::Before
+    }
 }
 
 impl Account {
@@ -70,14 +98,16 @@ impl Account {
                 if let Some(account_created_s) = account_created_s {
                     keep_smaller(&mut self.created_s, account_created_s);
                 }
+                let is_fetched = state.is_fetched();
                 for (milestone, shown) in shown(&state, external_account) {
-                    self.show(milestone, created_s, shown);
+                    self.show(milestone, created_s, shown, is_fetched);
                 }
                 self.timeline.insert(state);
             }
             AccountUpdate::ExternalAccount { id, added, view } => {
                 if !view.removed {
-                    self.reach(Milestone::ExternalAccountAdded, created_s, !added);
+                    let doubt = (!added).then_some(Doubt::Before);
+                    self.reach(Milestone::ExternalAccountAdded, created_s, doubt);
                 }
                 self.show_destination(id, view);
             }
@@ -115,8 +145,12 @@ impl Account {
             }
         }
         for (milestone, at_s) in &other.milestones {
-            let before = other.reached_before.contains(milestone);
-            self.reach(*milestone, *at_s, before);
+            let doubt = other.doubts.get(milestone).copied();
+            self.reach(*milestone, *at_s, doubt);
+        }
+        for (milestone, at_s) in &other.unreached {
+            let first_s = self.unreached.entry(*milestone).or_insert(*at_s);
+            *first_s = (*first_s).min(*at_s);
         }
         keep_greater(&mut self.deauthorized, &other.deauthorized);
         keep_greater(&mut self.authorized, &other.authorized);
@@ -208,11 +242,16 @@ impl Account {
     /// When it reached a milestone, if that is known; the first milestone is the start of
     /// onboarding.
     pub fn milestone_s(&self, milestone: Milestone) -> Option<i64> {
-        match milestone {
-            Milestone::AccountCreated => self.began_s(),
-            before if self.reached_before.contains(&before) => None,
-            later => self.milestones.get(&later).copied(),
+        if milestone == Milestone::AccountCreated {
+            return self.began_s();
         }
+        let at_s = *self.milestones.get(&milestone)?;
+        let is_known = match self.doubts.get(&milestone) {
+            None => true,
+            Some(Doubt::Fetched) => self.unreached.get(&milestone).is_some_and(|s| *s < at_s),
+            Some(Doubt::Before) => false,
+        };
+        is_known.then_some(at_s)
     }
 
     /// From the start of onboarding to charges enabled, if both are known.
@@ -223,35 +262,30 @@ impl Account {
 
     /// The earliest event that shows a milestone counts. Of two in one second: the one that says
     /// that it was reached then.
-    fn reach(&mut self, milestone: Milestone, at_s: i64, before: bool) {
+    fn reach(&mut self, milestone: Milestone, at_s: i64, doubt: Option<Doubt>) {
         let kept = self.milestones.get(&milestone);
-        let kept = kept.map(|kept_s| (*kept_s, self.reached_before.contains(&milestone)));
-        if kept.is_some_and(|kept| kept <= (at_s, before)) {
+        let kept = kept.map(|kept_s| (*kept_s, self.doubts.get(&milestone).copied()));
+        if kept.is_some_and(|kept| kept <= (at_s, doubt)) {
             return;
         }
         self.milestones.insert(milestone, at_s);
-        if before {
-            self.reached_before.insert(milestone);
-        } else {
-            self.reached_before.remove(&milestone);
-        }
+        match doubt {
+            Some(doubt) => self.doubts.insert(milestone, doubt),
+            None => self.doubts.remove(&milestone),
+        };
     }
 
     /// What one event says of a milestone counts as the event or as the time before it.
-    fn show(&mut self, milestone: Milestone, at_s: i64, shown: Shown) {
-        match shown {
-            Shown {
-                before: Some(false),
-                now: true,
-            } => self.reach(milestone, at_s, false),
-            Shown {
-                before: Some(true), ..
+    fn show(&mut self, milestone: Milestone, at_s: i64, shown: Shown, is_fetched: bool) {
+        match (shown.before, shown.now) {
+            (Some(false), true) => self.reach(milestone, at_s, None),
+            (None, true) if is_fetched => self.reach(milestone, at_s, Some(Doubt::Fetched)),
+            (Some(true), _) | (None, true) => self.reach(milestone, at_s, Some(Doubt::Before)),
+            (None, false) if is_fetched => {
+                let first_s = self.unreached.entry(milestone).or_insert(at_s);
+                *first_s = at_s.min(*first_s);
             }
-            | Shown {
-                before: None,
-                now: true,
-            } => self.reach(milestone, at_s, true),
-            Shown { now: false, .. } => {}
+            (_, false) => {}
         }
     }
 }

@@ -6,16 +6,23 @@ use serde_json::{Value, json};
 use super::super::{Entity, Observation};
 use crate::condition::{BeganBefore, ConditionKind};
 use crate::counters::Bucket;
-use crate::event::Event;
+use crate::event::{Event, FETCHED};
 use crate::observe::{ObserveSettings, observe};
 
 const HOUR_S: i64 = 3600;
+/// The state of an account as Stripe's API gave it: no event says what happened.
+const FETCHED_ACCOUNT: &str = "fetched account.updated";
 
 /// The entity after these events: hour, type, object and `previous_attributes`.
 fn after(events: &[(i64, &str, &Value, Option<Value>)]) -> Entity {
     let mut entity: Option<Entity> = None;
     for (n, (hour, event_type, object, previous)) in events.iter().enumerate() {
-        let mut body = json!({"id": format!("evt_{n}"), "type": event_type, "created": hour * HOUR_S,
+        let id = match *event_type {
+            FETCHED_ACCOUNT => format!("{FETCHED}{n}"),
+            _ => format!("evt_{n}"),
+        };
+        let event_type = event_type.trim_start_matches("fetched ");
+        let mut body = json!({"id": id, "type": event_type, "created": hour * HOUR_S,
             "data": {"object": object}});
         if event_type.starts_with("account") || event_type.starts_with("capability") {
             body["account"] = json!("acct_1");
@@ -193,6 +200,31 @@ fn an_account_that_has_charged_for_long_is_not_onboarded_now() {
     let mut found = hourly(&now, &OF_ACCOUNTS);
     found.retain(|counter| !counter.ends_with("onboarding_completed|seconds 0"));
     assert_eq!(found, expected);
+}
+
+/// C1, C11: a thin event named an account of two years, and it was fetched.
+#[test]
+fn a_fetched_account_was_onboarded_at_an_unknown_time_unless_an_earlier_state_lacks_it() {
+    let created = "1 milestone|account_created 1";
+    let seen = after(&[(9, FETCHED_ACCOUNT, &account(true), None)]);
+    assert_eq!(hourly(&seen, &OF_ACCOUNTS), [created]);
+    let both = [
+        (8, FETCHED_ACCOUNT, &account(false), None),
+        (9, FETCHED_ACCOUNT, &account(true), None),
+    ];
+    let expected = [
+        created,
+        "9 charging_change 1",
+        "9 milestone|charges_enabled 1",
+        "9 milestone|onboarding_completed 1",
+        "9 onboarded|count 1",
+    ];
+    for order in [[0, 1], [1, 0]] {
+        let events = order.map(|n: usize| both[n].clone());
+        let mut found = hourly(&after(&events), &OF_ACCOUNTS);
+        found.retain(|counter| !counter.contains("seconds") && !counter.contains("stage|"));
+        assert_eq!(found, expected);
+    }
 }
 
 /// C2: `previous_attributes` say that it could take charges.

@@ -6,7 +6,6 @@ use super::changes::Before;
 use super::fingerprint::fingerprint;
 use super::recorded::{Facts, RecordedState, Stage};
 use crate::condition::BeganBefore;
-
 impl<F: Facts> RecordedState<F> {
     /// What its event says that a field was before it; `field` is one of [`Facts::FIELDS`].
     pub fn before(&self, field: &str) -> Before {
@@ -17,9 +16,15 @@ impl<F: Facts> RecordedState<F> {
         };
         match self.changes.before(place) {
             _ if self.stage == Stage::Created => Before::Nothing,
+            _ if self.is_fetched() => Before::Unknown,
             Before::Was(former) if self.facts.values().get(place) == Some(&former) => Before::Same,
             before => before,
         }
+    }
+
+    /// Whether it was fetched from Stripe's API.
+    pub fn is_fetched(&self) -> bool {
+        self.event_id.is_fetched()
     }
 
     /// Whether the event says that none of these fields changed with it.
@@ -151,6 +156,11 @@ mod tests {
             ..updated(None)
         };
         assert_eq!(created.before("status"), Before::Nothing);
+        let fetched = RecordedState {
+            event_id: format!("{}1", crate::event::FETCHED).into(),
+            ..updated(None)
+        };
+        assert_eq!(fetched.before("status"), Before::Unknown);
     }
 
     #[test]

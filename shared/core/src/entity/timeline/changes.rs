@@ -24,7 +24,8 @@ pub enum Before {
     Same,
     /// Another value, with this fingerprint.
     Was(u32),
-    /// Another value, of which only a part is known.
+    /// The event does not say enough: it has only a part of the value before, or is about an object
+    /// that was fetched and says nothing of what happened.
     Unknown,
 }
 

@@ -5,18 +5,25 @@ use std::hash::{Hash, Hasher};
 
 use sha2::{Digest, Sha256};
 
+use crate::event::FETCHED;
+
 /// The id of an event. Of old events of an object with very many, only a hash of the id is kept: it
 /// recognises the event when it is delivered again, and is equal to the id itself.
 #[derive(Debug, Clone)]
 pub struct EventId {
     hash: u64,
     text: Option<String>,
+    is_fetched: bool,
 }
 
 impl EventId {
     /// The id of an event of which only the hash was kept.
-    pub(super) fn forgotten(hash: u64) -> Self {
-        Self { hash, text: None }
+    pub(super) fn forgotten(hash: u64, is_fetched: bool) -> Self {
+        Self {
+            hash,
+            text: None,
+            is_fetched,
+        }
     }
 
     pub(super) fn forget(&mut self) {
@@ -33,6 +40,11 @@ impl EventId {
         self.text.as_deref().unwrap_or_default()
     }
 
+    /// Whether the event is one that was made of an object that was fetched from Stripe's API.
+    pub fn is_fetched(&self) -> bool {
+        self.is_fetched
+    }
+
     /// The first 8 bytes of the SHA-256 of the id.
     pub fn hash(&self) -> u64 {
         self.hash
@@ -45,6 +57,7 @@ impl From<String> for EventId {
         let head = digest[..8].try_into().expect("a digest has 32 bytes");
         Self {
             hash: u64::from_be_bytes(head),
+            is_fetched: text.starts_with(FETCHED),
             text: Some(text),
         }
     }

@@ -27,11 +27,16 @@ use super::{Order, Timeline};
 /// What a state has, in four bits.
 struct Head {
     stage: Stage,
+    /// In place of its stage; known from the id if there is one.
+    is_fetched: bool,
     has_id: bool,
     has_changes: bool,
 }
 
 const HEAD_BITS: u32 = 4;
+
+/// The stage of a state that was fetched; it is an update.
+const FETCHED_STAGE: u64 = 3;
 
 impl<F: Serialize + Eq + Hash> Serialize for Timeline<F> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -109,6 +114,7 @@ pub(super) fn encoded<F: Serialize>(state: &RecordedState<F>) -> Vec<u8> {
 fn write_state<F>(state: &RecordedState<F>, place: u64, bytes: &mut Vec<u8>) {
     let head = Head {
         stage: state.stage,
+        is_fetched: state.event_id.is_fetched(),
         has_id: state.event_id.text().is_some(),
         has_changes: state.changes.fields().is_some(),
     };
@@ -220,7 +226,7 @@ impl<'a> Reader<'a> {
             let id = std::str::from_utf8(self.bytes(length)?).map_err(|_| TimelineError::Text)?;
             EventId::from(id)
         } else {
-            EventId::forgotten(u64::from_be_bytes(self.array()?))
+            EventId::forgotten(u64::from_be_bytes(self.array()?), head.is_fetched)
         };
         let changes = if head.has_changes {
             let count = self.number()?;
@@ -255,16 +261,19 @@ impl<'a> Reader<'a> {
 impl Head {
     fn of(number: u64) -> Self {
         Self {
-            stage: Stage::from((number & 3) as u8),
+            stage: Stage::from((number & FETCHED_STAGE) as u8),
+            is_fetched: number & FETCHED_STAGE == FETCHED_STAGE,
             has_id: number & 4 != 0,
             has_changes: number & 8 != 0,
         }
     }
 
     fn bits(&self) -> u64 {
-        u64::from(u8::from(self.stage))
-            | u64::from(self.has_id) << 2
-            | u64::from(self.has_changes) << 3
+        let stage = match self.is_fetched {
+            true => FETCHED_STAGE,
+            false => u8::from(self.stage).into(),
+        };
+        stage | u64::from(self.has_id) << 2 | u64::from(self.has_changes) << 3
     }
 }
 
