@@ -15,6 +15,9 @@ use super::wait::until_blocking;
 /// The signing secret of every endpoint under test.
 pub(crate) const SECRET: &str = "whsec_test_only";
 
+/// All that a test tells happened after revwatch began.
+pub(crate) const BEGAN_LONG_AGO: (&str, &str) = ("REVWATCH_BEGAN", "1970-01-01T00:00:00Z");
+
 /// The variables that define where a deployment keeps its data.
 pub(crate) type Variables = Vec<(String, String)>;
 

@@ -10,7 +10,7 @@ use super::Deployment;
 use crate::support::history::History;
 use crate::support::prometheus::{Prometheus, promtool};
 use crate::support::providers::{Settings, alerts, is_notified_by, post_all, updated};
-use crate::support::revwatch::{Revwatch, print};
+use crate::support::revwatch::{BEGAN_LONG_AGO, Revwatch, print};
 use crate::support::wait::{until, until_within};
 
 const SETTINGS: &str = "[alerting]\ntick_seconds = 0.05\nmessages_per_second = 100.0\n";
@@ -36,7 +36,7 @@ const MAY_BE_EMPTY: [(&str, &str); 3] = [
 async fn every_metrics_page_rule_and_dashboard_is_valid_and_has_data() {
     let deployment = Deployment::servers().await;
     let settings = Settings::of_providers(SETTINGS);
-    let variables = settings.variables(deployment.variables(&[]));
+    let variables = settings.variables(deployment.variables(&[BEGAN_LONG_AGO]));
     let roles =
         ["ingest", "worker", "alerting"].map(|role| (role, Revwatch::serve(&variables, role)));
     let targets = roles

@@ -209,7 +209,11 @@ fn a_digest_counts_what_was_wrong_already_by_rule() {
     assert!(!message.text.contains("Respond by"), "{}", message.text);
     assert_eq!(message.details["respond_by"], serde_json::Value::Null);
     assert_eq!(message.details["pre_existing"], true);
-    digest.group.as_mut().expect("a group").joined = 1;
+    digest.group = Some(Group {
+        joined: 1,
+        open: 1,
+        ..Group::default()
+    });
     assert!(
         show(&digest)
             .headline

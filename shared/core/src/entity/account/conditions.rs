@@ -19,7 +19,7 @@ pub(super) fn of(account: &Account) -> Vec<Condition> {
     {
         let kind = ConditionKind::Deauthorized;
         let start = Start::at(*removed_s, event_id);
-        return vec![condition(account, kind, start, 0, None)];
+        return vec![condition(account, kind, &start, 0, None)];
     }
     [
         blocked(account),
@@ -105,7 +105,7 @@ fn onboarding_incomplete(account: &Account) -> Option<Condition> {
     let kind = ConditionKind::OnboardingIncomplete;
     let start = Start::at(account.began_s()?, first.event_id.as_str());
     let detail = Some(format!("reached {}", account.stage().as_str()));
-    Some(condition(account, kind, start, 24 * HOUR_S, detail))
+    Some(condition(account, kind, &start, 24 * HOUR_S, detail))
 }
 
 fn capability_waiting(account: &Account) -> Option<Condition> {
@@ -132,7 +132,7 @@ fn stale(account: &Account) -> Option<Condition> {
     let (reported_s, event_id) = account.thin.as_ref().filter(|_| account.is_stale())?;
     let kind = ConditionKind::AccountStale;
     let start = Start::at(*reported_s, event_id);
-    Some(condition(account, kind, start, 0, None))
+    Some(condition(account, kind, &start, 0, None))
 }
 
 fn has_charged(account: &Account) -> bool {
@@ -157,7 +157,7 @@ fn since(
         began_before: timeline.began_before(first, held_before),
         ..Start::at(first.created_s, first.event_id.as_str())
     };
-    Some(condition(account, kind, start, after_s, detail))
+    Some(condition(account, kind, &start, after_s, detail))
 }
 
 /// One condition for all capabilities with such a status: it began with the first of them.
@@ -178,7 +178,7 @@ fn capabilities(
     let (names, starts): (Vec<_>, Vec<_>) = matching.unzip();
     let start = starts.into_iter().min_by_key(|s| (s.at_s, s.event_id))?;
     let detail = Some(names.join(", "));
-    Some(condition(account, kind, start, after_s, detail))
+    Some(condition(account, kind, &start, after_s, detail))
 }
 
 /// The start of a condition.
@@ -203,7 +203,7 @@ impl<'a> Start<'a> {
 fn condition(
     account: &Account,
     kind: ConditionKind,
-    start: Start<'_>,
+    start: &Start<'_>,
     after_s: i64,
     detail: Option<String>,
 ) -> Condition {
