@@ -10,7 +10,7 @@ use super::merge::keep_greater;
 use super::state::EntityState;
 use super::stripe_enums::SubscriptionStatus;
 use super::timeline::{Before, Facts, RecordedState, Timeline, value_fingerprint};
-use super::transition::Transition;
+use super::transition::{Transition, beginning};
 use crate::class::{Class, Owner};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
@@ -341,14 +341,9 @@ impl EntityState for Subscription {
             };
             if before.is_none() || status.as_ref() != Some(&facts.status) {
                 let known = status.as_ref().filter(|status| **status != facts.status);
-                let is_first_sight =
-                    matches!(state.before("status"), Before::Same | Before::Unknown);
-                let is_first_sight = before.is_none() && is_first_sight;
-                let unknown = if is_first_sight {
-                    "(first seen)"
-                } else {
-                    "(new)"
-                };
+                let is_first_sight = before.is_none()
+                    && matches!(state.before("status"), Before::Same | Before::Unknown);
+                let unknown = beginning(state.before("status"));
                 add(
                     format!(
                         "status {} → {}",

@@ -1,6 +1,6 @@
 //! The changes that an entity remembers.
 
-use super::timeline::{EventId, Facts, Timeline};
+use super::timeline::{Before, EventId, Facts, Timeline};
 
 /// A change worth a log line and an audit entry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -16,6 +16,14 @@ pub struct Transition {
     pub expected: bool,
 }
 
+/// What the first remembered state of an object follows, for display.
+pub(super) fn beginning(before: Before) -> &'static str {
+    match before {
+        Before::Nothing | Before::NotSaid => "(new)",
+        Before::Same | Before::Was(_) | Before::Unknown => "(first seen)",
+    }
+}
+
 /// Every change of a status without forbidden transitions, oldest first.
 pub(super) fn status_changes<F: Facts>(
     timeline: &Timeline<F>,
@@ -26,10 +34,11 @@ pub(super) fn status_changes<F: Facts>(
     for state in timeline.in_order() {
         let now = status(&state.facts);
         if before != Some(now) {
+            let was = before.unwrap_or_else(|| beginning(state.before("status")));
             found.push(Transition {
                 at_s: state.created_s,
                 event_id: state.event_id.clone(),
-                what: format!("status {} → {now}", before.unwrap_or("(new)")),
+                what: format!("status {was} → {now}"),
                 expected: true,
             });
         }

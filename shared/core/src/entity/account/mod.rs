@@ -14,7 +14,8 @@ pub use self::state::Account;
 use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
 use super::state::EntityState;
-use super::transition::Transition;
+use super::timeline::Before;
+use super::transition::{Transition, beginning};
 use crate::class::{Class, Owner};
 use crate::condition::Condition;
 use crate::counters::Tally;
@@ -60,12 +61,14 @@ impl EntityState for Account {
                 ),
             ];
             for (name, was, is) in flags.into_iter().filter(|(_, was, is)| *was != Some(*is)) {
+                let at_first = recorded.before(name);
+                let was = was.or(matches!(at_first, Before::Was(_)).then_some(!is));
                 found.push(Transition {
                     at_s: recorded.created_s,
                     event_id: recorded.event_id.clone(),
                     what: format!(
                         "{name} {} → {is}",
-                        was.map_or_else(|| "(new)".to_owned(), |was| was.to_string())
+                        was.map_or_else(|| beginning(at_first).to_owned(), |was| was.to_string())
                     ),
                     expected: was != Some(true),
                 });

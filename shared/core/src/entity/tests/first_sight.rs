@@ -341,6 +341,38 @@ fn a_condition_of_the_first_event_began_before_it_if_the_event_says_so() {
     }
 }
 
+/// K3: what was so before is no transition that the lifecycle forbids.
+#[test]
+fn the_history_says_what_was_seen_first() {
+    let first = |event_type: &str, object: &Value, previous: Value| {
+        let entity = after(&[(1, event_type, object, Some(previous))]);
+        let first = entity.history().into_iter().next().expect("a transition");
+        (first.what, first.expected)
+    };
+    let (past_due, other) = (subscription("past_due"), json!({"metadata": {}}));
+    assert_eq!(
+        first(UPDATED, &past_due, other.clone()),
+        ("status (first seen) → past_due".to_owned(), true)
+    );
+    assert_eq!(
+        first(UPDATED, &past_due, json!({"status": "active"})),
+        ("status active → past_due".to_owned(), true)
+    );
+    let payout = json!({"id": "po_1", "status": "failed", "amount": 500, "currency": "usd"});
+    assert_eq!(
+        first("payout.updated", &payout, other).0,
+        "status (first seen) → failed"
+    );
+    assert_eq!(
+        first(
+            "account.updated",
+            &account(false),
+            json!({"charges_enabled": true})
+        ),
+        ("charges_enabled true → false".to_owned(), false)
+    );
+}
+
 /// C6: a payout that failed before the first event about it failed in no hour.
 #[test]
 fn a_payout_counts_in_the_hour_of_its_outcome_only_if_that_is_known() {
