@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use revwatch_core::entity::EntityKind;
-use revwatch_core::observe::Plans;
 use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::config::Config;
 use revwatch_runtime::reload::Reloadable;
@@ -102,9 +101,8 @@ fn worker(store: Arc<dyn StateStore>) -> Worker {
         clock: Arc::new(SystemClock),
         ids: Arc::new(SystemIds),
         config: Config::load(None, &|_| None).expect("the defaults").worker,
-        modes: Reloadable::new(Default::default()),
+        events: Reloadable::new(Default::default()),
         other_mode: OtherModeCounts::default(),
-        plans: Arc::new(Plans::default()),
         metrics: Metrics::new(),
         tracer: Tracer::default(),
         ready: readiness.check("worker"),
