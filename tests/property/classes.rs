@@ -31,7 +31,7 @@ fn history(class: usize, number: usize, rng: &mut Rng) -> (Vec<Observation>, i64
         let status = if rng.bool() { "active" } else { "past_due" };
         let body = json!({"id": format!("evt_{id}_{n}"), "type": "customer.subscription.updated", "created": n * 1800,
             "account": account, "data": {"object": {"id": id, "status": status, "currency": "usd", "items": {"data":
-                [{"price": {"id": "p", "unit_amount": last_minor, "recurring": {"interval": "month", "interval_count": 1}}}]}}}});
+                [{"price": {"id": "p", "unit_amount": last_minor, "recurring": {"interval": "month", "interval_count": 1}}, "quantity": 1}]}}}});
         let body = body.to_string();
         let event = Event::parse(body.as_bytes()).expect("an event");
         let seen = observe(&event, &ObserveSettings::default()).expect("readable");

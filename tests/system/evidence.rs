@@ -24,11 +24,12 @@ const TELLTALES: [&str; 8] = [
     "@",
 ];
 
-/// An event of Maria's account, with her name and address in every field that can hold text.
+/// An event of Maria's account, or about her own subscription, with her name and address in every field that can hold text.
 fn event(n: usize, kind: &str, object: &Value) -> String {
+    let account = (!kind.starts_with("customer.")).then_some("acct_maria");
     json!({
         "id": format!("evt_maria{n}"), "object": "event", "api_version": "2025-03-31.basil", "type": kind,
-        "created": jiff::Timestamp::now().as_second() - 600 + i64::try_from(n).expect("few"), "account": "acct_maria",
+        "created": jiff::Timestamp::now().as_second() - 600 + i64::try_from(n).expect("few"), "account": account,
         "livemode": true, "data": {"object": object},
     })
     .to_string()

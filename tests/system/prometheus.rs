@@ -16,10 +16,22 @@ use crate::support::wait::{until, until_within};
 const SETTINGS: &str = "[alerting]\ntick_seconds = 0.05\nmessages_per_second = 100.0\n";
 
 /// Metrics without a value in this run, with the reason.
-const NOT_SHOWN: [(&str, &str); 3] = [
+const NOT_SHOWN: [(&str, &str); 6] = [
     (
         "revwatch_mrr_incomplete_subscriptions",
         "every amount can be read",
+    ),
+    (
+        "revwatch_connected_mrr_minor",
+        "only the platform has subscriptions",
+    ),
+    (
+        "revwatch_connected_subscriptions",
+        "only the platform has subscriptions",
+    ),
+    (
+        "revwatch_own_payouts_total",
+        "only connected accounts have payouts",
     ),
     ("revwatch_config_reloads_total", "nothing was reloaded"),
     ("revwatch_refreshes_total", "no API key is configured"),
