@@ -30,6 +30,8 @@ pub struct Event<'a, Object = &'a RawValue> {
     /// made the event, which may be the platform itself, and events of API versions before 2025-04-30 lack it.
     /// Source: <https://docs.stripe.com/context>.
     pub account: Option<Cow<'a, str>>,
+    /// Which accounts made the event, as Stripe has it: an id or a path of ids.
+    pub context: Option<Cow<'a, str>>,
     /// Live (`true`) or test mode; absent if the event does not say.
     pub livemode: Option<bool>,
     /// `data.object`: as raw JSON, or only its [`Head`].
@@ -129,6 +131,7 @@ impl<'a, Object> Event<'a, Object> {
         let (wire_object, previous) = wire
             .data
             .map_or((None, None), |data| (data.object, data.previous_attributes));
+        let context = wire.context.map(|s| s.0).filter(|s| !s.is_empty());
         Ok(Self {
             id,
             kind,
@@ -137,7 +140,8 @@ impl<'a, Object> Event<'a, Object> {
                 .account
                 .map(|s| s.0)
                 .filter(|s| !s.is_empty())
-                .or_else(|| connected_account(wire.context?.0)),
+                .or_else(|| connected_account(context.clone()?)),
+            context,
             livemode: wire.livemode,
             object: wire_object.map(object),
             previous,
@@ -148,6 +152,13 @@ impl<'a, Object> Event<'a, Object> {
     /// The type if Stripe documents it, else `other`: bounded, for metric labels.
     pub fn kind_label(&self) -> &str {
         kind_label(&self.kind)
+    }
+
+    /// The first account of its context: where an organisation's events arrive, the one of its accounts that
+    /// the event is of.
+    pub fn own_account(&self) -> Option<&str> {
+        let mut segments = self.context.as_deref()?.split('/');
+        segments.find(|segment| segment.starts_with("acct_"))
     }
 
     /// The day of `created`, counted from 1970-01-01 UTC. Dedupe keys are grouped by it.

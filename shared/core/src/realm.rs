@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,17 @@ pub struct Realm(
 
 /// The realms of endpoints.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Realms(BTreeMap<String, Realm>);
+pub struct Realms(BTreeMap<String, RealmsOfEndpoint>);
+
+/// The realm of the events that come to one endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RealmsOfEndpoint {
+    /// Of all; of an organisation's endpoint: of the events that name no account.
+    pub realm: Realm,
+    /// The accounts of an organisation whose endpoint it is. Events of an account that is not among them are
+    /// of [`Realm::unknown`].
+    pub own_accounts: BTreeMap<String, Realm>,
+}
 
 /// Why a text is not the name of a realm.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -25,6 +36,9 @@ pub struct RealmNameError(String);
 
 /// The name of the realm of endpoints that do not name theirs.
 const MAIN: &str = "main";
+
+/// The realm of an account that an organisation's endpoint does not know.
+const UNKNOWN: &str = "unknown";
 
 /// Where a realm is chosen, all of them: not the name of one.
 pub const ANY: &str = "any";
@@ -40,6 +54,12 @@ impl Realm {
     pub fn main() -> &'static Self {
         static MAIN: Realm = Realm::MAIN;
         &MAIN
+    }
+
+    /// The realm of an account that an organisation's endpoint does not know.
+    pub fn unknown() -> &'static Self {
+        static REALM: LazyLock<Realm> = LazyLock::new(|| Realm(UNKNOWN.to_owned()));
+        &REALM
     }
 
     /// The realm of this name.
@@ -68,6 +88,15 @@ impl Realm {
     }
 }
 
+impl From<Realm> for RealmsOfEndpoint {
+    fn from(realm: Realm) -> Self {
+        Self {
+            realm,
+            ..Self::default()
+        }
+    }
+}
+
 impl fmt::Display for Realm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -76,22 +105,31 @@ impl fmt::Display for Realm {
 
 impl Realms {
     /// `endpoints` are all of them. A later one replaces an earlier one of the same name.
-    pub fn new(endpoints: impl IntoIterator<Item = (String, Realm)>) -> Self {
+    pub fn new(endpoints: impl IntoIterator<Item = (String, RealmsOfEndpoint)>) -> Self {
         Self(endpoints.into_iter().collect())
     }
 
-    /// The realm of an endpoint.
-    pub fn of(&self, endpoint: &str) -> &Realm {
-        self.0.get(endpoint).unwrap_or(Realm::main())
+    /// The realm of what comes to an endpoint. `own_account` is [`crate::event::Event::own_account`].
+    pub fn of(&self, endpoint: &str, own_account: Option<&str>) -> &Realm {
+        let Some(of_endpoint) = self.0.get(endpoint) else {
+            return Realm::main();
+        };
+        match own_account.filter(|_| !of_endpoint.own_accounts.is_empty()) {
+            Some(account) => of_endpoint
+                .own_accounts
+                .get(account)
+                .unwrap_or(Realm::unknown()),
+            None => &of_endpoint.realm,
+        }
     }
 
     /// Takes over new endpoints. Returns those whose realm is another one in `new`: they keep theirs,
     /// which the stored objects have.
     pub fn add(&mut self, new: Self) -> Vec<String> {
         let mut changed = Vec::new();
-        for (endpoint, realm) in new.0 {
-            let known = self.0.entry(endpoint.clone()).or_insert(realm.clone());
-            if *known != realm {
+        for (endpoint, realms) in new.0 {
+            let known = self.0.entry(endpoint.clone());
+            if *known.or_insert_with(|| realms.clone()) != realms {
                 changed.push(endpoint);
             }
         }
@@ -117,14 +155,36 @@ mod tests {
     #[test]
     fn an_endpoint_without_a_realm_is_of_the_main_one() {
         let realm = |name| Realm::named(name).expect("a name");
-        let of = |name: &str, of| (name.to_owned(), realm(of));
+        let of = |name: &str, of| (name.to_owned(), realm(of).into());
         let realms = Realms::new([of("kernel", "kernel"), of("eu", "eu")]);
-        assert_eq!(realms.of("kernel"), &realm("kernel"));
-        assert_eq!(realms.of("stripe"), Realm::main());
+        assert_eq!(realms.of("kernel", None), &realm("kernel"));
+        assert_eq!(realms.of("kernel", Some("acct_1")), &realm("kernel"));
+        assert_eq!(realms.of("stripe", None), Realm::main());
         let mut reloaded = realms;
         let new = Realms::new([of("kernel", "main"), of("us", "us")]);
         assert_eq!(reloaded.add(new), ["kernel"]);
         let expected = [of("kernel", "kernel"), of("eu", "eu"), of("us", "us")];
         assert_eq!(reloaded, Realms::new(expected));
+    }
+
+    #[test]
+    fn an_organisations_endpoint_has_a_realm_for_each_of_its_accounts() {
+        let realm = |name| Realm::named(name).expect("a name");
+        let accounts = [("acct_1", "main"), ("acct_2", "eu")];
+        let accounts = accounts.map(|(id, name)| (id.to_owned(), realm(name)));
+        let of_organisation = RealmsOfEndpoint {
+            realm: Realm::MAIN,
+            own_accounts: accounts.into(),
+        };
+        let realms = Realms::new([("org".to_owned(), of_organisation)]);
+        for (own_account, expected) in [
+            (Some("acct_1"), "main"),
+            (Some("acct_2"), "eu"),
+            (Some("acct_3"), "unknown"),
+            (None, "main"),
+        ] {
+            assert_eq!(realms.of("org", own_account).as_str(), expected);
+        }
+        assert_eq!(realms.of("stripe", Some("acct_3")), Realm::main());
     }
 }

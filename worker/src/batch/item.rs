@@ -55,7 +55,6 @@ pub(super) fn read(
     pauses: &PauseHistory,
     settings: &EventSettings,
 ) -> Item {
-    let realm = settings.realms.of(&delivery.endpoint);
     let event = match Event::parse(&delivery.body) {
         Ok(event) => event,
         Err(reason) => {
@@ -67,11 +66,12 @@ pub(super) fn read(
                 elsewhere: None,
                 other_mode: None,
                 pause_reason: None,
-                realm: realm.clone(),
+                realm: settings.realms.of(&delivery.endpoint, None).clone(),
                 content: Err(reason.to_string()),
             };
         }
     };
+    let realm = settings.realms.of(&delivery.endpoint, event.own_account());
     let pause_reason = pauses.hold(&event, delivery.received_ms);
     let other_mode = settings.modes.judge(&delivery.endpoint, event.livemode);
     // What is paused is parked as it was received. If revwatch panics at an event, a pause of its account

@@ -368,7 +368,7 @@ fn what_one_endpoint_ignores_is_applied_when_it_comes_to_another() {
 fn of_two_realms() -> EventSettings {
     let kernel = Realm::named("kernel").expect("a name");
     EventSettings {
-        realms: Realms::new([("k".to_owned(), kernel)]),
+        realms: Realms::new([("k".to_owned(), kernel.into())]),
         ..EventSettings::default()
     }
 }

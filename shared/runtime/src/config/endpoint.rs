@@ -1,9 +1,10 @@
 //! One webhook endpoint: its path, its secrets, and the events it accepts.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use revwatch_core::mode::Mode;
-use revwatch_core::realm::Realm;
+use revwatch_core::realm::{Realm, RealmsOfEndpoint};
 use revwatch_core::signature::SigningKey;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::Error as _;
@@ -31,12 +32,29 @@ pub struct EndpointConfig {
     /// Which of the platform's own Stripe accounts sends to it.
     #[serde(default, deserialize_with = "realm")]
     pub realm: Realm,
+    /// Of an organisation's endpoint: the realm of each of its accounts, by id.
+    #[serde(default, deserialize_with = "own_accounts")]
+    pub own_accounts: BTreeMap<String, Realm>,
 }
 
 /// The name of a realm.
 pub(super) fn realm<'de, D: Deserializer<'de>>(from: D) -> Result<Realm, D::Error> {
     let name = String::deserialize(from)?;
     Realm::named(&name).map_err(D::Error::custom)
+}
+
+fn own_accounts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Realm>, D::Error> {
+    let names = BTreeMap::<String, String>::deserialize(from)?;
+    let named = names.into_iter().map(|(id, name)| {
+        if !id.starts_with("acct_") {
+            let what = format!("`own_accounts` has Stripe's ids (acct_…) as keys, not {id:?}");
+            return Err(D::Error::custom(what));
+        }
+        let realm = Realm::named(&name);
+        let realm = realm.map_err(|error| D::Error::custom(format!("`own_accounts` {error}")))?;
+        Ok((id, realm))
+    });
+    named.collect()
 }
 
 /// Whether an endpoint's events are those of the deployment's mode, or fewer.
@@ -75,6 +93,20 @@ pub struct Endpoint {
 }
 
 impl EndpointConfig {
+    /// The realm of what comes to it.
+    pub(super) fn realms(&self) -> RealmsOfEndpoint {
+        RealmsOfEndpoint {
+            realm: self.realm.clone(),
+            own_accounts: self.own_accounts.clone(),
+        }
+    }
+
+    /// Whether events of this realm may come to it.
+    pub(super) fn is_of(&self, realm: &str) -> bool {
+        let mut realms = self.own_accounts.values().chain([&self.realm]);
+        realms.any(|known| known.as_str() == realm)
+    }
+
     /// `before` are the endpoints read so far, whose names and paths are in use, and `number` is its
     /// position in the list.
     pub(super) fn read(&self, number: usize, before: &[Endpoint]) -> Result<Endpoint, ConfigError> {
@@ -85,6 +117,7 @@ impl EndpointConfig {
             secret_file,
             mode: _,
             realm: _,
+            own_accounts: _,
         } = self;
         let mut faults = Faults::default();
         let key = |setting: &str| format!("endpoints.{number}.{setting}");

@@ -30,9 +30,9 @@ impl Config {
         let of_key = [BACKFILL, REFRESH].map(|name| (name, self.stripe_secret_key_realm.clone()));
         let own = built_in.into_iter().chain(of_key);
         let of_file = self.endpoints.iter();
-        let of_file = of_file.map(|e| (e.name.clone(), e.realm.clone()));
+        let of_file = of_file.map(|e| (e.name.clone(), e.realms()));
         Realms::new(
-            own.map(|(name, realm)| (name.to_owned(), realm))
+            own.map(|(name, realm)| (name.to_owned(), realm.into()))
                 .chain(of_file),
         )
     }
@@ -41,7 +41,7 @@ impl Config {
     pub fn has_kernel(&self) -> bool {
         let mut endpoints = self.endpoints.iter();
         self.stripe_kernel_webhook_secret.is_some()
-            || endpoints.any(|endpoint| endpoint.realm.as_str() == KERNEL)
+            || endpoints.any(|endpoint| endpoint.is_of(KERNEL))
     }
 }
 
@@ -73,7 +73,7 @@ mod tests {
             ("us", "main"),
             ("backfill", "main"),
         ] {
-            assert_eq!(realms.of(name).as_str(), realm, "{name}");
+            assert_eq!(realms.of(name, None).as_str(), realm, "{name}");
         }
         assert!(!config.has_kernel());
         let of_kernel = endpoint("k", "realm = \"kernel\"");
@@ -84,6 +84,30 @@ mod tests {
             "{error}"
         );
         let of_key = load("stripe_secret_key_realm = \"kernel\"").expect("valid");
-        assert_eq!(of_key.realms().of("refresh").as_str(), "kernel");
+        assert_eq!(of_key.realms().of("refresh", None).as_str(), "kernel");
+    }
+
+    #[test]
+    fn an_organisations_endpoint_names_the_realms_of_its_accounts() {
+        let endpoint = |own_accounts: &str| {
+            format!(
+                "[[endpoints]]\nname = \"org\"\npath = \"/org\"\nsecrets = [\"s\"]\nown_accounts = {own_accounts}\n"
+            )
+        };
+        let config = load(&endpoint("{ acct_1 = \"main\", acct_2 = \"kernel\" }")).expect("valid");
+        let realms = config.realms();
+        assert_eq!(realms.of("org", Some("acct_2")).as_str(), "kernel");
+        assert_eq!(realms.of("org", Some("acct_9")), Realm::unknown());
+        assert!(config.has_kernel());
+        for (wrong, named) in [
+            ("{ acct_1 = \"A\" }", "lower-case letters"),
+            ("{ org_1 = \"main\" }", "acct_"),
+        ] {
+            let error = load(&endpoint(wrong)).expect_err("refused");
+            assert!(
+                error.contains("own_accounts") && error.contains(named),
+                "{error}"
+            );
+        }
     }
 }
