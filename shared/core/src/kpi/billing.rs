@@ -66,7 +66,7 @@ pub struct Billing {
     pub trial_conversion: Option<f64>,
 }
 
-/// Failed ÷ all payment attempts of the window, which is the same as in [`payout_failures`].
+/// Failed ÷ all payment attempts of the window, which is the same as in [`super::payout_failures`].
 pub fn payment_failures(figures: &Figures<'_>, now_s: i64, window_hours: u32) -> Ratio {
     let last = hour_of(now_s);
     let sum = |outcome: &str| -> i64 {
