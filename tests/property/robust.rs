@@ -40,7 +40,7 @@ impl Shown {
     /// Each number and condition is the same or missing. What is unknown is counted as that.
     fn says_no_more_than(&self, whole: &Self) -> bool {
         let is_unknown = |name: &str| {
-            let mut parts = name.split('|');
+            let mut parts = name.split(['|', ':']);
             parts.any(|part| matches!(part, "unknown" | "amount_unknown" | "mrr_incomplete"))
         };
         let same = |(name, value)| whole.numbers.get(name) == Some(value) || is_unknown(&name.1);

@@ -8,7 +8,7 @@ use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
 use super::merge::{keep_greater, keep_smaller};
 use super::state::EntityState;
-use super::timeline::{Facts, RecordedState, Timeline};
+use super::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
 use super::transition::{Transition, status_changes};
 use crate::class::{Class, Owner};
 use crate::condition::Condition;
@@ -102,7 +102,7 @@ impl EntityState for Customer {
 
     /// Its creation and its deletion.
     fn transitions(&self) -> Vec<Transition> {
-        status_changes(&self.timeline, |facts| facts.status())
+        status_changes(&self.timeline, "deleted", |facts| facts.status())
     }
 
     fn events(&self) -> Vec<EventRef> {
@@ -118,7 +118,7 @@ impl CustomerFacts {
 }
 
 impl Facts for CustomerFacts {
-    const FIELDS: &'static [&'static str] = &[];
+    const FIELDS: &'static [&'static str] = &["deleted"];
 
     /// A deleted customer does not come back.
     fn progress(&self) -> u64 {
@@ -126,6 +126,6 @@ impl Facts for CustomerFacts {
     }
 
     fn values(&self) -> Vec<u32> {
-        Vec::new()
+        vec![value_fingerprint(self.deleted)]
     }
 }

@@ -24,9 +24,10 @@ pub(super) fn beginning(before: Before) -> &'static str {
     }
 }
 
-/// Every change of a status without forbidden transitions, oldest first.
+/// Every change of a status without forbidden transitions, oldest first. `field` is where Stripe's object has it.
 pub(super) fn status_changes<F: Facts>(
     timeline: &Timeline<F>,
+    field: &str,
     status: impl Fn(&F) -> &str,
 ) -> Vec<Transition> {
     let mut before: Option<&str> = None;
@@ -34,7 +35,7 @@ pub(super) fn status_changes<F: Facts>(
     for state in timeline.in_order() {
         let now = status(&state.facts);
         if before != Some(now) {
-            let was = before.unwrap_or_else(|| beginning(state.before("status")));
+            let was = before.unwrap_or_else(|| beginning(state.before(field)));
             found.push(Transition {
                 at_s: state.created_s,
                 event_id: state.event_id.clone(),
