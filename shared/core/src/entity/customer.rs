@@ -129,3 +129,95 @@ impl Facts for CustomerFacts {
         vec![value_fingerprint(self.deleted)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::counters::Bucket;
+    use crate::entity::{Entity, EntityKey, EntityKind, Observation};
+    use crate::event::Event;
+    use crate::observe::{ObserveSettings, observe};
+
+    fn event(at_s: i64, last: &str, account: Option<&str>, metadata: &Value) -> Vec<Observation> {
+        let body = json!({"id": format!("evt_{at_s}"), "type": format!("customer.{last}"), "created": at_s,
+            "account": account, "data": {"object": {"id": "cus_1", "object": "customer", "created": 5,
+            "email": "jane@example.com", "metadata": metadata}}})
+        .to_string();
+        let event = Event::parse(body.as_bytes()).expect("an event");
+        observe(&event, &ObserveSettings::default()).expect("readable")
+    }
+
+    fn after<'a>(observed: impl IntoIterator<Item = &'a Observation>) -> Entity {
+        let mut entity = Entity::new(&EntityKey::new(EntityKind::Customer, "cus_1"));
+        for observation in observed {
+            if observation.key.kind == EntityKind::Customer {
+                entity.merge(observation);
+            }
+        }
+        entity
+    }
+
+    fn ids(entity: &Entity) -> (Option<String>, Option<String>) {
+        let Entity::Customer(customer) = entity else {
+            panic!("{entity:?}");
+        };
+        let ids = customer.origin.ids.clone();
+        ids.map_or((None, None), |ids| (ids.app_id, ids.user_id))
+    }
+
+    #[test]
+    fn a_customer_is_counted_once_and_has_the_ids_of_its_newest_metadata_in_any_order() {
+        let of = |app: &str| json!({"app_id": app, "user_id": "7"});
+        let observed: Vec<_> = [
+            event(10, "created", None, &of("shop")),
+            event(20, "updated", None, &of("other")),
+            event(30, "deleted", None, &json!({})),
+        ]
+        .concat();
+        let (first, all) = (after(&observed[..2]), after(&observed));
+        assert_eq!(ids(&first), (Some("other".into()), Some("7".into())));
+        assert_eq!(ids(&all), (None, None), "the metadata was removed");
+        let count = |entity: &Entity| {
+            let counters = entity.contributions();
+            ["active", "deleted"]
+                .map(|status| counters.get(Bucket::Current, &["customers", status]))
+        };
+        assert_eq!((count(&first), count(&all)), ([1, 0], [0, 1]));
+        assert_eq!(after(observed.iter().rev()), all);
+        let bytes = all.encode();
+        assert!(!bytes.windows(4).any(|w| w == b"jane"), "no addresses");
+    }
+
+    /// A connected account writes what it likes into its metadata.
+    #[test]
+    fn a_connected_accounts_customer_is_its_own_and_has_no_ids() {
+        let entity = after(&event(
+            10,
+            "created",
+            Some("acct_1"),
+            &json!({"app_id": "shop"}),
+        ));
+        assert_eq!(ids(&entity), (None, None));
+        let counters = entity.contributions();
+        let connected = ["main/connected:customers", "active"];
+        assert_eq!(counters.get(Bucket::Current, &connected), 1);
+        assert_eq!(counters.get(Bucket::Current, &["customers", "active"]), 0);
+    }
+
+    #[test]
+    fn a_customer_that_is_updated_first_is_not_new() {
+        let mut body = json!({"id": "evt_1", "type": "customer.updated", "created": 9,
+            "data": {"object": {"id": "cus_1", "object": "customer"}}});
+        let history = |body: &Value| {
+            let body = body.to_string();
+            let event = Event::parse(body.as_bytes()).expect("an event");
+            let observed = observe(&event, &ObserveSettings::default()).expect("readable");
+            let history = after(&observed).history().into_iter();
+            history.map(|change| change.what).collect::<Vec<_>>()
+        };
+        assert_eq!(history(&body), ["status (new) → active"]);
+        body["data"]["previous_attributes"] = json!({"email": "old@example.com"});
+        assert_eq!(history(&body), ["status (first seen) → active"]);
+    }
+}
