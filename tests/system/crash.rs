@@ -96,6 +96,11 @@ async fn all_applied(variables: &Variables, history: &History) {
 
 /// The exports equal those of a run without the faults of this one.
 pub(super) async fn same_exports(variables: &Variables, events: &[String]) {
+    same_exports_but(variables, events, &[]).await;
+}
+
+/// The same without these columns.
+pub(super) async fn same_exports_but(variables: &Variables, events: &[String], columns: &[&str]) {
     let reference = Deployment::embedded();
     let reference = reference.variables(&[]);
     let process = Revwatch::serve(&reference, "ingest,worker");
@@ -106,10 +111,17 @@ pub(super) async fn same_exports(variables: &Variables, events: &[String]) {
     .await;
     process.stop();
     for kind in ["subscriptions", "invoices", "payouts", "accounts"] {
-        assert_eq!(
-            print(variables, &["export", kind]),
-            print(&reference, &["export", kind]),
-            "{kind}"
-        );
+        let exported = |of| without(&print(of, &["export", kind]), columns);
+        assert_eq!(exported(variables), exported(&reference), "{kind}");
     }
+}
+
+/// CSV without these columns. No value of these tests has a comma.
+fn without(csv: &str, columns: &[&str]) -> Vec<Vec<String>> {
+    let mut lines = csv.lines().map(|line| line.split(','));
+    let header: Vec<&str> = lines.next().expect("a header").collect();
+    let is_kept = |at: usize| !columns.contains(&header[at]);
+    let kept = lines.map(|line| line.enumerate().filter(|(at, _)| is_kept(*at)));
+    kept.map(|line| line.map(|(_, value)| value.to_owned()).collect())
+        .collect()
 }

@@ -96,6 +96,7 @@ impl SubscriptionOrigin {
         keep_greater(&mut self.account, &other.account);
         keep_greater(&mut self.customer, &other.customer);
         keep_greater(&mut self.currency, &other.currency);
+        keep_greater(&mut self.ids, &other.ids);
     }
 
     /// See [`EntityState::partition_key`].
