@@ -52,6 +52,8 @@ pub struct Fired {
     pub resolved_s: Option<i64>,
     /// The rule held already at the start.
     pub at_start: bool,
+    /// It held already when revwatch began, and was part of the digest.
+    pub pre_existing: bool,
 }
 
 impl Fired {
@@ -116,6 +118,7 @@ fn report(simulator: &Simulator, since_s: i64, until_s: i64) -> Report {
         subject: alert.subject.clone(),
         resolved_s: alert.resolved_s,
         at_start: alert.fired_s == since_s,
+        pre_existing: alert.pre_existing,
     };
     let open = simulator.alerts().filter(|alert| alert.group.is_none());
     let mut alerts: Vec<Fired> = simulator.resolved().iter().chain(open).map(fired).collect();

@@ -14,6 +14,7 @@ use revwatch_core::entity::{Entity, EntityKey, Transition, transitions};
 use revwatch_core::event::kind_label;
 use revwatch_core::event_settings::EventSettings;
 use revwatch_core::histogram;
+use revwatch_core::mode::LACKS_MODE;
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_storage::ports::{
     AuditEntry, Commit, ConditionChange, DedupeKey, Delivery, EntityWrite, ReadResult, ReadSet,
@@ -207,6 +208,10 @@ fn count(commit: &mut Commit, item: &Item, outcome: &Outcome) {
     commit
         .counters
         .add(Bucket::Current, &["events", counter], 1);
+    if item.lacks_mode && *outcome == Outcome::Applied {
+        let lacks_mode = &["events", LACKS_MODE];
+        commit.counters.add(Bucket::Current, lacks_mode, 1);
+    }
 }
 
 /// Adds the entities that changed, and what follows from that; returns their transitions.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use revwatch_core::condition::{Condition, ConditionKey};
+use revwatch_core::condition::{BeganBefore, Condition, ConditionKey};
 use revwatch_core::entity::EntityKey;
 use revwatch_storage::ports::{ConditionChange, DueWindow};
 
@@ -89,6 +89,12 @@ impl Engine {
             }
             let due_s = condition.due_s.saturating_add(after_s);
             if due_s > now_s {
+                // When it began is not remembered, so it may have been due for long: unknown, neither fires nor
+                // resolves.
+                let is_forgotten = condition.began_before == Some(BeganBefore::Forgotten);
+                if is_forgotten && self.watches.firing(&key).is_some() {
+                    continue;
+                }
                 let evidence = Evidence {
                     due_s: Some(due_s),
                     ..Evidence::from(condition)

@@ -1,9 +1,10 @@
 //! What was wrong already when revwatch began: it is listed, and people are notified of all of it at once.
 //!
-//! A condition was there before if it fell due before the beginning, or if the first event about its entity says that
-//! it was so before: every event since the beginning is there, so what none of them explains is older. Its alert joins
-//! the digest, a group that is notified once: its rules have many routes, so it has one of its own. When an event that arrives late shows that it began after
-//! the beginning, its alert becomes an ordinary one.
+//! A condition was there before if it began and fell due before the beginning, or if the first event about its entity
+//! says that it was so before, and it was due at once: every event since the beginning is there, so what none of them
+//! explains is older. Its alert joins the digest, a group that is notified once: its rules have many routes, so it has
+//! one of its own. When an event that arrives late shows that it began after the beginning, its alert becomes an
+//! ordinary one.
 
 use revwatch_core::condition::{BeganBefore, Condition};
 use serde::{Deserialize, Serialize};
@@ -43,10 +44,15 @@ impl Engine {
         self.policy.began_s.or(self.began_s)
     }
 
+    /// [`Engine::began_s`] of a revwatch whose first delivery was received at this time (Unix milliseconds).
+    pub fn beginning_s(first_received_ms: i64) -> i64 {
+        first_received_ms.div_euclid(1000) - STILL_NEWS_S
+    }
+
     /// revwatch begins, or began, with a delivery that was received at this time (Unix milliseconds). `None`: no
     /// delivery of that time is left, so it was long ago.
     pub(super) fn begin(&mut self, first_received_ms: Option<i64>) {
-        let began_s = first_received_ms.map_or(0, |ms| ms.div_euclid(1000) - STILL_NEWS_S);
+        let began_s = first_received_ms.map_or(0, Self::beginning_s);
         self.began_s = Some(began_s);
         self.changes.put(BEGAN, KEY, &Beginning { began_s });
     }
@@ -60,18 +66,23 @@ impl Engine {
         fired: bool,
         now_s: i64,
     ) {
-        let Some(began_s) = self.began_s() else {
+        // Nothing that happens now was there before, whatever the settings say.
+        let Some(began_s) = self.began_s().map(|began_s| began_s.min(now_s)) else {
             return;
         };
         let Some(id) = self.watches.firing(key).cloned() else {
             return;
         };
-        let is_older = due_s < began_s;
-        if fired && (is_older || condition.began_before == Some(BeganBefore::FirstSeen)) {
+        // What holds only from now on was not due before, as a trial that is shorter than the warning.
+        let is_older = due_s.max(condition.since_s) < began_s;
+        // What falls due after it was first seen is news at that time.
+        let was_seen =
+            condition.began_before == Some(BeganBefore::FirstSeen) && due_s <= condition.since_s;
+        if fired && (is_older || was_seen) {
             if let Some(alert) = self.alerts.get_mut(&id) {
                 alert.pre_existing = true;
             }
-        } else if !fired && !is_older && condition.began_before.is_none() {
+        } else if !fired && !is_older && !was_seen {
             self.make_ordinary(&id, now_s);
         }
     }

@@ -37,6 +37,9 @@ pub enum OtherMode {
     OfEndpoint,
 }
 
+/// The name of the count of applied events that do not say their mode.
+pub const LACKS_MODE: &str = "lacks_mode";
+
 /// The outcome of such an event, and the name of its count.
 pub const OTHER_MODE: &str = "other_mode";
 

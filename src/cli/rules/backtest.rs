@@ -6,6 +6,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
+use revwatch_alerting::engine::Engine;
 use revwatch_core::durations::duration;
 use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
@@ -28,7 +29,7 @@ const MAX_LISTED: usize = 200;
 pub async fn run(options: &GlobalOptions, args: &BacktestArgs) -> anyhow::Result<()> {
     let config = options.config()?;
     let since_s = past("--since", &args.since, Timestamp::from_second(now_s())?)?.as_second();
-    let setting = SimulationConfig {
+    let mut setting = SimulationConfig {
         rules: super::rules(&config, args.rules.as_deref())?,
         policy: super::policy(&config.alerting)?,
         events: config.event_settings(),
@@ -40,6 +41,10 @@ pub async fn run(options: &GlobalOptions, args: &BacktestArgs) -> anyhow::Result
     let deliveries = read(queue.as_ref()).await;
     queue.close().await;
     let (deliveries, now_s) = (deliveries?, now_s().max(since_s));
+    // As the evaluator does without a setting.
+    let first_ms = deliveries.first().map(|delivery| delivery.received_ms);
+    let began_s = setting.policy.began_s.or(first_ms.map(Engine::beginning_s));
+    setting.policy.began_s = began_s;
     let progress = progress_bar::bar(deliveries.len(), PROGRESS_MIN_EVENTS, "events played");
     let played = backtest(&setting, &deliveries, (since_s, now_s), &mut |played| {
         progress.set_position(played as u64);
@@ -135,7 +140,11 @@ fn list(alerts: &[Fired], now_s: i64) -> Table {
         let fired = format!(
             "{}{}",
             rfc3339(Some(alert.fired_s)),
-            if alert.at_start { " or before" } else { "" }
+            if alert.at_start || alert.pre_existing {
+                " or before"
+            } else {
+                ""
+            }
         );
         let lasted = duration(alert.lasted_s(now_s));
         let lasted = if alert.resolved_s.is_none() {
@@ -161,6 +170,7 @@ fn describe(report: &Report, events: usize, (since_s, until_s): (i64, i64)) -> V
         json!({
             "rule": a.rule, "subject": a.subject.to_string(), "fired": moment(Some(a.fired_s)),
             "resolved": moment(a.resolved_s), "seconds": a.lasted_s(until_s), "at_start": a.at_start,
+            "pre_existing": a.pre_existing,
         })
     };
     json!({

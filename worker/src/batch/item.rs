@@ -27,6 +27,8 @@ pub(super) struct Item {
     /// The other partition that it belongs to.
     pub(super) elsewhere: Option<u32>,
     pub(super) other_mode: Option<OtherMode>,
+    /// The event does not say its mode.
+    pub(super) lacks_mode: bool,
     pub(super) pause_reason: Option<String>,
     /// That of its endpoint.
     pub(super) realm: Realm,
@@ -65,6 +67,7 @@ pub(super) fn read(
                 received_ms: delivery.received_ms,
                 elsewhere: None,
                 other_mode: None,
+                lacks_mode: false,
                 pause_reason: None,
                 realm: settings.realms.of(&delivery.endpoint, None).clone(),
                 content: Err(reason.to_string()),
@@ -101,6 +104,7 @@ pub(super) fn read(
         received_ms: delivery.received_ms,
         elsewhere,
         other_mode,
+        lacks_mode: event.livemode.is_none(),
         pause_reason,
         realm: realm.clone(),
         content,

@@ -94,7 +94,11 @@ impl From<&Condition> for Evidence {
             customer: condition.customer.clone(),
             detail: condition.detail.clone(),
             began_before: condition.began_before.is_some(),
-            event_ids: vec![condition.event_id.clone()],
+            // Of a beginning that is long ago, the id may have been forgotten.
+            event_ids: Some(condition.event_id.clone())
+                .into_iter()
+                .filter(|id| !id.is_empty())
+                .collect(),
             ..Self::default()
         }
     }

@@ -15,7 +15,7 @@ pub use self::billing::{Billing, past_due_at, payment_failures};
 pub use self::payouts::{Payouts, payout_failures};
 use crate::class::{Owner, Scope};
 use crate::counters::{Bucket, Counters, hour_of};
-use crate::mode::OTHER_MODE;
+use crate::mode::{LACKS_MODE, OTHER_MODE};
 use crate::realm::Realm;
 
 /// The hours that [`Kpis::compute`] needs at `now_s` (Unix seconds): 60 days, to evaluate the
@@ -38,6 +38,8 @@ pub struct Kpis {
     pub events_ignored: i64,
     /// Events of the other mode, which change nothing.
     pub events_other_mode: i64,
+    /// Applied events that do not say their mode.
+    pub events_without_mode: i64,
     /// The main realm.
     #[serde(flatten)]
     pub main: RealmKpis,
@@ -100,6 +102,7 @@ impl Kpis {
             events_dead: events("dead"),
             events_ignored: events("ignored"),
             events_other_mode: events(OTHER_MODE),
+            events_without_mode: events(LACKS_MODE),
             main: RealmKpis::compute(counters, Realm::MAIN, now_s),
             realms: others.map(of_other).collect(),
         }

@@ -62,7 +62,7 @@ pub fn describe(key: &EntityKey, entity: &Entity) -> Value {
     });
     let conditions = entity.conditions().into_iter().map(|condition| {
         json!({"kind": condition.key.kind, "since": time(Some(condition.since_s)),
-            "began_before": condition.began_before.is_some(), "event": condition.event_id,
+            "began_before": condition.began_before.is_some(), "event": Some(condition.event_id).filter(|id| !id.is_empty()),
             "detail": condition.detail})
     });
     shown.insert("history".to_owned(), history.collect());

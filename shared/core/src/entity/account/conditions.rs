@@ -102,6 +102,12 @@ fn requirements_due(account: &Account) -> Option<Condition> {
 fn onboarding_incomplete(account: &Account) -> Option<Condition> {
     let states = account.timeline.in_order();
     let first = states.first().filter(|_| !has_charged(account))?;
+    // An account whose form was submitted before the first event about it may have charged and lost that.
+    let is_unknown = first.facts.details_submitted
+        && first.was_so_before(&["details_submitted", "charges_enabled"]);
+    if is_unknown {
+        return None;
+    }
     let kind = ConditionKind::OnboardingIncomplete;
     let start = Start::at(account.began_s()?, first.event_id.as_str());
     let detail = Some(format!("reached {}", account.stage().as_str()));
