@@ -82,7 +82,7 @@ impl Engine {
             if let Some(alert) = self.alerts.get_mut(&id) {
                 alert.pre_existing = true;
             }
-        } else if !fired && !is_older && !was_seen {
+        } else if !fired && !is_older && condition.began_before.is_none() {
             self.make_ordinary(&id, now_s);
         }
     }

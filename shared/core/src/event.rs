@@ -10,8 +10,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::entity::kind::{is_grouped_by_customer, row_of_event};
-
 /// The envelope of an event, borrowed from its body.
 ///
 /// Snapshot events (`"object": "event"`) carry their object; thin events
@@ -51,17 +49,12 @@ pub const FETCHED: &str = "evt_refresh_";
 pub struct Head<'a> {
     #[serde(borrow)]
     id: Option<Text<'a>>,
-    #[serde(borrow)]
-    object: Option<Text<'a>>,
-    #[serde(borrow)]
-    customer: Option<&'a RawValue>,
 }
 
 /// An object, parsed completely or in part, with the key that determines its partition.
 pub trait Keyed {
-    /// Its own id, if it has one; its customer's if it has one and is grouped. Without
-    /// `is_grouped`, the object says what it is.
-    fn key(&self, is_grouped: Option<bool>) -> Option<Cow<'_, str>>;
+    /// Its own id, if it has one.
+    fn key(&self) -> Option<Cow<'_, str>>;
 }
 
 /// Why a body is not a Stripe event. The text is safe to show and to log: it quotes nothing of the
@@ -168,8 +161,10 @@ impl<'a, Object> Event<'a, Object> {
 }
 
 impl<Object: Keyed> Event<'_, Object> {
-    /// The partition of this event, of `partitions`. All events of one connected account, else of
-    /// one customer's subscriptions and invoices, else of one object, are in one partition.
+    /// The partition of this event, of `partitions`. All events of one connected account, else of one object,
+    /// are in one partition. Nothing that an event may lack decides it, such as the customer: Stripe sends one
+    /// object with `customer`, with `customer_account` or with both, by its API version
+    /// (<https://docs.stripe.com/connect/use-accounts-as-customers>).
     pub fn partition(&self, partitions: u32) -> u32 {
         partition_of(&self.partition_key(), partitions)
     }
@@ -179,12 +174,7 @@ impl<Object: Keyed> Event<'_, Object> {
             // An account's own thin events may come in the platform's context or in its own.
             (_, None, Some(related)) if related.starts_with("acct_") => related,
             (Some(account), _, _) => account,
-            (None, Some(object), _) => {
-                // An event may be about an object that does not name its kind.
-                let is_grouped = row_of_event(&self.kind).map(|row| row.is_grouped_by_customer);
-                let key = object.key(is_grouped);
-                return key.unwrap_or(Cow::Borrowed(&self.id));
-            }
+            (None, Some(object), _) => return object.key().unwrap_or(Cow::Borrowed(&self.id)),
             (None, None, Some(related)) => related,
             (None, None, None) => &self.id,
         };
@@ -199,52 +189,26 @@ impl<'a> Head<'a> {
         struct Fields<'a> {
             #[serde(borrow)]
             id: Option<&'a RawValue>,
-            #[serde(borrow)]
-            object: Option<&'a RawValue>,
-            #[serde(borrow)]
-            customer: Option<&'a RawValue>,
-        }
-        fn text(field: Option<&RawValue>) -> Option<Text<'_>> {
-            serde_json::from_str(field?.get()).ok()
         }
         let fields: Fields<'a> = serde_json::from_str(object.get()).unwrap_or_default();
+        let id = fields.id.map(RawValue::get);
         Self {
-            id: text(fields.id),
-            object: text(fields.object),
-            customer: fields.customer,
+            id: id.and_then(|id| serde_json::from_str(id).ok()),
         }
     }
 }
 
-/// Only objects whose customer Stripe never changes are grouped by customer: an object must stay in
-/// one partition for its lifetime, and a payment intent, for example, can get its customer later.
 impl Keyed for Head<'_> {
-    fn key(&self, is_grouped: Option<bool>) -> Option<Cow<'_, str>> {
-        let by_object = || {
-            self.object
-                .as_ref()
-                .map(|object| is_grouped_by_customer(&object.0))
-        };
-        if is_grouped.or_else(by_object) == Some(true) {
-            let customer = self
-                .customer
-                .filter(|raw| !is_array(raw.get().as_bytes()))
-                .and_then(|raw| serde_json::from_str(raw.get()).ok());
-            if let Some(Reference::Id(customer) | Reference::Object { id: customer }) = customer {
-                return Some(customer);
-            }
-        }
-        self.id
-            .as_ref()
-            .map(|s| Cow::Borrowed(s.0.as_ref()))
-            .filter(|s| !s.is_empty())
+    fn key(&self) -> Option<Cow<'_, str>> {
+        let id = self.id.as_ref().map(|id| Cow::Borrowed(id.0.as_ref()));
+        id.filter(|id| !id.is_empty())
     }
 }
 
 impl Keyed for &RawValue {
-    fn key(&self, is_grouped: Option<bool>) -> Option<Cow<'_, str>> {
+    fn key(&self) -> Option<Cow<'_, str>> {
         let head = Head::of(self);
-        let key = head.key(is_grouped)?;
+        let key = head.key()?;
         Some(Cow::Owned(key.into_owned()))
     }
 }
@@ -383,17 +347,6 @@ enum Created<'a> {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
-/// Stripe sends a reference as an id, or as the complete object if it was expanded.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Reference<'a> {
-    Id(#[serde(borrow)] Cow<'a, str>),
-    Object {
-        #[serde(borrow)]
-        id: Cow<'a, str>,
-    },
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -434,7 +387,7 @@ mod tests {
             );
             let event = Event::parse_head(body.as_bytes()).expect("an event");
             let account = event.account.as_deref().map(str::to_owned);
-            let key = account.as_deref().unwrap_or("cus_1");
+            let key = account.as_deref().unwrap_or("sub_1");
             assert_eq!(event.partition(64), partition_of(key, 64), "{body}");
             account
         };
@@ -493,8 +446,9 @@ mod tests {
         }
     }
 
+    /// Stripe sends the customer of one object in several forms, by API version.
     #[test]
-    fn subscriptions_and_invoices_of_one_customer_share_a_partition_in_any_form() {
+    fn an_objects_own_id_decides_whatever_else_is_there() {
         let key = |object: &str| {
             let body =
                 format!(r#"{{"id":"e","type":"t","created":1,"data":{{"object":{object}}}}}"#);
@@ -506,47 +460,22 @@ mod tests {
             assert_eq!(head.partition_key(), key, "both parsers agree: {object}");
             key
         };
-        assert_eq!(
-            key(r#"{"id":"sub_1","object":"subscription","customer":"cus_1"}"#),
-            "cus_1"
-        );
-        assert_eq!(
-            key(
-                r#"{"id":"in_1","object":"invoice","customer":{"id":"cus_1","object":"customer"}}"#
-            ),
-            "cus_1"
-        );
-        assert_eq!(
-            key(r#"{"id":"in_1","object":"invoice","customer":null}"#),
-            "in_1"
-        );
-        assert_eq!(
-            key(r#"{"id":"pi_1","object":"payment_intent","customer":"cus_1"}"#),
-            "pi_1"
-        );
+        for customer in [
+            r#""customer":"cus_1""#,
+            r#""customer":{"id":"cus_1","object":"customer"}"#,
+            r#""customer":null,"customer_account":"acct_1""#,
+            r#""customer":7"#,
+            r#""customer":["cus_1"]"#,
+            r#""object":7"#,
+        ] {
+            let object = format!(r#"{{"id":"sub_1",{customer}}}"#);
+            assert_eq!(key(&object), "sub_1");
+        }
+        assert_eq!(key(r#"{"id":"in_\u0031","x":"\ud800"}"#), "in_1");
         assert_eq!(key("null"), "e");
         assert_eq!(key("7"), "e");
         // Errors inside an object are for the worker to report.
-        assert_eq!(
-            key(r#"{"id":7,"object":"invoice","customer":"cus_1"}"#),
-            "cus_1"
-        );
-        assert_eq!(
-            key(r#"{"id":"in_1","object":7,"customer":"cus_1"}"#),
-            "in_1"
-        );
-        assert_eq!(
-            key(r#"{"id":"in_1","object":"invoice","customer":["cus_1"]}"#),
-            "in_1"
-        );
-        assert_eq!(
-            key(r#"{"id":"in_1","object":"invoice","customer":{"id":7}}"#),
-            "in_1"
-        );
-        assert_eq!(
-            key(r#"{"id":"in_\u0031","object":"invoice","customer":"cus\u005f1","x":"\ud800"}"#),
-            "cus_1"
-        );
+        assert_eq!(key(r#"{"id":7,"object":"invoice"}"#), "e");
     }
 
     #[test]

@@ -66,12 +66,6 @@ impl InvoiceOrigin {
         keep_greater(&mut self.subscription, &other.subscription);
         keep_greater(&mut self.currency, &other.currency);
     }
-
-    /// See [`EntityState::partition_key`].
-    pub(super) fn partition_key<'a>(&'a self, id: &'a str) -> &'a str {
-        let deciding = self.account.as_deref().or(self.customer.as_deref());
-        deciding.unwrap_or(id)
-    }
 }
 
 impl Invoice {
@@ -114,7 +108,7 @@ impl EntityState for Invoice {
     }
 
     fn partition_key(&self) -> &str {
-        self.origin.partition_key(&self.id)
+        self.origin.account.as_ref().unwrap_or(&self.id)
     }
 
     fn class(&self) -> Class<'_> {

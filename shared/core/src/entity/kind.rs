@@ -46,9 +46,6 @@ pub struct KindRow {
     pub id_prefixes: &'static [&'static str],
     /// Stripe's events about it, without the last part of their type. A `*` stands for any rest.
     pub event_families: &'static [&'static str],
-    /// Whether its events share the partition of their customer. Only for objects whose customer
-    /// Stripe never changes: an object must stay in one partition. It must never change.
-    pub(crate) is_grouped_by_customer: bool,
     /// Whether it is a subscription, or a payment for one.
     pub is_billing: bool,
     /// The path of its page in Stripe's dashboard, without the id; `None`: it has no page of its own.
@@ -64,7 +61,6 @@ pub const KINDS: [KindRow; 10] = [
         plural: "subscriptions",
         id_prefixes: &["sub_"],
         event_families: &["customer.subscription"],
-        is_grouped_by_customer: true,
         is_billing: true,
         dashboard_path: Some("subscriptions"),
     },
@@ -74,7 +70,6 @@ pub const KINDS: [KindRow; 10] = [
         plural: "invoices",
         id_prefixes: &["in_"],
         event_families: &["invoice"],
-        is_grouped_by_customer: true,
         is_billing: true,
         dashboard_path: Some("invoices"),
     },
@@ -84,7 +79,6 @@ pub const KINDS: [KindRow; 10] = [
         plural: "payouts",
         id_prefixes: &["po_"],
         event_families: &["payout"],
-        is_grouped_by_customer: false,
         is_billing: false,
         dashboard_path: Some("payouts"),
     },
@@ -100,7 +94,6 @@ pub const KINDS: [KindRow; 10] = [
             "capability",
             "v2.core.account*",
         ],
-        is_grouped_by_customer: false,
         is_billing: false,
         dashboard_path: Some("connect/accounts"),
     },
@@ -110,7 +103,6 @@ pub const KINDS: [KindRow; 10] = [
         plural: "payment_intents",
         id_prefixes: &["pi_"],
         event_families: &["payment_intent"],
-        is_grouped_by_customer: false,
         is_billing: true,
         dashboard_path: Some("payments"),
     },
@@ -120,7 +112,6 @@ pub const KINDS: [KindRow; 10] = [
         plural: "checkout_sessions",
         id_prefixes: &["cs_"],
         event_families: &["checkout.session"],
-        is_grouped_by_customer: false,
         is_billing: true,
         dashboard_path: None,
     },
@@ -130,7 +121,6 @@ pub const KINDS: [KindRow; 10] = [
         plural: "disputes",
         id_prefixes: &["dp_", "du_"],
         event_families: &["charge.dispute"],
-        is_grouped_by_customer: false,
         is_billing: false,
         dashboard_path: Some("disputes"),
     },
@@ -140,7 +130,6 @@ pub const KINDS: [KindRow; 10] = [
         plural: "refunds",
         id_prefixes: &["re_", "pyr_"],
         event_families: &["refund", "charge.refund"],
-        is_grouped_by_customer: false,
         is_billing: false,
         dashboard_path: None,
     },
@@ -150,7 +139,6 @@ pub const KINDS: [KindRow; 10] = [
         plural: "transfers",
         id_prefixes: &["tr_"],
         event_families: &["transfer"],
-        is_grouped_by_customer: false,
         is_billing: false,
         dashboard_path: Some("connect/transfers"),
     },
@@ -160,7 +148,6 @@ pub const KINDS: [KindRow; 10] = [
         plural: "customers",
         id_prefixes: &["cus_"],
         event_families: &["customer"],
-        is_grouped_by_customer: false,
         is_billing: true,
         dashboard_path: Some("customers"),
     },
@@ -220,12 +207,6 @@ pub(crate) fn row_of_event(event_type: &str) -> Option<&'static KindRow> {
         None => *pattern == family,
     };
     ROWS.iter().find(|row| row.event_families.iter().any(is_in))
-}
-
-/// Whether objects with this value of Stripe's `object` share the partition of their customer.
-pub(crate) fn is_grouped_by_customer(object: &str) -> bool {
-    ROWS.iter()
-        .any(|row| row.is_grouped_by_customer && row.name == object)
 }
 
 impl std::str::FromStr for EntityKind {

@@ -53,7 +53,7 @@ use crate::realm::Realm;
 /// | format | what changed |
 /// |---|---|
 /// | 1 | all versions before stores recorded their format |
-/// | 2 | one object is one entity, whatever its events say of `context` |
+/// | 2 | one object is one entity, whatever its events say of `context` or of its customer |
 pub const STATE_FORMAT: u32 = 2;
 
 /// One entity.
@@ -115,9 +115,9 @@ impl Observation {
     pub fn partition(&self, partitions: u32) -> u32 {
         let id = self.key.id.as_str();
         let key = match &self.update {
-            Update::Subscription(origin, _) => origin.partition_key(id),
-            Update::Invoice(origin, _) => origin.partition_key(id),
-            Update::Customer(CustomerOrigin { account, .. }, _)
+            Update::Subscription(SubscriptionOrigin { account, .. }, _)
+            | Update::Invoice(InvoiceOrigin { account, .. }, _)
+            | Update::Customer(CustomerOrigin { account, .. }, _)
             | Update::Payout(PayoutOrigin { account, .. }, _)
             | Update::Movement(MoneyMovementOrigin { account, .. }, _) => {
                 account.as_deref().unwrap_or(id)

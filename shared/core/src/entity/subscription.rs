@@ -98,12 +98,6 @@ impl SubscriptionOrigin {
         keep_greater(&mut self.currency, &other.currency);
         keep_greater(&mut self.ids, &other.ids);
     }
-
-    /// See [`EntityState::partition_key`].
-    pub(super) fn partition_key<'a>(&'a self, id: &'a str) -> &'a str {
-        let deciding = self.account.as_deref().or(self.customer.as_deref());
-        deciding.unwrap_or(id)
-    }
 }
 
 impl Subscription {
@@ -237,7 +231,7 @@ impl EntityState for Subscription {
     }
 
     fn partition_key(&self) -> &str {
-        self.origin.partition_key(&self.id)
+        self.origin.account.as_ref().unwrap_or(&self.id)
     }
 
     fn class(&self) -> Class<'_> {

@@ -4,7 +4,7 @@ mod first_sight;
 
 use serde_json::{Value, json};
 
-use super::kind::{KINDS, is_grouped_by_customer, row_of_event};
+use super::kind::{KINDS, row_of_event};
 use super::{Entity, EntityKey, EntityKind};
 use crate::counters::{Bucket, Counters, Tally};
 use crate::event::{Event, known_kinds};
@@ -249,14 +249,6 @@ fn each_sample_has_an_id_of_its_kind_and_covers_the_table() {
                 .all(|condition| condition.key.subject.kind == kind)
         );
         assert!(!entity.history().is_empty(), "{id}");
-    }
-}
-
-#[test]
-fn only_subscriptions_and_invoices_are_grouped_by_customer() {
-    for row in KINDS {
-        let expected = matches!(row.kind, EntityKind::Subscription | EntityKind::Invoice);
-        assert_eq!(is_grouped_by_customer(row.name), expected, "{}", row.name);
     }
 }
 

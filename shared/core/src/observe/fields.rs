@@ -76,19 +76,6 @@ impl Reference {
 }
 
 impl Lenient<Reference> {
-    /// The customer whose partition has the object, unless it belongs to a connected account: two
-    /// events about one object must not differ in it because one of them cannot be read.
-    pub(super) fn grouping_customer(
-        self,
-        event: &Event<'_>,
-    ) -> Result<Option<String>, ObserveError> {
-        if event.account.is_some() {
-            return Ok(self.into_id());
-        }
-        let customer = self.readable(event, "customer")?;
-        Ok(customer.map(Reference::into_id))
-    }
-
     pub(super) fn into_id(self) -> Option<String> {
         self.known().map(Reference::into_id)
     }

@@ -36,7 +36,7 @@ pub(super) fn observe(
         .and_then(|details| details.subscription.into_id());
     let origin = InvoiceOrigin {
         account: event.account.as_deref().map(str::to_owned),
-        customer: object.customer.grouping_customer(event)?,
+        customer: object.customer.into_id(),
         subscription: object.subscription.into_id().or(parent),
         currency: object.currency.into_code(),
     };

@@ -47,7 +47,7 @@ pub(super) fn observe(
     };
     let origin = SubscriptionOrigin {
         account: event.account.as_deref().map(str::to_owned),
-        customer: object.customer.grouping_customer(event)?,
+        customer: object.customer.into_id(),
         currency: object.currency.into_code(),
         ids,
     };
