@@ -58,7 +58,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 2])> {
                 "payouts_enabled": false, "requirements": {"currently_due": ["x"], "disabled_reason": "listed"}}),
             [
                 "019aa24445cd01f4cd03e88103cd03e8c0c0809195cd03e8a56576745f310197c3c2c2a66c6973746564010092cecd65ea2cce74234e989080c0",
-                "029ea24445cd01f4cd03e88103cd03e8c0c080c42400199197c3c2c2a66c6973746564010092cecd65ea2cce74234e98e80705056576745f3180c08080a0c0",
+                "029ea24445cd01f4cd03e88103cd03e8c0c080c42400199197c3c2c2a66c6973746564010092cecd65ea2cce74234e98e80705056576745f3180c0808301cd03e802cd03e804cd03e8a0c0",
             ],
         ),
         (

@@ -9,7 +9,7 @@ use super::milestone::Milestone;
 use crate::entity::application_ids::ApplicationIds;
 use crate::entity::merge::{keep_greater, keep_smaller};
 use crate::entity::risk::{Risk, risk};
-use crate::entity::timeline::{RecordedState, Timeline};
+use crate::entity::timeline::{RecordedState, Stage, Timeline};
 use crate::realm::Realm;
 
 /// The state of a connected account, as known from its events.
@@ -43,7 +43,7 @@ pub struct Account {
     /// Those of `milestones` of which the earliest event does not say that it was reached then.
     #[serde(default)]
     pub doubts: BTreeMap<Milestone, Doubt>,
-    /// Milestones: the earliest fetched state without each, Unix seconds.
+    /// Milestones: the earliest state without each, Unix seconds.
     #[serde(default)]
     pub unreached: BTreeMap<Milestone, i64>,
     /// Which of the platform's own Stripe accounts it is of; unknown of what earlier versions stored.
@@ -58,7 +58,7 @@ pub struct Account {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "bool", into = "bool")]
 pub enum Doubt {
-    /// The account was fetched: it was reached then if an earlier state lacks it, else at any time.
+    /// The event does not say what happened: it was reached then if an earlier state lacks it, else at any time.
     Fetched,
     /// The event says that it was reached before.
     Before,
@@ -80,6 +80,9 @@ impl From<Doubt> for bool {
     }
 }
 
+/// So long after its creation, an account is new: an event that does not say what it changed tells what just happened.
+const NEW_S: i64 = 3600;
+
 impl Account {
     /// Merges one event, created at `created_s`.
     pub fn merge(&mut self, created_s: i64, update: AccountUpdate) {
@@ -98,9 +101,9 @@ impl Account {
                 if let Some(account_created_s) = account_created_s {
                     keep_smaller(&mut self.created_s, account_created_s);
                 }
-                let is_fetched = state.is_fetched();
+                let is_unsure = is_unsure(&state, account_created_s);
                 for (milestone, shown) in shown(&state, external_account) {
-                    self.show(milestone, created_s, shown, is_fetched);
+                    self.show(milestone, created_s, shown, is_unsure);
                 }
                 self.timeline.insert(state);
             }
@@ -276,18 +279,29 @@ impl Account {
     }
 
     /// What one event says of a milestone counts as the event or as the time before it.
-    fn show(&mut self, milestone: Milestone, at_s: i64, shown: Shown, is_fetched: bool) {
+    fn show(&mut self, milestone: Milestone, at_s: i64, shown: Shown, is_unsure: bool) {
         match (shown.before, shown.now) {
+            (_, true) if is_unsure => self.reach(milestone, at_s, Some(Doubt::Fetched)),
             (Some(false), true) => self.reach(milestone, at_s, None),
-            (None, true) if is_fetched => self.reach(milestone, at_s, Some(Doubt::Fetched)),
             (Some(true), _) | (None, true) => self.reach(milestone, at_s, Some(Doubt::Before)),
-            (None, false) if is_fetched => {
-                let first_s = self.unreached.entry(milestone).or_insert(at_s);
-                *first_s = at_s.min(*first_s);
-            }
             (_, false) => {}
         }
+        if !shown.now {
+            let first_s = self.unreached.entry(milestone).or_insert(at_s);
+            *first_s = at_s.min(*first_s);
+        }
     }
+}
+
+/// Whether a state does not say what happened: it was fetched, or its event has no `previous_attributes` and the
+/// account was created long before it.
+pub(super) fn is_unsure(
+    state: &RecordedState<AccountFacts>,
+    account_created_s: Option<i64>,
+) -> bool {
+    let is_old = |account_s: i64| account_s < state.created_s.saturating_sub(NEW_S);
+    let is_silent = state.stage == Stage::Updated && state.changes.fields().is_none();
+    state.is_fetched() || is_silent && account_created_s.is_some_and(is_old)
 }
 
 /// What an event shows of each milestone.

@@ -388,3 +388,19 @@ fn a_payout_counts_in_the_hour_of_its_outcome_only_if_that_is_known() {
         "it arrived late"
     );
 }
+
+/// Case 14: an account of two days, first seen by an event that does not say what it changed.
+#[test]
+fn an_event_that_does_not_say_what_it_changed_is_no_onboarding_of_an_older_account() {
+    let onboarded = |created_h: i64| {
+        let mut object = account(true);
+        object["created"] = json!(created_h * HOUR_S);
+        let entity = after(&[(50, "account.updated", &object, None)]);
+        let counters = entity.contributions();
+        let count = |name: &str| counters.get(Bucket::hour_of(50 * HOUR_S), &["milestone", name]);
+        let funnel = counters.get(Bucket::Current, &["funnel", "charges_enabled"]);
+        (count("charges_enabled"), funnel)
+    };
+    assert_eq!(onboarded(2), (0, 1), "reached at an unknown time");
+    assert_eq!(onboarded(50), (1, 1), "it is new");
+}
