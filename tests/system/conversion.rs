@@ -13,6 +13,9 @@ use crate::support::history::History;
 use crate::support::revwatch::{Revwatch, Variables, cli, metrics, print};
 use crate::support::wait::until;
 
+/// What no version before stored: the realm, and that an account which was seen first had been onboarded before.
+const NOT_KNOWN_BEFORE: [&str; 2] = ["realm", "onboarding_seconds"];
+
 const SQLITE_2: &str = include_str!("../fixtures/state/sqlite_2.sql");
 const SQLITE_3: &str = include_str!("../fixtures/state/sqlite_3.sql");
 const REDIS: &str = include_str!("../fixtures/state/redis.jsonl");
@@ -112,8 +115,7 @@ async fn an_idle_store_is_converted(deployment: Deployment) {
     .await;
     assert_eq!(shown["mrr_minor"], json!({ "usd": MRR_MINOR }));
     print(&variables, &["verify"]);
-    // No version before knew the realm.
-    same_exports_but(&variables, &events, &["realm"]).await;
+    same_exports_but(&variables, &events, &NOT_KNOWN_BEFORE).await;
     // Once alerting has taken notice of the conversion.
     print(&variables, &["alerts", "list"]);
     process.stop();
@@ -154,8 +156,7 @@ async fn a_conversion_killed_under_load_begins_again(deployment: Deployment) {
     .await;
     assert_eq!(worker.logged(CONVERTED).len(), 1);
     print(&variables, &["verify"]);
-    // No version before knew the realm.
-    same_exports_but(&variables, &events, &["realm"]).await;
+    same_exports_but(&variables, &events, &NOT_KNOWN_BEFORE).await;
     assert_eq!(metrics(&variables)["events_applied"], events.len());
     worker.stop();
     ingest.stop();
