@@ -111,8 +111,8 @@ async fn a_new_installation_sends_one_digest(deployment: &Deployment) {
     assert_eq!(old.count(), 36, "with the digest");
     assert_eq!(
         listed(&variables, &[]).len(),
-        2,
-        "the digest, and what is new"
+        37,
+        "the digest, each of its alerts, and what is new"
     );
     assert_eq!(listed(&variables, &["--rule", "payout_failed"]).len(), 31);
 
