@@ -67,7 +67,7 @@ async fn money_has_an_owner_and_a_realm_on_servers() {
 /// Each of the platform's four subscriptions; one is past due.
 const PRICE_MINOR: i64 = 5000;
 
-/// One connected account makes subscriptions at a price that nobody pays, and cancels nearly all.
+/// One connected account makes subscriptions at a price that no customer pays, and cancels nearly all.
 async fn figures_go_by_owner_and_realm(deployment: &Deployment) {
     let settings = Settings::new("", RULES);
     let kernel = [("STRIPE_KERNEL_WEBHOOK_SECRET", SECRET)];

@@ -2,7 +2,7 @@
 //! encoding, an entity that is in several partitions is joined in its own, and counters and conditions
 //! become what the entities add up to.
 //!
-//! It works in two passes with a barrier between them. The first writes: older encodings anew, and what
+//! It works in two passes with a barrier between them. The first writes: older encodings in the present one, and what
 //! is in a foreign partition also into its own. The second deletes what is in a foreign partition, adds
 //! up the rest, and adds to the stored aggregates what they lack, until they agree.
 //!
@@ -206,7 +206,7 @@ impl Conversion<'_> {
             }
             for (partition, found) in here {
                 for part in found.chunks(ENTITIES_PER_COMMIT) {
-                    self.encode_anew(partition, part).await?;
+                    self.encode_again(partition, part).await?;
                 }
             }
             self.join(elsewhere).await?;
@@ -268,7 +268,7 @@ impl Conversion<'_> {
         })
     }
 
-    async fn encode_anew(&self, partition: u32, found: &[Found]) -> Result<(), PartitionError> {
+    async fn encode_again(&self, partition: u32, found: &[Found]) -> Result<(), PartitionError> {
         let homes = || found.iter().filter_map(|it| Some((it, it.home.as_ref()?)));
         let writes = homes().map(|(found, home)| EntityWrite {
             key: home.key.clone(),

@@ -39,7 +39,8 @@ impl Beginning {
 }
 
 impl Engine {
-    /// When revwatch began, in Unix seconds; `None`: it has not, or nobody has said when.
+    /// When revwatch began, in Unix seconds; `None`: it has not begun, or neither a setting nor a
+    /// delivery says when.
     pub fn began_s(&self) -> Option<i64> {
         self.policy.began_s.or(self.began_s)
     }
@@ -117,7 +118,7 @@ impl Engine {
             add(&mut group.money, amount, -1);
         }
         if group.open == 0 {
-            // Nobody need learn of a digest of nothing.
+            // A digest without alerts is not sent.
             if is_unsent {
                 digest.notifiers.clear();
             }

@@ -33,7 +33,7 @@ fn failed(id: &str, at_s: i64) -> Condition {
     }
 }
 
-/// Nobody knows when it failed: the first event about it says that it had.
+/// The first event about it says that it had failed before, but not when.
 fn had_failed(id: &str, seen_s: i64) -> Condition {
     Condition {
         began_before: Some(BeganBefore::FirstSeen),

@@ -47,7 +47,7 @@ use crate::event::partition_of;
 use crate::realm::Realm;
 
 /// The format of a store's state: how entities are encoded, what they contribute to counters, and which
-/// conditions they have. Whoever changes one of the three raises it. Workers convert a store of an
+/// conditions they have. A change to one of the three raises it. Workers convert a store of an
 /// older format before they apply anything to it.
 ///
 /// | format | what changed |

@@ -240,7 +240,7 @@ fn an_account_loses_charges_with_the_first_event_about_it() {
     );
 }
 
-/// C1: nobody knows when its onboarding began.
+/// C1: no event says when its onboarding began.
 #[test]
 fn an_account_whose_beginning_no_event_says_is_in_no_cohort() {
     let bank = json!({"id": "ba_1", "last4": "6789"});
