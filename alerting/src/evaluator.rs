@@ -259,7 +259,14 @@ impl Alerting {
             began: self.store.documents(engine::BEGAN).await?,
             position: self.store.documents(engine::POSITION).await?,
         };
-        Ok(Engine::open(self.rules.clone(), self.policy()?, &stored)?)
+        let mut policy = self.policy()?;
+        if policy.drop_future_beginning(self.clock.now_s()) {
+            tracing::warn!(
+                "alerting.began (REVWATCH_BEGAN) is in the future and is ignored: set the moment at which revwatch \
+                 took over, or remove it"
+            );
+        }
+        Ok(Engine::open(self.rules.clone(), policy, &stored)?)
     }
 }
 

@@ -272,6 +272,13 @@ fn check_notifiers(key: &str, list: &[String], faults: &mut Faults) {
     }
 }
 
+impl Policy {
+    /// Drops a beginning that is in the future: everything until then would only be listed. Returns whether it was.
+    pub fn drop_future_beginning(&mut self, now_s: i64) -> bool {
+        self.began_s.take_if(|began_s| *began_s > now_s).is_some()
+    }
+}
+
 /// The moment at which revwatch began, as the settings say it.
 fn began(text: &str) -> Result<Option<i64>, Fault> {
     if text.is_empty() {
@@ -489,6 +496,22 @@ mod tests {
         let error = began_s("yesterday").expect_err("no moment").to_string();
         assert!(error.contains("alerting.began"), "{error}");
         assert!(error.contains("2026-01-01T00:00:00Z"), "{error}");
+    }
+
+    #[test]
+    fn a_beginning_in_the_future_is_none() {
+        let alerting = Config::load(None, &|_| None)
+            .expect("the defaults")
+            .alerting;
+        let mut policy = Policy::new(&alerting, Vec::new()).expect("valid");
+        for (began_s, expected) in [(Some(7), Some(7)), (Some(8), None), (None, None)] {
+            policy.began_s = began_s;
+            let is_dropped = policy.drop_future_beginning(7);
+            assert_eq!(
+                (policy.began_s, is_dropped),
+                (expected, began_s != expected)
+            );
+        }
     }
 
     #[test]

@@ -67,8 +67,7 @@ impl Engine {
         fired: bool,
         now_s: i64,
     ) {
-        // Nothing that happens now was there before, whatever the settings say.
-        let Some(began_s) = self.began_s().map(|began_s| began_s.min(now_s)) else {
+        let Some(began_s) = self.began_s() else {
             return;
         };
         let Some(id) = self.watches.firing(key).cloned() else {

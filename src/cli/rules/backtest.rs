@@ -43,6 +43,7 @@ pub async fn run(options: &GlobalOptions, args: &BacktestArgs) -> anyhow::Result
     let (deliveries, now_s) = (deliveries?, now_s().max(since_s));
     // As the evaluator does without a setting.
     let first_ms = deliveries.first().map(|delivery| delivery.received_ms);
+    setting.policy.drop_future_beginning(now_s);
     let began_s = setting.policy.began_s.or(first_ms.map(Engine::beginning_s));
     setting.policy.began_s = began_s;
     let progress = progress_bar::bar(deliveries.len(), PROGRESS_MIN_EVENTS, "events played");

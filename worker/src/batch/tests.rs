@@ -1,8 +1,8 @@
 use bytes::Bytes;
-use revwatch_core::event::Event;
+use revwatch_core::event::{Event, partition_of};
 use revwatch_core::mode::{Mode, Modes, OTHER_MODE, OtherMode};
 use revwatch_core::pauses::Scope;
-use revwatch_core::realm::{Realm, Realms};
+use revwatch_core::realm::{Realm, Realms, RealmsOfEndpoint};
 use uuid::Uuid;
 
 use super::*;
@@ -450,4 +450,86 @@ fn what_comes_to_an_endpoint_counts_for_its_realm() {
         ConditionChange::Close(_) => panic!("{change:?}"),
     });
     assert_eq!(realms.collect::<Vec<_>>(), ["kernel"; 2]);
+}
+
+/// An event that does not say its mode is applied, and counted as such.
+#[test]
+fn applied_events_without_a_mode_are_counted() {
+    let silent = FAILED.replace(r#""livemode":true,"#, "");
+    let count = |body: &str| {
+        let commit = decide_in(&Modes::default(), &[delivery(1, body), delivery(2, body)]).commit;
+        commit
+            .counters
+            .get(Bucket::Current, &["events", "lacks_mode"])
+    };
+    assert!(!silent.contains("livemode"));
+    let spoken = silent.replacen('{', r#"{"livemode":true,"#, 1);
+    assert_eq!(
+        (count(&silent), count(&spoken)),
+        (1, 0),
+        "once, not the repeat"
+    );
+}
+
+/// An organisation's endpoint: the account that made the event decides the realm.
+#[test]
+fn the_context_decides_the_realm_at_an_organisations_endpoint() {
+    let realm = |name| Realm::named(name).expect("a name");
+    let of_organisation = RealmsOfEndpoint {
+        realm: Realm::MAIN,
+        own_accounts: [("acct_Q".to_owned(), realm("eu"))].into(),
+    };
+    let settings = EventSettings {
+        realms: Realms::new([("org".to_owned(), of_organisation)]),
+        ..EventSettings::default()
+    };
+    let own = FAILED.replace(r#""account":"acct_1","#, "");
+    let of = |context: &str| own.replacen('{', &format!(r#"{{"context":"{context}","#), 1);
+    for (context, expected) in [
+        ("org_O/acct_Q", "eu"),
+        ("acct_Q", "eu"),
+        ("org_O/acct_X", "unknown"),
+    ] {
+        let deliveries = [at("org", delivery(1, &of(context)))];
+        let batch = Batch::read(Place::ONLY, &deliveries, &settings);
+        let found = ReadResult {
+            dedupe_keys: vec![None; 2],
+            entities: vec![None; batch.read_set.entities.len()],
+        };
+        let commit = batch.decide(&found, NOW_MS).expect("nothing stored").commit;
+        let family = format!("{expected}/platform:payouts");
+        let parts = [family.as_str(), "failed", "usd"];
+        assert_eq!(commit.counters.get(Bucket::Current, &parts), 1, "{context}");
+    }
+}
+
+/// Stripe sends one object with its customer in several forms, by API version.
+#[test]
+fn a_subscription_is_one_entity_whatever_its_events_say_of_the_customer() {
+    let event = |n: u32, customer: &str| {
+        format!(
+            r#"{{"id":"evt_{n}","type":"customer.subscription.updated","created":{n},"data":{{"object":{{
+                "id":"sub_1","object":"subscription","status":"active",{customer}"currency":"usd",
+                "items":{{"data":[]}}}}}}}}"#
+        )
+    };
+    let place = Place {
+        partition: partition_of("sub_1", 64),
+        partitions: 64,
+    };
+    for customer in [
+        r#""customer":"cus_1","#,
+        r#""customer":null,"customer_account":"acct_C","#,
+        r#""customer":7,"#,
+        "",
+    ] {
+        let deliveries = [delivery(1, &event(1, customer))];
+        let batch = Batch::read(place, &deliveries, &EventSettings::default());
+        let found = ReadResult {
+            dedupe_keys: vec![None; 2],
+            entities: vec![None; batch.read_set.entities.len()],
+        };
+        let decision = batch.decide(&found, NOW_MS).expect("nothing stored");
+        assert_eq!(decision.outcomes, [Outcome::Applied], "{customer}");
+    }
 }

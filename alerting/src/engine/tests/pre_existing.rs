@@ -14,6 +14,15 @@ fn since_it_began() -> Harness {
     harness
 }
 
+/// No rule waits until the queue is fresh.
+fn since_it_began_without_freshness() -> Harness {
+    let mut harness = Harness::new();
+    let text = RULES.replace("fresh_within = \"2h\"\n", "");
+    let rules = crate::rule_text::parse(&[("test".into(), text)]).expect("valid");
+    harness.reopen_with(rules, policy_with_beginning(Some(BEGAN_S)));
+    harness
+}
+
 fn policy_with_beginning(began_s: Option<i64>) -> Policy {
     let mut policy = policy();
     policy.began_s = began_s;
@@ -95,10 +104,7 @@ fn what_was_wrong_already_is_one_digest_and_what_is_new_is_an_alert() {
 
 #[test]
 fn what_fell_due_before_the_beginning_was_wrong_already() {
-    let mut harness = Harness::new();
-    let text = RULES.replace("fresh_within = \"2h\"\n", "");
-    let rules = crate::rule_text::parse(&[("test".into(), text)]).expect("valid");
-    harness.reopen_with(rules, policy_with_beginning(Some(BEGAN_S)));
+    let mut harness = since_it_began_without_freshness();
     let due = |id: &str, since_s| Condition {
         since_s,
         due_s: since_s,
@@ -116,6 +122,71 @@ fn what_fell_due_before_the_beginning_was_wrong_already() {
     harness.settle(NOW_S);
     assert!(of(&harness, "acct_old").pre_existing);
     assert!(!of(&harness, "acct_new").pre_existing);
+}
+
+/// A trial that is shorter than the warning is due before it begins.
+#[test]
+fn what_begins_after_the_beginning_is_new_even_if_it_is_due_before_that() {
+    let mut harness = since_it_began();
+    let overdue = Condition {
+        due_s: BEGAN_S - 5,
+        ..failed("po_1", BEGAN_S + 5)
+    };
+    harness.open(&overdue, NOW_S);
+    harness.settle(NOW_S);
+    assert!(!of(&harness, "po_1").pre_existing);
+}
+
+/// It was seen first before an hour was over: that it is over now is news.
+#[test]
+fn what_falls_due_after_it_was_first_seen_is_new() {
+    let mut harness = since_it_began_without_freshness();
+    let kind = ConditionKind::RequirementsDue;
+    let seen = Condition {
+        began_before: Some(BeganBefore::FirstSeen),
+        ..condition(kind, EntityKind::Account, "acct_1", "acct_1", NOW_S - 3600)
+    };
+    harness.open(&seen, NOW_S);
+    harness.settle(NOW_S);
+    assert!(!of(&harness, "acct_1").pre_existing);
+}
+
+/// As after an upgrade: it has been due for long, and what is remembered begins later.
+#[test]
+fn a_beginning_that_was_forgotten_resolves_nothing_and_fires_nothing() {
+    let mut harness = since_it_began_without_freshness();
+    let due = |id: &str, since_s, began_before| Condition {
+        began_before,
+        due_s: since_s,
+        ..condition(
+            ConditionKind::RequirementsDue,
+            EntityKind::Account,
+            id,
+            id,
+            since_s,
+        )
+    };
+    harness.open(&due("acct_1", NOW_S - 4000, None), NOW_S - 100);
+    harness.settle(NOW_S - 100);
+    let forgotten = Some(BeganBefore::Forgotten);
+    for id in ["acct_1", "acct_2"] {
+        harness.open(&due(id, NOW_S - 60, forgotten), NOW_S);
+    }
+    harness.settle(NOW_S);
+    assert_eq!(of(&harness, "acct_1").state, AlertState::Firing);
+    let fired = harness
+        .engine
+        .alerts()
+        .filter(|a| a.subject.to_string().ends_with("acct_2"));
+    assert_eq!(fired.count(), 0);
+    // Without the mark, the due time has moved: it is over.
+    harness.open(&due("acct_1", NOW_S - 60, None), NOW_S + 1);
+    harness.settle(NOW_S + 1);
+    let open = harness
+        .engine
+        .alerts()
+        .filter(|a| a.state == AlertState::Firing);
+    assert_eq!(open.count(), 0);
 }
 
 #[test]

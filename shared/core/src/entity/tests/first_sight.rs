@@ -404,3 +404,52 @@ fn an_event_that_does_not_say_what_it_changed_is_no_onboarding_of_an_older_accou
     assert_eq!(onboarded(2), (0, 1), "reached at an unknown time");
     assert_eq!(onboarded(50), (1, 1), "it is new");
 }
+
+/// It may have charged, and lost that: whether its onboarding was completed is unknown.
+#[test]
+fn an_account_that_had_submitted_its_form_before_has_no_condition_of_onboarding() {
+    let incomplete = |previous: Option<Value>| {
+        let mut object = account(false);
+        object["details_submitted"] = json!(true);
+        let entity = after(&[(50, "account.updated", &object, previous)]);
+        let mut conditions = entity.conditions().into_iter();
+        conditions.any(|c| c.key.kind == ConditionKind::OnboardingIncomplete)
+    };
+    assert!(!incomplete(Some(json!({"email": "old@example.com"}))));
+    assert!(
+        incomplete(Some(json!({"details_submitted": false}))),
+        "it has just begun"
+    );
+    assert!(incomplete(None));
+}
+
+/// Of very many events only hashes of ids are kept: which were fetched is kept as well.
+#[test]
+fn a_fetched_state_stays_one_when_its_id_is_forgotten() {
+    let object = account(true);
+    let mut events = vec![(9, FETCHED_ACCOUNT, &object, None)];
+    events.extend((10..700).map(|hour| {
+        (
+            hour,
+            "account.updated",
+            &object,
+            Some(json!({"charges_enabled": false})),
+        )
+    }));
+    let entity = after(&events);
+    let oldest = |entity: &Entity| {
+        let Entity::Account(account) = entity else {
+            panic!("{entity:?}");
+        };
+        let states = account.timeline.in_order();
+        (
+            states[0].event_id.text().is_none(),
+            states[0].is_fetched(),
+            states[1].is_fetched(),
+        )
+    };
+    assert_eq!(oldest(&entity), (true, true, false));
+    let key = crate::entity::EntityKey::new(crate::entity::EntityKind::Account, "acct_1");
+    let stored = Entity::decode(&key, &entity.encode()).expect("decodes");
+    assert_eq!(oldest(&stored), (true, true, false));
+}
