@@ -25,8 +25,8 @@ impl Facts for Level {
         0
     }
 
-    fn values(&self) -> Vec<u32> {
-        vec![self.0.into()]
+    fn value(&self, _: usize) -> u32 {
+        self.0.into()
     }
 }
 
@@ -108,6 +108,87 @@ fn a_thousand_changes_of_status_take_no_more_than_20_kb_and_all_are_remembered()
         .iter()
         .filter(|(_, name, _)| *name == "dunning|entered");
     assert_eq!(entered.map(|(_, _, by)| by).sum::<i64>(), 500);
+}
+
+/// An object with `n` in some of its fields, its event's type without the verb, and what the event says of before.
+type Growing = (EntityKind, &'static str, fn(i64) -> Value, fn(i64) -> Value);
+
+/// Each event changes the same fields to values that the object never had before.
+#[test]
+fn a_thousand_different_facts_take_no_more_than_20_kb() {
+    let table: [Growing; 5] = [
+        (
+            EntityKind::Subscription,
+            "customer.subscription",
+            |n| json!({"status": "active", "items": priced(2000, n)}),
+            |n| json!({"items": priced(2000, n)}),
+        ),
+        (
+            EntityKind::Subscription,
+            "customer.subscription",
+            |n| json!({"status": "trialing", "trial_end": 90 * DAY_S + n, "items": priced(2000, 1)}),
+            |n| json!({"trial_end": 90 * DAY_S + n}),
+        ),
+        (
+            EntityKind::Invoice,
+            "invoice",
+            |n| json!({"status": "draft", "amount_due": 70_000 + 1999 * n, "amount_paid": 0, "attempt_count": 0}),
+            |n| json!({"amount_due": 70_000 + 1999 * n}),
+        ),
+        (
+            EntityKind::Account,
+            "account",
+            |n| {
+                json!({"charges_enabled": true, "payouts_enabled": true, "details_submitted": true,
+                "requirements": {"currently_due": [format!("person_{n}.id_number")], "past_due": []}})
+            },
+            |n| json!({"requirements": {"currently_due": [format!("person_{n}.id_number")]}}),
+        ),
+        (
+            EntityKind::Payment,
+            "payment_intent",
+            |n| json!({"status": "requires_payment_method", "amount": 70_000 + 1999 * n}),
+            |n| json!({"amount": 70_000 + 1999 * n}),
+        ),
+    ];
+    for (kind, family, object_at, before) in table {
+        let id = format!("{}1", kind.row().id_prefixes[0]);
+        let observed: Vec<_> = (0..1000)
+            .map(|n| {
+                let mut object = object_at(n);
+                object["id"] = json!(id);
+                object["customer"] = json!("cus_SAbCdEfGhIjKlM");
+                object["currency"] = json!("usd");
+                let (verb, previous) = match n {
+                    // No event reports that an account was created.
+                    0 if kind == EntityKind::Account => ("updated", None),
+                    0 => ("created", None),
+                    _ => ("updated", Some(before(n - 1))),
+                };
+                let body = json!({"id": format!("evt_1SAbCdEfGhIjKlMnOpQr{n:04}"), "type": format!("{family}.{verb}"),
+                    "account": (kind == EntityKind::Account).then_some(&id), "created": 1_800_000_000 + 3400 * n,
+                    "data": {"object": object, "previous_attributes": previous}})
+                .to_string();
+                let event = Event::parse(body.as_bytes()).expect("an event");
+                let observed = observe(&event, &ObserveSettings::default()).expect("readable");
+                observed.into_iter().last().expect("an observation")
+            })
+            .collect();
+        let key = EntityKey::new(kind, &id);
+        let mut entity = Entity::new(&key);
+        observed
+            .iter()
+            .for_each(|observation| entity.merge(observation));
+        let bytes = entity.encode();
+        assert_eq!(entity.events().len(), 1000, "{key}");
+        assert!(bytes.len() <= 20_000, "{key}: {} bytes", bytes.len());
+        assert_eq!(Entity::decode(&key, &bytes), Ok(entity), "{key}");
+    }
+}
+
+fn priced(unit_amount: i64, quantity: i64) -> Value {
+    let price = json!({"id": "pro", "unit_amount": unit_amount, "recurring": {"interval": "month", "interval_count": 1}});
+    json!({"data": [{"price": price, "quantity": quantity}]})
 }
 
 #[test]

@@ -125,8 +125,8 @@ impl Facts for CustomerFacts {
         self.deleted.into()
     }
 
-    fn values(&self) -> Vec<u32> {
-        vec![value_fingerprint(self.deleted)]
+    fn value(&self, _: usize) -> u32 {
+        value_fingerprint(self.deleted)
     }
 }
 

@@ -226,12 +226,12 @@ impl Facts for InvoiceFacts {
         (status << 32) | u64::from(self.attempts.unwrap_or(0))
     }
 
-    fn values(&self) -> Vec<u32> {
-        vec![
-            value_fingerprint(self.status.as_str()),
-            value_fingerprint(self.amount_due_minor),
-            value_fingerprint(self.amount_paid_minor),
-            value_fingerprint(self.attempts),
-        ]
+    fn value(&self, place: usize) -> u32 {
+        match place {
+            0 => value_fingerprint(self.status.as_str()),
+            1 => value_fingerprint(self.amount_due_minor),
+            2 => value_fingerprint(self.amount_paid_minor),
+            _ => value_fingerprint(self.attempts),
+        }
     }
 }

@@ -54,7 +54,8 @@ use crate::realm::Realm;
 /// |---|---|
 /// | 1 | all versions before stores recorded their format |
 /// | 2 | one object is one entity, whatever its events say of `context` or of its customer |
-pub const STATE_FORMAT: u32 = 2;
+/// | 3 | of facts, what differs from others of the object |
+pub const STATE_FORMAT: u32 = 3;
 
 /// One entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -301,8 +302,9 @@ pub fn transitions(before: &Entity, after: &Entity) -> Vec<Transition> {
         .collect()
 }
 
-/// The first stored byte of an entity. Encoding 1 had timelines in another form, which they read themselves.
-const ENCODING: u8 = 2;
+/// The first stored byte of an entity. Encodings 1 and 2 had timelines in other forms, which they read
+/// themselves.
+const ENCODING: u8 = 3;
 
 #[cfg(test)]
 mod tests;

@@ -222,11 +222,11 @@ impl Facts for PayoutFacts {
         }
     }
 
-    fn values(&self) -> Vec<u32> {
-        vec![
-            value_fingerprint(self.status.as_str()),
-            value_fingerprint(self.failure_code.as_deref()),
-            value_fingerprint(self.failure_message.as_deref()),
-        ]
+    fn value(&self, place: usize) -> u32 {
+        match place {
+            0 => value_fingerprint(self.status.as_str()),
+            1 => value_fingerprint(self.failure_code.as_deref()),
+            _ => value_fingerprint(self.failure_message.as_deref()),
+        }
     }
 }

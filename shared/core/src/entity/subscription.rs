@@ -525,15 +525,15 @@ impl Facts for SubscriptionFacts {
         }
     }
 
-    fn values(&self) -> Vec<u32> {
-        vec![
-            value_fingerprint(self.status.as_str()),
-            value_fingerprint(self.cancel_at_period_end),
-            value_fingerprint(self.cancel_at_s),
-            value_fingerprint(self.trial_end_s),
-            self.items_fingerprint,
-            self.discount_fingerprints.0,
-            self.discount_fingerprints.1,
-        ]
+    fn value(&self, place: usize) -> u32 {
+        match place {
+            0 => value_fingerprint(self.status.as_str()),
+            1 => value_fingerprint(self.cancel_at_period_end),
+            2 => value_fingerprint(self.cancel_at_s),
+            3 => value_fingerprint(self.trial_end_s),
+            4 => self.items_fingerprint,
+            5 => self.discount_fingerprints.0,
+            _ => self.discount_fingerprints.1,
+        }
     }
 }

@@ -10,10 +10,13 @@
 //! Invariant: a timeline is a function of the *set* of states inserted. `retention` says which are kept.
 
 mod before;
+mod bytes;
 mod changes;
 mod event_id;
+mod facts_delta;
 mod fingerprint;
 mod format_1;
+mod format_2;
 mod recorded;
 mod retention;
 mod stored;
@@ -187,8 +190,8 @@ mod tests {
             self.0
         }
 
-        fn values(&self) -> Vec<u32> {
-            vec![value_fingerprint(self.1)]
+        fn value(&self, _: usize) -> u32 {
+            value_fingerprint(self.1)
         }
     }
 

@@ -119,15 +119,15 @@ impl Facts for AccountFacts {
         0
     }
 
-    fn values(&self) -> Vec<u32> {
-        vec![
-            value_fingerprint(self.charges_enabled),
-            value_fingerprint(self.payouts_enabled),
-            value_fingerprint(self.details_submitted),
-            value_fingerprint(self.disabled_reason.as_deref()),
-            self.due_fingerprints.0,
-            self.due_fingerprints.1,
-        ]
+    fn value(&self, place: usize) -> u32 {
+        match place {
+            0 => value_fingerprint(self.charges_enabled),
+            1 => value_fingerprint(self.payouts_enabled),
+            2 => value_fingerprint(self.details_submitted),
+            3 => value_fingerprint(self.disabled_reason.as_deref()),
+            4 => self.due_fingerprints.0,
+            _ => self.due_fingerprints.1,
+        }
     }
 }
 
@@ -138,7 +138,7 @@ impl Facts for CapabilityFacts {
         0
     }
 
-    fn values(&self) -> Vec<u32> {
-        vec![value_fingerprint(self.status.as_str())]
+    fn value(&self, _: usize) -> u32 {
+        value_fingerprint(self.status.as_str())
     }
 }

@@ -217,10 +217,10 @@ impl Facts for MoneyMovementFacts {
         }
     }
 
-    fn values(&self) -> Vec<u32> {
-        vec![
-            value_fingerprint(&self.status),
-            value_fingerprint(self.amount_minor),
-        ]
+    fn value(&self, place: usize) -> u32 {
+        match place {
+            0 => value_fingerprint(&self.status),
+            _ => value_fingerprint(self.amount_minor),
+        }
     }
 }

@@ -18,8 +18,15 @@ pub trait Facts {
     /// Facts that can change back and forth share one number.
     fn progress(&self) -> u64;
 
+    /// The fingerprint of the value of one of [`Self::FIELDS`], by its place there.
+    fn value(&self, place: usize) -> u32;
+
     /// Fingerprints of the values of [`Self::FIELDS`], in their order.
-    fn values(&self) -> Vec<u32>;
+    fn values(&self) -> Vec<u32> {
+        (0..Self::FIELDS.len())
+            .map(|place| self.value(place))
+            .collect()
+    }
 }
 
 /// The kind of event, in the order in which such events happen within one second.

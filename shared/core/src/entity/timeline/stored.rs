@@ -2,12 +2,14 @@
 //!
 //! | bytes | meaning |
 //! |---|---|
+//! | 1 byte | [`FORM`] |
 //! | number | 0, or 1 + the Unix second of the newest dropped state that may have changed something |
-//! | number | the length of the next field |
-//! | MessagePack | the facts, each once, as an array |
-//! | per state | number: seconds since the state before it; number: the place of its facts × 16 + its [`Head`]; the event id as length and text, or its hash in 8 bytes, big endian; if it has `previous_attributes`: the number of changed fields, and for each the place × 2, + 1 and 4 bytes if its former value is known |
+//! | per state | number: seconds since the state before it; 1 byte: its [`Head`]; its facts, if not those of the state before; its event id; what it changed |
+//! | facts | number: how many others were stored before them; of new ones nothing but what `facts_delta` describes |
+//! | event id | its length as a number, and text; or its hash in 6 bytes, big endian |
+//! | what it changed | see [`Changed`]: number: a bit for each changed field; number: a bit for each whose former value is known; 4 bytes for each of these |
 //!
-//! A number is in base 128, the lowest digit first; a byte above 127 is followed by another.
+//! The form of numbers is described in `bytes`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,27 +20,55 @@ use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::bytes::{Reader, TimelineError, write_number};
 use super::changes::{ChangedField, Changes};
-use super::event_id::EventId;
+use super::event_id::{EventId, HASH_BYTES};
 use super::format_1::OldState;
 use super::recorded::{Facts, RecordedState, Stage};
-use super::{Order, Timeline};
+use super::{Order, Timeline, facts_delta, format_1, format_2};
 
-/// What a state has, in four bits.
+/// The first byte. The form before began with 0 or with a number of more than one byte.
+pub(super) const FORM: u8 = 3;
+
+/// What follows, in seven bits.
+#[derive(Clone, Copy)]
 struct Head {
     stage: Stage,
     /// In place of its stage; known from the id if there is one.
     is_fetched: bool,
     has_id: bool,
-    has_changes: bool,
+    facts: Place,
+    changed: Changed,
 }
 
-const HEAD_BITS: u32 = 4;
+/// Where the facts of a state are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// They are those of the state before.
+    AsBefore = 0,
+    /// They were stored earlier: a number follows.
+    Earlier = 1,
+    /// They follow.
+    Here = 2,
+}
+
+/// What is stored of what a state changed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    /// Its event does not say it: nothing.
+    NotSaid = 0,
+    /// The fields, and the former values.
+    Values = 1,
+    /// The fields; the former values are those of the state before.
+    Fields = 2,
+    /// Nothing: the fields are those that the state before changed, the former values those that it has.
+    AsBefore = 3,
+}
 
 /// The stage of a state that was fetched; it is an update.
-const FETCHED_STAGE: u64 = 3;
+const FETCHED_STAGE: u8 = 3;
 
-impl<F: Serialize + Eq + Hash> Serialize for Timeline<F> {
+impl<F: Facts + Serialize + Eq + Hash> Serialize for Timeline<F> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let bytes = write(self).map_err(S::Error::custom)?;
         serializer.serialize_bytes(&bytes)
@@ -61,7 +91,10 @@ impl<'de, F: Facts + DeserializeOwned> Visitor<'de> for StoredTimeline<F> {
     }
 
     fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Timeline<F>, E> {
-        read(bytes).map_err(E::custom)
+        match bytes.split_first() {
+            Some((&FORM, bytes)) => read(bytes).map_err(E::custom),
+            _ => format_2::read(bytes).map_err(E::custom),
+        }
     }
 
     fn visit_byte_buf<E: serde::de::Error>(self, bytes: Vec<u8>) -> Result<Timeline<F>, E> {
@@ -74,102 +107,131 @@ impl<'de, F: Facts + DeserializeOwned> Visitor<'de> for StoredTimeline<F> {
         while let Some(state) = states.next_element::<OldState<F>>()? {
             old.push(state);
         }
-        Ok(super::format_1::timeline(old))
+        Ok(format_1::timeline(old))
     }
 }
 
-fn write<F: Serialize + Eq + Hash>(
+fn write<F: Facts + Serialize + Eq + Hash>(
     timeline: &Timeline<F>,
 ) -> Result<Vec<u8>, rmp_serde::encode::Error> {
-    let mut facts: Vec<&F> = Vec::new();
-    let mut places: HashMap<&F, u64> = HashMap::new();
-    let mut rows = Vec::with_capacity(timeline.states.len() * 40);
-    let mut before_s = 0;
-    for state in &timeline.states {
-        let place = *places.entry(state.facts.as_ref()).or_insert_with(|| {
-            facts.push(&state.facts);
-            facts.len() as u64 - 1
-        });
-        write_number(unsigned(state.created_s - before_s), &mut rows);
-        before_s = state.created_s;
-        write_state(state, place, &mut rows);
-    }
-    let facts = rmp_serde::to_vec(&facts)?;
-    let mut bytes = Vec::with_capacity(facts.len() + rows.len() + 4);
+    let mut bytes = Vec::with_capacity(timeline.states.len() * 40 + 64);
+    bytes.push(FORM);
     let dropped = timeline.dropped_s.map_or(0, |at_s| unsigned(at_s) + 1);
     write_number(dropped, &mut bytes);
-    write_number(facts.len() as u64, &mut bytes);
-    bytes.extend(facts);
-    bytes.extend(rows);
+    let mut places: HashMap<&F, u64> = HashMap::new();
+    let mut newest_facts = Vec::new();
+    let mut before: Option<&RecordedState<F>> = None;
+    for state in &timeline.states {
+        let before_s = before.map_or(0, |before| before.created_s);
+        write_number(unsigned(state.created_s - before_s), &mut bytes);
+        let next = places.len() as u64;
+        let known = places.get(state.facts.as_ref()).copied();
+        let place = match known {
+            Some(_) if before.is_some_and(|before| before.facts == state.facts) => Place::AsBefore,
+            Some(_) => Place::Earlier,
+            None => Place::Here,
+        };
+        let head = Head::new(state, before, place);
+        bytes.push(head.byte());
+        match (place, known) {
+            (Place::Earlier, Some(place)) => write_number(place, &mut bytes),
+            (Place::Here, _) => {
+                let facts = rmp_serde::to_vec(state.facts.as_ref())?;
+                facts_delta::write(&newest_facts, &facts, &mut bytes);
+                newest_facts = facts;
+                places.insert(state.facts.as_ref(), next);
+            }
+            _ => {}
+        }
+        write_id(&state.event_id, &mut bytes);
+        write_changes(head.changed, &state.changes, &mut bytes);
+        before = Some(state);
+    }
     Ok(bytes)
 }
 
 /// The bytes of one state, to compare it with another of the same event.
-pub(super) fn encoded<F: Serialize>(state: &RecordedState<F>) -> Vec<u8> {
+pub(super) fn encoded<F: Facts + Serialize>(state: &RecordedState<F>) -> Vec<u8> {
     let mut bytes = rmp_serde::to_vec(state.facts.as_ref()).expect("plain structs encode");
-    write_state(state, 0, &mut bytes);
+    let head = Head::new(state, None, Place::Here);
+    bytes.push(head.byte());
+    write_id(&state.event_id, &mut bytes);
+    write_changes(head.changed, &state.changes, &mut bytes);
     bytes
 }
 
-fn write_state<F>(state: &RecordedState<F>, place: u64, bytes: &mut Vec<u8>) {
-    let head = Head {
-        stage: state.stage,
-        is_fetched: state.event_id.is_fetched(),
-        has_id: state.event_id.text().is_some(),
-        has_changes: state.changes.fields().is_some(),
-    };
-    write_number(place << HEAD_BITS | head.bits(), bytes);
-    match state.event_id.text() {
-        Some(id) => {
-            write_number(id.len() as u64, bytes);
-            bytes.extend(id.as_bytes());
-        }
-        None => bytes.extend(state.event_id.hash().to_be_bytes()),
-    }
-    let Some(changed) = state.changes.fields() else {
-        return;
-    };
-    write_number(changed.len() as u64, bytes);
-    for (field, former) in changed {
-        write_number(u64::from(*field) << 1 | u64::from(former.is_some()), bytes);
-        if let Some(former) = former {
-            bytes.extend(former.to_be_bytes());
-        }
+fn write_id(id: &EventId, bytes: &mut Vec<u8>) {
+    if let Some(text) = id.text() {
+        write_number(text.len() as u64, bytes);
+        bytes.extend(text.as_bytes());
+    } else {
+        let hash = id.hash().to_be_bytes();
+        bytes.extend(&hash[hash.len() - HASH_BYTES..]);
     }
 }
 
-/// Why bytes are not a timeline.
-#[derive(Debug)]
-enum TimelineError {
-    Truncated,
-    NoSuchFacts,
-    Facts(rmp_serde::decode::Error),
-    Text,
+fn write_changes(form: Changed, changes: &Changes, bytes: &mut Vec<u8>) {
+    let fields = changes.fields().unwrap_or_default();
+    if matches!(form, Changed::Values | Changed::Fields) {
+        write_number(mask(fields.iter().map(|(field, _)| *field)), bytes);
+    }
+    if form == Changed::Values {
+        let known = fields
+            .iter()
+            .filter_map(|(field, former)| Some((*field, (*former)?)));
+        write_number(mask(known.clone().map(|(field, _)| field)), bytes);
+        known.for_each(|(_, former)| bytes.extend(former.to_be_bytes()));
+    }
 }
 
-impl fmt::Display for TimelineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Truncated => f.write_str("a timeline is truncated"),
-            Self::NoSuchFacts => f.write_str("a state of a timeline has no facts"),
-            Self::Facts(error) => write!(f, "the facts of a timeline: {error}"),
-            Self::Text => f.write_str("an event id in a timeline is not text"),
-        }
-    }
+/// A bit for each field.
+fn mask(fields: impl Iterator<Item = u8>) -> u64 {
+    fields.fold(0, |mask, field| mask | 1 << field)
+}
+
+fn changed_mask(changes: &Changes) -> u64 {
+    let fields = changes.fields().unwrap_or_default();
+    mask(fields.iter().map(|(field, _)| *field))
 }
 
 fn read<F: Facts + DeserializeOwned>(bytes: &[u8]) -> Result<Timeline<F>, TimelineError> {
-    let mut reader = Reader(bytes);
+    let mut reader = Reader::new(bytes);
     let dropped_s = reader.number()?.checked_sub(1).map(signed);
-    let length = reader.number()?;
-    let facts: Vec<F> =
-        rmp_serde::from_slice(reader.bytes(length)?).map_err(TimelineError::Facts)?;
-    let facts: Vec<Arc<F>> = facts.into_iter().map(Arc::new).collect();
-    let mut states = Vec::new();
-    let mut created_s = 0_i64;
-    while !reader.0.is_empty() {
-        created_s = created_s.saturating_add(signed(reader.number()?));
-        states.push(reader.state(created_s, &facts)?);
+    let mut all_facts: Vec<Arc<F>> = Vec::new();
+    let mut newest_facts = Vec::new();
+    let mut states: Vec<RecordedState<F>> = Vec::new();
+    while !reader.is_at_end() {
+        let before = states.last();
+        let before_s = before.map_or(0, |before| before.created_s);
+        let created_s = before_s.saturating_add(signed(reader.number()?));
+        let [head] = reader.array()?;
+        let head = Head::of(head);
+        let facts = match head.facts {
+            Place::AsBefore => before.map(|before| before.facts.clone()),
+            Place::Earlier => {
+                let place = usize::try_from(reader.number()?).ok();
+                place.and_then(|place| all_facts.get(place).cloned())
+            }
+            Place::Here => {
+                newest_facts = facts_delta::read(&newest_facts, &mut reader)?;
+                let facts = rmp_serde::from_slice(&newest_facts).map_err(TimelineError::Facts)?;
+                all_facts.push(Arc::new(facts));
+                all_facts.last().cloned()
+            }
+        };
+        let event_id = if head.has_id {
+            EventId::from(reader.text()?)
+        } else {
+            EventId::forgotten(read_hash(&mut reader)?, head.is_fetched)
+        };
+        let state = RecordedState {
+            created_s,
+            event_id,
+            stage: head.stage,
+            facts: facts.ok_or(TimelineError::NoSuchFacts)?,
+            changes: read_changes(head.changed, before, &mut reader)?,
+        };
+        states.push(state);
     }
     Ok(Timeline {
         states,
@@ -178,113 +240,106 @@ fn read<F: Facts + DeserializeOwned>(bytes: &[u8]) -> Result<Timeline<F>, Timeli
     })
 }
 
-/// What is left of the bytes.
-struct Reader<'a>(&'a [u8]);
+fn read_hash(reader: &mut Reader<'_>) -> Result<u64, TimelineError> {
+    let bytes: [u8; HASH_BYTES] = reader.array()?;
+    Ok(bytes
+        .iter()
+        .fold(0, |hash, byte| hash << 8 | u64::from(*byte)))
+}
 
-impl<'a> Reader<'a> {
-    fn bytes(&mut self, length: u64) -> Result<&'a [u8], TimelineError> {
-        let length = usize::try_from(length).map_err(|_| TimelineError::Truncated)?;
-        let (found, rest) = self
-            .0
-            .split_at_checked(length)
-            .ok_or(TimelineError::Truncated)?;
-        self.0 = rest;
-        Ok(found)
+fn read_changes<F: Facts>(
+    form: Changed,
+    before: Option<&RecordedState<F>>,
+    reader: &mut Reader<'_>,
+) -> Result<Changes, TimelineError> {
+    let changed = match form {
+        Changed::NotSaid => return Ok(Changes::default()),
+        Changed::Values | Changed::Fields => reader.number()?,
+        Changed::AsBefore => before.map_or(0, |before| changed_mask(&before.changes)),
+    };
+    let known = match form {
+        Changed::Values => reader.number()?,
+        _ => changed,
+    };
+    if changed >> F::FIELDS.len() != 0 {
+        return Err(TimelineError::NoSuchField);
     }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], TimelineError> {
-        let (found, rest) = self.0.split_first_chunk().ok_or(TimelineError::Truncated)?;
-        self.0 = rest;
-        Ok(*found)
-    }
-
-    fn number(&mut self) -> Result<u64, TimelineError> {
-        let mut number = 0;
-        for shift in (0..u64::BITS).step_by(7) {
-            let [digit] = self.array()?;
-            number |= u64::from(digit & 0x7f) << shift;
-            if digit < 0x80 {
-                return Ok(number);
-            }
-        }
-        Err(TimelineError::Truncated)
-    }
-
-    fn state<F: Facts>(
-        &mut self,
-        created_s: i64,
-        facts: &[Arc<F>],
-    ) -> Result<RecordedState<F>, TimelineError> {
-        let number = self.number()?;
-        let head = Head::of(number);
-        let place = usize::try_from(number >> HEAD_BITS).ok();
-        let facts = place
-            .and_then(|place| facts.get(place))
-            .ok_or(TimelineError::NoSuchFacts)?;
-        let event_id = if head.has_id {
-            let length = self.number()?;
-            let id = std::str::from_utf8(self.bytes(length)?).map_err(|_| TimelineError::Text)?;
-            EventId::from(id)
-        } else {
-            EventId::forgotten(u64::from_be_bytes(self.array()?), head.is_fetched)
+    let mut fields: Vec<ChangedField> = Vec::new();
+    for (field, place) in (0..).zip(0..F::FIELDS.len()) {
+        let former = match before {
+            _ if changed >> field & 1 == 0 => continue,
+            _ if known >> field & 1 == 0 => None,
+            _ if form == Changed::Values => Some(u32::from_be_bytes(reader.array()?)),
+            Some(before) => Some(before.facts.value(place)),
+            None => return Err(TimelineError::NoSuchFacts),
         };
-        let changes = if head.has_changes {
-            let count = self.number()?;
-            Some(
-                (0..count)
-                    .map(|_| self.changed_field())
-                    .collect::<Result<_, _>>()?,
-            )
-        } else {
-            None
-        };
-        Ok(RecordedState {
-            created_s,
-            event_id,
-            stage: head.stage,
-            facts: facts.clone(),
-            changes: Changes::new(changes),
-        })
+        fields.push((field, former));
     }
-
-    fn changed_field(&mut self) -> Result<ChangedField, TimelineError> {
-        let number = self.number()?;
-        let field = u8::try_from(number >> 1).map_err(|_| TimelineError::Truncated)?;
-        let former = match number & 1 {
-            0 => None,
-            _ => Some(u32::from_be_bytes(self.array()?)),
-        };
-        Ok((field, former))
-    }
+    Ok(Changes::new(Some(fields)))
 }
 
 impl Head {
-    fn of(number: u64) -> Self {
+    fn new<F: Facts>(
+        state: &RecordedState<F>,
+        before: Option<&RecordedState<F>>,
+        facts: Place,
+    ) -> Self {
         Self {
-            stage: Stage::from((number & FETCHED_STAGE) as u8),
-            is_fetched: number & FETCHED_STAGE == FETCHED_STAGE,
-            has_id: number & 4 != 0,
-            has_changes: number & 8 != 0,
+            stage: state.stage,
+            is_fetched: state.event_id.is_fetched(),
+            has_id: state.event_id.text().is_some(),
+            facts,
+            changed: Changed::of(state, before),
         }
     }
 
-    fn bits(&self) -> u64 {
+    fn of(byte: u8) -> Self {
+        Self {
+            stage: Stage::from(byte & FETCHED_STAGE),
+            is_fetched: byte & FETCHED_STAGE == FETCHED_STAGE,
+            has_id: byte & 4 != 0,
+            facts: match byte >> 3 & 3 {
+                0 => Place::AsBefore,
+                1 => Place::Earlier,
+                _ => Place::Here,
+            },
+            changed: match byte >> 5 & 3 {
+                0 => Changed::NotSaid,
+                1 => Changed::Values,
+                2 => Changed::Fields,
+                _ => Changed::AsBefore,
+            },
+        }
+    }
+
+    fn byte(self) -> u8 {
         let stage = match self.is_fetched {
             true => FETCHED_STAGE,
-            false => u8::from(self.stage).into(),
+            false => u8::from(self.stage),
         };
-        stage | u64::from(self.has_id) << 2 | u64::from(self.has_changes) << 3
+        stage | u8::from(self.has_id) << 2 | (self.facts as u8) << 3 | (self.changed as u8) << 5
     }
 }
 
-fn write_number(number: u64, bytes: &mut Vec<u8>) {
-    let digit = (number & 0x7f).to_le_bytes()[0];
-    let rest = number >> 7;
-    if rest == 0 {
-        bytes.push(digit);
-    } else {
-        bytes.push(digit | 0x80);
-        write_number(rest, bytes);
+impl Changed {
+    /// Former values are compared with the state before only without an id: most objects have only states
+    /// with one, and the comparison computes fingerprints.
+    fn of<F: Facts>(state: &RecordedState<F>, before: Option<&RecordedState<F>>) -> Self {
+        let Some(fields) = state.changes.fields() else {
+            return Self::NotSaid;
+        };
+        let before_mask = before.map_or(0, |before| changed_mask(&before.changes));
+        let mask = changed_mask(&state.changes);
+        let is_known = |(field, former): &ChangedField| {
+            before.is_some_and(|before| *former == Some(before.facts.value(usize::from(*field))))
+        };
+        match state.event_id.text() {
+            _ if mask == 0 && before_mask == 0 => Self::AsBefore,
+            Some(_) => Self::Values,
+            None if !fields.iter().all(is_known) => Self::Values,
+            None if mask == before_mask => Self::AsBefore,
+            None => Self::Fields,
+        }
     }
 }
 
@@ -293,6 +348,6 @@ fn unsigned(seconds: i64) -> u64 {
     u64::try_from(seconds).unwrap_or(0)
 }
 
-fn signed(seconds: u64) -> i64 {
+pub(super) fn signed(seconds: u64) -> i64 {
     i64::try_from(seconds).unwrap_or(i64::MAX)
 }

@@ -355,8 +355,8 @@ mod tests {
             0
         }
 
-        fn values(&self) -> Vec<u32> {
-            vec![self.0, self.1]
+        fn value(&self, place: usize) -> u32 {
+            [self.0, self.1][place]
         }
     }
 
