@@ -21,6 +21,8 @@ struct Life {
     updated: &'static str,
     object: Value,
     patches: Vec<Value>,
+    /// An event that does not say what it changed, if the object says when it began.
+    silent: Option<&'static str>,
 }
 
 fn subscription() -> Life {
@@ -46,9 +48,10 @@ fn subscription() -> Life {
         created: "customer.subscription.created",
         updated: "customer.subscription.updated",
         object: json!({"id": "sub_1", "object": "subscription", "customer": "cus_1", "currency": "usd",
-            "status": "trialing", "cancel_at_period_end": false, "cancel_at": null, "trial_end": null,
+            "start_date": START_S, "status": "trialing", "cancel_at_period_end": false, "cancel_at": null, "trial_end": null,
             "latest_invoice": "in_1", "metadata": {}, "items": items(1)}),
         patches,
+        silent: Some("customer.subscription.pending_update_applied"),
     }
 }
 
@@ -72,6 +75,7 @@ fn account() -> Life {
             json!({"requirements": {"currently_due": [], "past_due": ["a"]}}),
             json!({"email": "b@example.com"}),
         ],
+        silent: Some("account.updated"),
     }
 }
 
@@ -87,6 +91,7 @@ fn capability() -> Life {
             json!({"status": "inactive"}),
             json!({"requested": true}),
         ],
+        silent: None,
     }
 }
 
@@ -102,6 +107,7 @@ fn payout() -> Life {
             json!({"status": "failed", "failure_code": "account_closed"}),
             json!({"metadata": {"a": "1"}}),
         ],
+        silent: None,
     }
 }
 
@@ -119,7 +125,12 @@ impl Life {
                 data["previous_attributes"] = changed(&mut object, patch);
             }
             data["object"] = object.clone();
-            let kind = if n == 0 { self.created } else { self.updated };
+            let silent = self.silent.filter(|_| n > 0 && rng.u8(..4) == 0);
+            if silent.is_some() {
+                data["previous_attributes"].take();
+            }
+            let updated = silent.unwrap_or(self.updated);
+            let kind = if n == 0 { self.created } else { updated };
             let mut body =
                 json!({"id": format!("evt_{n}"), "type": kind, "created": at_s, "data": data});
             if self.updated != "customer.subscription.updated" && self.updated != "payout.updated" {

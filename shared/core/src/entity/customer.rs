@@ -102,7 +102,8 @@ impl EntityState for Customer {
 
     /// Its creation and its deletion.
     fn transitions(&self) -> Vec<Transition> {
-        status_changes(&self.timeline, "deleted", |facts| facts.status())
+        let began_s = self.origin.created_s;
+        status_changes(&self.timeline, "deleted", began_s, |facts| facts.status())
     }
 
     fn events(&self) -> Vec<EventRef> {
@@ -217,6 +218,10 @@ mod tests {
             history.map(|change| change.what).collect::<Vec<_>>()
         };
         assert_eq!(history(&body), ["status (new) → active"]);
+        body["data"]["object"]["created"] = json!(8);
+        assert_eq!(history(&body), ["status (new) → active"], "of that hour");
+        body["created"] = json!(8_000_000);
+        assert_eq!(history(&body), ["status (first seen) → active"]);
         body["data"]["previous_attributes"] = json!({"email": "old@example.com"});
         assert_eq!(history(&body), ["status (first seen) → active"]);
     }

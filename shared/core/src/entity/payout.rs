@@ -188,7 +188,9 @@ impl EntityState for Payout {
 
     /// Every change of status, oldest first.
     fn transitions(&self) -> Vec<Transition> {
-        status_changes(&self.timeline, "status", |facts| facts.status.as_str())
+        status_changes(&self.timeline, "status", None, |facts| {
+            facts.status.as_str()
+        })
     }
 
     fn events(&self) -> Vec<EventRef> {

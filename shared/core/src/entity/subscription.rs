@@ -6,7 +6,7 @@ use super::application_ids::ApplicationIds;
 use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
 use super::kind::EntityKind;
-use super::merge::keep_greater;
+use super::merge::{keep_greater, keep_smaller};
 use super::state::EntityState;
 use super::stripe_enums::SubscriptionStatus;
 use super::timeline::{Before, Facts, RecordedState, Timeline, value_fingerprint};
@@ -44,6 +44,9 @@ pub struct SubscriptionOrigin {
     /// Ids of the platform's own application, as the newest event shows them.
     #[serde(default)]
     pub ids: Option<ApplicationIds>,
+    /// When it began: `start_date`, else `created` of the subscription itself, Unix seconds.
+    #[serde(default)]
+    pub started_s: Option<i64>,
 }
 
 /// The state of a subscription in one event.
@@ -97,6 +100,9 @@ impl SubscriptionOrigin {
         keep_greater(&mut self.customer, &other.customer);
         keep_greater(&mut self.currency, &other.currency);
         keep_greater(&mut self.ids, &other.ids);
+        if let Some(started_s) = other.started_s {
+            keep_smaller(&mut self.started_s, started_s);
+        }
     }
 }
 
@@ -129,6 +135,24 @@ impl Subscription {
             .since(|f| f.status == SubscriptionStatus::PastDue)
     }
 
+    /// What an event says that a field was before it. Another event may be the one that says when the
+    /// subscription began, so this is known only of the merged state.
+    fn before(&self, state: &RecordedState<SubscriptionFacts>, field: &str) -> Before {
+        state.before_in_life(field, self.origin.started_s)
+    }
+
+    /// The status before an event, if the event says it.
+    fn status_before(
+        &self,
+        state: &RecordedState<SubscriptionFacts>,
+    ) -> Option<SubscriptionStatus> {
+        match self.before(state, "status") {
+            Before::Same => Some(state.facts.status.clone()),
+            Before::Was(from) => SubscriptionStatus::with_fingerprint(from),
+            Before::Nothing | Before::NotSaid | Before::Unknown => None,
+        }
+    }
+
     /// Current monthly recurring revenue, if known.
     pub fn mrr_minor(&self) -> Option<i64> {
         self.current()?.mrr_minor().ok()
@@ -150,7 +174,7 @@ impl Subscription {
             // Older states were dropped: the oldest remembered one is not a gain.
             first.facts.levels(first_known_minor)
         } else {
-            levels_before(first, first_known_minor)
+            self.levels_before(first, first_known_minor)
         };
         for state in ordered {
             let (now, mrr_minor) = state.facts.levels(mrr_before_minor);
@@ -174,6 +198,46 @@ impl Subscription {
         }
     }
 
+    /// The levels before the first event about it. What that does not say is taken to have been as in
+    /// the event: the unknown is neither gained nor lost. `known_minor` stands for an MRR that is not
+    /// known.
+    fn levels_before(
+        &self,
+        first: &RecordedState<SubscriptionFacts>,
+        known_minor: i64,
+    ) -> ([i64; 3], i64) {
+        let facts = &first.facts;
+        let (now, mrr_minor) = facts.levels(known_minor);
+        if matches!(
+            self.before(first, "status"),
+            Before::Nothing | Before::NotSaid
+        ) {
+            return ([0; 3], 0);
+        }
+        let Some(status) = self.status_before(first) else {
+            return (now, mrr_minor);
+        };
+        let at_period_end =
+            first.flag_before("cancel_at_period_end", facts.cancel_at_period_end) == Some(true);
+        let cancel_at_s = match first.before("cancel_at") {
+            Before::Was(from) => (from != value_fingerprint(())).then_some(0),
+            _ => facts.cancel_at_s,
+        };
+        let before = SubscriptionFacts {
+            status,
+            cancel_at_period_end: at_period_end,
+            cancel_at_s,
+            ..SubscriptionFacts::clone(facts)
+        };
+        let counted = before.in_base() && !before.cancel_scheduled();
+        let (mut levels, mut mrr_before_minor) = before.levels(known_minor);
+        if counted && !first.was_so_before(&["items.data", "discount", "discounts"]) {
+            // The amount before is unknown.
+            (levels[2], mrr_before_minor) = (now[2], mrr_minor);
+        }
+        (levels, mrr_before_minor)
+    }
+
     fn cohorts(&self, ordered: &[&RecordedState<SubscriptionFacts>], tally: &mut Tally) {
         use SubscriptionStatus::{Active, PastDue, Trialing};
         let is_cut = self.timeline.is_cut();
@@ -185,7 +249,8 @@ impl Subscription {
                 Some(before) => before.status != state.facts.status,
                 // What the first event does not say changed is no start.
                 None => {
-                    !is_cut && !matches!(state.before("status"), Before::Same | Before::Unknown)
+                    let before = self.before(state, "status");
+                    !is_cut && !matches!(before, Before::Same | Before::Unknown)
                 }
             };
             let entered = |status| state.facts.status == status && changed;
@@ -290,9 +355,11 @@ impl EntityState for Subscription {
         };
         let mut found = Vec::new();
         if let Some(first) = self.past_due() {
-            let began_before = self
-                .timeline
-                .began_before(first, |s| s.was_so_before(&["status"]));
+            // Stripe says it when a status changes: what does not say so is about something else.
+            let was_so = |s: &RecordedState<_>| {
+                s.is_unsure(self.origin.started_s) || s.was_so_before(&["status"])
+            };
+            let began_before = self.timeline.began_before(first, was_so);
             let due_s = first.created_s;
             found.push(condition(
                 ConditionKind::PastDue,
@@ -332,13 +399,14 @@ impl EntityState for Subscription {
             };
             let status = match before {
                 Some(before) => Some(before.status.clone()),
-                None => status_before(state),
+                None => self.status_before(state),
             };
             if before.is_none() || status.as_ref() != Some(&facts.status) {
                 let known = status.as_ref().filter(|status| **status != facts.status);
-                let is_first_sight = before.is_none()
-                    && matches!(state.before("status"), Before::Same | Before::Unknown);
-                let unknown = beginning(state.before("status"));
+                let said = self.before(state, "status");
+                let is_first_sight =
+                    before.is_none() && matches!(said, Before::Same | Before::Unknown);
+                let unknown = beginning(said);
                 add(
                     format!(
                         "status {} → {}",
@@ -424,48 +492,6 @@ impl MrrUnknown {
             Self::Currency => "currency",
         }
     }
-}
-
-/// The status before an event, if the event says it.
-fn status_before(state: &RecordedState<SubscriptionFacts>) -> Option<SubscriptionStatus> {
-    match state.before("status") {
-        Before::Same => Some(state.facts.status.clone()),
-        Before::Was(from) => SubscriptionStatus::with_fingerprint(from),
-        Before::Nothing | Before::NotSaid | Before::Unknown => None,
-    }
-}
-
-/// The levels before the first event about a subscription. What it does not say is taken to have
-/// been as in the event: the unknown is neither gained nor lost. `known_minor` stands for an MRR that is
-/// not known.
-fn levels_before(first: &RecordedState<SubscriptionFacts>, known_minor: i64) -> ([i64; 3], i64) {
-    let facts = &first.facts;
-    let (now, mrr_minor) = facts.levels(known_minor);
-    if matches!(first.before("status"), Before::Nothing | Before::NotSaid) {
-        return ([0; 3], 0);
-    }
-    let Some(status) = status_before(first) else {
-        return (now, mrr_minor);
-    };
-    let at_period_end =
-        first.flag_before("cancel_at_period_end", facts.cancel_at_period_end) == Some(true);
-    let cancel_at_s = match first.before("cancel_at") {
-        Before::Was(from) => (from != value_fingerprint(())).then_some(0),
-        _ => facts.cancel_at_s,
-    };
-    let before = SubscriptionFacts {
-        status,
-        cancel_at_period_end: at_period_end,
-        cancel_at_s,
-        ..SubscriptionFacts::clone(facts)
-    };
-    let counted = before.in_base() && !before.cancel_scheduled();
-    let (mut levels, mut mrr_before_minor) = before.levels(known_minor);
-    if counted && !first.was_so_before(&["items.data", "discount", "discounts"]) {
-        // The amount before is unknown.
-        (levels[2], mrr_before_minor) = (now[2], mrr_minor);
-    }
-    (levels, mrr_before_minor)
 }
 
 impl SubscriptionFacts {

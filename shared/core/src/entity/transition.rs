@@ -24,10 +24,12 @@ pub(super) fn beginning(before: Before) -> &'static str {
     }
 }
 
-/// Every change of a status without forbidden transitions, oldest first. `field` is where Stripe's object has it.
+/// Every change of a status without forbidden transitions, oldest first. `field` is where Stripe's object has it;
+/// `began_s` is when the object began, if that is known.
 pub(super) fn status_changes<F: Facts>(
     timeline: &Timeline<F>,
     field: &str,
+    began_s: Option<i64>,
     status: impl Fn(&F) -> &str,
 ) -> Vec<Transition> {
     let mut before: Option<&str> = None;
@@ -35,7 +37,7 @@ pub(super) fn status_changes<F: Facts>(
     for state in timeline.in_order() {
         let now = status(&state.facts);
         if before != Some(now) {
-            let was = before.unwrap_or_else(|| beginning(state.before(field)));
+            let was = before.unwrap_or_else(|| beginning(state.before_in_life(field, began_s)));
             found.push(Transition {
                 at_s: state.created_s,
                 event_id: state.event_id.clone(),

@@ -50,6 +50,9 @@ pub(super) fn observe(
         customer: object.customer.into_id(),
         currency: object.currency.into_code(),
         ids,
+        started_s: [object.start_date, object.created]
+            .into_iter()
+            .find_map(|at| at.known().map(|s| s.0)),
     };
     let id = object.id.id(event)?;
     let update = Update::Subscription(origin, recorded_state(event, facts));
@@ -71,6 +74,8 @@ pub(super) struct SubscriptionObject {
     cancel_at_period_end: Lenient<bool>,
     cancel_at: Lenient<Seconds>,
     trial_end: Lenient<Seconds>,
+    start_date: Lenient<Seconds>,
+    created: Lenient<Seconds>,
     metadata: Lenient<Metadata>,
 }
 

@@ -2,7 +2,7 @@
 
 use super::facts::AccountFacts;
 use super::milestone::Milestone;
-use super::state::{Account, is_unsure};
+use super::state::Account;
 use crate::counters::{Bucket, Tally, UNKNOWN};
 use crate::entity::risk::Risk;
 use crate::histogram;
@@ -99,7 +99,7 @@ fn add_charging(account: &Account, tally: &mut Tally) {
     let is_cut = account.timeline.is_cut();
     let charged = first
         .flag_before("charges_enabled", now)
-        .filter(|_| !is_cut && !is_unsure(first, account.created_s));
+        .filter(|_| !is_cut && !first.is_unsure(account.created_s));
     let charged = charged.unwrap_or(now);
     let mut before = i64::from(charged && account.connected_at(first.created_s));
     let connections = [&account.deauthorized, &account.authorized]

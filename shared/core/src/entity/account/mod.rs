@@ -61,7 +61,7 @@ impl EntityState for Account {
                 ),
             ];
             for (name, was, is) in flags.into_iter().filter(|(_, was, is)| *was != Some(*is)) {
-                let at_first = recorded.before(name);
+                let at_first = recorded.before_in_life(name, self.created_s);
                 let was = was.or(matches!(at_first, Before::Was(_)).then_some(!is));
                 found.push(Transition {
                     at_s: recorded.created_s,

@@ -9,7 +9,7 @@ use super::milestone::Milestone;
 use crate::entity::application_ids::ApplicationIds;
 use crate::entity::merge::{keep_greater, keep_smaller};
 use crate::entity::risk::{Risk, risk};
-use crate::entity::timeline::{RecordedState, Stage, Timeline};
+use crate::entity::timeline::{HORIZON_S, RecordedState, Timeline};
 use crate::realm::Realm;
 
 /// The state of a connected account, as known from its events.
@@ -80,9 +80,6 @@ impl From<Doubt> for bool {
     }
 }
 
-/// So long after its creation, an account is new: an event that does not say what it changed tells what just happened.
-const NEW_S: i64 = 3600;
-
 impl Account {
     /// Merges one event, created at `created_s`.
     pub fn merge(&mut self, created_s: i64, update: AccountUpdate) {
@@ -101,7 +98,7 @@ impl Account {
                 if let Some(account_created_s) = account_created_s {
                     keep_smaller(&mut self.created_s, account_created_s);
                 }
-                let is_unsure = is_unsure(&state, account_created_s);
+                let is_unsure = state.is_unsure(account_created_s);
                 for (milestone, shown) in shown(&state, external_account) {
                     self.show(milestone, created_s, shown, is_unsure);
                 }
@@ -249,12 +246,21 @@ impl Account {
             return self.began_s();
         }
         let at_s = *self.milestones.get(&milestone)?;
+        let lacked_it = || self.unreached.get(&milestone).is_some_and(|s| *s < at_s);
         let is_known = match self.doubts.get(&milestone) {
-            None => true,
-            Some(Doubt::Fetched) => self.unreached.get(&milestone).is_some_and(|s| *s < at_s),
+            None => !self.is_old_at(at_s) || lacked_it(),
+            Some(Doubt::Fetched) => lacked_it(),
             Some(Doubt::Before) => false,
         };
         is_known.then_some(at_s)
+    }
+
+    /// Whether onboarding began so long before this time that no event may be known of it: Stripe lists
+    /// those of 30 days. Such an account may have reached a milestone and lost it again. When it gets
+    /// its charges back, the event says only that it had none just before.
+    fn is_old_at(&self, at_s: i64) -> bool {
+        let old_s = at_s.saturating_sub(HORIZON_S);
+        self.began_s().is_some_and(|began_s| began_s < old_s)
     }
 
     /// From the start of onboarding to charges enabled, if both are known.
@@ -291,17 +297,6 @@ impl Account {
             *first_s = at_s.min(*first_s);
         }
     }
-}
-
-/// Whether a state does not say what happened: it was fetched, or its event has no `previous_attributes` and the
-/// account was created long before it.
-pub(super) fn is_unsure(
-    state: &RecordedState<AccountFacts>,
-    account_created_s: Option<i64>,
-) -> bool {
-    let is_old = |account_s: i64| account_s < state.created_s.saturating_sub(NEW_S);
-    let is_silent = state.stage == Stage::Updated && state.changes.fields().is_none();
-    state.is_fetched() || is_silent && account_created_s.is_some_and(is_old)
 }
 
 /// What an event shows of each milestone.

@@ -118,7 +118,7 @@ impl EntityState for MoneyMovement {
 
     /// Every change of status, oldest first.
     fn transitions(&self) -> Vec<Transition> {
-        status_changes(&self.timeline, "status", |facts| &facts.status)
+        status_changes(&self.timeline, "status", None, |facts| &facts.status)
     }
 
     fn events(&self) -> Vec<EventRef> {

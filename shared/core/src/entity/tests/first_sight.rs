@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::timeline::HORIZON_S;
 use super::super::{Entity, Observation};
 use crate::condition::{BeganBefore, ConditionKind};
 use crate::counters::Bucket;
@@ -153,6 +154,78 @@ fn a_subscription_without_previous_values_is_new() {
     }
 }
 
+/// It began at this hour.
+fn subscription_since(hour: i64, status: &str) -> Value {
+    let mut object = subscription(status);
+    object["start_date"] = json!(hour * HOUR_S);
+    object
+}
+
+/// What Stripe sends without `previous_attributes`, and what another sender may.
+const SILENT: [&str; 5] = [
+    "customer.subscription.pending_update_applied",
+    "customer.subscription.resumed",
+    "customer.subscription.paused",
+    "customer.subscription.trial_will_end",
+    UPDATED,
+];
+
+/// R1, R2, R5: of a subscription of two days, such an event does not say what was before it.
+#[test]
+fn an_old_subscription_is_not_gained_by_an_event_that_does_not_say_what_it_changed() {
+    for event_type in SILENT {
+        for status in ["active", "past_due", "trialing", "canceled"] {
+            let old = after(&[(50, event_type, &subscription_since(2, status), None)]);
+            assert_eq!(hourly(&old, &OF_SUBSCRIPTIONS), [""; 0], "{event_type}");
+            let began = ("status (first seen) → ".to_owned() + status, true);
+            let first = old.history().into_iter().next().expect("a transition");
+            assert_eq!((first.what, first.expected), began, "{event_type}");
+        }
+        let seen = after(&[(50, event_type, &subscription_since(2, "past_due"), None)]);
+        let now = |name: &[&str]| seen.contributions().get(Bucket::Current, name);
+        assert_eq!((now(&["base", "all"]), now(&["mrr", "usd"])), (1, 1000));
+        let conditions = seen.conditions();
+        let since: Vec<_> = conditions
+            .iter()
+            .map(|c| (c.since_s / HOUR_S, c.began_before))
+            .collect();
+        assert_eq!(since, [(50, Some(BeganBefore::FirstSeen))], "at least");
+
+        let new = after(&[(50, event_type, &subscription_since(49, "active"), None)]);
+        assert_eq!(hourly(&new, &["churn|"]), ["50 churn|gained 1"]);
+        let mut undated = subscription_since(49, "past_due");
+        undated["start_date"] = Value::Null;
+        let unknown = after(&[(50, event_type, &undated, None)]);
+        assert!(unknown.conditions()[0].began_before.is_none());
+        undated["created"] = json!(2 * HOUR_S);
+        let old = after(&[(50, event_type, &undated, None)]);
+        assert!(old.conditions()[0].began_before.is_some());
+    }
+}
+
+/// R5: what the next event changed is known, and so is what an earlier one says that arrives late.
+#[test]
+fn an_old_subscription_counts_what_changed_after_it_was_first_seen() {
+    let [active, past_due] = ["active", "past_due"].map(|status| subscription_since(2, status));
+    let silent = (50, SILENT[0], &active, None);
+    let left = (51, UPDATED, &past_due, None);
+    let found = |events: &[_]| hourly(&after(events), &OF_SUBSCRIPTIONS);
+    let entered = ["51 base|past_due 1", "51 dunning|entered 1"];
+    assert_eq!(found(&[silent.clone(), left.clone()]), entered);
+    assert_eq!(found(&[left, silent.clone()]), entered);
+
+    let created = (2, "customer.subscription.created", &active, None);
+    let gained = ["2 base|all 1", "2 churn|gained 1"];
+    let late = after(&[silent.clone(), created]);
+    assert_eq!(hourly(&late, &["base|all", "churn|"]), gained);
+
+    // Another event says when it began, in any order.
+    let undated = subscription("active");
+    let undated = (49, UPDATED, &undated, None);
+    assert_eq!(found(&[undated.clone(), silent.clone()]), [""; 0]);
+    assert_eq!(found(&[silent, undated]), [""; 0]);
+}
+
 fn account(charges: bool) -> Value {
     json!({"id": "acct_1", "created": HOUR_S, "charges_enabled": charges, "payouts_enabled": true,
         "details_submitted": true, "external_accounts": {"data": [{}]}})
@@ -200,6 +273,48 @@ fn an_account_that_has_charged_for_long_is_not_onboarded_now() {
     let mut found = hourly(&now, &OF_ACCOUNTS);
     found.retain(|counter| !counter.ends_with("onboarding_completed|seconds 0"));
     assert_eq!(found, expected);
+}
+
+/// C1, C11: an account of years gets its charges back. It was not onboarded then.
+#[test]
+fn an_old_account_whose_charges_are_enabled_again_is_not_onboarded() {
+    let updated = "account.updated";
+    let of_onboarding = ["milestone|charges_enabled", "onboarded|count", "charging"];
+    let found = |age_h: i64, events: &[(i64, bool)]| {
+        let objects: Vec<_> = events
+            .iter()
+            .map(|(at_h, charges)| {
+                let mut object = account(*charges);
+                object["created"] = json!((2000 - age_h) * HOUR_S);
+                let said = Some(json!({"charges_enabled": !charges}));
+                let said = said.filter(|_| *charges).or(Some(json!({"email": "a"})));
+                (*at_h, object, said)
+            })
+            .collect();
+        let events: Vec<_> = objects
+            .iter()
+            .map(|(at_h, object, said)| (*at_h, updated, object, said.clone()))
+            .collect();
+        let entity = after(&events);
+        let funnel = entity
+            .contributions()
+            .get(Bucket::Current, &["funnel", "charges_enabled"]);
+        (hourly(&entity, &of_onboarding), funnel)
+    };
+    let charging = "2000 charging_change 1".to_owned();
+    let onboarded = vec![
+        charging.clone(),
+        "2000 milestone|charges_enabled 1".to_owned(),
+        "2000 onboarded|count 1".to_owned(),
+    ];
+    let horizon_h = HORIZON_S / HOUR_S;
+    let enabled = (2000, true);
+    assert_eq!(found(horizon_h, &[enabled]), (onboarded.clone(), 1));
+    assert_eq!(found(horizon_h + 1, &[enabled]), (vec![charging], 1));
+    for events in [[(1990, false), enabled], [enabled, (1990, false)]] {
+        let lacked_it = found(horizon_h + 1, &events);
+        assert_eq!(lacked_it, (onboarded.clone(), 1), "an earlier state");
+    }
 }
 
 /// C1, C11: a thin event named an account of two years, and it was fetched.

@@ -6,6 +6,11 @@ use super::changes::Before;
 use super::fingerprint::fingerprint;
 use super::recorded::{Facts, RecordedState, Stage};
 use crate::condition::BeganBefore;
+
+/// So long after its beginning, an object is new: an event that does not say what it changed tells
+/// what just happened.
+const NEW_S: i64 = 3600;
+
 impl<F: Facts> RecordedState<F> {
     /// What its event says that a field was before it; `field` is one of [`Facts::FIELDS`].
     pub fn before(&self, field: &str) -> Before {
@@ -20,6 +25,23 @@ impl<F: Facts> RecordedState<F> {
             Before::Was(former) if self.facts.value(place) == former => Before::Same,
             before => before,
         }
+    }
+
+    /// The same, of an object that began at `began_s`, if that is known: of an old one, an event that
+    /// does not say what it changed says nothing of the time before.
+    pub fn before_in_life(&self, field: &str, began_s: Option<i64>) -> Before {
+        match self.before(field) {
+            Before::NotSaid if self.is_unsure(began_s) => Before::Unknown,
+            before => before,
+        }
+    }
+
+    /// Whether it does not say what happened: it was fetched, or its event has no
+    /// `previous_attributes` and its object began long before it, at `began_s`.
+    pub fn is_unsure(&self, began_s: Option<i64>) -> bool {
+        let is_old = |began_s: i64| began_s < self.created_s.saturating_sub(NEW_S);
+        let is_silent = self.stage == Stage::Updated && self.changes.fields().is_none();
+        self.is_fetched() || is_silent && began_s.is_some_and(is_old)
     }
 
     /// Whether it was fetched from Stripe's API.
@@ -159,6 +181,36 @@ mod tests {
             ..updated(None)
         };
         assert_eq!(fetched.before("status"), Before::Unknown);
+    }
+
+    #[test]
+    fn of_an_old_object_an_event_that_does_not_say_what_it_changed_says_nothing() {
+        let at = |stage| RecordedState {
+            created_s: 2 * NEW_S,
+            stage,
+            ..updated(None)
+        };
+        let table = [
+            (Stage::Updated, None, Before::NotSaid),
+            (Stage::Updated, Some(NEW_S), Before::NotSaid),
+            (Stage::Updated, Some(NEW_S - 1), Before::Unknown),
+            (Stage::Updated, Some(i64::MIN), Before::Unknown),
+            (Stage::Updated, Some(i64::MAX), Before::NotSaid),
+            (Stage::Created, Some(0), Before::Nothing),
+            (Stage::Deleted, Some(0), Before::NotSaid),
+        ];
+        for (stage, began_s, expected) in table {
+            assert_eq!(
+                at(stage).before_in_life("status", began_s),
+                expected,
+                "{stage:?} of an object that began at {began_s:?}"
+            );
+        }
+        let said = RecordedState {
+            created_s: 2 * NEW_S,
+            ..updated(Some(&json!({"email": "old"})))
+        };
+        assert_eq!(said.before_in_life("status", Some(0)), Before::Same);
     }
 
     #[test]

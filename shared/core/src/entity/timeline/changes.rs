@@ -24,8 +24,8 @@ pub enum Before {
     Same,
     /// Another value, with this fingerprint.
     Was(u32),
-    /// The event does not say enough: it has only a part of the value before, or is about an object
-    /// that was fetched and says nothing of what happened.
+    /// The event does not say enough: it has only a part of the value before, or says nothing of what
+    /// happened (see [`super::RecordedState::is_unsure`]).
     Unknown,
 }
 
