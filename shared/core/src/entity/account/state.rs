@@ -246,13 +246,22 @@ impl Account {
             return self.began_s();
         }
         let at_s = *self.milestones.get(&milestone)?;
-        let lacked_it = || self.unreached.get(&milestone).is_some_and(|s| *s < at_s);
         let is_known = match self.doubts.get(&milestone) {
-            None => !self.is_old_at(at_s) || lacked_it(),
-            Some(Doubt::Fetched) => lacked_it(),
+            None => !self.is_old_at(at_s) || self.lacked_before(milestone, at_s),
+            Some(Doubt::Fetched) => self.lacked_before(milestone, at_s),
             Some(Doubt::Before) => false,
         };
         is_known.then_some(at_s)
+    }
+
+    /// Whether a state before this time shows that the account never had the milestone: one of when the
+    /// account was not old, or one in which its holder had not submitted the details yet, without which
+    /// it cannot take charges.
+    fn lacked_before(&self, milestone: Milestone, at_s: i64) -> bool {
+        let first_s = |milestone| self.unreached.get(&milestone).filter(|s| **s < at_s);
+        first_s(milestone).is_some_and(|s| !self.is_old_at(*s))
+            || milestone != Milestone::ExternalAccountAdded
+                && first_s(Milestone::OnboardingStarted).is_some()
     }
 
     /// Whether onboarding began so long before this time that no event may be known of it: Stripe lists

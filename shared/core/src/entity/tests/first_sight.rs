@@ -280,12 +280,13 @@ fn an_account_that_has_charged_for_long_is_not_onboarded_now() {
 fn an_old_account_whose_charges_are_enabled_again_is_not_onboarded() {
     let updated = "account.updated";
     let of_onboarding = ["milestone|charges_enabled", "onboarded|count", "charging"];
-    let found = |age_h: i64, events: &[(i64, bool)]| {
+    let found = |age_h: i64, submitted: bool, events: &[(i64, bool)]| {
         let objects: Vec<_> = events
             .iter()
             .map(|(at_h, charges)| {
                 let mut object = account(*charges);
                 object["created"] = json!((2000 - age_h) * HOUR_S);
+                object["details_submitted"] = json!(submitted || *charges);
                 let said = Some(json!({"charges_enabled": !charges}));
                 let said = said.filter(|_| *charges).or(Some(json!({"email": "a"})));
                 (*at_h, object, said)
@@ -309,11 +310,48 @@ fn an_old_account_whose_charges_are_enabled_again_is_not_onboarded() {
     ];
     let horizon_h = HORIZON_S / HOUR_S;
     let enabled = (2000, true);
-    assert_eq!(found(horizon_h, &[enabled]), (onboarded.clone(), 1));
-    assert_eq!(found(horizon_h + 1, &[enabled]), (vec![charging], 1));
-    for events in [[(1990, false), enabled], [enabled, (1990, false)]] {
-        let lacked_it = found(horizon_h + 1, &events);
-        assert_eq!(lacked_it, (onboarded.clone(), 1), "an earlier state");
+    let table = [
+        ("young", horizon_h, true, vec![enabled], true),
+        ("first sight", horizon_h + 1, true, vec![enabled], false),
+        (
+            "first seen without charges",
+            horizon_h + 11,
+            true,
+            vec![(1990, false), enabled],
+            false,
+        ),
+        (
+            "seen without charges when young",
+            horizon_h + 10,
+            true,
+            vec![(1990, false), enabled],
+            true,
+        ),
+        (
+            "had never submitted its details",
+            horizon_h + 11,
+            false,
+            vec![(1990, false), enabled],
+            true,
+        ),
+    ];
+    for (case, age_h, submitted, mut events, is_known) in table {
+        let expected = if is_known {
+            &onboarded
+        } else {
+            &vec![charging.clone()]
+        };
+        assert_eq!(
+            found(age_h, submitted, &events),
+            (expected.clone(), 1),
+            "{case}"
+        );
+        events.reverse();
+        assert_eq!(
+            found(age_h, submitted, &events),
+            (expected.clone(), 1),
+            "{case}, late"
+        );
     }
 }
 
