@@ -28,6 +28,7 @@ use revwatch_storage::ports::{
 use tokio::time::Instant;
 
 use crate::Worker;
+use crate::guarded::{on_entity, on_event};
 use crate::partition::{MAX_CONFLICTS, PartitionError};
 
 /// How long Redis may take until what it has confirmed survives its crash.
@@ -151,8 +152,10 @@ async fn archived_accounts(worker: &Worker, from_format: u32) -> Result<Accounts
             return Ok(accounts);
         }
         deliveries += page.len();
-        page.iter()
-            .for_each(|delivery| accounts.add(&delivery.body));
+        for delivery in &page {
+            // One that cannot be read says nothing about accounts. The panic is in the log.
+            let _ = on_event(|| accounts.add(&delivery.body));
+        }
     }
 }
 
@@ -222,7 +225,7 @@ impl Conversion<'_> {
             for found in page {
                 match &found.home {
                     Some(home) if found.is_at_home() => {
-                        sums.add(&home.entity);
+                        on(&home.key, || sums.add(&home.entity))?;
                         count += 1;
                     }
                     _ => foreign.push(found),
@@ -246,12 +249,14 @@ impl Conversion<'_> {
     }
 
     fn find_home(&self, at: ShardEntity) -> Result<Found, PartitionError> {
-        let corrected = self.read(&at.key, &at.stored)?;
-        let home = corrected.map(|(key, entity)| Home {
-            partition: entity.partition(self.partitions),
-            key,
-            entity,
-        });
+        let home = match self.read(&at.key, &at.stored)? {
+            Some((key, entity)) => Some(Home {
+                partition: on(&key, || entity.partition(self.partitions))?,
+                key,
+                entity,
+            }),
+            None => None,
+        };
         Ok(Found { at, home })
     }
 
@@ -261,22 +266,25 @@ impl Conversion<'_> {
         key: &EntityKey,
         stored: &StoredEntity,
     ) -> Result<Option<(EntityKey, Entity)>, PartitionError> {
-        let entity = Entity::decode(key, &stored.body).map_err(PartitionError::Unreadable)?;
-        Ok(match Entity::has_older_encoding(&stored.body) {
-            true => self.accounts.correct(key.clone(), entity),
-            false => Some((key.clone(), entity)),
-        })
+        let decoded = on(key, || Entity::decode(key, &stored.body))?;
+        let entity = decoded.map_err(PartitionError::Unreadable)?;
+        match Entity::has_older_encoding(&stored.body) {
+            true => on(key, || self.accounts.correct(key.clone(), entity)),
+            false => Ok(Some((key.clone(), entity))),
+        }
     }
 
     async fn encode_again(&self, partition: u32, found: &[Found]) -> Result<(), PartitionError> {
         let homes = || found.iter().filter_map(|it| Some((it, it.home.as_ref()?)));
-        let writes = homes().map(|(found, home)| EntityWrite {
-            key: home.key.clone(),
-            expected: found.at.stored.version,
-            body: Some(home.entity.encode()),
+        let writes = homes().map(|(found, home)| {
+            Ok(EntityWrite {
+                key: home.key.clone(),
+                expected: found.at.stored.version,
+                body: Some(on(&home.key, || home.entity.encode())?),
+            })
         });
         let part = Part {
-            entities: writes.collect(),
+            entities: writes.collect::<Result<_, PartitionError>>()?,
             ..Part::default()
         };
         if self.commit(partition, part).await? == Committed::Conflict {
@@ -299,7 +307,10 @@ impl Conversion<'_> {
             let joined = by_partition.entry(partition).or_default();
             match joined.entry(key) {
                 Entry::Vacant(slot) => drop(slot.insert(entity)),
-                Entry::Occupied(mut slot) => slot.get_mut().union(&entity),
+                Entry::Occupied(mut slot) => {
+                    let key = slot.key().clone();
+                    on(&key, || slot.get_mut().union(&entity))?;
+                }
             }
         }
         let mut changed = false;
@@ -349,9 +360,9 @@ impl Conversion<'_> {
             && let Some((present_key, present)) = self.read(key, stored)?
             && present_key == *key
         {
-            union.union(&present);
+            on(key, || union.union(&present))?;
         }
-        let body = union.encode();
+        let body = on(key, || union.encode())?;
         let is_new = present.as_ref().is_none_or(|it| it.body != body);
         Ok(is_new.then(|| EntityWrite {
             key: key.clone(),
@@ -498,6 +509,11 @@ impl Part {
         }
         parts
     }
+}
+
+/// Runs `work` on one entity. The error names it, so that it can be found among all others.
+fn on<T>(key: &EntityKey, work: impl FnOnce() -> T) -> Result<T, PartitionError> {
+    on_entity(key, work).map_err(PartitionError::Unreadable)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -17,6 +17,7 @@ pub mod batch;
 mod batch_telemetry;
 mod concurrency;
 pub mod conversion;
+mod guarded;
 mod maintenance;
 pub mod membership;
 mod other_mode;

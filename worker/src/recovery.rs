@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::Worker;
 use crate::applied::Applied;
 use crate::batch::{Outcome, label};
+use crate::guarded::on_event;
 use crate::partition::{PartitionError, Source, apply};
 
 /// In a replay, a pause takes effect this long after it was ordered: until every worker knew of the
@@ -251,10 +252,14 @@ pub async fn replay(
     Ok(total)
 }
 
-/// The archive has deliveries in the partitions that the version which received them computed.
+/// The archive has deliveries in the partitions that the version which received them computed. An event that cannot be
+/// read is a dead letter of that one.
 fn partition_of(delivery: &Delivery, partitions: u32) -> u32 {
-    Event::parse_head(&delivery.body)
-        .map_or(delivery.partition, |event| event.partition(partitions))
+    let event = || Event::parse_head(&delivery.body).map(|event| event.partition(partitions));
+    match on_event(event) {
+        Ok(Ok(partition)) => partition,
+        _ => delivery.partition,
+    }
 }
 
 /// The channel from the reader of the archive to the task that applies one partition's deliveries.

@@ -3,7 +3,7 @@
 //! [`bounded_server`]), outgoing requests (`egress`, with the feature `client`), the queue and the store
 //! behind the ports ([`backend`]), files that people write ([`files`]), pauses between attempts
 //! ([`retries`]), and orderly start and shutdown ([`arguments`], [`process`], [`failure`],
-//! [`supervise`]). [`wording`] has the words for faults in TOML files.
+//! [`panics`], [`supervise`]). [`wording`] has the words for faults in TOML files.
 
 pub mod admin;
 pub mod arguments;
@@ -15,6 +15,7 @@ pub mod egress;
 pub mod failure;
 pub mod files;
 pub mod listen;
+pub mod panics;
 pub mod process;
 pub mod reload;
 pub mod retries;

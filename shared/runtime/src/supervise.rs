@@ -1,16 +1,13 @@
-//! Handling of panics: every panic is counted and logged, and a task that must run as long as its
-//! process is restarted.
+//! Restarts a task that must run as long as its process, after a panic. `panics` counts and logs it.
 //!
-//! Invariant: neither a log line nor `/readyz` shows the message of a panic, which may hold any
-//! data the code was handling. Only a string literal from the source is shown.
+//! Invariant: neither a log line nor `/readyz` shows the message of a panic.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, PanicHookInfo, set_hook};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use prometheus::IntCounter;
 use revwatch_core::backoff::Backoff;
 use tokio_util::sync::CancellationToken;
 
@@ -105,33 +102,6 @@ impl Supervisor {
     }
 }
 
-/// From now on every panic of the process is counted and logged.
-pub(crate) fn count_panics(panics: IntCounter) {
-    set_hook(Box::new(move |panic| {
-        panics.inc();
-        let place = panic
-            .location()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let thread = std::thread::current();
-        tracing::error!(
-            place,
-            thread = thread.name(),
-            panic_message = panic_text(panic),
-            "panic; please report this"
-        );
-    }));
-}
-
-/// The text of `panic!("…")`. A formatted message may hold data.
-fn panic_text(panic: &PanicHookInfo<'_>) -> &'static str {
-    panic
-        .payload()
-        .downcast_ref::<&'static str>()
-        .copied()
-        .unwrap_or("(not shown: it may hold data)")
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -221,46 +191,5 @@ mod tests {
             .await
             .expect("it ends")
             .expect("no panic");
-    }
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("no panic").write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn every_panic_is_counted_and_its_data_is_not_shown() {
-        let panics = IntCounter::new("panics", "of this test").expect("a counter");
-        let (lines, card) = (Lines::default(), "4242424242424242");
-        let writer = lines.clone();
-        let logged = move |work: fn(&str)| {
-            let writer = writer.clone();
-            let log = tracing_subscriber::fmt().with_writer(move || writer.clone());
-            tracing::subscriber::with_default(log.finish(), || work(card));
-        };
-        let before = std::panic::take_hook();
-        count_panics(panics.clone());
-        let first = std::thread::spawn({
-            let logged = logged.clone();
-            move || logged(|_| panic!("on purpose"))
-        });
-        let first = first.join();
-        let second = std::thread::spawn(move || logged(|data| panic!("it holds {data}"))).join();
-        set_hook(before);
-        assert!(first.is_err() && second.is_err() && panics.get() >= 2);
-        let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
-        assert!(
-            text.contains("on purpose") && text.contains("(not shown: it may hold data)"),
-            "{text}"
-        );
-        assert!(!text.contains(card), "{text}");
     }
 }

@@ -9,6 +9,8 @@ use revwatch_core::pauses::PauseHistory;
 use revwatch_core::realm::Realm;
 use revwatch_storage::ports::Delivery;
 
+use crate::guarded::on_event;
+
 /// A partition, and how many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -57,28 +59,34 @@ pub(super) fn read(
     pauses: &PauseHistory,
     settings: &EventSettings,
 ) -> Item {
+    read_by(delivery, settings, || {
+        parse(delivery, place, pauses, settings)
+    })
+}
+
+/// A delivery as `parse` parses it. If it panics, the delivery cannot be read, and no other waits for it.
+pub(super) fn read_by(
+    delivery: &Delivery,
+    settings: &EventSettings,
+    parse: impl FnOnce() -> Item,
+) -> Item {
+    on_event(parse).unwrap_or_else(|reason| unreadable(delivery, settings, reason))
+}
+
+pub(super) fn parse(
+    delivery: &Delivery,
+    place: Place,
+    pauses: &PauseHistory,
+    settings: &EventSettings,
+) -> Item {
     let event = match Event::parse(&delivery.body) {
         Ok(event) => event,
-        Err(reason) => {
-            return Item {
-                delivery_id: delivery.id,
-                event_id: delivery.event_id.clone(),
-                day: day_of(delivery.received_ms.div_euclid(1000)),
-                received_ms: delivery.received_ms,
-                elsewhere: None,
-                other_mode: None,
-                lacks_mode: false,
-                pause_reason: None,
-                realm: settings.realms.of(&delivery.endpoint, None).clone(),
-                content: Err(reason.to_string()),
-            };
-        }
+        Err(reason) => return unreadable(delivery, settings, reason.to_string()),
     };
     let realm = settings.realms.of(&delivery.endpoint, event.own_account());
     let pause_reason = pauses.hold(&event, delivery.received_ms);
     let other_mode = settings.modes.judge(&delivery.endpoint, event.livemode);
-    // What is paused is parked as it was received. If revwatch panics at an event, a pause of its account
-    // sets the event aside.
+    // What is paused is parked as it was received.
     let observed = match (&pause_reason, other_mode) {
         (None, None) => observe(&event, &settings.observe),
         _ => Ok(Vec::new()),
@@ -108,5 +116,21 @@ pub(super) fn read(
         pause_reason,
         realm: realm.clone(),
         content,
+    }
+}
+
+/// A delivery of which only what ingest read is known.
+fn unreadable(delivery: &Delivery, settings: &EventSettings, reason: String) -> Item {
+    Item {
+        delivery_id: delivery.id,
+        event_id: delivery.event_id.clone(),
+        day: day_of(delivery.received_ms.div_euclid(1000)),
+        received_ms: delivery.received_ms,
+        elsewhere: None,
+        other_mode: None,
+        lacks_mode: false,
+        pause_reason: None,
+        realm: settings.realms.of(&delivery.endpoint, None).clone(),
+        content: Err(reason),
     }
 }

@@ -98,14 +98,17 @@ impl<'a> Seen<'a> {
         if let Some(reason) = &item.pause_reason {
             return Outcome::Paused(reason.clone());
         }
-        let outcome = match (item.other_mode, content.known) {
+        match (item.other_mode, content.known) {
             (Some(reason), _) => Outcome::OtherMode(reason),
             (None, true) => Outcome::Applied,
             (None, false) => Outcome::Ignored,
-        };
+        }
+    }
+
+    /// Notes the final outcome of that delivery.
+    pub(super) fn add(&mut self, item: &'a Item, outcome: &Outcome) {
         if outcome.decides_event() {
             self.applied.insert(&item.event_id);
         }
-        outcome
     }
 }

@@ -1,8 +1,11 @@
 use bytes::Bytes;
+use revwatch_core::counters::Bucket;
 use revwatch_core::event::{Event, partition_of};
+use revwatch_core::histogram;
 use revwatch_core::mode::{Mode, Modes, OTHER_MODE, OtherMode};
 use revwatch_core::pauses::Scope;
 use revwatch_core::realm::{Realm, Realms, RealmsOfEndpoint};
+use revwatch_storage::ports::{ConditionChange, StoredEntity};
 use uuid::Uuid;
 
 use super::*;

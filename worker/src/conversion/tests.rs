@@ -282,3 +282,42 @@ async fn nothing_is_deleted_if_its_union_was_lost() {
     }
     is_converted(&memory).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_entity_that_revwatch_fails_on_is_named() {
+    let (memory, worker) = started().await;
+    let body = |n: usize| {
+        let object = json!({"id": "sub_1", "object": "subscription", "status": "active", "currency": "usd",
+            "items": {"data": [{"id": "si_1", "quantity": 1, "price": {"id": "price_1", "unit_amount": 900,
+                "currency": "usd", "recurring": {"interval": "month", "interval_count": 1}}}]}});
+        event(n, "customer.subscription.updated", None, &object)
+    };
+    let mut observed = observations(&body(0));
+    observed.retain(|it| it.key.id == "sub_1");
+    let key = observed[0].key.clone();
+    if let revwatch_core::entity::Update::Subscription(_, state) = &mut observed[0].update {
+        // The change from it overflows.
+        Arc::make_mut(&mut state.facts).recurring_minor = Some(i64::MIN);
+    }
+    observed.extend(observations(&body(1)));
+    let mut entity = Entity::new(&key);
+    let of_it = observed.iter().filter(|it| it.key == key);
+    of_it.for_each(|observation| entity.merge(observation));
+    let mut body = entity.encode();
+    body[0] = 1;
+    let commit = Commit {
+        partition: entity.partition(PARTITIONS),
+        entities: vec![EntityWrite {
+            key,
+            expected: 0,
+            body: Some(body),
+        }],
+        ..Commit::default()
+    };
+    memory.faults().set_state_format(STATE_FORMAT);
+    memory.commit(&commit).await.expect("committed");
+    memory.faults().set_state_format(1);
+    let failed = convert_once(&worker).await.expect_err("it cannot be added");
+    let named = "subscription sub_1: revwatch failed on it (panic at ";
+    assert!(failed.to_string().contains(named), "{failed}");
+}

@@ -1,0 +1,261 @@
+//! What a batch changes: its deliveries one after another, then the entities that they changed.
+
+use std::collections::BTreeMap;
+
+use revwatch_core::condition::Condition;
+use revwatch_core::counters::{Bucket, Counters};
+use revwatch_core::entity::{Entity, EntityKey, Transition, transitions};
+use revwatch_core::histogram;
+use revwatch_core::mode::LACKS_MODE;
+use revwatch_storage::ports::{
+    AuditEntry, Commit, ConditionChange, DedupeKey, EntityWrite, ReadResult, StoredEntity,
+};
+use uuid::Uuid;
+
+use super::item::{Content, Item};
+use super::outcome::{Outcome, Seen};
+use super::{Batch, Decision};
+use crate::guarded::{on_entity, on_event};
+
+/// What happens to each entity that the batch may change.
+pub(super) type Changes<'a> = BTreeMap<&'a EntityKey, Change>;
+
+#[derive(Clone)]
+pub(super) struct Change {
+    /// The stored version.
+    expected: u64,
+    before: Entity,
+    after: Entity,
+}
+
+/// The part of a decision that is made so far.
+pub(super) struct Plan<'a> {
+    commit: Commit,
+    entities: Changes<'a>,
+    seen: Seen<'a>,
+    outcomes: Vec<Outcome>,
+    created_s: Vec<Option<i64>>,
+}
+
+impl<'a> Plan<'a> {
+    /// Without a delivery so far.
+    pub(super) fn of(batch: &'a Batch, found: &ReadResult) -> Result<Self, String> {
+        let stored = batch.read_set.entities.iter().zip(&found.entities);
+        let entities = stored.map(|(key, stored)| Ok((key, Change::of(key, stored.as_ref())?)));
+        Ok(Self {
+            commit: Commit {
+                partition: batch.partition,
+                ..Commit::default()
+            },
+            entities: entities.collect::<Result<_, String>>()?,
+            seen: Seen::default(),
+            outcomes: Vec::with_capacity(batch.items.len()),
+            created_s: Vec::with_capacity(batch.items.len()),
+        })
+    }
+
+    /// Decides about the next delivery, given the deliveries that stored the dedupe keys of its event and of itself.
+    pub(super) fn add(
+        &mut self,
+        item: &'a Item,
+        (by_event, by_delivery): (Option<Uuid>, Option<Uuid>),
+        now_ms: Option<i64>,
+        fault: impl Fn(&Content, &Changes<'_>) -> Option<String>,
+    ) {
+        let other_realm = other_realm(item, &self.entities);
+        let mut outcome = self.seen.outcome(item, other_realm, by_event, by_delivery);
+        if let (Outcome::Applied | Outcome::Ignored, Ok(content)) = (&outcome, &item.content) {
+            match fault(content, &self.entities) {
+                Some(reason) => outcome = Outcome::Dead(reason),
+                None => {
+                    merge(content, &mut self.entities);
+                    count_times(&mut self.commit.counters, item, content, &outcome, now_ms);
+                }
+            }
+        }
+        count(&mut self.commit, item, &outcome);
+        self.seen.add(item, &outcome);
+        self.outcomes.push(outcome);
+        let content = item.content.as_ref().ok();
+        self.created_s
+            .push(content.map(|content| content.created_s));
+    }
+
+    /// Adds what the changed entities change.
+    pub(super) fn finish(mut self) -> Decision {
+        let transitions = add_changes(&mut self.commit, self.entities);
+        Decision {
+            commit: self.commit,
+            outcomes: self.outcomes,
+            created_s: self.created_s,
+            transitions,
+        }
+    }
+}
+
+impl Change {
+    /// The entity as it is stored, without a change so far.
+    fn of(key: &EntityKey, stored: Option<&StoredEntity>) -> Result<Self, String> {
+        let (expected, before) = match stored {
+            Some(StoredEntity { version, body }) => {
+                let decoded = on_entity(key, || Entity::decode(key, body));
+                (*version, decoded??)
+            }
+            None => (0, Entity::new(key)),
+        };
+        Ok(Self {
+            expected,
+            after: before.clone(),
+            before,
+        })
+    }
+}
+
+/// Why a delivery cannot be applied to the entities as they are: revwatch panics. The entities stay so.
+pub(super) fn fault(content: &Content, entities: &Changes<'_>) -> Option<String> {
+    let keys = content
+        .observations
+        .iter()
+        .map(|observation| &observation.key);
+    let own = keys.filter_map(|key| entities.get_key_value(key));
+    let mut own: Changes<'_> = own.map(|(key, change)| (*key, change.clone())).collect();
+    let applied = on_event(|| {
+        merge(content, &mut own);
+        add_changes(&mut Commit::default(), own)
+    });
+    applied.err()
+}
+
+fn merge(content: &Content, entities: &mut Changes<'_>) {
+    for observation in &content.observations {
+        if let Some(change) = entities.get_mut(&observation.key) {
+            change.after.merge(observation);
+        }
+    }
+}
+
+/// Why a delivery cannot be applied because an object of its event is of another realm than its endpoint;
+/// `None`: it can. The realm of an object is that of the first delivery about it.
+fn other_realm(item: &Item, entities: &Changes<'_>) -> Option<String> {
+    let content = item.content.as_ref().ok()?;
+    content.observations.iter().find_map(|observation| {
+        let known = entities.get(&observation.key)?.after.realm()?;
+        (*known != item.realm).then(|| {
+            format!(
+                "came to an endpoint of realm {}, but {} is of realm {known}: send each Stripe account's events to \
+                 endpoints of one realm; if the realm of an endpoint was changed, run `revwatch rebuild --yes`",
+                item.realm, observation.key
+            )
+        })
+    })
+}
+
+/// Notes that a delivery was processed, unless it is paused or was processed before.
+fn count(commit: &mut Commit, item: &Item, outcome: &Outcome) {
+    let Some(counter) = outcome.counter() else {
+        return;
+    };
+    let key = if outcome.decides_event() {
+        item.event_id.clone()
+    } else {
+        item.delivery_id.simple().to_string()
+    };
+    commit.high_watermark_ms = commit.high_watermark_ms.max(item.received_ms);
+    commit.dedupe_keys.push(DedupeKey {
+        day: item.day,
+        key,
+        delivery: item.delivery_id,
+    });
+    commit
+        .counters
+        .add(Bucket::Current, &["events", counter], 1);
+    if item.lacks_mode && *outcome == Outcome::Applied {
+        let lacks_mode = &["events", LACKS_MODE];
+        commit.counters.add(Bucket::Current, lacks_mode, 1);
+    }
+}
+
+/// Adds the entities that changed, and what follows from that; returns their transitions.
+fn add_changes(commit: &mut Commit, entities: Changes<'_>) -> Vec<(EntityKey, Transition)> {
+    let mut changed = Vec::new();
+    for (key, change) in entities {
+        let Change {
+            expected,
+            before,
+            after,
+        } = change;
+        if before == after {
+            continue;
+        }
+        commit.entities.push(EntityWrite {
+            key: key.clone(),
+            expected,
+            body: Some(after.encode()),
+        });
+        commit
+            .counters
+            .add_difference(&before.tally(), &after.tally());
+        commit
+            .conditions
+            .extend(condition_changes(&before.conditions(), after.conditions()));
+        let of_entity = transitions(&before, &after).into_iter();
+        changed.extend(of_entity.map(|transition| (key.clone(), transition)));
+    }
+    let entry = |(subject, transition): &(EntityKey, Transition)| AuditEntry {
+        at_s: transition.at_s,
+        subject: subject.clone(),
+        event_id: transition.event_id.to_string(),
+        what: match transition.expected {
+            true => transition.what.clone(),
+            false => format!("{} (unexpected)", transition.what),
+        },
+    };
+    commit.audit.extend(changed.iter().map(entry));
+    changed
+}
+
+/// Counts an event in the hour of its `created` time (the newest such hour shows how current the
+/// events are). For an applied event, also counts the processing time in milliseconds, if known, in
+/// the hour of receipt.
+fn count_times(
+    counters: &mut Counters,
+    item: &Item,
+    content: &Content,
+    outcome: &Outcome,
+    now_ms: Option<i64>,
+) {
+    counters.add(
+        Bucket::hour_of(content.created_s),
+        &["events", "created"],
+        1,
+    );
+    if let Some(now_ms) = now_ms.filter(|_| *outcome == Outcome::Applied) {
+        let took =
+            histogram::processing_bound_ms(now_ms.saturating_sub(item.received_ms)).to_string();
+        counters.add(
+            Bucket::hour_of(item.received_ms.div_euclid(1000)),
+            &["events", "processing", &took],
+            1,
+        );
+    }
+}
+
+/// The conditions that opened, changed or closed between two versions of one entity.
+fn condition_changes(before: &[Condition], after: Vec<Condition>) -> Vec<ConditionChange> {
+    let closed = before
+        .iter()
+        .filter(|b| after.iter().all(|a| a.key != b.key));
+    let mut changes: Vec<_> = closed
+        .map(|b| ConditionChange::Close(b.key.clone()))
+        .collect();
+    changes.extend(
+        after
+            .into_iter()
+            .filter(|a| !before.contains(a))
+            .map(ConditionChange::Open),
+    );
+    changes
+}
+
+#[cfg(test)]
+mod tests;
