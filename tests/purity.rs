@@ -20,6 +20,7 @@ const PURE: &[&str] = &[
     "worker/src/membership.rs",
     "worker/src/batch.rs",
     "worker/src/batch",
+    "worker/src/guarded.rs",
     "worker/src/refresh/agenda.rs",
     "worker/src/refresh/snapshot.rs",
     "alerting/src/engine",

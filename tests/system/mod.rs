@@ -13,6 +13,7 @@ mod demo;
 mod deploy;
 mod entities;
 mod evidence;
+mod failing_events;
 mod identity;
 mod mail;
 mod modes;

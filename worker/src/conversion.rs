@@ -21,6 +21,7 @@ use revwatch_core::counters::Counters;
 use revwatch_core::entity::format_1::Accounts;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind, STATE_FORMAT};
 use revwatch_core::recount::first_hour;
+use revwatch_runtime::panics::catch;
 use revwatch_storage::ports::{
     Commit, Committed, ConditionChange, EntityCursor, EntityWrite, Health, ReadSet, ShardEntity,
     StoredEntity,
@@ -28,7 +29,7 @@ use revwatch_storage::ports::{
 use tokio::time::Instant;
 
 use crate::Worker;
-use crate::guarded::{on_entity, on_event};
+use crate::guarded::on_entity;
 use crate::partition::{MAX_CONFLICTS, PartitionError};
 
 /// How long Redis may take until what it has confirmed survives its crash.
@@ -154,7 +155,7 @@ async fn archived_accounts(worker: &Worker, from_format: u32) -> Result<Accounts
         deliveries += page.len();
         for delivery in &page {
             // One that cannot be read says nothing about accounts. The panic is in the log.
-            let _ = on_event(|| accounts.add(&delivery.body));
+            let _ = catch(|| accounts.add(&delivery.body));
         }
     }
 }

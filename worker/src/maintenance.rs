@@ -8,6 +8,7 @@ use revwatch_core::entity::STATE_FORMAT;
 use revwatch_core::entity::format_1::Accounts;
 use revwatch_core::event::Event;
 use revwatch_core::pauses::{PauseHistory, Pauses};
+use revwatch_runtime::panics::catch;
 use revwatch_runtime::retries::Retries;
 use revwatch_storage::journal::pauses_in_store;
 use revwatch_storage::ports::{Disposition, Health, HeldDelivery, HoldingQueue, TriageSummary};
@@ -300,8 +301,11 @@ impl Maintenance {
             return Ok(());
         };
         if !pauses.is_everything_paused() && self.triages.is_due(parked, Instant::now()) {
-            let mut decide = |held: &HeldDelivery| match Event::parse(&held.delivery.body) {
-                Ok(event) if pauses.hold(&event).is_some() => Disposition::Keep,
+            let mut decide = |held: &HeldDelivery| match catch(|| {
+                Event::parse(&held.delivery.body).is_ok_and(|event| pauses.hold(&event).is_some())
+            }) {
+                Ok(true) => Disposition::Keep,
+                // Also if it cannot be read: its partition makes a dead letter of it.
                 _ => Disposition::Requeue(Box::new(held.delivery.clone())),
             };
             let summary = queue.triage(HoldingQueue::Parked, &mut decide).await?;

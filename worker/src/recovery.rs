@@ -14,6 +14,7 @@ use revwatch_core::clock::{Clock, Ids};
 use revwatch_core::event::Event;
 use revwatch_core::pauses::{PauseHistory, Pauses, Scope};
 use revwatch_core::redact;
+use revwatch_runtime::panics::catch;
 use revwatch_storage::journal::{self, DISMISSED, PAUSES_KEY, REQUEUED, pauses_in_store};
 use revwatch_storage::ports::{
     Coordination, Delivery, Documents, EventQueue, Fence, Health, HeldDelivery, HoldingQueue,
@@ -26,7 +27,6 @@ use uuid::Uuid;
 use crate::Worker;
 use crate::applied::Applied;
 use crate::batch::{Outcome, label};
-use crate::guarded::on_event;
 use crate::partition::{PartitionError, Source, apply};
 
 /// In a replay, a pause takes effect this long after it was ordered: until every worker knew of the
@@ -256,7 +256,7 @@ pub async fn replay(
 /// read is a dead letter of that one.
 fn partition_of(delivery: &Delivery, partitions: u32) -> u32 {
     let event = || Event::parse_head(&delivery.body).map(|event| event.partition(partitions));
-    match on_event(event) {
+    match catch(event) {
         Ok(Ok(partition)) => partition,
         _ => delivery.partition,
     }

@@ -24,6 +24,7 @@ use revwatch_core::realm::Realm;
 use revwatch_core::redact;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::{Config, ConfigError};
+use revwatch_runtime::panics::catch;
 use revwatch_runtime::process::Process;
 use revwatch_runtime::telemetry::{Correlation, Metrics};
 use revwatch_storage::ports::{
@@ -382,6 +383,9 @@ async fn snapshot_of(api: &StripeApi, mention: &ThinMention) -> Result<Snapshot,
         response.took,
     );
     let livemode = api.mode.map(Mode::livemode);
-    snapshot::event(mention, observed_at_s, livemode, &response.body)
+    let snapshot = || snapshot::event(mention, observed_at_s, livemode, &response.body);
+    // A bug at one account must not stop the others.
+    catch(snapshot)
+        .map_err(|panic| RefreshError::refused(panic.to_string()))?
         .map_err(|error| RefreshError::refused(error.to_string()))
 }
