@@ -230,17 +230,20 @@ pub fn event_id_of(body: &[u8]) -> Option<String> {
     is_event.then_some(named.id)
 }
 
-/// The last account of a path such as `acct_PLATFORM/acct_CONNECTED`. An organisation is no account.
+/// The last account of a path such as `acct_PLATFORM/acct_CONNECTED`. An organisation is no account, and
+/// `acct_PLATFORM/acct_PLATFORM` is the platform itself.
 pub(crate) fn connected_account(context: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    match context {
+        Cow::Borrowed(context) => last_account(context).map(Cow::Borrowed),
+        Cow::Owned(context) => last_account(&context).map(|last| Cow::Owned(last.to_owned())),
+    }
+}
+
+fn last_account(context: &str) -> Option<&str> {
     let is_account = |segment: &&str| segment.starts_with("acct_");
     let mut accounts = context.split('/').filter(is_account);
-    accounts.next()?;
-    let last = accounts.next_back()?;
-    let at = context.len() - last.len();
-    Some(match context {
-        Cow::Borrowed(context) => Cow::Borrowed(&context[at..]),
-        Cow::Owned(context) => Cow::Owned(context[at..].to_owned()),
-    })
+    let first = accounts.next()?;
+    accounts.next_back().filter(|last| *last != first)
 }
 
 /// Days since 1970-01-01 UTC.
@@ -399,6 +402,8 @@ mod tests {
             r#""org_O/acct_P""#,
             r#""org_O""#,
             r#""/""#,
+            r#""acct_P/""#,
+            r#""acct_P/acct_P""#,
         ] {
             assert_eq!(account("null", context), None, "{context}");
             assert_eq!(account(r#""acct_C""#, context), connected, "{context}");
@@ -407,6 +412,9 @@ mod tests {
             r#""acct_P/acct_C""#,
             r#""org_O/acct_P/acct_C""#,
             r#""acct_P\/acct_C""#,
+            r#""acct_P/acct_C/""#,
+            r#""acct_P\/acct_C\/""#,
+            r#""acct_P/acct_P/acct_C""#,
         ] {
             assert_eq!(account("null", context), connected, "{context}");
             assert_eq!(account(r#""""#, context), connected, "{context}");

@@ -123,6 +123,12 @@ impl Realms {
         }
     }
 
+    /// The realm of an account that is one of the platform's own, as an organisation's endpoint has it.
+    pub fn of_own_account(&self, account: &str) -> Option<&Realm> {
+        let mut endpoints = self.0.values();
+        endpoints.find_map(|endpoint| endpoint.own_accounts.get(account))
+    }
+
     /// Takes over new endpoints. Returns those whose realm is another one in `new`: they keep theirs,
     /// which the stored objects have.
     pub fn add(&mut self, new: Self) -> Vec<String> {
@@ -186,5 +192,7 @@ mod tests {
             assert_eq!(realms.of("org", own_account).as_str(), expected);
         }
         assert_eq!(realms.of("stripe", Some("acct_3")), Realm::main());
+        assert_eq!(realms.of_own_account("acct_2"), Some(&realm("eu")));
+        assert_eq!(realms.of_own_account("acct_3"), None);
     }
 }

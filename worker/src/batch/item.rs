@@ -1,5 +1,7 @@
 //! One delivery, parsed: what it is, where it belongs, and what it says of which entities.
 
+use std::borrow::Cow;
+
 use revwatch_core::entity::Observation;
 use revwatch_core::event::{Event, day_of, is_known_kind};
 use revwatch_core::event_settings::EventSettings;
@@ -88,7 +90,7 @@ pub(super) fn parse(
     let other_mode = settings.modes.judge(&delivery.endpoint, event.livemode);
     // What is paused is parked as it was received.
     let observed = match (&pause_reason, other_mode) {
-        (None, None) => observe(&event, &settings.observe),
+        (None, None) => observations(&event, realm, settings),
         _ => Ok(Vec::new()),
     };
     // To find the key of the object in its JSON costs as much as to parse the object.
@@ -103,7 +105,7 @@ pub(super) fn parse(
             created_s: event.created_s,
             observations: observations.into_iter().map(|o| o.of(realm)).collect(),
         }),
-        Err(reason) => Err(reason.to_string()),
+        Err(reason) => Err(reason),
     };
     Item {
         delivery_id: delivery.id,
@@ -116,6 +118,27 @@ pub(super) fn parse(
         pause_reason,
         realm: realm.clone(),
         content,
+    }
+}
+
+/// What an event says, or why it is dead. An account of one's own is no connected account: events of it
+/// that say so are another copy of those that come to the endpoint of its own events, and would make a second
+/// entity of each object.
+fn observations(
+    event: &Event<'_>,
+    realm: &Realm,
+    settings: &EventSettings,
+) -> Result<Vec<Observation>, String> {
+    let own_realm = |id: &Option<Cow<'_, str>>| settings.realms.of_own_account(id.as_deref()?);
+    if event.object.is_none() && own_realm(&event.related_id).is_some() {
+        return Ok(Vec::new());
+    }
+    match own_realm(&event.account) {
+        Some(own_realm) => Err(format!(
+            "came as an event of a connected account to an endpoint of realm {realm}, but `own_accounts` has its \
+             account, of realm {own_realm}: the event comes to the endpoint of the account's own events, too"
+        )),
+        None => observe(event, &settings.observe).map_err(|reason| reason.to_string()),
     }
 }
 

@@ -506,6 +506,43 @@ fn the_context_decides_the_realm_at_an_organisations_endpoint() {
     }
 }
 
+/// One of the platform's own accounts is connected to another: its events come twice, and make each object
+/// once.
+#[test]
+fn an_event_of_an_own_account_that_came_as_one_of_a_connected_account_is_dead() {
+    let of_organisation = RealmsOfEndpoint {
+        realm: Realm::MAIN,
+        own_accounts: [("acct_1".to_owned(), Realm::named("eu").expect("a name"))].into(),
+    };
+    let settings = EventSettings {
+        realms: Realms::new([("org".to_owned(), of_organisation)]),
+        ..EventSettings::default()
+    };
+    let outcome = |body: &str| {
+        let deliveries = [at("stripe", delivery(1, body))];
+        let batch = Batch::read(Place::ONLY, &deliveries, &settings);
+        let found = ReadResult {
+            dedupe_keys: vec![None; 2],
+            entities: vec![None; batch.read_set.entities.len()],
+        };
+        let decision = batch.decide(&found, NOW_MS).expect("nothing stored");
+        assert_eq!(decision.commit.entities, [], "{body}");
+        decision.outcomes.into_iter().next().expect("an outcome")
+    };
+    let path = FAILED.replace(r#""account":"acct_1""#, r#""context":"acct_P/acct_1""#);
+    for body in [FAILED, &path] {
+        let Outcome::Dead(reason) = outcome(body) else {
+            panic!("{body} is applied");
+        };
+        for named in ["realm main", "realm eu", "own_accounts"] {
+            assert!(reason.contains(named), "{reason}");
+        }
+    }
+    let thin = r#"{"id":"evt_2","object":"v2.core.event","type":"v2.core.account.updated","created":1,
+        "context":"acct_1","related_object":{"id":"acct_1","type":"v2.core.account","url":"/"}}"#;
+    assert_eq!(outcome(thin), Outcome::Applied);
+}
+
 /// Stripe sends one object with its customer in several forms, by API version.
 #[test]
 fn a_subscription_is_one_entity_whatever_its_events_say_of_the_customer() {
