@@ -113,15 +113,12 @@ const UNKNOWN_WHEN_ABSENT: &[(&str, &[&str])] = &[
     (
         "account.updated",
         &[
-            // Unknown: no country, no creation time other than the first event, and no requirements
-            // due.
+            // Unknown: no country, and no creation time other than the first event.
             "country",
             "created",
-            "requirements",
-            "requirements.currently_due",
+            // Stripe sends null if there is none.
             "requirements.disabled_reason",
-            "requirements.past_due",
-            // An absent milestone is not reached: it counts as reached when an event shows it.
+            // A milestone that is not shown counts as reached when an event shows it.
             "details_submitted",
             "external_accounts",
         ],

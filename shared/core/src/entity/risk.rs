@@ -35,35 +35,41 @@ pub enum AccountStanding {
     ChargesBlocked,
 }
 
-/// The row of the table for an account: a total function.
+/// The row of the table for an account, if what it depends on is known.
 ///
 /// The account's holder can resolve a `disabled_reason` of the kinds `requirements.*` and
 /// `action_required.*`; the others are a decision or a review by Stripe or the platform.
 /// Source: <https://docs.stripe.com/api/accounts/object#account_object-requirements-disabled_reason>.
-pub fn standing(facts: &AccountFacts) -> AccountStanding {
-    let reason = facts.disabled_reason.as_deref();
-    let resolvable =
-        reason.is_none_or(|r| r.starts_with("requirements.") || r.starts_with("action_required."));
-    let overdue = facts.past_due > 0 || reason == Some("requirements.past_due");
+pub fn standing(facts: &AccountFacts) -> Option<AccountStanding> {
+    let reason = facts.reason();
+    let is_resolvable =
+        |r: &str| r.starts_with("requirements.") || r.starts_with("action_required.");
+    let decided = reason.map(|r| r.is_some_and(|r| !is_resolvable(r)));
+    let overdue = match (facts.past_due, reason) {
+        (Some(1..), _) | (_, Some(Some("requirements.past_due"))) => Some(true),
+        (Some(0), Some(_)) => Some(false),
+        (Some(0) | None, _) => None,
+    };
     match (facts.charges_enabled, facts.payouts_enabled) {
-        (false, false) if !resolvable => AccountStanding::Disabled,
-        (false, false) if overdue => AccountStanding::Restricted,
-        (false, false) => AccountStanding::Onboarding,
-        (false, true) => AccountStanding::ChargesBlocked,
-        (true, false) => AccountStanding::PayoutsBlocked,
-        (true, true) if overdue || !resolvable => AccountStanding::Restricted,
-        (true, true) => AccountStanding::Active,
+        (false, true) => Some(AccountStanding::ChargesBlocked),
+        (true, false) => Some(AccountStanding::PayoutsBlocked),
+        (false, false) if decided == Some(true) => Some(AccountStanding::Disabled),
+        (true, true) if decided == Some(true) => Some(AccountStanding::Restricted),
+        _ if overdue == Some(true) => Some(AccountStanding::Restricted),
+        _ if decided.is_none() || overdue.is_none() => None,
+        (false, false) => Some(AccountStanding::Onboarding),
+        (true, true) => Some(AccountStanding::Active),
     }
 }
 
 /// The risk of each row.
-pub fn risk(facts: &AccountFacts) -> Risk {
-    match standing(facts) {
+pub fn risk(facts: &AccountFacts) -> Option<Risk> {
+    Some(match standing(facts)? {
         AccountStanding::Active => Risk::Low,
         AccountStanding::Onboarding => Risk::Medium,
         AccountStanding::Restricted | AccountStanding::PayoutsBlocked => Risk::High,
         AccountStanding::Disabled | AccountStanding::ChargesBlocked => Risk::Critical,
-    }
+    })
 }
 
 impl Risk {
@@ -114,17 +120,91 @@ mod tests {
                         let facts = AccountFacts {
                             charges_enabled: i >= 2,
                             payouts_enabled: i % 2 == 1,
-                            details_submitted: true,
+                            details_submitted: Some(true),
                             disabled_reason: reason.map(str::to_owned),
-                            currently_due,
-                            past_due,
+                            currently_due: Some(currently_due),
+                            past_due: Some(past_due),
                             due_fingerprints: (0, 0),
+                            reason_is_unknown: false,
                         };
                         let expected = if past_due > 0 { plain.max(High) } else { plain };
-                        assert_eq!(risk(&facts), expected, "{facts:?}");
+                        assert_eq!(risk(&facts), Some(expected), "{facts:?}");
                     }
                 }
             }
+        }
+    }
+
+    /// What an event does not say leaves the row open only if the row depends on it.
+    #[test]
+    fn a_row_that_depends_on_the_unknown_is_unknown() {
+        use AccountStanding::{
+            Active, ChargesBlocked, Disabled, Onboarding, PayoutsBlocked, Restricted,
+        };
+        let of = |flags: (bool, bool), reason: Option<Option<&str>>, past_due: Option<u32>| {
+            standing(&AccountFacts {
+                charges_enabled: flags.0,
+                payouts_enabled: flags.1,
+                details_submitted: None,
+                disabled_reason: reason.flatten().map(str::to_owned),
+                currently_due: None,
+                past_due,
+                due_fingerprints: (0, 0),
+                reason_is_unknown: reason.is_none(),
+            })
+        };
+        let rejected = Some(Some("rejected.fraud"));
+        let table = [
+            (
+                None,
+                None,
+                [None, Some(ChargesBlocked), Some(PayoutsBlocked), None],
+            ),
+            (
+                None,
+                Some(0),
+                [None, Some(ChargesBlocked), Some(PayoutsBlocked), None],
+            ),
+            (
+                Some(None),
+                None,
+                [None, Some(ChargesBlocked), Some(PayoutsBlocked), None],
+            ),
+            (
+                Some(None),
+                Some(0),
+                [
+                    Some(Onboarding),
+                    Some(ChargesBlocked),
+                    Some(PayoutsBlocked),
+                    Some(Active),
+                ],
+            ),
+            (
+                None,
+                Some(1),
+                [
+                    Some(Restricted),
+                    Some(ChargesBlocked),
+                    Some(PayoutsBlocked),
+                    Some(Restricted),
+                ],
+            ),
+            (
+                rejected,
+                None,
+                [
+                    Some(Disabled),
+                    Some(ChargesBlocked),
+                    Some(PayoutsBlocked),
+                    Some(Restricted),
+                ],
+            ),
+        ];
+        for (reason, past_due, expected) in table {
+            let flags = [(false, false), (false, true), (true, false), (true, true)];
+            let found = flags.map(|flags| of(flags, reason, past_due));
+            assert_eq!(found, expected, "{reason:?} {past_due:?}");
         }
     }
 }

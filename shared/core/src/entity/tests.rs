@@ -1,6 +1,7 @@
 //! Goes over the table of kinds: every kind is observed, merged, encoded and found by its names.
 
 mod first_sight;
+mod unknown_account;
 
 use serde_json::{Value, json};
 
@@ -58,11 +59,12 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 3])> {
             EntityKind::Account,
             "account.updated",
             json!({"id": "acct_1", "object": "account", "country": "DE", "created": 500, "charges_enabled": true,
-                "payouts_enabled": false, "requirements": {"currently_due": ["x"], "disabled_reason": "listed"}}),
+                "payouts_enabled": false, "details_submitted": false, "external_accounts": {"data": []},
+                "requirements": {"currently_due": ["x"], "past_due": [], "disabled_reason": "listed"}}),
             [
-                "019aa24445cd01f4cd03e88103cd03e8c0c0809195cd03e8a56576745f310197c3c2c2a66c6973746564010092cecd65ea2cce74234e989080c0",
-                "029ea24445cd01f4cd03e88103cd03e8c0c080c42400199197c3c2c2a66c6973746564010092cecd65ea2cce74234e98e80705056576745f3180c0808301cd03e802cd03e804cd03e8a0c0",
-                "039ea24445cd01f4cd03e88103cd03e8c0c080c4250300e80715001897c3c2c2a66c6973746564010092cecd65ea2cce74234e98056576745f3180c0808301cd03e802cd03e804cd03e8a0c0",
+                "019aa24445cd01f4cd03e88103cd03e8c0c0809195cd03e8a56576745f310197c3c2c2a66c6973746564010092cecd65ea2cce4f53cda19080c0",
+                "029ea24445cd01f4cd03e88103cd03e8c0c080c42400199197c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1e80705056576745f3180c0808301cd03e802cd03e804cd03e8a0c0",
+                "FILL",
             ],
         ),
         (

@@ -55,21 +55,20 @@ fn snapshot(
     if event.account.as_deref() != Some(id.as_str()) {
         return Ok(None);
     }
-    let requirements = object.requirements.readable(event, "requirements")?;
-    let requirements = requirements.unwrap_or_default();
-    let disabled_reason = requirements.disabled_reason;
+    let requirements = object.requirements.known().unwrap_or_default();
     let due_fingerprints = (requirements.currently_due.1, requirements.past_due.1);
-    let count = |list: Fingerprinted<Vec<String>>, name: &str| {
-        let list = list.0.readable(event, name)?.unwrap_or_default();
-        Ok(u32::try_from(list.len()).unwrap_or(u32::MAX))
+    let count = |list: Fingerprinted<Vec<String>>| {
+        let list = list.0.known()?;
+        Some(u32::try_from(list.len()).unwrap_or(u32::MAX))
     };
     let facts = AccountFacts {
         charges_enabled: object.charges_enabled.required(event, "charges_enabled")?,
         payouts_enabled: object.payouts_enabled.required(event, "payouts_enabled")?,
-        details_submitted: object.details_submitted.known().unwrap_or(false),
-        disabled_reason: disabled_reason.readable(event, "requirements.disabled_reason")?,
-        currently_due: count(requirements.currently_due, "requirements.currently_due")?,
-        past_due: count(requirements.past_due, "requirements.past_due")?,
+        details_submitted: object.details_submitted.known(),
+        reason_is_unknown: requirements.disabled_reason.is_odd(),
+        disabled_reason: requirements.disabled_reason.known(),
+        currently_due: count(requirements.currently_due),
+        past_due: count(requirements.past_due),
         due_fingerprints,
     };
     let external = object.external_accounts.known().unwrap_or_default();
@@ -90,14 +89,14 @@ fn external_account_shown(
     external: &ExternalAccounts,
     changes: &Changes,
 ) -> Shown {
-    let now = external.has_any() == Some(true);
+    let now = external.has_any();
     let previous = event.previous.filter(|_| changes.fields().is_some());
     let before = match previous.map(|p| ways::read::<Previous>(p.get())) {
         None if event.id.starts_with(FETCHED) => None,
         None | Some(Err(_)) => Some(false),
         Some(Ok(previous)) => match previous.external_accounts {
-            Lenient::Known(before) => Some(before.has_any().unwrap_or(now)),
-            Lenient::Absent => Some(now),
+            Lenient::Known(before) => before.has_any().or(now),
+            Lenient::Absent => now,
             Lenient::Odd => None,
         },
     };
@@ -211,12 +210,23 @@ pub(super) struct AccountObject {
     metadata: Lenient<Metadata>,
 }
 
-#[derive(Debug, Deserialize, Default)]
+#[derive(Debug, Deserialize)]
 #[serde(default)]
 struct Requirements {
+    /// Null: there is none. Absent: unknown.
     disabled_reason: Lenient<String>,
     currently_due: Fingerprinted<Vec<String>>,
     past_due: Fingerprinted<Vec<String>>,
+}
+
+impl Default for Requirements {
+    fn default() -> Self {
+        Self {
+            disabled_reason: Lenient::odd(),
+            currently_due: Fingerprinted::default(),
+            past_due: Fingerprinted::default(),
+        }
+    }
 }
 
 /// Only whether there are any is read: no numbers, no holders.

@@ -4,8 +4,8 @@
 //! No event costs more than the field it lacks: a field that is absent, null or of another type than
 //! Stripe documents is unknown, and the rest of the event is applied. An event cannot be applied
 //! without its object's id and status, or with an amount beyond the bound of `fields.rs`. An account has
-//! no status: whether it may take charges and be paid out, and what it must still submit, stand for it.
-//! For a transfer, it is what was reversed.
+//! no status: whether it may take charges and be paid out stands for it. For a transfer, it is what was
+//! reversed.
 //!
 //! The fields of each object are written down once. `ways.rs` reads them in one pass, and only if
 //! that fails, leniently.

@@ -38,7 +38,7 @@ pub(super) fn of(account: &Account) -> Vec<Condition> {
 /// The account cannot work fully.
 fn blocked(account: &Account) -> Option<Condition> {
     let facts = account.current()?;
-    let row = standing(facts);
+    let row = standing(&facts)?;
     let kind = match row {
         AccountStanding::Active | AccountStanding::Onboarding => return None,
         AccountStanding::Restricted => ConditionKind::AccountRestricted,
@@ -53,14 +53,19 @@ fn blocked(account: &Account) -> Option<Condition> {
         "requirements.disabled_reason",
     ];
     let held_before = |s: &RecordedState<AccountFacts>| {
-        let overdue = s.facts.past_due > 0;
-        s.was_so_before(&fields) && s.list_before("requirements.past_due", overdue) == Some(overdue)
+        let past_due = "requirements.past_due";
+        let overdue = s.facts.past_due.map(|count| count > 0);
+        s.was_so_before(&fields)
+            && match overdue {
+                Some(overdue) => s.list_before(past_due, overdue) == Some(overdue),
+                None => s.was_so_before(&[past_due]),
+            }
     };
     since(
         account,
         kind,
         0,
-        (|f| standing(f) == row, held_before),
+        (|f| standing(f) == Some(row), held_before),
         reason,
     )
 }
@@ -83,10 +88,13 @@ fn charges_lost(account: &Account) -> Option<Condition> {
 }
 
 fn requirements_due(account: &Account) -> Option<Condition> {
-    let facts = account.current().filter(|f| f.currently_due > 0)?;
-    let detail = format!("{} due, {} overdue", facts.currently_due, facts.past_due);
+    let is_due = |f: &AccountFacts| f.currently_due.is_some_and(|count| count > 0);
+    let facts = account.current().filter(|f| is_due(f))?;
+    let due = format!("{} due", facts.currently_due?);
+    let overdue = facts.past_due.map(|count| format!("{count} overdue"));
+    let detail = [Some(due), overdue].into_iter().flatten();
+    let detail = detail.collect::<Vec<_>>().join(", ");
     let kind = ConditionKind::RequirementsDue;
-    let is_due = |f: &AccountFacts| f.currently_due > 0;
     let held_before =
         |s: &RecordedState<_>| s.list_before("requirements.currently_due", true) == Some(true);
     since(
@@ -103,8 +111,10 @@ fn onboarding_incomplete(account: &Account) -> Option<Condition> {
     let states = account.timeline.in_order();
     let first = states.first().filter(|_| !has_charged(account))?;
     // An account whose form was submitted before the first event about it may have charged and lost that.
-    let is_unknown = first.facts.details_submitted
-        && first.was_so_before(&["details_submitted", "charges_enabled"]);
+    let said = states.iter().find(|s| s.facts.details_submitted.is_some());
+    let said = said.unwrap_or(first);
+    let is_unknown = said.facts.details_submitted != Some(false)
+        && said.was_so_before(&["details_submitted", "charges_enabled"]);
     if is_unknown {
         return None;
     }
@@ -158,7 +168,9 @@ fn since(
     detail: Option<String>,
 ) -> Option<Condition> {
     let timeline = &account.timeline;
-    let first = timeline.since(holds).or_else(|| timeline.last())?;
+    let states = account.known_states();
+    let run = states.iter().rev().take_while(|(_, facts)| holds(facts));
+    let (first, _) = run.last().or(states.last())?;
     let start = Start {
         began_before: timeline.began_before(first, held_before),
         ..Start::at(first.created_s, first.event_id.as_str())

@@ -21,23 +21,54 @@ pub struct ExternalAccount {
     pub currency: Option<String>,
 }
 
-/// The state of an account in one event.
+/// The state of an account in one event, as far as the event says it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AccountFacts {
     /// May take charges.
     pub charges_enabled: bool,
     /// May be paid out.
     pub payouts_enabled: bool,
-    /// The onboarding form was submitted.
-    pub details_submitted: bool,
-    /// `requirements.disabled_reason`
+    /// The onboarding form was submitted; `None`: unknown.
+    pub details_submitted: Option<bool>,
+    /// `requirements.disabled_reason`; `None`: there is none, unless [`Self::reason_is_unknown`].
     pub disabled_reason: Option<String>,
-    /// How many requirements are due.
-    pub currently_due: u32,
-    /// How many requirements are overdue.
-    pub past_due: u32,
+    /// How many requirements are due; `None`: unknown.
+    pub currently_due: Option<u32>,
+    /// How many requirements are overdue; `None`: unknown.
+    pub past_due: Option<u32>,
     /// Fingerprints of the two lists.
     pub due_fingerprints: (u32, u32),
+    /// The event does not say whether there is a `disabled_reason`.
+    #[serde(default)]
+    pub reason_is_unknown: bool,
+}
+
+impl AccountFacts {
+    /// The `disabled_reason`, if it is known: the inner `None` says that there is none.
+    pub fn reason(&self) -> Option<Option<&str>> {
+        (!self.reason_is_unknown).then_some(self.disabled_reason.as_deref())
+    }
+
+    /// Whether the event says everything.
+    pub(super) fn is_complete(&self) -> bool {
+        !self.reason_is_unknown
+            && self.details_submitted.is_some()
+            && self.currently_due.is_some()
+            && self.past_due.is_some()
+    }
+
+    /// These facts; what they lack is as `before`.
+    pub(super) fn or(&self, before: &Self) -> Self {
+        let reason = if self.reason_is_unknown { before } else { self };
+        Self {
+            details_submitted: self.details_submitted.or(before.details_submitted),
+            disabled_reason: reason.disabled_reason.clone(),
+            reason_is_unknown: reason.reason_is_unknown,
+            currently_due: self.currently_due.or(before.currently_due),
+            past_due: self.past_due.or(before.past_due),
+            ..*self
+        }
+    }
 }
 
 /// The state of a capability in one event.
@@ -52,8 +83,8 @@ pub struct CapabilityFacts {
 pub struct Shown {
     /// Whether it was so before the event, if the event says it.
     pub before: Option<bool>,
-    /// Whether it is so in the event.
-    pub now: bool,
+    /// Whether it is so in the event, if the event says it.
+    pub now: Option<bool>,
 }
 
 /// What one event says about an account.

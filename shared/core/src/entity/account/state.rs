@@ -1,5 +1,6 @@
 //! The accumulated state of an account, its merge, and what is a function of it alone.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -177,9 +178,30 @@ impl Account {
         }
     }
 
-    /// The current state.
-    pub fn current(&self) -> Option<&AccountFacts> {
-        self.timeline.last().map(|s| &*s.facts)
+    /// The current state, as far as it is known: see [`Account::known_states`].
+    pub fn current(&self) -> Option<Cow<'_, AccountFacts>> {
+        let last = &*self.timeline.last()?.facts;
+        if last.is_complete() {
+            return Some(Cow::Borrowed(last));
+        }
+        self.known_states().pop().map(|(_, facts)| facts)
+    }
+
+    /// The states in their order, with what is known of each: what an event does not say is as it was
+    /// before the event.
+    pub(super) fn known_states(
+        &self,
+    ) -> Vec<(&RecordedState<AccountFacts>, Cow<'_, AccountFacts>)> {
+        let mut known: Vec<(_, Cow<'_, AccountFacts>)> = Vec::new();
+        for state in self.timeline.in_order() {
+            let before = known.last().filter(|_| !state.facts.is_complete());
+            let facts = match before {
+                Some((_, before)) => Cow::Owned(state.facts.or(before)),
+                None => Cow::Borrowed(&*state.facts),
+            };
+            known.push((state, facts));
+        }
+        known
     }
 
     /// Whether the platform is still connected. If authorization and removal have the same second:
@@ -192,7 +214,7 @@ impl Account {
     /// the platform.
     pub fn risk(&self) -> Option<Risk> {
         if self.connected() {
-            self.current().map(risk)
+            self.current().and_then(|facts| risk(&facts))
         } else {
             Some(Risk::Critical)
         }
@@ -296,12 +318,14 @@ impl Account {
     /// What one event says of a milestone counts as the event or as the time before it.
     fn show(&mut self, milestone: Milestone, at_s: i64, shown: Shown, is_unsure: bool) {
         match (shown.before, shown.now) {
-            (_, true) if is_unsure => self.reach(milestone, at_s, Some(Doubt::Fetched)),
-            (Some(false), true) => self.reach(milestone, at_s, None),
-            (Some(true), _) | (None, true) => self.reach(milestone, at_s, Some(Doubt::Before)),
-            (_, false) => {}
+            (_, Some(true)) if is_unsure => self.reach(milestone, at_s, Some(Doubt::Fetched)),
+            (Some(false), Some(true)) => self.reach(milestone, at_s, None),
+            (Some(true), _) | (None, Some(true)) => {
+                self.reach(milestone, at_s, Some(Doubt::Before));
+            }
+            (_, Some(false) | None) => {}
         }
-        if !shown.now {
+        if shown.now == Some(false) {
             let first_s = self.unreached.entry(milestone).or_insert(at_s);
             *first_s = at_s.min(*first_s);
         }
@@ -310,16 +334,17 @@ impl Account {
 
 /// What an event shows of each milestone.
 fn shown(state: &RecordedState<AccountFacts>, external_account: Shown) -> [(Milestone, Shown); 4] {
-    let flag = |field, now| Shown {
-        before: state.flag_before(field, now),
+    let flag = |field, now: Option<bool>| Shown {
+        before: now.and_then(|now| state.flag_before(field, now)),
         now,
     };
+    let both_of = |(a, b): (Option<bool>, Option<bool>)| a.zip(b).map(|(a, b)| a && b);
     let facts = &state.facts;
-    let charges = flag("charges_enabled", facts.charges_enabled);
-    let payouts = flag("payouts_enabled", facts.payouts_enabled);
+    let charges = flag("charges_enabled", Some(facts.charges_enabled));
+    let payouts = flag("payouts_enabled", Some(facts.payouts_enabled));
     let both = Shown {
-        before: charges.before.zip(payouts.before).map(|(c, p)| c && p),
-        now: charges.now && payouts.now,
+        before: both_of((charges.before, payouts.before)),
+        now: both_of((charges.now, payouts.now)),
     };
     let details = flag("details_submitted", facts.details_submitted);
     [

@@ -34,11 +34,12 @@ fn view(created_s: i64, event_id: String, charges_enabled: bool) -> AccountUpdat
     let facts = AccountFacts {
         charges_enabled,
         payouts_enabled: false,
-        details_submitted: false,
+        details_submitted: Some(false),
         disabled_reason: None,
-        currently_due: 0,
-        past_due: 0,
+        currently_due: Some(0),
+        past_due: Some(0),
         due_fingerprints: (0, 0),
+        reason_is_unknown: false,
     };
     let state = RecordedState {
         created_s,
@@ -53,7 +54,7 @@ fn view(created_s: i64, event_id: String, charges_enabled: bool) -> AccountUpdat
         state,
         external_account: Shown {
             before: None,
-            now: false,
+            now: Some(false),
         },
         ids: None,
     }

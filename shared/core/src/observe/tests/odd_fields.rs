@@ -9,7 +9,7 @@ use crate::view::entity::describe;
 /// An event type, a complete object, and the fields without which nothing can be said of it.
 pub(super) fn samples() -> Vec<(&'static str, Value, &'static [&'static str])> {
     let status: &[&str] = &["id", "status"];
-    let account: &[&str] = &["id", "charges_enabled", "payouts_enabled", "requirements"];
+    let account: &[&str] = &["id", "charges_enabled", "payouts_enabled"];
     vec![
         (
             "customer.subscription.updated",
