@@ -1,12 +1,19 @@
 //! The envelope of a Stripe event, parsed without its object.
 //!
+//! An event needs its id, type and time of creation, and must not name its account in a way that cannot be
+//! read: a connected account's object would count as the platform's. All else costs only itself.
+//!
 //! Invariant: everything here is borrowed from the raw body; the body itself is never changed.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::LazyLock;
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -30,7 +37,7 @@ pub struct Event<'a, Object = &'a RawValue> {
     pub account: Option<Cow<'a, str>>,
     /// Which accounts made the event, as Stripe has it: an id or a path of ids.
     pub context: Option<Cow<'a, str>>,
-    /// Live (`true`) or test mode; absent if the event does not say.
+    /// Live (`true`) or test mode; absent if the event does not say it as documented.
     pub livemode: Option<bool>,
     /// `data.object`: as raw JSON, or only its [`Head`].
     pub object: Option<Object>,
@@ -121,10 +128,10 @@ impl<'a, Object> Event<'a, Object> {
         if !(0..=MAX_S).contains(&created_s) {
             return Err(EnvelopeError::WrongShape("created is out of range"));
         }
-        let (wire_object, previous) = wire
-            .data
-            .map_or((None, None), |data| (data.object, data.previous_attributes));
-        let context = wire.context.map(|s| s.0).filter(|s| !s.is_empty());
+        let data = wire.data.0;
+        let (wire_object, previous) =
+            data.map_or((None, None), |data| (data.object, data.previous_attributes));
+        let context = wire.context.0.map(|s| s.0).filter(|s| !s.is_empty());
         Ok(Self {
             id,
             kind,
@@ -135,10 +142,10 @@ impl<'a, Object> Event<'a, Object> {
                 .filter(|s| !s.is_empty())
                 .or_else(|| connected_account(context.clone()?)),
             context,
-            livemode: wire.livemode,
+            livemode: wire.livemode.0,
             object: wire_object.map(object),
             previous,
-            related_id: wire.related_object.and_then(|r| r.id).map(|s| s.0),
+            related_id: wire.related_object.0.and_then(|r| r.id.0).map(|s| s.0),
         })
     }
 
@@ -289,7 +296,9 @@ fn read<'a, Object: Deserialize<'a>>(body: &'a [u8]) -> Result<Wire<'a, Object>,
     }
     serde_json::from_slice(body).map_err(|e| {
         if e.is_data() {
-            EnvelopeError::WrongShape("a field of the envelope has the wrong type")
+            EnvelopeError::WrongShape(
+                "id, type, created or account has the wrong type, or a field is there twice",
+            )
         } else {
             EnvelopeError::InvalidJson {
                 line: e.line(),
@@ -315,13 +324,14 @@ struct Wire<'a, Object> {
     created: Option<Created<'a>>,
     #[serde(borrow)]
     account: Option<Text<'a>>,
-    #[serde(borrow)]
-    context: Option<Text<'a>>,
-    livemode: Option<bool>,
-    #[serde(borrow)]
-    data: Option<WireData<'a, Object>>,
-    #[serde(borrow)]
-    related_object: Option<Related<'a>>,
+    #[serde(borrow, default)]
+    context: IfDocumented<Text<'a>>,
+    #[serde(default)]
+    livemode: IfDocumented<bool>,
+    #[serde(borrow, default = "IfObject::absent")]
+    data: IfObject<WireData<'a, Object>>,
+    #[serde(borrow, default = "IfObject::absent")]
+    related_object: IfObject<Related<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -334,8 +344,84 @@ struct WireData<'a, Object> {
 
 #[derive(Deserialize)]
 struct Related<'a> {
-    #[serde(borrow)]
-    id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    id: IfDocumented<Text<'a>>,
+}
+
+/// A text or a flag. Of another type, it counts as absent.
+struct IfDocumented<T>(Option<T>);
+
+impl<T> Default for IfDocumented<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for IfDocumented<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = <&RawValue>::deserialize(deserializer)?;
+        Ok(Self(serde_json::from_str(json.get()).ok()))
+    }
+}
+
+/// An object. Anything else counts as absent.
+struct IfObject<T>(Option<T>);
+
+impl<T> IfObject<T> {
+    fn absent() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for IfObject<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer
+            .deserialize_any(ObjectOrNot(PhantomData))
+            .map(Self)
+    }
+}
+
+struct ObjectOrNot<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectOrNot<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Option<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(object)).map(Some)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Option<T>, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Option<T>, E> {
+        Ok(None)
+    }
 }
 
 /// `created` is a number in snapshot events and ISO 8601 in thin ones.
@@ -443,6 +529,10 @@ mod tests {
                 "not a time",
             ),
             (br#"{"id":7,"type":"x","created":1}"#, "wrong type"),
+            (
+                br#"{"id":"evt_1","type":"x","created":1,"livemode":true,"livemode":false}"#,
+                "a field is there twice",
+            ),
         ];
         for (body, expected) in table {
             let error = Event::parse(body).expect_err("not an event");
@@ -451,6 +541,137 @@ mod tests {
                 "{error:?} should say {expected:?}"
             );
             assert_eq!(Event::parse_head(body).expect_err("not an event"), error);
+        }
+    }
+
+    /// What each field of the envelope costs if it has none of its documented values: the event, if it
+    /// cannot do without; else only itself.
+    #[test]
+    fn an_odd_field_costs_the_event_only_if_nothing_can_be_said_without_it() {
+        let odd = [
+            "null",
+            "7",
+            "-1.5",
+            "true",
+            r#""x""#,
+            r#""""#,
+            "[]",
+            r#"["x"]"#,
+            "{}",
+            r#"{"id":7}"#,
+        ];
+        // The field, and the odd values with which the event is a dead letter.
+        let costs = |field: &str| -> &[&str] {
+            match field {
+                "id" | "type" => &[
+                    "null",
+                    "7",
+                    "-1.5",
+                    "true",
+                    r#""""#,
+                    "[]",
+                    r#"["x"]"#,
+                    "{}",
+                    r#"{"id":7}"#,
+                ],
+                "created" => &[
+                    "null",
+                    "-1.5",
+                    "true",
+                    r#""x""#,
+                    r#""""#,
+                    "[]",
+                    r#"["x"]"#,
+                    "{}",
+                    r#"{"id":7}"#,
+                ],
+                "account" => &["7", "-1.5", "true", "[]", r#"["x"]"#, "{}", r#"{"id":7}"#],
+                _ => &[],
+            }
+        };
+        let fields = [
+            ("id", r#""evt_1""#),
+            ("object", r#""event""#),
+            ("type", r#""payout.paid""#),
+            ("created", "1000"),
+            ("account", r#""acct_1""#),
+            ("context", r#""acct_1""#),
+            ("livemode", "true"),
+            ("api_version", r#""2026-09-30.endive""#),
+            ("pending_webhooks", "1"),
+            ("request", "null"),
+            (
+                "data",
+                r#"{"object":{"id":"po_1"},"previous_attributes":{}}"#,
+            ),
+            ("related_object", r#"{"id":"acct_1"}"#),
+        ];
+        let with = |field: &str, value: Option<&str>| {
+            let fields = fields.iter().filter_map(|(name, documented)| {
+                let value = if *name == field { value? } else { documented };
+                Some(format!("{name:?}:{value}"))
+            });
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+        };
+        let shown = |body: &str| -> Option<[String; 9]> {
+            let event = Event::parse(body.as_bytes());
+            let head = Event::parse_head(body.as_bytes());
+            assert_eq!(event.as_ref().err(), head.as_ref().err(), "{body}");
+            let (event, head) = (event.ok()?, head.ok()?);
+            assert_eq!(event.partition(64), head.partition(64), "{body}");
+            assert_eq!(event.livemode, head.livemode, "{body}");
+            let text = |text: &Option<Cow<'_, str>>| format!("{text:?}");
+            Some([
+                event.id.to_string(),
+                event.kind.to_string(),
+                event.created_s.to_string(),
+                text(&event.account),
+                text(&event.context),
+                format!("{:?}", event.livemode),
+                format!("{:?}", event.object.map(RawValue::get)),
+                format!("{:?}", event.previous.map(RawValue::get)),
+                text(&event.related_id),
+            ])
+        };
+        let whole = shown(&with("", None)).expect("an event");
+        for (field, _) in fields {
+            // What is read of each field is unknown without it, and nothing else is.
+            let of_field: &[usize] = match field {
+                "id" => &[0],
+                "type" => &[1],
+                "created" => &[2],
+                "account" => &[3],
+                "context" => &[4],
+                "livemode" => &[5],
+                "data" => &[6, 7],
+                "related_object" => &[8],
+                _ => &[],
+            };
+            let odd = odd.iter().map(|odd| Some(*odd)).chain([None]);
+            for value in odd {
+                let body = with(field, value);
+                let is_needed = matches!(field, "id" | "type" | "created");
+                let is_refused = value.map_or(is_needed, |odd| costs(field).contains(&odd));
+                let Some(found) = shown(&body) else {
+                    assert!(is_refused, "{body}");
+                    continue;
+                };
+                assert!(!is_refused, "{body}");
+                for (at, (found, whole)) in found.iter().zip(&whole).enumerate() {
+                    let is_documented = match field {
+                        "id" | "type" => value == Some(r#""x""#),
+                        "created" => value == Some("7"),
+                        "account" | "context" => value == Some(r#""x""#),
+                        "livemode" => value == Some("true"),
+                        _ => false,
+                    };
+                    if !of_field.contains(&at) {
+                        assert_eq!(found, whole, "{body}");
+                    } else if !is_documented {
+                        assert_eq!(found, "None", "{body}");
+                    }
+                }
+            }
         }
     }
 

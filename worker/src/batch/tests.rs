@@ -472,6 +472,10 @@ fn applied_events_without_a_mode_are_counted() {
         (1, 0),
         "once, not the repeat"
     );
+    for odd in [r#""true""#, "1", "null", "[true]", "{}"] {
+        let odd = silent.replacen('{', &format!(r#"{{"livemode":{odd},"#), 1);
+        assert_eq!(count(&odd), 1, "{odd}");
+    }
 }
 
 /// An organisation's endpoint: the account that made the event decides the realm.

@@ -73,9 +73,14 @@ pub(super) fn refund(
     _: &ObserveSettings,
 ) -> Result<Option<Observation>, ObserveError> {
     let object: RefundObject = read(event)?;
+    // The oldest API versions have none: what they report has succeeded, unless the type says else.
+    let status_by_type = match event.kind.as_ref() {
+        "refund.failed" => "failed",
+        _ => "succeeded",
+    };
     let status = object.status.readable(event, "status")?;
     let facts = MoneyMovementFacts {
-        status: status.unwrap_or_else(|| "succeeded".to_owned()),
+        status: status.unwrap_or_else(|| status_by_type.to_owned()),
         amount_minor: object.amount.amount(event, "amount")?,
         reason: object.failure_reason.known(),
         attempt_failed: false,
@@ -92,12 +97,13 @@ pub(super) fn transfer(
 ) -> Result<Option<Observation>, ObserveError> {
     let object: TransferObject = read(event)?;
     let reversed = object.reversed.required(event, "reversed")?;
-    let amount_reversed = object.amount_reversed.required(event, "amount_reversed")?;
-    let status = match (reversed, amount_reversed) {
-        (_, Minor::Beyond) => return Err(beyond(event, "amount_reversed")),
+    let status = match (reversed, object.amount_reversed) {
+        (_, Lenient::Known(Minor::Beyond)) => return Err(beyond(event, "amount_reversed")),
         (true, _) => "reversed",
-        (false, Minor::Within(1..)) => "partially_reversed",
-        (false, Minor::Within(_)) => "created",
+        (false, amount) => match amount.required(event, "amount_reversed")? {
+            Minor::Within(1..) => "partially_reversed",
+            Minor::Within(_) | Minor::Beyond => "created",
+        },
     };
     let facts = MoneyMovementFacts {
         status: status.to_owned(),

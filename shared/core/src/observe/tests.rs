@@ -1,7 +1,8 @@
 mod both_ways;
+mod field_costs;
 mod odd_fields;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 

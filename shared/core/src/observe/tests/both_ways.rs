@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use super::odd_fields::{odd_values, samples};
 use super::*;
 use crate::observe::account::{AccountObject, CapabilityObject, ExternalAccountObject};
+use crate::observe::customer::CustomerObject;
 use crate::observe::invoice::InvoiceObject;
 use crate::observe::movements::{
     CheckoutObject, DisputeObject, PaymentObject, RefundObject, TransferObject,
@@ -59,6 +60,7 @@ fn documented() -> Vec<(Read, Value)> {
             "transfer" => both_ways::<TransferObject>,
             "capability" => both_ways::<CapabilityObject>,
             "bank_account" => both_ways::<ExternalAccountObject>,
+            "customer" => both_ways::<CustomerObject>,
             _ => panic!("{kind} is read by nothing"),
         };
         objects.push((read, object));

@@ -1,0 +1,213 @@
+//! What each field costs: the event, or only what it says.
+
+use super::odd_fields::{applied, body, odd_values, samples};
+use super::*;
+use crate::view::entity::describe;
+
+/// What is shown differently of each sample if a field is absent or odd: without its id or status, nothing.
+const COSTS: &str = "
+    customer.subscription.updated cancel_at: cancel_scheduled, current.cancel_at_s, current.mrr_unknown, mrr_minor
+    customer.subscription.updated cancel_at_period_end: cancel_scheduled, current.cancel_at_period_end, current.mrr_unknown, mrr_minor
+    customer.subscription.updated currency: currency
+    customer.subscription.updated customer: customer
+    customer.subscription.updated discount:
+    customer.subscription.updated discount.coupon:
+    customer.subscription.updated discount.coupon.duration:
+    customer.subscription.updated discount.coupon.percent_off:
+    customer.subscription.updated discounts: current.mrr_unknown, current.recurring_minor, mrr_minor
+    customer.subscription.updated id: the event
+    customer.subscription.updated items: current.mrr_unknown, current.recurring_minor, mrr_minor
+    customer.subscription.updated items.data: current.mrr_unknown, current.recurring_minor, mrr_minor
+    customer.subscription.updated metadata: app_id, user_id
+    customer.subscription.updated metadata.app_id: app_id
+    customer.subscription.updated metadata.user_id: user_id
+    customer.subscription.updated status: the event
+    customer.subscription.updated trial_end: current.trial_end_s
+    invoice.payment_failed amount_due: amount_due_minor, current.amount_due_minor
+    invoice.payment_failed amount_paid: amount_paid_minor, current.amount_paid_minor
+    invoice.payment_failed attempt_count: attempts, conditions, current.attempts
+    invoice.payment_failed currency: currency
+    invoice.payment_failed customer: customer
+    invoice.payment_failed id: the event
+    invoice.payment_failed paid:
+    invoice.payment_failed parent:
+    invoice.payment_failed parent.subscription_details:
+    invoice.payment_failed parent.subscription_details.subscription:
+    invoice.payment_failed status: the event
+    invoice.payment_failed subscription: subscription
+    payout.failed amount: amount_minor
+    payout.failed currency: currency
+    payout.failed failure_code: conditions, current.failure_code, failure_code
+    payout.failed failure_message: conditions, current.failure_message
+    payout.failed id: the event
+    payout.failed status: the event
+    account.updated charges_enabled: the event
+    account.updated country: country
+    account.updated created: onboarding_seconds
+    account.updated details_submitted: current.details_submitted, milestones
+    account.updated external_accounts: milestones
+    account.updated external_accounts.data:
+    account.updated external_accounts.total_count:
+    account.updated id: the event
+    account.updated metadata: user_id
+    account.updated metadata.user_id: user_id
+    account.updated payouts_enabled: the event
+    account.updated requirements: conditions, current.currently_due, current.disabled_reason, current.past_due, current.reason_is_unknown
+    account.updated requirements.currently_due: conditions, current.currently_due
+    account.updated requirements.disabled_reason: conditions, current.disabled_reason, current.reason_is_unknown
+    account.updated requirements.past_due: conditions, current.past_due
+    payment_intent.payment_failed amount: amount_minor, current.amount_minor
+    payment_intent.payment_failed currency: currency
+    payment_intent.payment_failed customer: customer
+    payment_intent.payment_failed id: the event
+    payment_intent.payment_failed invoice: of
+    payment_intent.payment_failed last_payment_error: conditions, current.reason, reason
+    payment_intent.payment_failed last_payment_error.code: conditions, current.reason, reason
+    payment_intent.payment_failed last_payment_error.type:
+    payment_intent.payment_failed latest_charge: current.charge
+    payment_intent.payment_failed status: the event
+    checkout.session.completed amount_total: amount_minor, current.amount_minor
+    checkout.session.completed currency: currency
+    checkout.session.completed customer: customer
+    checkout.session.completed id: the event
+    checkout.session.completed payment_status: current.reason, reason
+    checkout.session.completed status: current.status, history, status
+    checkout.session.completed subscription: of
+    charge.dispute.created amount: amount_minor, current.amount_minor
+    charge.dispute.created charge: of
+    charge.dispute.created currency: currency
+    charge.dispute.created id: the event
+    charge.dispute.created reason: conditions, current.reason, reason
+    charge.dispute.created status: the event
+    refund.failed amount: amount_minor, current.amount_minor
+    refund.failed charge: of
+    refund.failed currency: currency
+    refund.failed failure_reason: conditions, current.reason, reason
+    refund.failed id: the event
+    refund.failed status: the event
+    transfer.reversed amount: amount_minor, current.amount_minor
+    transfer.reversed amount_reversed:
+    transfer.reversed currency: currency
+    transfer.reversed destination: of
+    transfer.reversed id: the event
+    transfer.reversed reversed: the event
+    capability.updated account: capabilities, events
+    capability.updated id: the event
+    capability.updated status: the event
+    account.external_account.created country: external_accounts
+    account.external_account.created currency: external_accounts
+    account.external_account.created id: the event
+    account.external_account.created last4: external_accounts
+    customer.updated created: created_at
+    customer.updated deleted: current.deleted, history, status
+    customer.updated id: the event
+    customer.updated metadata: user_id
+    customer.updated metadata.user_id: user_id
+";
+
+#[test]
+fn a_field_costs_what_it_says_and_the_event_only_if_that_is_its_id_or_status() {
+    let mut found = Vec::new();
+    for (kind, object, required) in samples() {
+        let whole = shown(&body(kind, &object, &json!(null))).expect("readable");
+        let paths = paths(&object).into_iter();
+        for path in paths.filter(|path| path != "/object") {
+            let field = path[1..].replace('/', ".");
+            let is_required = required.contains(&field.as_str());
+            let cost = |value: Option<&Value>| {
+                let seen = shown(&body(kind, &with(&object, &path, value), &json!(null)));
+                let seen = match seen {
+                    Ok(seen) => seen,
+                    Err(_) if is_required => return Vec::new(),
+                    Err(error) => panic!("{kind} {field} {value:?}: {error}"),
+                };
+                let names = whole.keys().chain(seen.keys());
+                let differ = names.filter(|name| whole.get(*name) != seen.get(*name));
+                differ
+                    .cloned()
+                    .collect::<BTreeSet<_>>()
+                    .into_iter()
+                    .collect()
+            };
+            let costs = odd_values().into_iter().map(|value| cost(value.as_ref()));
+            let costs: BTreeSet<String> = costs.flatten().collect();
+            let costs: Vec<String> = costs.into_iter().collect();
+            let costs = if is_required {
+                "the event".to_owned()
+            } else {
+                costs.join(", ")
+            };
+            found.push(format!("{kind} {field}: {costs}"));
+        }
+    }
+    let found: Vec<&str> = found.iter().map(|line| line.trim()).collect();
+    let expected: Vec<&str> = COSTS
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    assert_eq!(found, expected, "\n{}", found.join("\n"));
+}
+
+fn with(object: &Value, path: &str, value: Option<&Value>) -> Value {
+    let mut object = object.clone();
+    let (parent, field) = path.rsplit_once('/').expect("a path");
+    let parent = object.pointer_mut(parent).and_then(Value::as_object_mut);
+    let parent = parent.expect("an object");
+    match value {
+        Some(value) => drop(parent.insert(field.to_owned(), value.clone())),
+        None => drop(parent.remove(field)),
+    }
+    object
+}
+
+/// JSON pointers to all fields, also those of objects in it.
+fn paths(value: &Value) -> Vec<String> {
+    let fields = value.as_object().into_iter().flatten();
+    let paths = fields.flat_map(|(name, value)| {
+        let inner = paths(value).into_iter();
+        let inner = inner.map(move |rest| format!("/{name}{rest}"));
+        std::iter::once(format!("/{name}")).chain(inner)
+    });
+    paths.collect()
+}
+
+/// What is shown of the entity, without fingerprints.
+fn shown(body: &str) -> Result<BTreeMap<String, Value>, ObserveError> {
+    let (key, entity) = applied(body)?;
+    let described = describe(&key, &entity);
+    let mut shown = BTreeMap::new();
+    for (name, value) in described.as_object().expect("an object") {
+        match value {
+            Value::Object(inner) if name == "current" => {
+                let inner = inner
+                    .iter()
+                    .filter(|(name, _)| !name.contains("fingerprint"));
+                shown.extend(inner.map(|(name, value)| (format!("current.{name}"), value.clone())));
+            }
+            value => drop(shown.insert(name.clone(), value.clone())),
+        }
+    }
+    Ok(shown)
+}
+
+/// A thin event carries no object: what it does not say, nothing needs.
+#[test]
+fn a_thin_event_is_never_unreadable() {
+    let thin = json!({"id": "evt_1", "object": "v2.core.event", "type": "v2.core.account.updated",
+        "created": "2026-09-30T10:00:00Z", "context": "acct_P/acct_1", "livemode": true, "data": null,
+        "related_object": {"id": "acct_1", "type": "v2.core.account", "url": "/v2/x"}});
+    for path in paths(&thin) {
+        if ["/id", "/type", "/created"].contains(&path.as_str()) {
+            continue;
+        }
+        for value in odd_values() {
+            let body = with(&thin, &path, value.as_ref()).to_string();
+            let event = Event::parse(body.as_bytes()).expect("an event");
+            let seen = observe(&event, &ObserveSettings::default()).expect("readable");
+            // The account that the context names is known without the related object.
+            let ids = seen.into_iter().map(|it| it.key.id);
+            assert!(ids.into_iter().all(|id| id == "acct_1"), "{body}");
+        }
+    }
+}
