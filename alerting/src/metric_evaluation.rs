@@ -139,6 +139,7 @@ mod tests {
 
     fn outcome_of(rule: &MetricRule, counters: &Counters, now_s: i64, part: &str) -> &'static str {
         let inputs = MetricInputs {
+            begun_s: None,
             counters,
             pipeline: &PipelineStatus::default(),
             now_s,
@@ -204,6 +205,7 @@ mod tests {
             1,
         );
         let inputs = MetricInputs {
+            begun_s: None,
             counters: &counters,
             pipeline: &PipelineStatus::default(),
             now_s: 100 * 3600,
@@ -381,6 +383,35 @@ mod tests {
         assert_eq!(outcome_of(&absence, &c, now_s + 26 * 3600, ""), "breached");
     }
 
+    /// A new revwatch whose first deliveries are of old events: only after a window is anything missing.
+    #[test]
+    fn nothing_is_missing_in_the_time_before_revwatch_began() {
+        let absence = rule("kind = \"absence\"\nmetric = \"events\"\nwindow = \"24h\"");
+        let began_h: u32 = 1000;
+        let mut old = Counters::default();
+        old.add(Bucket::Current, &["events", "applied"], 1);
+        old.add(Bucket::Hour(began_h - 100), &["events", "created"], 1);
+        let mut new = old.clone();
+        new.add(Bucket::Hour(began_h), &["events", "created"], 1);
+        for (counters, hours, expected) in [
+            (&old, 0, "unknown"),
+            (&old, 24, "unknown"),
+            (&old, 25, "breached"),
+            (&new, 0, "clear"),
+            (&new, 24, "clear"),
+            (&new, 25, "breached"),
+        ] {
+            let inputs = MetricInputs {
+                counters,
+                pipeline: &PipelineStatus::default(),
+                begun_s: Some(i64::from(began_h) * 3600 + 1800),
+                now_s: i64::from(began_h + hours) * 3600,
+            };
+            let found = evaluate(&absence, inputs, []);
+            assert_eq!(outcome_name(found.get("")), expected, "after {hours} hours");
+        }
+    }
+
     /// 100 subscriptions; `past_due` says how many were past due from which hour on.
     fn base(past_due: &[(i64, i64)]) -> Counters {
         let mut counters = Counters::default();
@@ -477,6 +508,7 @@ mod tests {
             1,
         );
         let inputs = MetricInputs {
+            begun_s: None,
             counters: &counters,
             pipeline: &PipelineStatus::default(),
             now_s: 1000 * 3600,

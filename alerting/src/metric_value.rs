@@ -34,6 +34,8 @@ pub struct MetricInputs<'a> {
     pub counters: &'a Counters,
     /// See [`PipelineStatus`].
     pub pipeline: &'a PipelineStatus,
+    /// Until when revwatch has certainly begun, in Unix seconds: what came before is not known to be missing.
+    pub begun_s: Option<i64>,
     /// Unix seconds.
     pub now_s: i64,
 }

@@ -6,9 +6,12 @@ use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
+use revwatch_core::clock::Ids as _;
 use revwatch_core::kpi::{Kpis, hours_needed};
 use revwatch_core::view;
 use revwatch_runtime::backend::Backend;
+use revwatch_storage::system::SystemIds;
+use revwatch_worker::mode_of_workers;
 
 use super::completeness::{Partial, Shown};
 use super::global_options::GlobalOptions;
@@ -32,10 +35,14 @@ pub async fn run(options: &GlobalOptions, args: &MetricsArgs) -> anyhow::Result<
         .read(store.as_ref(), Shown::Entities, counters)
         .await?;
     let kpis = Kpis::compute(&counters, now_s);
+    // What is shown is of the workers' mode, whatever this command is given.
+    let asker = SystemIds.fresh().to_string();
+    let of_workers = mode_of_workers(store.as_ref(), config.mode, &asker).await?;
+    let mode = of_workers.unwrap_or(config.mode);
     let mut out = std::io::stdout().lock();
     if options.json {
         let mut shown = serde_json::to_value(&kpis)?;
-        shown["mode"] = config.mode.as_str().into();
+        shown["mode"] = mode.as_str().into();
         writeln!(out, "{shown:#}")?;
         return Ok(());
     }

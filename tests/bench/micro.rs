@@ -401,6 +401,7 @@ mod alerting {
     fn metric_rule(bencher: Bencher, rule: &str) {
         let (rule, counters) = (built_in_metric_rule(rule), counters());
         let facts = MetricInputs {
+            begun_s: None,
             counters: &counters,
             pipeline: &PipelineStatus::default(),
             now_s: NOW_S,

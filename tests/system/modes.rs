@@ -59,11 +59,18 @@ async fn only_the_own_mode_counts(deployment: &Deployment) {
     })
     .await;
     assert!(is_refused(&["rebuild", "--yes"]));
+    // Whatever mode a command is given: the workers' is shown.
+    assert_eq!(metrics(&of_live)["mode"], "test");
     print(&variables, &["rebuild", "--yes", "--by", "ada"]);
     shows(&variables, "test", 7700).await;
     let replayed = print(&variables, &["replay", "--from", "1h", "--by", "ada"]);
     assert!(replayed.contains("this deployment is test"), "{replayed}");
     process.stop();
+    assert_eq!(
+        metrics(&of_live)["mode"],
+        "live",
+        "without workers, the setting's"
+    );
 }
 
 /// A live deployment with an endpoint for test events only, which a reload opens.

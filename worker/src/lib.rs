@@ -148,6 +148,20 @@ pub async fn live_workers(
     Ok(alive.iter().filter(|member| *member != asker).count())
 }
 
+/// The mode of the workers that are alive, if there are any; `setting` is the one to ask for first.
+pub async fn mode_of_workers(
+    store: &dyn Coordination,
+    setting: Mode,
+    asker: &str,
+) -> Result<Option<Mode>, StoreError> {
+    for mode in [setting, setting.other()] {
+        if live_workers(store, mode, asker).await? > 0 {
+            return Ok(Some(mode));
+        }
+    }
+    Ok(None)
+}
+
 /// Works until `shutdown`, then finishes the batches in progress.
 ///
 /// Partitions follow the membership: when it changes, this worker stops reading the partitions that

@@ -45,6 +45,12 @@ impl Engine {
         self.policy.began_s.or(self.began_s)
     }
 
+    /// When its first delivery was received at the latest.
+    pub(super) fn begun_s(&self) -> Option<i64> {
+        let began_s = self.began_s()?;
+        Some(began_s.saturating_add(STILL_NEWS_S))
+    }
+
     /// [`Engine::began_s`] of a revwatch whose first delivery was received at this time (Unix milliseconds).
     pub fn beginning_s(first_received_ms: i64) -> i64 {
         first_received_ms.div_euclid(1000) - STILL_NEWS_S

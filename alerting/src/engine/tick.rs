@@ -488,6 +488,7 @@ impl Engine {
             .pipeline
             .status(planned.deliveries, broken, time.elapsed);
         self.on_counters(MetricInputs {
+            begun_s: self.begun_s(),
             counters: &read.counters,
             pipeline: &pipeline,
             now_s: self.progress.now_s,

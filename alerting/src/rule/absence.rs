@@ -1,5 +1,7 @@
 //! `absence`: no occurrence in a sliding window. Pure.
 
+use revwatch_core::counters::hour_of;
+
 use super::condition_or_metric::{MetricRule, RuleKind};
 use super::count::CountMetric;
 use super::fields::Fields;
@@ -9,7 +11,7 @@ use super::metric::Named;
 use super::threshold::Threshold;
 use super::window::{History, Window};
 use crate::alert::{Side, Unit};
-use crate::metric_value::{MetricQuery, Samples};
+use crate::metric_value::{MetricQuery, Sample, Samples};
 
 /// See [`Absence`].
 pub const KIND: Kind = Kind {
@@ -57,7 +59,14 @@ impl Measure for Absence {
     }
 
     fn samples(&self, query: MetricQuery<'_>) -> Samples {
-        self.metric.occurrences(query, self.window)
+        let mut samples = self.metric.occurrences(query, self.window);
+        // Before the window began, there was no revwatch: nothing is missing yet.
+        let begun = query.inputs.begun_s.map(hour_of);
+        if begun.is_some_and(|begun| begun >= *query.hours(self.window).start()) {
+            let unseen = samples.values_mut().filter(|s| s.value == Some(0.0));
+            unseen.for_each(|sample| *sample = Sample::default());
+        }
+        samples
     }
 
     fn describe(&self) -> String {

@@ -60,6 +60,7 @@ mod tests {
     fn each_metric_kind_has_a_unit_hours_and_values() {
         let (counters, pipeline) = (Counters::default(), PipelineStatus::default());
         let inputs = MetricInputs {
+            begun_s: None,
             counters: &counters,
             pipeline: &pipeline,
             now_s: 1_000_000,

@@ -255,6 +255,7 @@ mod tests {
                 panic!("a metric");
             };
             let inputs = MetricInputs {
+                begun_s: None,
                 counters: &counters,
                 pipeline: &PipelineStatus::default(),
                 now_s: i64::from(hour) * 3600,

@@ -207,6 +207,7 @@ fn while_events_are_late_overdue_conditions_do_not_fire() {
         ..PIPELINE.clone()
     };
     harness.engine.on_counters(MetricInputs {
+        begun_s: None,
         counters: &counters,
         pipeline: &stalled,
         now_s: 4 * hour + 90,

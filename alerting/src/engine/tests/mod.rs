@@ -335,6 +335,7 @@ fn payout(id: &str, account: &str, minor: i64) -> Condition {
 
 fn facts(counters: &Counters, now_s: i64) -> MetricInputs<'_> {
     MetricInputs {
+        begun_s: None,
         counters,
         pipeline: &PIPELINE,
         now_s,
@@ -432,6 +433,7 @@ fn every_listed_transition_is_taken_and_no_other() {
                         3,
                     );
                     harness.engine.on_counters(MetricInputs {
+                        begun_s: None,
                         counters: &counters,
                         pipeline: &PIPELINE,
                         now_s,
@@ -457,6 +459,7 @@ fn every_listed_transition_is_taken_and_no_other() {
         }
         harness.engine.on_scan(&[], now_s);
         harness.engine.on_counters(MetricInputs {
+            begun_s: None,
             counters: &Counters::default(),
             pipeline: &PIPELINE,
             now_s,
