@@ -220,6 +220,7 @@ fn many() -> Alert {
         subject: entity(EntityKind::Payout, &format!("po_{n}")),
         account: Some(format!("acct_{n}")),
         money: Some(Money::new(250_000 - n * 13_000, "brl")),
+        rule: "payout_failed".into(),
     };
     let evidence = Evidence {
         money: vec![Money::new(3_141_500, "brl")],

@@ -115,6 +115,7 @@ pub(super) fn member(alert: &Alert) -> Member {
         subject: alert.subject.clone(),
         account: alert.evidence.account.clone(),
         money: alert.evidence.money.first().cloned(),
+        rule: alert.rule.clone(),
     }
 }
 

@@ -487,11 +487,14 @@ impl Engine {
         let pipeline = self
             .pipeline
             .status(planned.deliveries, broken, time.elapsed);
+        let now_s = self.progress.now_s;
+        // If there was no delivery when the tick began, the first one may be in these counters.
+        let is_first = planned.deliveries == 0;
         self.on_counters(MetricInputs {
-            begun_s: self.begun_s(),
+            begun_s: self.begun_s().or(is_first.then_some(now_s)),
             counters: &read.counters,
             pipeline: &pipeline,
-            now_s: self.progress.now_s,
+            now_s,
         });
         self.counter_reads.note(LastCounterRead {
             at: planned.at,

@@ -161,6 +161,7 @@ fn a_group_lists_its_largest_members() {
         subject: Subject::Entity(EntityKey::new(EntityKind::Payout, format!("po_{n}"))),
         account: Some(format!("acct_{n}")),
         money: Some(Money::new(10_000 - n, "eur")),
+        rule: "a_rule".into(),
     };
     alert.group = Some(Group {
         joined: 37,
@@ -187,12 +188,24 @@ fn a_digest_counts_what_was_wrong_already_by_rule() {
         severity,
         joined,
     };
+    let member = |id: &str, rule: &str| Member {
+        alert_id: format!("al_{id}"),
+        subject: Subject::Entity(EntityKey::new(EntityKind::Payout, id)),
+        account: None,
+        money: Some(Money::new(500, "eur")),
+        rule: rule.into(),
+    };
     digest.group = Some(Group {
         joined: 35,
         open: 34,
         rules: vec![
             count("payout_failed", "A payout failed", Severity::Critical, 30),
             count("past_due", "A customer is past due", Severity::High, 5),
+        ],
+        top: vec![
+            member("po_1", "payout_failed"),
+            // As an earlier version stored it.
+            member("po_2", ""),
         ],
         ..Group::default()
     });
@@ -203,6 +216,8 @@ fn a_digest_counts_what_was_wrong_already_by_rule() {
         "Alerts: 35, 1 of them resolved",
         "Rules: 30 × A payout failed (critical); 5 × A customer is past due (high)",
         "Since: at least ",
+        "- payout po_1, EUR 5.00 · payout_failed\n",
+        "- payout po_2, EUR 5.00\n",
     ] {
         assert!(message.text.contains(line), "{line}: {}", message.text);
     }

@@ -107,7 +107,12 @@ pub(super) fn members(alert: &Alert) -> Vec<(String, Option<String>)> {
                         .filter(|account| *account != key.id),
                 )
             });
-            (format!("{}{money}", member.subject), link)
+            // Other groups are of one rule.
+            let rule = match alert.is_digest() && !member.rule.is_empty() {
+                true => format!(" · {}", member.rule),
+                false => String::new(),
+            };
+            (format!("{}{money}{rule}", member.subject), link)
         })
         .collect();
     let rest = usize::try_from(group.open)

@@ -191,6 +191,9 @@ pub struct Member {
     pub account: Option<String>,
     /// The money concerned.
     pub money: Option<Money>,
+    /// The alert's rule; empty in what earlier versions stored.
+    #[serde(default)]
+    pub rule: String,
 }
 
 /// Why the messages of an alert are suppressed.
