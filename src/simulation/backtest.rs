@@ -168,6 +168,10 @@ mod tests {
     const SINCE_S: i64 = 1_767_571_200;
 
     fn setting() -> SimulationConfig {
+        setting_with("provider_lost_charges")
+    }
+
+    fn setting_with(rule: &str) -> SimulationConfig {
         let config = Config::load(None, &|_| None).expect("the defaults");
         let capabilities = Capabilities {
             edits: true,
@@ -176,7 +180,7 @@ mod tests {
         let policy =
             Policy::new(&config.alerting, vec![(NOTIFIER.into(), capabilities)]).expect("valid");
         let mut rules = revwatch_alerting::rule_text::built_in().expect("valid");
-        rules.retain(|rule| rule.name == "provider_lost_charges");
+        rules.retain(|shipped| shipped.name == rule);
         SimulationConfig {
             rules,
             policy,
@@ -272,5 +276,23 @@ mod tests {
             (Some(77_340), Some((3660 + 600 + 77_340) / 3))
         );
         assert_eq!(report.rules.iter().map(|r| r.fired).sum::<usize>(), 3);
+    }
+
+    /// A new installation on an old account: its first deliveries are of old events.
+    #[test]
+    fn no_event_is_missing_in_the_time_before_revwatch_began() {
+        const HOUR_S: i64 = 3600;
+        let mut setting = setting_with("events_missing");
+        setting.policy.began_s = Some(SINCE_S - HOUR_S);
+        let mut old = account(1, SINCE_S - 10 * 24 * HOUR_S, true);
+        old.received_ms = (SINCE_S + 60) * 1000;
+        let span = (SINCE_S, SINCE_S + 48 * HOUR_S);
+        let report = backtest(&setting, &[old], span, &mut |_| {}).expect("played");
+        let fired: Vec<_> = report
+            .alerts
+            .iter()
+            .map(|alert| (alert.fired_s - SINCE_S) / HOUR_S)
+            .collect();
+        assert_eq!(fired, [25], "a day after the first delivery, not at once");
     }
 }

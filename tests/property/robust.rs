@@ -56,7 +56,14 @@ impl Shown {
                     } = condition;
                     less.customer = less.customer.filter(|_| customer.is_some());
                     less.money = less.money.filter(|_| money.is_some());
-                    less.detail = less.detail.filter(|_| detail.is_some());
+                    // A detail that lacks its end says less.
+                    let is_part = |whole: &String, part: &String| whole.starts_with(part.as_str());
+                    let whole = less.detail.take();
+                    let shown = whole.zip(detail.clone());
+                    less.detail = shown.map(|(whole, part)| match is_part(&whole, &part) {
+                        true => part,
+                        false => whole,
+                    });
                     *condition == less
                 })
             })

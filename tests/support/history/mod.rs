@@ -257,7 +257,8 @@ impl HistoryBuilder {
         let id = format!("acct_{n}");
         let object = |charges: bool| {
             json!({"id": id, "object": "account", "country": "DE", "created": 1_700_000_000, "charges_enabled": charges,
-                "payouts_enabled": charges, "details_submitted": true, "requirements": {"currently_due": [], "past_due": []}})
+                "payouts_enabled": charges, "details_submitted": true,
+                "requirements": {"currently_due": [], "past_due": [], "disabled_reason": null}})
         };
         let mut charges = false;
         let mut ever = false;
