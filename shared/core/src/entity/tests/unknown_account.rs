@@ -8,7 +8,7 @@ use crate::counters::Bucket;
 use crate::event::Event;
 use crate::observe::{ObserveSettings, observe};
 
-fn account(charges: bool, requirements: Value) -> Value {
+fn account(charges: bool, requirements: &Value) -> Value {
     json!({"id": "acct_1", "created": 50, "charges_enabled": charges, "payouts_enabled": charges, "details_submitted": true,
         "requirements": requirements, "external_accounts": {"data": []}})
 }
@@ -84,30 +84,27 @@ fn requirements_that_an_event_does_not_say_are_as_before_it() {
             Some("1 due, 1 overdue".to_owned()),
         ),
     ];
-    let first = (100, account(true, due.clone()));
+    let first = (100, account(true, &due));
     for value in unknown() {
         for place in [
             &["requirements"][..],
             &["requirements", "currently_due"],
             &["requirements", "past_due"],
         ] {
-            let odd = with(&account(true, due.clone()), place, value.as_ref());
+            let odd = with(&account(true, &due), place, value.as_ref());
             let seen = after(&[first.clone(), (200, odd.clone())]);
             assert_eq!(conditions(&seen), expected, "{place:?} {value:?}");
             assert_eq!(risk(&seen), "high");
             let over = after(&[
                 first.clone(),
                 (200, odd.clone()),
-                (300, account(true, nothing.clone())),
+                (300, account(true, &nothing)),
             ]);
             assert_eq!((conditions(&over), risk(&over)), (Vec::new(), "low".into()));
             // Something new does not begin with what is not said either.
             let quiet = after(&[
-                (100, account(true, nothing.clone())),
-                (
-                    200,
-                    with(&account(true, nothing.clone()), place, value.as_ref()),
-                ),
+                (100, account(true, &nothing)),
+                (200, with(&account(true, &nothing), place, value.as_ref())),
             ]);
             assert_eq!(
                 (conditions(&quiet), risk(&quiet)),
@@ -121,7 +118,7 @@ fn requirements_that_an_event_does_not_say_are_as_before_it() {
 fn an_odd_reason_costs_only_itself() {
     let rejected =
         json!({"currently_due": [], "past_due": [], "disabled_reason": "rejected.fraud"});
-    let disabled = account(false, rejected.clone());
+    let disabled = account(false, &rejected);
     let was = |entity: &Entity| {
         let mut kinds = conditions(entity).into_iter();
         kinds.find(|(kind, ..)| *kind == ConditionKind::AccountDisabled)
@@ -147,7 +144,7 @@ fn an_odd_reason_costs_only_itself() {
             );
         }
         let due = json!({"currently_due": ["a"], "past_due": [], "disabled_reason": value});
-        let alone = after(&[(100, account(true, due))]);
+        let alone = after(&[(100, account(true, &due))]);
         let mut kinds = conditions(&alone).into_iter().map(|(kind, ..)| kind);
         assert!(
             kinds.any(|kind| kind == ConditionKind::RequirementsDue),
@@ -161,7 +158,7 @@ fn what_no_event_says_is_unknown() {
     for value in unknown() {
         let known = account(
             true,
-            json!({"currently_due": [], "past_due": [], "disabled_reason": null}),
+            &json!({"currently_due": [], "past_due": [], "disabled_reason": null}),
         );
         let of = |place: &[&str]| after(&[(100, with(&known, place, value.as_ref()))]);
         let silent = of(&["requirements"]);
