@@ -178,7 +178,7 @@ impl Account {
         }
     }
 
-    /// The current state, as far as it is known: see [`Account::known_states`].
+    /// The current state, as far as it is known: what an event does not say is as it was before the event.
     pub fn current(&self) -> Option<Cow<'_, AccountFacts>> {
         let last = &*self.timeline.last()?.facts;
         if last.is_complete() {
