@@ -229,8 +229,13 @@ impl Entity {
     /// Decodes the output of [`Entity::encode`], of this version or an earlier one.
     pub fn decode(key: &EntityKey, bytes: &[u8]) -> Result<Self, String> {
         match bytes.split_first() {
-            Some((&(1..=ENCODING), rest)) => {
-                Self::decode_state(key, rest).map_err(|e| format!("{key}: {e}"))
+            Some((&encoding @ 1..=ENCODING, rest)) => {
+                let mut entity =
+                    Self::decode_state(key, rest).map_err(|e| format!("{key}: {e}"))?;
+                if let (1, Self::Account(account)) = (encoding, &mut entity) {
+                    account.read_milestones_again();
+                }
+                Ok(entity)
             }
             Some((other, _)) => Err(format!(
                 "{key}: format {other} was written by another version of revwatch"
@@ -303,7 +308,7 @@ pub fn transitions(before: &Entity, after: &Entity) -> Vec<Transition> {
 }
 
 /// The first stored byte of an entity. Encodings 1 and 2 had timelines in other forms, which they read
-/// themselves.
+/// themselves. Accounts of encoding 1 had only some of what their states show of milestones.
 const ENCODING: u8 = 3;
 
 #[cfg(test)]

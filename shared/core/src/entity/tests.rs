@@ -1,6 +1,7 @@
 //! Goes over the table of kinds: every kind is observed, merged, encoded and found by its names.
 
 mod first_sight;
+mod format_1;
 mod unknown_account;
 
 use serde_json::{Value, json};

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::mem;
 
 use serde::{Deserialize, Serialize};
 
@@ -100,7 +101,8 @@ impl Account {
                     keep_smaller(&mut self.created_s, account_created_s);
                 }
                 let is_unsure = state.is_unsure(account_created_s);
-                for (milestone, shown) in shown(&state, external_account) {
+                let external = (Milestone::ExternalAccountAdded, external_account);
+                for (milestone, shown) in shown(&state).into_iter().chain([external]) {
                     self.show(milestone, created_s, shown, is_unsure);
                 }
                 self.timeline.insert(state);
@@ -315,6 +317,26 @@ impl Account {
         };
     }
 
+    /// Reads the milestones from the remembered states once more: before encoding 2, what an event says of
+    /// the time before it was not read, so a stored time may be that of an event which says that the
+    /// milestone was reached before. A time that no state explains stays.
+    pub(in crate::entity) fn read_milestones_again(&mut self) {
+        let stored = mem::take(&mut self.milestones);
+        let timeline = mem::take(&mut self.timeline);
+        for state in timeline.in_order() {
+            let is_unsure = state.is_unsure(self.created_s);
+            for (milestone, shown) in shown(state) {
+                self.show(milestone, state.created_s, shown, is_unsure);
+            }
+        }
+        self.timeline = timeline;
+        for (milestone, at_s) in stored {
+            if self.milestones.get(&milestone) != Some(&at_s) {
+                self.reach(milestone, at_s, None);
+            }
+        }
+    }
+
     /// What one event says of a milestone counts as the event or as the time before it.
     fn show(&mut self, milestone: Milestone, at_s: i64, shown: Shown, is_unsure: bool) {
         match (shown.before, shown.now) {
@@ -332,8 +354,8 @@ impl Account {
     }
 }
 
-/// What an event shows of each milestone.
-fn shown(state: &RecordedState<AccountFacts>, external_account: Shown) -> [(Milestone, Shown); 4] {
+/// What the state in an event shows of each milestone, except of the payout destination.
+fn shown(state: &RecordedState<AccountFacts>) -> [(Milestone, Shown); 3] {
     let flag = |field, now: Option<bool>| Shown {
         before: now.and_then(|now| state.flag_before(field, now)),
         now,
@@ -349,7 +371,6 @@ fn shown(state: &RecordedState<AccountFacts>, external_account: Shown) -> [(Mile
     let details = flag("details_submitted", facts.details_submitted);
     [
         (Milestone::OnboardingStarted, details),
-        (Milestone::ExternalAccountAdded, external_account),
         (Milestone::ChargesEnabled, charges),
         (Milestone::OnboardingCompleted, both),
     ]

@@ -10,12 +10,12 @@ use crate::counters::Bucket;
 use crate::event::{Event, FETCHED};
 use crate::observe::{ObserveSettings, observe};
 
-const HOUR_S: i64 = 3600;
+pub(super) const HOUR_S: i64 = 3600;
 /// The state of an account as Stripe's API gave it: no event says what happened.
-const FETCHED_ACCOUNT: &str = "fetched account.updated";
+pub(super) const FETCHED_ACCOUNT: &str = "fetched account.updated";
 
 /// The entity after these events: hour, type, object and `previous_attributes`.
-fn after(events: &[(i64, &str, &Value, Option<Value>)]) -> Entity {
+pub(super) fn after(events: &[(i64, &str, &Value, Option<Value>)]) -> Entity {
     let mut entity: Option<Entity> = None;
     for (n, (hour, event_type, object, previous)) in events.iter().enumerate() {
         let id = match *event_type {
@@ -226,7 +226,7 @@ fn an_old_subscription_counts_what_changed_after_it_was_first_seen() {
     assert_eq!(found(&[silent, undated]), [""; 0]);
 }
 
-fn account(charges: bool) -> Value {
+pub(super) fn account(charges: bool) -> Value {
     json!({"id": "acct_1", "created": HOUR_S, "charges_enabled": charges, "payouts_enabled": true,
         "details_submitted": true, "external_accounts": {"data": [{}]}})
 }
