@@ -10,7 +10,7 @@ mod plan;
 use std::collections::HashSet;
 
 use revwatch_core::counters::Counters;
-use revwatch_core::entity::{Entity, EntityKey, Transition};
+use revwatch_core::entity::{Entity, EntityKey, Observation, Transition};
 use revwatch_core::event::kind_label;
 use revwatch_core::event_settings::EventSettings;
 use revwatch_core::pauses::{PauseHistory, Pauses};
@@ -126,6 +126,17 @@ impl Decision {
     pub fn is_empty(&self) -> bool {
         self.commit.dedupe_keys.is_empty()
     }
+}
+
+/// What those of the deliveries that can be applied say, in their order.
+pub fn observations(
+    place: Place,
+    deliveries: &[Delivery],
+    settings: &EventSettings,
+) -> Vec<Observation> {
+    let items = Batch::read(place, deliveries, settings).items.into_iter();
+    let contents = items.filter_map(|item| item.content.ok());
+    contents.flat_map(|content| content.observations).collect()
 }
 
 /// The metric label of a delivery's type.

@@ -2,13 +2,16 @@
 //! encoding, an entity that is in several partitions is joined in its own, and counters and conditions
 //! become what the entities add up to.
 //!
-//! It works in two passes with a barrier between them. The first writes: older encodings in the present one, and what
-//! is in a foreign partition also into its own. The second deletes what is in a foreign partition, adds
-//! up the rest, and adds to the stored aggregates what they lack, until they agree.
+//! It works in two passes with a barrier between them. The first writes: older encodings in the present one,
+//! what is in a foreign partition also into its own, and then the realms that the archive says. The second
+//! deletes what is in a foreign partition, adds up the rest, and adds to the stored aggregates what they
+//! lack, until they agree.
 //!
 //! Invariant: it may end at any point and be begun again. While it runs the store takes no commits but
 //! its own, no partition is complete, and nothing is decided from the store. No entity is deleted
 //! before its union is durable in its own partition.
+
+mod archive;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
@@ -18,16 +21,15 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use revwatch_core::correction::{Correction, Sums};
 use revwatch_core::counters::Counters;
-use revwatch_core::entity::format_1::Accounts;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind, STATE_FORMAT};
 use revwatch_core::recount::first_hour;
-use revwatch_runtime::panics::catch;
 use revwatch_storage::ports::{
     Commit, Committed, ConditionChange, EntityCursor, EntityWrite, Health, ReadSet, ShardEntity,
     StoredEntity,
 };
 use tokio::time::Instant;
 
+pub use self::archive::Archived;
 use crate::Worker;
 use crate::guarded::on_entity;
 use crate::partition::{MAX_CONFLICTS, PartitionError};
@@ -37,6 +39,9 @@ const DURABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// Shards that are read at the same time.
 const SHARDS_AT_ONCE: usize = 4;
+
+/// Partitions whose objects get their realms at the same time.
+const PARTITIONS_AT_ONCE: usize = 4;
 
 /// Entities, and conditions, of one commit.
 const ENTITIES_PER_COMMIT: usize = 500;
@@ -54,8 +59,7 @@ struct Conversion<'a> {
     worker: &'a Worker,
     id: String,
     partitions: u32,
-    /// For what an older format has wrong.
-    accounts: &'a Accounts,
+    archived: &'a Archived,
     /// The hours that are compared.
     first_hour: u32,
     progress: Mutex<Progress>,
@@ -100,12 +104,12 @@ struct Part {
     conditions: Vec<ConditionChange>,
 }
 
-/// Converts all partitions, which have this `health`. `accounts` keeps what the archive says about accounts for
-/// the next attempt: to read it can take minutes.
+/// Converts all partitions, which have this `health`. `archived` keeps what the archive says for the next
+/// attempt.
 pub async fn convert(
     worker: &Worker,
     health: &[Health],
-    accounts: &mut Option<Accounts>,
+    archived: &mut Option<Archived>,
 ) -> Result<(), PartitionError> {
     let from_format = health.iter().map(|it| it.state_format).min();
     let from_format = from_format.unwrap_or(STATE_FORMAT);
@@ -115,15 +119,15 @@ pub async fn convert(
         "converting the state"
     );
     let now = Instant::now();
-    let accounts = match accounts {
+    let archived = match archived {
         Some(known) => known,
-        None => accounts.insert(archived_accounts(worker, from_format).await?),
+        None => archived.insert(archive::read(worker, from_format).await?),
     };
     let conversion = Conversion {
         worker,
         id: worker.ids.fresh().simple().to_string(),
         partitions: worker.queue.partitions(),
-        accounts,
+        archived,
         first_hour: first_hour(worker.clock.now_s()),
         progress: Mutex::new(Progress {
             began: now,
@@ -132,32 +136,6 @@ pub async fn convert(
         }),
     };
     conversion.run().await
-}
-
-/// What the archive says about accounts; nothing if it is not needed. A state of this format is converted again if an
-/// earlier version wrote to it.
-async fn archived_accounts(worker: &Worker, from_format: u32) -> Result<Accounts, PartitionError> {
-    const PAGE: usize = 1_000;
-    let mut accounts = Accounts::default();
-    if from_format != 1 && from_format != STATE_FORMAT {
-        return Ok(accounts);
-    }
-    let (mut archive, mut deliveries) = (worker.queue.archive(0).await?, 0);
-    loop {
-        let page = archive.next(PAGE).await?;
-        if page.is_empty() {
-            tracing::info!(
-                deliveries,
-                "the archive was read for the platform's account"
-            );
-            return Ok(accounts);
-        }
-        deliveries += page.len();
-        for delivery in &page {
-            // One that cannot be read says nothing about accounts. The panic is in the log.
-            let _ = catch(|| accounts.add(&delivery.body));
-        }
-    }
 }
 
 impl Conversion<'_> {
@@ -174,6 +152,7 @@ impl Conversion<'_> {
             .try_collect()
             .await?;
         let moved: u64 = gathered.into_iter().sum();
+        self.give_realms().await?;
         if moved > 0 {
             self.wait_until_durable(&run_ids).await?;
         }
@@ -270,7 +249,7 @@ impl Conversion<'_> {
         let decoded = on(key, || Entity::decode(key, &stored.body))?;
         let entity = decoded.map_err(PartitionError::Unreadable)?;
         match Entity::has_older_encoding(&stored.body) {
-            true => on(key, || self.accounts.correct(key.clone(), entity)),
+            true => on(key, || self.archived.accounts.correct(key.clone(), entity)),
             false => Ok(Some((key.clone(), entity))),
         }
     }
@@ -318,26 +297,34 @@ impl Conversion<'_> {
         for (partition, entities) in by_partition {
             let all: Vec<_> = entities.into_iter().collect();
             for part in all.chunks(ENTITIES_PER_COMMIT) {
-                changed |= self.join_in(partition, part).await?;
+                let join = |key: &_, entity: &_, present| self.joined(key, entity, present);
+                changed |= self.write_in(partition, part, join).await?;
             }
         }
         Ok(changed)
     }
 
-    async fn join_in(
+    /// Writes what `write` makes of each item and what is stored of its entity. Returns whether that changed
+    /// anything.
+    async fn write_in<T>(
         &self,
         partition: u32,
-        entities: &[(EntityKey, Entity)],
+        items: &[(EntityKey, T)],
+        write: impl Fn(
+            &EntityKey,
+            &T,
+            Option<StoredEntity>,
+        ) -> Result<Option<EntityWrite>, PartitionError>,
     ) -> Result<bool, PartitionError> {
         let read_set = ReadSet {
-            entities: entities.iter().map(|(key, _)| key.clone()).collect(),
+            entities: items.iter().map(|(key, _)| key.clone()).collect(),
             ..ReadSet::default()
         };
         for _ in 0..MAX_CONFLICTS {
             let present = self.worker.store.read(partition, &read_set).await?.entities;
             let mut part = Part::default();
-            for ((key, entity), present) in entities.iter().zip(present) {
-                part.entities.extend(self.joined(key, entity, present)?);
+            for ((key, item), present) in items.iter().zip(present) {
+                part.entities.extend(write(key, item, present)?);
             }
             if part.entities.is_empty() {
                 return Ok(false);

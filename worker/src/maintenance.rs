@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_core::entity::STATE_FORMAT;
-use revwatch_core::entity::format_1::Accounts;
 use revwatch_core::event::Event;
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_runtime::panics::catch;
@@ -65,7 +64,7 @@ pub(crate) struct Maintenance {
     /// When it was said that workers of another version run.
     other_format_logged: Option<Instant>,
     /// Of a conversion that has not succeeded yet.
-    archived_accounts: Option<Accounts>,
+    archived: Option<conversion::Archived>,
 }
 
 /// When parked deliveries are triaged.
@@ -130,7 +129,7 @@ impl Maintenance {
             triages: TriageSchedule::new(Instant::now()),
             other_mode: OtherModeLog::default(),
             other_format_logged: None,
-            archived_accounts: None,
+            archived: None,
         }
     }
 
@@ -246,8 +245,8 @@ impl Maintenance {
             of_other_format,
         } = self.share.borrow().clone();
         if of_other_format.is_empty() && partitions.contains(&CONVERTING_PARTITION) {
-            conversion::convert(&self.worker, health, &mut self.archived_accounts).await?;
-            self.archived_accounts = None;
+            conversion::convert(&self.worker, health, &mut self.archived).await?;
+            self.archived = None;
         }
         Ok(())
     }

@@ -129,6 +129,13 @@ impl Realms {
         endpoints.find_map(|endpoint| endpoint.own_accounts.get(account))
     }
 
+    /// Whether all that comes to an endpoint is of the main realm.
+    pub fn is_main_only(&self, endpoint: &str) -> bool {
+        self.0.get(endpoint).is_none_or(|of_endpoint| {
+            of_endpoint.realm.is_main() && of_endpoint.own_accounts.is_empty()
+        })
+    }
+
     /// Takes over new endpoints. Returns those whose realm is another one in `new`: they keep theirs,
     /// which the stored objects have.
     pub fn add(&mut self, new: Self) -> Vec<String> {
@@ -166,6 +173,7 @@ mod tests {
         assert_eq!(realms.of("kernel", None), &realm("kernel"));
         assert_eq!(realms.of("kernel", Some("acct_1")), &realm("kernel"));
         assert_eq!(realms.of("stripe", None), Realm::main());
+        assert!(realms.is_main_only("stripe") && !realms.is_main_only("kernel"));
         let mut reloaded = realms;
         let new = Realms::new([of("kernel", "main"), of("us", "us")]);
         assert_eq!(reloaded.add(new), ["kernel"]);
@@ -183,6 +191,7 @@ mod tests {
             own_accounts: accounts.into(),
         };
         let realms = Realms::new([("org".to_owned(), of_organisation)]);
+        assert!(!realms.is_main_only("org"));
         for (own_account, expected) in [
             (Some("acct_1"), "main"),
             (Some("acct_2"), "eu"),

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use revwatch_core::counters::Bucket;
 use revwatch_core::entity::Observation;
 use revwatch_core::event::Event;
+use revwatch_core::event_settings::EventSettings;
 use revwatch_core::observe::{ObserveSettings, observe};
+use revwatch_core::realm::{Realm, Realms};
 use revwatch_core::recount::{Recount, StoredAggregates};
 use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::config::Config;
@@ -28,6 +30,9 @@ const PARTITIONS: u32 = 4;
 
 /// 2026-11-29
 const NOW_S: i64 = 1_795_900_000;
+
+/// An endpoint, and its realm.
+const KERNEL: &str = "kernel";
 
 /// Enough for several pages, commits and joins.
 const OBJECTS: usize = 60;
@@ -62,17 +67,42 @@ fn observations(body: &str) -> Vec<Observation> {
     observe(&event, &ObserveSettings::default()).expect("readable")
 }
 
-/// The entities that this version makes of the events.
+/// The entities that this version makes of the events, of which only some are in the archive.
 fn expected() -> BTreeMap<EntityKey, Entity> {
     let mut entities = BTreeMap::new();
     for observation in events().iter().flat_map(|body| observations(body)) {
-        let key = &observation.key;
+        let key = observation.key.clone();
         let entity = entities
             .entry(key.clone())
-            .or_insert_with(|| Entity::new(key));
-        entity.merge(&observation);
+            .or_insert_with(|| Entity::new(&key));
+        let (endpoint, realm) = endpoint(&key);
+        entity.merge(&observation.of(&realm));
+        if endpoint.is_none() {
+            forget_realm(entity);
+        }
     }
     entities
+}
+
+/// The endpoint to which the archived events about an object came, if any is in the archive, and its realm.
+fn endpoint(key: &EntityKey) -> (Option<&'static str>, Realm) {
+    let number: usize = key.id["in_".len()..].parse().expect("a number");
+    match number % 5 {
+        0 => (Some(KERNEL), kernel()),
+        1 => (None, Realm::MAIN),
+        _ => (Some("stripe"), Realm::MAIN),
+    }
+}
+
+fn kernel() -> Realm {
+    Realm::named(KERNEL).expect("a name")
+}
+
+fn forget_realm(entity: &mut Entity) {
+    match entity {
+        Entity::Invoice(invoice) => invoice.realm = None,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A store as format 1 has it: what came with a context belongs to the platform as a connected account.
@@ -86,22 +116,18 @@ async fn old_store(memory: &Memory) {
             }
             let place = (observation.partition(PARTITIONS), observation.key.clone());
             let entity = copies.entry(place);
-            entity
-                .or_insert_with(|| Entity::new(&observation.key))
-                .merge(&observation);
+            let entity = entity.or_insert_with(|| Entity::new(&observation.key));
+            entity.merge(&observation);
+            forget_realm(entity);
+            if let Some(endpoint) = endpoint(&observation.key).0 {
+                publish(memory, endpoint, &body).await;
+            }
         }
-        let delivery = Delivery {
-            id: Uuid::from_u128(1),
-            event_id: "evt".into(),
-            event_type: "invoice.updated".into(),
-            partition: 0,
-            endpoint: "stripe".into(),
-            received_ms: NOW_S * 1000,
-            traceparent: None,
-            body: body.into(),
-        };
-        memory.publish(delivery).await.expect("published");
     }
+    // One about an object of another endpoint: not the first about it.
+    let of_kernel = observations(&events()[0]).remove(0).key;
+    assert_eq!(endpoint(&of_kernel).0, Some(KERNEL));
+    publish(memory, "stripe", &events()[0]).await;
     for ((partition, key), entity) in copies {
         let mut body = entity.encode();
         body[0] = 1;
@@ -130,6 +156,20 @@ async fn old_store(memory: &Memory) {
     memory.faults().set_state_format(1);
 }
 
+async fn publish(memory: &Memory, endpoint: &str, body: &str) {
+    let delivery = Delivery {
+        id: Uuid::from_u128(1),
+        event_id: "evt".into(),
+        event_type: "invoice.updated".into(),
+        partition: 0,
+        endpoint: endpoint.into(),
+        received_ms: NOW_S * 1000,
+        traceparent: None,
+        body: body.to_owned().into(),
+    };
+    memory.publish(delivery).await.expect("published");
+}
+
 fn worker(memory: &Memory, clock: &Arc<VirtualClock>) -> Worker {
     let readiness = Readiness::default();
     Worker {
@@ -138,7 +178,10 @@ fn worker(memory: &Memory, clock: &Arc<VirtualClock>) -> Worker {
         clock: clock.clone(),
         ids: Arc::new(NumberedIds::default()),
         config: Config::load(None, &|_| None).expect("the defaults").worker,
-        events: Reloadable::new(Default::default()),
+        events: Reloadable::new(EventSettings {
+            realms: Realms::new([(KERNEL.to_owned(), kernel().into())]),
+            ..EventSettings::default()
+        }),
         other_mode: crate::OtherModeCounts::default(),
         metrics: Metrics::new(),
         tracer: Tracer::default(),
@@ -199,6 +242,22 @@ async fn copies_are_joined_and_aggregates_are_what_entities_add_up_to() {
     is_converted(&memory).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_archive_of_the_main_realm_alone_gives_none() {
+    let (memory, mut worker) = started().await;
+    worker.events = Reloadable::new(EventSettings::default());
+    convert_once(&worker).await.expect("converted");
+    let mut count = 0;
+    let mut each = |_, id: &str, body: &[u8]| {
+        let entity = Entity::decode(&EntityKey::new(EntityKind::Invoice, id), body);
+        assert_eq!(entity.expect("readable").realm(), None);
+        count += 1;
+    };
+    let read = memory.entities(EntityKind::Invoice, &mut each).await;
+    read.expect("read");
+    assert_eq!(count, OBJECTS);
+}
+
 /// It is killed after each of its steps, and once more in the next conversion.
 #[tokio::test(start_paused = true)]
 async fn a_conversion_that_ends_anywhere_begins_again() {
@@ -222,7 +281,7 @@ async fn a_conversion_that_ends_anywhere_begins_again() {
         convert_once(&worker).await.expect("converted");
         is_converted(&memory).await;
         // Most of the time it waits.
-        let waits = (complete - DURABLE_AFTER) / 2..complete - Duration::from_millis(300);
+        let waits = complete - DURABLE_AFTER..complete - Duration::from_millis(300);
         after += Duration::from_millis(if waits.contains(&after) { 500 } else { 7 });
     }
 }

@@ -272,6 +272,11 @@ impl Entity {
         }
     }
 
+    /// For what versions stored that knew no realms; events have theirs.
+    pub fn set_realm(&mut self, realm: &Realm) {
+        *self.realm_mut() = Some(realm.clone());
+    }
+
     fn realm_mut(&mut self) -> &mut Option<Realm> {
         match self {
             Self::Subscription(s) => &mut s.realm,
