@@ -10,7 +10,8 @@ use serde_json::json;
 use super::Deployment;
 use super::crash::{load, same_exports_but};
 use crate::support::history::History;
-use crate::support::revwatch::{Revwatch, Variables, cli, metrics, print};
+use crate::support::providers::post_all;
+use crate::support::revwatch::{Revwatch, SECRET, Variables, cli, metrics, print};
 use crate::support::wait::until;
 
 /// What no version before stored.
@@ -26,6 +27,10 @@ const CONVERTED: &str = "the state is converted";
 
 /// What the platform's own subscriptions that are active or past due add up to.
 const MRR_MINOR: u64 = 20_000;
+
+/// In the events of one subscription, and its MRR.
+const OF_KERNEL: &str = "\"sub_old0\"";
+const KERNEL_MRR_MINOR: u64 = 2_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_of_schema_2_is_converted() {
@@ -50,6 +55,24 @@ async fn a_conversion_killed_under_load_begins_again_embedded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversion_killed_under_load_begins_again_on_servers() {
     a_conversion_killed_under_load_begins_again(servers().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_to_another_endpoint_is_of_its_realm_embedded() {
+    let deployment = embedded(SQLITE_3);
+    if let Deployment::Embedded(folder) = &deployment {
+        let path = folder.path().join(revwatch_storage::sqlite::FILE_NAME);
+        let file = rusqlite::Connection::open(path).expect("a file");
+        let of_kernel = "UPDATE archive SET endpoint = 'kernel' WHERE instr(body, ?1) > 0";
+        let changed = file.execute(of_kernel, [OF_KERNEL]).expect("updated");
+        assert_eq!(changed, 2);
+    }
+    what_came_to_another_endpoint_is_of_its_realm(deployment).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_to_another_endpoint_is_of_its_realm_on_servers() {
+    what_came_to_another_endpoint_is_of_its_realm(servers().await).await;
 }
 
 fn embedded(tables: &str) -> Deployment {
@@ -124,6 +147,39 @@ async fn an_idle_store_is_converted(deployment: Deployment) {
     print(&variables, &["verify"]);
     assert_eq!(again.logged(CONVERTING).len(), 0, "it is converted once");
     again.stop();
+}
+
+/// The archive knows the endpoint of each event, the old state does not.
+async fn what_came_to_another_endpoint_is_of_its_realm(deployment: Deployment) {
+    let kernel = [
+        ("REVWATCH_PARTITIONS", "4"),
+        ("STRIPE_KERNEL_WEBHOOK_SECRET", SECRET),
+    ];
+    let variables = deployment.variables(&kernel);
+    let ingest = Revwatch::serve(&variables, "ingest");
+    load(&ingest, &[another_event()], 1).await;
+    // Applied before. They tell the archive where they came from.
+    let mut repeated = fixture_events();
+    repeated.retain(|event| event.contains(OF_KERNEL));
+    post_all(&ingest.url("/webhooks/kernel/stripe"), &repeated).await;
+    ingest.stop();
+
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    let before = fixture_events().len() + 1;
+    let shown = until("the events that waited are applied", || async {
+        let shown = metrics(&variables);
+        // The fixture of servers has no dedupe keys: they expire.
+        let counts = ["events_applied", "events_duplicate"].map(|name| shown[name].as_u64());
+        let processed: u64 = counts.into_iter().flatten().sum();
+        (processed == (before + repeated.len()) as u64).then_some(shown)
+    })
+    .await;
+    let of_kernel = &shown["realms"]["kernel"]["mrr_minor"];
+    assert_eq!(of_kernel, &json!({ "usd": KERNEL_MRR_MINOR }), "{shown}");
+    let of_main = json!({ "usd": MRR_MINOR - KERNEL_MRR_MINOR });
+    assert_eq!(shown["mrr_minor"], of_main, "{shown}");
+    print(&variables, &["verify"]);
+    process.stop();
 }
 
 async fn a_conversion_killed_under_load_begins_again(deployment: Deployment) {
