@@ -49,7 +49,7 @@ impl EventId {
         self.is_fetched
     }
 
-    /// The first [`HASH_BYTES`] bytes of the SHA-256 of the id.
+    /// The first six bytes of the SHA-256 of the id.
     pub fn hash(&self) -> u64 {
         self.hash
     }
