@@ -30,7 +30,10 @@ fn milestones_of_format_1(account: &Account) -> BTreeMap<Milestone, i64> {
     for state in account.timeline.in_order() {
         let facts = &state.facts;
         for (is_so, milestone) in [
-            (facts.details_submitted, Milestone::OnboardingStarted),
+            (
+                facts.details_submitted == Some(true),
+                Milestone::OnboardingStarted,
+            ),
             (facts.charges_enabled, Milestone::ChargesEnabled),
             (
                 facts.charges_enabled && facts.payouts_enabled,
