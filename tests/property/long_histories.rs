@@ -287,7 +287,7 @@ fn what_is_kept_is_a_function_of_the_set_and_says_since_when() {
             // Without equal seconds the order is certain, and so is since when.
             let run = all.iter().rev().take_while(|s| *s.facts == Level(level));
             let since = run.last().map(|s| s.created_s);
-            let found = timeline.since(|facts| *facts == Level(level));
+            let found = timeline.since(|facts| *facts == Level(level), |_| None);
             if !is_cut
                 && all
                     .windows(2)

@@ -164,7 +164,7 @@ impl EntityState for Invoice {
             if let Some(first) = self.open_after(at_least) {
                 let began_before = self
                     .timeline
-                    .began_before(first, |s| was_open_after(s, at_least));
+                    .began_before(first, |s| Some(was_open_after(s, at_least)));
                 let detail = attempts.map(|attempts| format!("{attempts} attempt(s)"));
                 found.push(condition(kind, first, began_before, detail));
             }

@@ -100,13 +100,14 @@ impl Payout {
 
     fn reached_status(&self) -> Option<&RecordedState<PayoutFacts>> {
         let status = &self.current()?.status;
-        self.timeline.since(|f| f.status == *status)
+        self.timeline
+            .since(|f| f.status == *status, |s| s.unchanged("status"))
     }
 
     /// Whether it had its current status already at an unknown time before.
     fn began_before(&self) -> Option<BeganBefore> {
         self.timeline
-            .began_before(self.reached_status()?, |s| s.was_so_before(&["status"]))
+            .began_before(self.reached_status()?, |s| s.unchanged("status"))
     }
 }
 

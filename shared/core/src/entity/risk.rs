@@ -1,8 +1,11 @@
 //! The risk table of connected accounts (C9): a total function of Stripe's data about an account.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::account::facts::AccountFacts;
+use super::timeline::{Before, RecordedState, has_elements, value_fingerprint};
 
 /// How much revenue the account's state puts at risk (C9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -19,7 +22,7 @@ pub enum Risk {
 }
 
 /// The rows of the risk table (C9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AccountStanding {
     /// Charges and payouts work, nothing is overdue.
     Active,
@@ -41,24 +44,122 @@ pub enum AccountStanding {
 /// `action_required.*`; the others are a decision or a review by Stripe or the platform.
 /// Source: <https://docs.stripe.com/api/accounts/object#account_object-requirements-disabled_reason>.
 pub fn standing(facts: &AccountFacts) -> Option<AccountStanding> {
-    let reason = facts.reason();
-    let is_resolvable =
-        |r: &str| r.starts_with("requirements.") || r.starts_with("action_required.");
-    let decided = reason.map(|r| r.is_some_and(|r| !is_resolvable(r)));
-    let overdue = match (facts.past_due, reason) {
-        (Some(1..), _) | (_, Some(Some("requirements.past_due"))) => Some(true),
-        (Some(0), Some(_)) => Some(false),
-        (Some(0) | None, _) => None,
+    let overdue = facts.past_due.map(|count| count > 0);
+    let possible = rows(
+        one_or_both(Some(facts.charges_enabled)),
+        one_or_both(Some(facts.payouts_enabled)),
+        &reasons_of(facts),
+        one_or_both(overdue),
+    );
+    match possible.first() {
+        Some(row) if possible.len() == 1 => Some(*row),
+        // It is that at least.
+        _ => (overdue == Some(true)).then_some(AccountStanding::Restricted),
+    }
+}
+
+/// The rows in which an account may have been before an event, as far as the event says it.
+pub fn standings_before(state: &RecordedState<AccountFacts>) -> BTreeSet<AccountStanding> {
+    let facts = &state.facts;
+    let flag = |field, now: bool| {
+        let before = state
+            .unchanged(field)
+            .map(|same| if same { now } else { !now });
+        one_or_both(before)
     };
-    match (facts.charges_enabled, facts.payouts_enabled) {
-        (false, true) => Some(AccountStanding::ChargesBlocked),
-        (true, false) => Some(AccountStanding::PayoutsBlocked),
-        (false, false) if decided == Some(true) => Some(AccountStanding::Disabled),
-        (true, true) if decided == Some(true) => Some(AccountStanding::Restricted),
-        _ if overdue == Some(true) => Some(AccountStanding::Restricted),
-        _ if decided.is_none() || overdue.is_none() => None,
-        (false, false) => Some(AccountStanding::Onboarding),
-        (true, true) => Some(AccountStanding::Active),
+    let reasons = match state.before("requirements.disabled_reason") {
+        Before::Same => reasons_of(facts),
+        Before::Was(from) => reasons_with(from),
+        Before::Nothing | Before::NotSaid | Before::Unknown => ANY_REASON.to_vec(),
+    };
+    let overdue = match state.before("requirements.past_due") {
+        Before::Same => facts.past_due.map(|count| count > 0),
+        Before::Was(from) => Some(has_elements(from)),
+        Before::Nothing | Before::NotSaid | Before::Unknown => None,
+    };
+    rows(
+        flag("charges_enabled", facts.charges_enabled),
+        flag("payouts_enabled", facts.payouts_enabled),
+        &reasons,
+        one_or_both(overdue),
+    )
+}
+
+/// The rows of all combinations.
+fn rows(
+    charges: &[bool],
+    payouts: &[bool],
+    reasons: &[Option<&str>],
+    overdue: &[bool],
+) -> BTreeSet<AccountStanding> {
+    let mut rows = BTreeSet::new();
+    for &charges in charges {
+        for &payouts in payouts {
+            for &reason in reasons {
+                rows.extend(overdue.iter().map(|&o| row((charges, payouts), reason, o)));
+            }
+        }
+    }
+    rows
+}
+
+fn reasons_of(facts: &AccountFacts) -> Vec<Option<&str>> {
+    facts
+        .reason()
+        .map_or_else(|| ANY_REASON.to_vec(), |reason| vec![reason])
+}
+
+fn one_or_both(known: Option<bool>) -> &'static [bool] {
+    match known {
+        Some(false) => &[false],
+        Some(true) => &[true],
+        None => &[false, true],
+    }
+}
+
+/// The reason with this fingerprint. One that Stripe added since may be like any.
+fn reasons_with(fingerprint: u32) -> Vec<Option<&'static str>> {
+    let known = REASONS
+        .iter()
+        .find(|reason| value_fingerprint(reason) == fingerprint);
+    known.map_or_else(|| ANY_REASON.to_vec(), |reason| vec![*reason])
+}
+
+/// One of each kind that the table distinguishes.
+const ANY_REASON: &[Option<&str>] = &[None, Some("requirements.past_due"), Some("other")];
+
+/// All known values of `disabled_reason`. The source is that of [`standing`].
+const REASONS: &[Option<&str>] = &[
+    None,
+    Some("action_required.requested_capabilities"),
+    Some("listed"),
+    Some("other"),
+    Some("platform_paused"),
+    Some("rejected.fraud"),
+    Some("rejected.incomplete_verification"),
+    Some("rejected.listed"),
+    Some("rejected.other"),
+    Some("rejected.platform_fraud"),
+    Some("rejected.platform_other"),
+    Some("rejected.platform_terms_of_service"),
+    Some("rejected.terms_of_service"),
+    Some("requirements.past_due"),
+    Some("requirements.pending_verification"),
+    Some("under_review"),
+];
+
+fn row(enabled: (bool, bool), reason: Option<&str>, is_past_due: bool) -> AccountStanding {
+    let resolvable =
+        reason.is_none_or(|r| r.starts_with("requirements.") || r.starts_with("action_required."));
+    let overdue = is_past_due || reason == Some("requirements.past_due");
+    match enabled {
+        (false, false) if !resolvable => AccountStanding::Disabled,
+        (false, false) if overdue => AccountStanding::Restricted,
+        (false, false) => AccountStanding::Onboarding,
+        (false, true) => AccountStanding::ChargesBlocked,
+        (true, false) => AccountStanding::PayoutsBlocked,
+        (true, true) if overdue || !resolvable => AccountStanding::Restricted,
+        (true, true) => AccountStanding::Active,
     }
 }
 

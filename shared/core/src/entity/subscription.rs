@@ -131,8 +131,13 @@ impl Subscription {
     }
 
     fn past_due(&self) -> Option<&RecordedState<SubscriptionFacts>> {
+        self.since(&SubscriptionStatus::PastDue)
+    }
+
+    /// The start of the current run of states with this status.
+    fn since(&self, status: &SubscriptionStatus) -> Option<&RecordedState<SubscriptionFacts>> {
         self.timeline
-            .since(|f| f.status == SubscriptionStatus::PastDue)
+            .since(|f| f.status == *status, |s| s.unchanged("status"))
     }
 
     /// What an event says that a field was before it. Another event may be the one that says when the
@@ -241,23 +246,24 @@ impl Subscription {
     fn cohorts(&self, ordered: &[&RecordedState<SubscriptionFacts>], tally: &mut Tally) {
         use SubscriptionStatus::{Active, PastDue, Trialing};
         let is_cut = self.timeline.is_cut();
+        let has_changed = |i: usize| has_changed(ordered[i - 1], ordered[i]);
         for (i, state) in ordered.iter().enumerate() {
             let hour = Bucket::hour_of(state.created_s);
             let before = i.checked_sub(1).map(|i| &ordered[i].facts);
             let after = &ordered[i + 1..];
-            let changed = match before {
-                Some(before) => before.status != state.facts.status,
+            let changed = if i > 0 {
+                has_changed(i)
+            } else {
                 // What the first event does not say changed is no start.
-                None => {
-                    let before = self.before(state, "status");
-                    !is_cut && !matches!(before, Before::Same | Before::Unknown)
-                }
+                let before = self.before(state, "status");
+                !is_cut && !matches!(before, Before::Same | Before::Unknown)
             };
             let entered = |status| state.facts.status == status && changed;
             if entered(PastDue) {
                 tally.add(hour, &["dunning", "entered"], 1);
-                let left = after.iter().find(|s| s.facts.status != PastDue);
-                if left.is_some_and(|s| {
+                // If the next change is another start, it recovered at an unknown time.
+                let next = (i + 1..ordered.len()).find(|i| has_changed(*i));
+                if next.map(|i| ordered[i]).is_some_and(|s| {
                     s.facts.status == Active && s.created_s - state.created_s <= 7 * DAY_S
                 }) {
                     tally.add(hour, &["dunning", "recovered_7d"], 1);
@@ -357,7 +363,8 @@ impl EntityState for Subscription {
         if let Some(first) = self.past_due() {
             // Stripe says it when a status changes: what does not say so is about something else.
             let was_so = |s: &RecordedState<_>| {
-                s.is_unsure(self.origin.started_s) || s.was_so_before(&["status"])
+                let is_unsure = s.is_unsure(self.origin.started_s);
+                is_unsure.then_some(true).or(s.unchanged("status"))
             };
             let began_before = self.timeline.began_before(first, was_so);
             let due_s = first.created_s;
@@ -368,9 +375,7 @@ impl EntityState for Subscription {
                 due_s,
             ));
         }
-        let trial = self
-            .timeline
-            .since(|f| f.status == SubscriptionStatus::Trialing);
+        let trial = self.since(&SubscriptionStatus::Trialing);
         if let (Some(first), Some(end_s)) = (trial, facts.trial_end_s) {
             // Whenever the trial began, its end is known.
             found.push(condition(
@@ -458,6 +463,16 @@ impl EntityState for Subscription {
 }
 
 const DAY_S: i64 = 86_400;
+
+/// Whether the status changed between two states that are neighbours: they differ, or the later event
+/// says it. Of one second, both events may report one change.
+fn has_changed(
+    before: &RecordedState<SubscriptionFacts>,
+    state: &RecordedState<SubscriptionFacts>,
+) -> bool {
+    before.facts.status != state.facts.status
+        || before.created_s < state.created_s && state.unchanged("status") == Some(false)
+}
 
 /// MRR lacks a subscription that may count in it.
 fn mrr_incomplete(tally: &mut Tally, reason: MrrUnknown) {

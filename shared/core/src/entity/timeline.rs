@@ -26,6 +26,7 @@ use std::sync::OnceLock;
 
 use serde::Serialize;
 
+pub use self::before::has_elements;
 pub use self::changes::{Before, ChangedField, Changes};
 pub use self::event_id::EventId;
 pub use self::fingerprint::fingerprint;
@@ -156,13 +157,15 @@ impl<F: Facts> Timeline<F> {
     }
 
     /// The first of the newest unbroken run of states for which `holds`: the start of the current
-    /// condition.
-    pub fn since(&self, holds: impl Fn(&F) -> bool) -> Option<&RecordedState<F>> {
-        self.in_order()
-            .into_iter()
-            .rev()
-            .take_while(|s| holds(&s.facts))
-            .last()
+    /// condition. `held_before` is what an event says of the time before it. If it did not hold then, the
+    /// run starts with that event: the one that ended an earlier run was not delivered.
+    pub fn since(
+        &self,
+        holds: impl Fn(&F) -> bool,
+        held_before: impl Fn(&RecordedState<F>) -> Option<bool>,
+    ) -> Option<&RecordedState<F>> {
+        let newest_first = self.in_order().into_iter().rev();
+        start_of_run(newest_first.take_while(|s| holds(&s.facts)), held_before)
     }
 
     /// Whether states may have been dropped that changed something: then the oldest one kept is not the first.
@@ -174,6 +177,21 @@ impl<F: Facts> Timeline<F> {
     pub fn is_empty(&self) -> bool {
         self.states.is_empty()
     }
+}
+
+/// See [`Timeline::since`]: of the states of the run, newest first, the oldest that belongs to it.
+pub(super) fn start_of_run<'a, F: 'a>(
+    newest_first: impl Iterator<Item = &'a RecordedState<F>>,
+    held_before: impl Fn(&RecordedState<F>) -> Option<bool>,
+) -> Option<&'a RecordedState<F>> {
+    let mut first = None;
+    for state in newest_first {
+        first = Some(state);
+        if held_before(state) == Some(false) {
+            break;
+        }
+    }
+    first
 }
 
 #[cfg(test)]

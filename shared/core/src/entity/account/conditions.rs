@@ -6,9 +6,9 @@ use super::state::Account;
 use crate::condition::{BeganBefore, Condition, ConditionKey, ConditionKind};
 use crate::entity::key::EntityKey;
 use crate::entity::kind::EntityKind;
-use crate::entity::risk::{AccountStanding, standing};
+use crate::entity::risk::{AccountStanding, standing, standings_before};
 use crate::entity::stripe_enums::CapabilityStatus;
-use crate::entity::timeline::RecordedState;
+use crate::entity::timeline::{RecordedState, has_elements, start_of_run};
 
 const HOUR_S: i64 = 3600;
 
@@ -47,19 +47,12 @@ fn blocked(account: &Account) -> Option<Condition> {
         AccountStanding::ChargesBlocked => ConditionKind::ChargesBlocked,
     };
     let reason = facts.disabled_reason.clone();
-    let fields = [
-        "charges_enabled",
-        "payouts_enabled",
-        "requirements.disabled_reason",
-    ];
-    let held_before = |s: &RecordedState<AccountFacts>| {
-        let past_due = "requirements.past_due";
-        let overdue = s.facts.past_due.map(|count| count > 0);
-        s.was_so_before(&fields)
-            && match overdue {
-                Some(overdue) => s.list_before(past_due, overdue) == Some(overdue),
-                None => s.was_so_before(&[past_due]),
-            }
+    let held_before = |s: &RecordedState<_>| {
+        let possible = standings_before(s);
+        match possible.contains(&row) {
+            true => (possible.len() == 1).then_some(true),
+            false => Some(false),
+        }
     };
     since(
         account,
@@ -77,7 +70,7 @@ fn charges_lost(account: &Account) -> Option<Condition> {
     }
     let kind = ConditionKind::ChargesLost;
     let reason = facts.disabled_reason.clone();
-    let held_before = |s: &RecordedState<_>| s.was_so_before(&["charges_enabled"]);
+    let held_before = |s: &RecordedState<_>| s.unchanged("charges_enabled");
     since(
         account,
         kind,
@@ -96,7 +89,7 @@ fn requirements_due(account: &Account) -> Option<Condition> {
     let detail = detail.collect::<Vec<_>>().join(", ");
     let kind = ConditionKind::RequirementsDue;
     let held_before =
-        |s: &RecordedState<_>| s.list_before("requirements.currently_due", true) == Some(true);
+        |s: &RecordedState<_>| s.held_before("requirements.currently_due", has_elements);
     since(
         account,
         kind,
@@ -155,22 +148,24 @@ fn has_charged(account: &Account) -> bool {
     account.milestones.contains_key(&Milestone::ChargesEnabled)
 }
 
-/// A condition of the current state: it began when `holds` became true. `held_before` is what the
-/// first event says of the time before it.
+/// A condition of the current state: it began when `holds` became true. `held_before` is what an
+/// event says of the time before it.
 fn since(
     account: &Account,
     kind: ConditionKind,
     after_s: i64,
     (holds, held_before): (
         impl Fn(&AccountFacts) -> bool,
-        impl Fn(&RecordedState<AccountFacts>) -> bool,
+        impl Fn(&RecordedState<AccountFacts>) -> Option<bool>,
     ),
     detail: Option<String>,
 ) -> Option<Condition> {
     let timeline = &account.timeline;
     let states = account.known_states();
-    let run = states.iter().rev().take_while(|(_, facts)| holds(facts));
-    let (first, _) = run.last().or(states.last())?;
+    let newest_first = states.iter().rev();
+    let run = newest_first.take_while(|(_, facts)| holds(facts));
+    let first = start_of_run(run.map(|(state, _)| *state), &held_before);
+    let first = first.or_else(|| timeline.last())?;
     let start = Start {
         began_before: timeline.began_before(first, held_before),
         ..Start::at(first.created_s, first.event_id.as_str())
@@ -186,9 +181,11 @@ fn capabilities(
     holds: impl Fn(&CapabilityStatus) -> bool,
 ) -> Option<Condition> {
     let matching = account.capabilities.iter().filter_map(|(name, states)| {
-        let first = states.since(|f| holds(&f.status))?;
+        let held = |from| CapabilityStatus::with_fingerprint(from).is_some_and(|s| holds(&s));
+        let held_before = |s: &RecordedState<_>| s.held_before("status", held);
+        let first = states.since(|f| holds(&f.status), held_before)?;
         let start = Start {
-            began_before: states.began_before(first, |s| s.was_so_before(&["status"])),
+            began_before: states.began_before(first, held_before),
             ..Start::at(first.created_s, first.event_id.as_str())
         };
         Some((name.as_str(), start))

@@ -93,7 +93,10 @@ impl EntityState for MoneyMovement {
             return Vec::new();
         };
         let kind = (self.rules().condition)(facts);
-        let first = self.timeline.since(|f| f.status == facts.status);
+        let held_before = |s: &RecordedState<_>| s.unchanged("status");
+        let first = self
+            .timeline
+            .since(|f| f.status == facts.status, held_before);
         let Some((kind, first)) = kind.zip(first) else {
             return Vec::new();
         };
@@ -103,9 +106,7 @@ impl EntityState for MoneyMovement {
                 subject: EntityKey::new(self.kind, &self.id),
             },
             since_s: first.created_s,
-            began_before: self
-                .timeline
-                .began_before(first, |s| s.was_so_before(&["status"])),
+            began_before: self.timeline.began_before(first, held_before),
             due_s: first.created_s,
             account: self.origin.account.clone(),
             customer: self.origin.customer.clone(),

@@ -53,7 +53,22 @@ impl<F: Facts> RecordedState<F> {
     pub fn was_so_before(&self, fields: &[&str]) -> bool {
         fields
             .iter()
-            .all(|field| self.before(field) == Before::Same)
+            .all(|field| self.unchanged(field) == Some(true))
+    }
+
+    /// Whether a field was before the event as it is in the event. `None`: the event does not say it.
+    pub fn unchanged(&self, field: &str) -> Option<bool> {
+        self.held_before(field, |_| false)
+    }
+
+    /// Whether something that a field shows in the event was so before it; `held` judges the fingerprint
+    /// of another value. `None`: the event does not say it.
+    pub fn held_before(&self, field: &str, held: impl Fn(u32) -> bool) -> Option<bool> {
+        match self.before(field) {
+            Before::Same => Some(true),
+            Before::Was(from) => Some(held(from)),
+            Before::Nothing | Before::NotSaid | Before::Unknown => None,
+        }
     }
 
     /// Whether a flag was set before the event; `now` is its value in the event. `None`: unknown.
@@ -70,10 +85,15 @@ impl<F: Facts> RecordedState<F> {
     /// `None`: unknown.
     pub fn list_before(&self, field: &str, now: bool) -> Option<bool> {
         match self.before(field) {
-            Before::Was(from) => Some(!["[]", "null"].map(fingerprint).contains(&from)),
+            Before::Was(from) => Some(has_elements(from)),
             _ => self.flag_before(field, now),
         }
     }
+}
+
+/// Whether the list with this fingerprint has elements.
+pub fn has_elements(list: u32) -> bool {
+    !["[]", "null"].map(fingerprint).contains(&list)
 }
 
 impl<F: Facts> Timeline<F> {
@@ -84,11 +104,11 @@ impl<F: Facts> Timeline<F> {
     }
 
     /// Whether a run of states that starts with `first` began before it. `held_before`: whether the
-    /// event says so.
+    /// event says so, as in [`Timeline::since`].
     pub fn began_before(
         &self,
         first: &RecordedState<F>,
-        held_before: impl Fn(&RecordedState<F>) -> bool,
+        held_before: impl Fn(&RecordedState<F>) -> Option<bool>,
     ) -> Option<BeganBefore> {
         if !self.is_first(first) {
             return None;
@@ -96,7 +116,7 @@ impl<F: Facts> Timeline<F> {
         if self.is_cut() {
             return Some(BeganBefore::Forgotten);
         }
-        held_before(first).then_some(BeganBefore::FirstSeen)
+        (held_before(first) == Some(true)).then_some(BeganBefore::FirstSeen)
     }
 }
 
@@ -232,7 +252,7 @@ mod tests {
         let mut timeline = Timeline::default();
         let said = |timeline: &Timeline<Row>, at: usize| {
             let states = timeline.in_order();
-            timeline.began_before(states[at], |s| s.was_so_before(&["status"]))
+            timeline.began_before(states[at], |s| s.unchanged("status"))
         };
         timeline.insert(updated(Some(&json!({"email": "old"}))));
         assert_eq!(said(&timeline, 0), Some(BeganBefore::FirstSeen));
