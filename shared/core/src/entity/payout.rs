@@ -100,8 +100,9 @@ impl Payout {
 
     fn reached_status(&self) -> Option<&RecordedState<PayoutFacts>> {
         let status = &self.current()?.status;
-        self.timeline
-            .since(|f| f.status == *status, |s| s.unchanged("status"))
+        // Payouts only move forward: two events about one change may be seconds apart, but none is left
+        // and reached again.
+        self.timeline.since(|f| f.status == *status, |_| None)
     }
 
     /// Whether it had its current status already at an unknown time before.

@@ -2,6 +2,7 @@
 
 mod first_sight;
 mod format_1;
+mod gaps;
 mod unknown_account;
 
 use serde_json::{Value, json};

@@ -44,7 +44,7 @@ pub(super) fn after(events: &[(i64, &str, &Value, Option<Value>)]) -> Entity {
 }
 
 /// The counters of hours whose name begins so, as `hour name by`.
-fn hourly(entity: &Entity, families: &[&str]) -> Vec<String> {
+pub(super) fn hourly(entity: &Entity, families: &[&str]) -> Vec<String> {
     let counters = entity.contributions();
     let mut found: Vec<String> = counters
         .iter()
@@ -58,7 +58,7 @@ fn hourly(entity: &Entity, families: &[&str]) -> Vec<String> {
     found
 }
 
-const UPDATED: &str = "customer.subscription.updated";
+pub(super) const UPDATED: &str = "customer.subscription.updated";
 const OF_SUBSCRIPTIONS: [&str; 6] = [
     "base|",
     "churn|",
@@ -68,7 +68,7 @@ const OF_SUBSCRIPTIONS: [&str; 6] = [
     "plan|",
 ];
 
-fn subscription(status: &str) -> Value {
+pub(super) fn subscription(status: &str) -> Value {
     json!({"id": "sub_1", "status": status, "customer": "cus_1", "currency": "usd", "cancel_at_period_end": false,
         "items": {"data": [{"quantity": 1, "price": {"unit_amount": 1000, "recurring": {"interval": "month", "interval_count": 1}}}]}})
 }
