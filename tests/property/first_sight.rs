@@ -146,7 +146,7 @@ impl Life {
 
 /// Applies a patch and returns the previous values of what it changed: Stripe names no field that
 /// stayed as it was.
-fn changed(object: &mut Value, patch: &Value) -> Value {
+pub(super) fn changed(object: &mut Value, patch: &Value) -> Value {
     let before = object.clone();
     let mut previous = apply(object, patch);
     if let Some(fields) = previous.as_object_mut() {
@@ -155,7 +155,7 @@ fn changed(object: &mut Value, patch: &Value) -> Value {
     previous
 }
 
-fn merged<'a>(observations: impl Iterator<Item = &'a Vec<Observation>>) -> Entity {
+pub(super) fn merged<'a>(observations: impl Iterator<Item = &'a Vec<Observation>>) -> Entity {
     let mut entity: Option<Entity> = None;
     for observation in observations.flatten() {
         let entity = entity.get_or_insert_with(|| Entity::new(&observation.key));

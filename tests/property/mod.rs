@@ -3,6 +3,7 @@
 
 mod classes;
 mod first_sight;
+mod gaps;
 mod long_histories;
 mod orders;
 mod robust;
