@@ -13,12 +13,15 @@ use super::first_sight::{changed, merged};
 const START_S: i64 = 1_699_999_200;
 const EVENTS: usize = 12;
 
+/// Whether a state fulfils a condition.
+type Holds = fn(&Value) -> bool;
+
 /// An object, the patches that may happen to it, and which conditions a state of it fulfils.
 struct Life {
     updated: &'static str,
     object: Value,
     patches: Vec<Value>,
-    conditions: &'static [(ConditionKind, fn(&Value) -> bool)],
+    conditions: &'static [(ConditionKind, Holds)],
 }
 
 /// One event: the states before and after it, and whether it has `previous_attributes`.
