@@ -35,7 +35,7 @@ impl Engine {
                 alert.sla = Sla::default();
                 let is_resolved = alert.is_resolved();
                 if is_resolved {
-                    alert.notifiers.clear();
+                    alert.notifiers = alert.reached();
                 }
                 self.changes.touch(&id);
                 joined.extend(
@@ -273,9 +273,11 @@ impl Engine {
         };
         self.clocks.stop(id, &alert.sla);
         alert.part_of = Some(group_id.to_owned());
-        // The group has its clocks and its messages.
-        alert.notifiers.clear();
-        alert.actions.clear();
+        // The group has its clocks and its messages. Those who have a message of its own see its end.
+        alert.notifiers = alert.reached();
+        if alert.notifiers.is_empty() {
+            alert.actions.clear();
+        }
         alert.sla.upcoming.clear();
         let (member, evidence, since_s) = (member(alert), alert.evidence.clone(), alert.since_s);
         self.changes.touch(id);

@@ -116,7 +116,9 @@ impl Engine {
             };
             let fires = self.watches.firing(&key).is_none();
             self.observe(index, key.clone(), evaluation, now_s, None);
-            self.judge_beginning(&key, condition, due_s, fires, now_s);
+            if is_newest {
+                self.judge_beginning(&key, condition, due_s, fires, now_s);
+            }
         }
     }
 

@@ -49,7 +49,9 @@ pub(super) fn update_reason(
         return None;
     }
     if key.notice > 0 {
-        let is_due = !is_delivered && !alert.is_resolved() && !waits_for_main(alert, key);
+        // What was wrong already has no deadlines, also if that became known after one.
+        let has_deadlines = !alert.is_resolved() && !alert.pre_existing;
+        let is_due = !is_delivered && has_deadlines && !waits_for_main(alert, key);
         return is_due.then_some(UpdateReason::NotDelivered);
     }
     if !is_delivered {

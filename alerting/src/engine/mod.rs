@@ -317,7 +317,8 @@ impl Engine {
         let fired = self.changes.take_fired();
         self.mute_and_unmute(&fired, now_s);
         self.group(fired, now_s);
-        let dirty = self.changes.take_dirty();
+        let mut dirty = self.changes.take_dirty();
+        self.date_digests(&mut dirty, now_s);
         for id in &dirty {
             self.enqueue(id);
             if let Some(alert) = self.alerts.get(id) {

@@ -37,11 +37,12 @@ impl Engine {
         if mute.is_some() {
             self.groups.stop_waiting(alert);
         } else if !alert.is_resolved()
-            && !was_delivered
+            && (!was_delivered || alert.pre_existing)
             && alert.part_of.is_none()
             && alert.group.is_none()
         {
-            // It is delivered now, as if it fired now: its clocks start when a person can know of it.
+            // It is delivered now, as if it fired now: its clocks start when a person can know of it. What was wrong
+            // already joins the digest now.
             self.changes.fire(id);
         }
         if was_delivered {

@@ -3,8 +3,10 @@
 //! A condition was there before if it began and fell due before the beginning, or if the first event about its entity
 //! says that it was so before, and it was due at once: every event since the beginning is there, so what none of them
 //! explains is older. Its alert joins the digest, a group that is notified once: its rules have many routes, so it has
-//! one of its own. When an event that arrives late shows that it began after the beginning, its alert becomes an
-//! ordinary one.
+//! one of its own. Events arrive in any order: when a late one shows that a condition began after the beginning, its
+//! alert becomes an ordinary one, and the other way round.
+
+use std::collections::BTreeSet;
 
 use revwatch_core::condition::{BeganBefore, Condition};
 use serde::{Deserialize, Serialize};
@@ -64,7 +66,8 @@ impl Engine {
         self.changes.put(BEGAN, KEY, &Beginning { began_s });
     }
 
-    /// An alert of a condition that fell due at `due_s` was evaluated; `fired` is whether this made it fire.
+    /// An alert of a condition that fell due at `due_s` was evaluated; `fired` is whether this made it fire. Whatever
+    /// was known of the condition before, what is known now decides.
     pub(super) fn judge_beginning(
         &mut self,
         key: &WatchKey,
@@ -79,67 +82,126 @@ impl Engine {
         let Some(id) = self.watches.firing(key).cloned() else {
             return;
         };
-        // What holds only from now on was not due before, as a trial that is shorter than the warning.
-        let is_older = due_s.max(condition.since_s) < began_s;
-        // What falls due after it was first seen is news at that time.
-        let was_seen =
-            condition.began_before == Some(BeganBefore::FirstSeen) && due_s <= condition.since_s;
-        if fired && (is_older || was_seen) {
-            if let Some(alert) = self.alerts.get_mut(&id) {
-                alert.pre_existing = true;
+        let Some(alert) = self.alerts.open_mut(&id) else {
+            return;
+        };
+        match was_there(condition, due_s, began_s) {
+            Some(is_older) if fired => alert.pre_existing = is_older,
+            Some(false) if alert.pre_existing => self.make_ordinary(&id, now_s),
+            // What fired before this beginning is no older than it because a person has set another one.
+            Some(true) if !alert.pre_existing && alert.fired_s >= began_s => {
+                self.make_pre_existing(&id, now_s);
             }
-        } else if !fired && !is_older && condition.began_before.is_none() {
-            self.make_ordinary(&id, now_s);
+            _ => {}
         }
     }
 
     /// An event that arrived late shows that it began after the beginning.
     fn make_ordinary(&mut self, id: &str, now_s: i64) {
-        let Some(alert) = self.alerts.open_mut(id).filter(|a| a.pre_existing) else {
+        let Some(alert) = self.alerts.open_mut(id) else {
             return;
         };
         alert.pre_existing = false;
+        self.decide_again(id, now_s);
+    }
+
+    /// An event that arrived late shows that it began, and fell due, before the beginning. Those who have its message
+    /// read that in it.
+    fn make_pre_existing(&mut self, id: &str, now_s: i64) {
+        let Some(alert) = self.alerts.open_mut(id) else {
+            return;
+        };
+        alert.pre_existing = true;
+        self.clocks.stop(id, &alert.sla);
+        alert.sla = Sla::default();
+        self.groups.stop_waiting(alert);
+        self.decide_again(id, now_s);
+    }
+
+    /// An alert leaves its group: whether it is sent alone, in another group or in the digest is decided again.
+    fn decide_again(&mut self, id: &str, now_s: i64) {
+        let Some(alert) = self.alerts.open_mut(id) else {
+            return;
+        };
+        if !alert.notifications.is_empty() {
+            alert.revise(now_s);
+        }
         let (group_id, alert) = (alert.part_of.take(), alert.clone());
         self.changes.fire(id);
         self.changes.touch(id);
         if let Some(group_id) = group_id {
-            self.leave_digest(&group_id, &alert, now_s);
+            self.leave_group(&group_id, &alert, now_s);
         }
     }
 
-    fn leave_digest(&mut self, group_id: &str, alert: &Alert, now_s: i64) {
+    fn leave_group(&mut self, group_id: &str, alert: &Alert, now_s: i64) {
         self.groups.remove_member(group_id, &alert.id);
-        let Some(digest) = self.alerts.open_mut(group_id) else {
+        let Some(left) = self.alerts.open_mut(group_id) else {
             return;
         };
-        let is_unsent = digest.notifications.is_empty();
-        let Some(group) = &mut digest.group else {
+        let Some(group) = &mut left.group else {
             return;
         };
         group.open = group.open.saturating_sub(1);
+        group.joined = group.joined.saturating_sub(1);
         group.top.retain(|member| member.alert_id != alert.id);
         for amount in &alert.evidence.money {
-            add(&mut digest.evidence.money, amount, -1);
+            add(&mut left.evidence.money, amount, -1);
             add(&mut group.money, amount, -1);
         }
-        if group.open == 0 {
-            // A digest without alerts is not sent.
-            if is_unsent {
-                digest.notifiers.clear();
-            }
-            self.resolve(group_id, None, now_s, None);
-            return;
-        }
-        group.joined = group.joined.saturating_sub(1);
         if let Some(count) = group.rules.iter_mut().find(|c| c.rule == alert.rule) {
             count.joined = count.joined.saturating_sub(1);
         }
         group.rules.retain(|count| count.joined > 0);
-        let unnamed = group.top.is_empty();
-        digest.revise(now_s);
+        if let Some(count) = group.rules.first() {
+            left.severity = count.severity;
+        }
+        let (open, unnamed) = (group.open, group.top.is_empty());
+        if open == 0 {
+            left.evidence.money.clone_from(&group.money);
+            if left.is_withdrawn() {
+                // A group without alerts is not sent, and those who have it read that.
+                left.notifiers = left.reached();
+            }
+            self.resolve(group_id, None, now_s, None);
+            return;
+        }
+        left.revise(now_s);
         self.changes.touch(group_id);
         if unnamed {
             self.name_members(group_id);
+        }
+    }
+
+    /// What a digest says of its beginning is that of its open members, whichever came and went.
+    pub(super) fn date_digests(&mut self, changed: &mut BTreeSet<String>, now_s: i64) {
+        let group_of = |id: &String| {
+            let alert = self.alerts.get(id)?;
+            alert.part_of.clone().or_else(|| Some(id.clone()))
+        };
+        let digests: BTreeSet<String> = changed.iter().filter_map(group_of).collect();
+        for id in digests {
+            if !self.alerts.open(&id).is_some_and(Alert::is_digest) {
+                continue;
+            }
+            let members = self.groups.members(&id);
+            let open: Vec<&Alert> = members.filter_map(|id| self.alerts.open(id)).collect();
+            let Some(since_s) = open.iter().map(|alert| alert.since_s).min() else {
+                continue;
+            };
+            let began_before = open.iter().any(|alert| alert.evidence.began_before);
+            let Some(digest) = self.alerts.open_mut(&id) else {
+                continue;
+            };
+            if (digest.since_s, digest.evidence.began_before) == (since_s, began_before) {
+                continue;
+            }
+            digest.since_s = since_s;
+            digest.evidence.began_before = began_before;
+            if digest.fired_s < now_s {
+                digest.revise(now_s);
+            }
+            changed.insert(id);
         }
     }
 
@@ -153,7 +215,7 @@ impl Engine {
             severity: alert.severity,
             joined: 1,
         };
-        let (notifiers, began_before) = (alert.notifiers.clone(), alert.evidence.began_before);
+        let notifiers = alert.notifiers.clone();
         let open = self.groups.open_at(&place).cloned();
         let digest_id = match open.filter(|id| self.alerts.open(id).is_some()) {
             Some(digest_id) => digest_id,
@@ -168,7 +230,6 @@ impl Engine {
         self.join(&digest_id, id);
         let digest = self.alerts.get_mut(&digest_id)?;
         digest.severity = digest.severity.max(count.severity);
-        digest.evidence.began_before |= began_before;
         let more = notifiers
             .into_iter()
             .filter(|name| !digest.notifiers.contains(name));
@@ -197,6 +258,19 @@ impl Engine {
                 count_rule(group, count);
             }
         }
+    }
+}
+
+/// Whether a condition that fell due at `due_s` was there before the beginning; `None`: that was forgotten.
+pub(super) fn was_there(condition: &Condition, due_s: i64, began_s: i64) -> Option<bool> {
+    // What holds only from now on was not due before, as a trial that is shorter than the warning.
+    let is_older = due_s.max(condition.since_s) < began_s;
+    match condition.began_before {
+        None => Some(is_older),
+        Some(BeganBefore::FirstSeen) if condition.key.kind.has_due_date() => Some(due_s < began_s),
+        // What falls due after it was first seen is news at that time.
+        Some(BeganBefore::FirstSeen) => Some(is_older || due_s <= condition.since_s),
+        Some(BeganBefore::Forgotten) => is_older.then_some(true),
     }
 }
 

@@ -45,6 +45,7 @@ pub(super) fn facts(alert: &Alert, state: &NotificationState, fired_unseen: bool
         let what = "an earlier attempt at this message ended without an answer";
         facts.push(Fact::new("Possible duplicate", what));
     }
+    facts.extend(wrong_already(alert));
     facts.extend(amounts(alert));
     facts.extend(subjects(alert));
     let at_least = if alert.evidence.began_before {
@@ -75,6 +76,24 @@ pub(super) fn facts(alert: &Alert, state: &NotificationState, fired_unseen: bool
     facts
 }
 
+/// Where an alert is, and those of a group, whose beginning became known after the message was sent.
+fn wrong_already(alert: &Alert) -> Option<Fact> {
+    if alert.group.is_some() {
+        let what = match alert.is_digest() {
+            true => "what was in it turned out to be news, and is sent like any other alert",
+            false => "what was in it turned out to have been wrong already when revwatch began",
+        };
+        return alert.is_withdrawn().then(|| Fact::new("Corrected", what));
+    }
+    let digest = match &alert.part_of {
+        Some(id) => format!(": see {id}"),
+        None => String::new(),
+    };
+    let what = format!("it was so when revwatch began, and has no deadlines{digest}");
+    let is_open = !alert.is_resolved();
+    (alert.pre_existing && is_open).then(|| Fact::new("Wrong already", what))
+}
+
 /// How much is affected.
 fn amounts(alert: &Alert) -> Vec<Fact> {
     let evidence = &alert.evidence;
@@ -82,7 +101,7 @@ fn amounts(alert: &Alert) -> Vec<Fact> {
     if let Some(metric_value) = evidence.metric_value {
         facts.push(Fact::new("Value", measured(metric_value, &alert.subject)));
     }
-    if let Some(group) = &alert.group {
+    if let Some(group) = alert.group.as_ref().filter(|_| !alert.is_withdrawn()) {
         let text = match group.joined - group.open {
             0 => group.joined.to_string(),
             resolved => format!("{}, {resolved} of them resolved", group.joined),
@@ -137,7 +156,8 @@ fn response(alert: &Alert) -> Option<Fact> {
         }
         (_, Some(at_s)) => {
             let by = person(alert.acknowledged_by.as_ref());
-            let is_late = at_s > alert.sla.respond_due_s;
+            let due_s = alert.sla.respond_due_s;
+            let is_late = due_s > 0 && at_s > due_s;
             let late = if is_late { " (late)" } else { "" };
             Some(Fact::new(
                 "Acknowledged",
@@ -154,6 +174,7 @@ fn resolution(alert: &Alert) -> Option<Fact> {
         None if alert.sla.resolve_due_s > 0 && has_deadlines(alert) => {
             Some(Fact::new("Resolve by", time(alert.sla.resolve_due_s)))
         }
+        Some(_) if alert.is_withdrawn() => None,
         Some(at_s) => {
             let by = person(alert.resolved_by.as_ref());
             let lasted = duration(at_s - alert.since_s);
@@ -167,7 +188,7 @@ fn resolution(alert: &Alert) -> Option<Fact> {
 }
 
 fn has_deadlines(alert: &Alert) -> bool {
-    !(alert.sla.upcoming.is_empty() && alert.notices.is_empty())
+    !(alert.pre_existing || alert.sla.upcoming.is_empty() && alert.notices.is_empty())
 }
 
 fn person(name: Option<&String>) -> String {

@@ -122,13 +122,18 @@ fn headline(alert: &Alert, notice: Option<&Notice>, fired_unseen: bool) -> Strin
     };
     let status = match (alert.state, notice) {
         (_, Some(notice)) => format!("{} · {severity}", notice_text(notice.kind)),
+        (AlertState::Resolved, None) if alert.is_withdrawn() => "↩️ CORRECTED".to_owned(),
         (AlertState::Resolved, None) if fired_unseen => "✅ FIRED AND RESOLVED".to_owned(),
         (AlertState::Resolved, None) => "✅ RESOLVED".to_owned(),
         (AlertState::Acknowledged, None) => format!("{severity} (acknowledged)"),
+        (AlertState::Firing, None) if alert.pre_existing && alert.group.is_none() => {
+            format!("{severity} (wrong already)")
+        }
         (AlertState::Firing, None) => severity.to_owned(),
     };
     let count = match &alert.group {
         Some(group) if alert.is_digest() => match group.joined {
+            0 => "nothing was ".to_owned(),
             1 => "1 thing was ".to_owned(),
             joined => format!("{joined} things were "),
         },

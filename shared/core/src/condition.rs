@@ -109,6 +109,12 @@ impl ConditionKind {
             Self::TransferReversed => "transfer_reversed",
         }
     }
+
+    /// Whether it is due at a date that its entity has, whenever it began. The others are due at or after their
+    /// beginning: if that is unknown, so is when they fell due.
+    pub fn has_due_date(self) -> bool {
+        self == Self::TrialEnding
+    }
 }
 
 /// Identifies one condition of one entity.

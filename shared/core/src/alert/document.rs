@@ -332,6 +332,21 @@ impl Alert {
         self.pre_existing && self.group.is_some()
     }
 
+    /// Whether it is a group of which every alert turned out to belong elsewhere.
+    pub fn is_withdrawn(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.joined == 0)
+    }
+
+    /// The notifiers whose own message of it has arrived, or may have.
+    pub fn reached(&self) -> Vec<String> {
+        let has_arrived = |state: &NotificationState| {
+            state.delivered_revision > 0 || state.attempting_revision.is_some()
+        };
+        let messages = self.notifications.iter();
+        let reached = messages.filter(|(key, state)| key.notice == 0 && has_arrived(state));
+        reached.map(|(key, _)| key.notifier.clone()).collect()
+    }
+
     /// Whether it is resolved.
     pub fn is_resolved(&self) -> bool {
         self.state == AlertState::Resolved

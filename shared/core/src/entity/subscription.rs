@@ -131,13 +131,19 @@ impl Subscription {
     }
 
     fn past_due(&self) -> Option<&RecordedState<SubscriptionFacts>> {
-        self.since(&SubscriptionStatus::PastDue)
+        let is_so = |f: &SubscriptionFacts| f.status == SubscriptionStatus::PastDue;
+        self.timeline.since(is_so, |s| s.unchanged("status"))
     }
 
-    /// The start of the current run of states with this status.
-    fn since(&self, status: &SubscriptionStatus) -> Option<&RecordedState<SubscriptionFacts>> {
+    /// The start of the current trial with its current end: one that is extended or cut short is due at
+    /// another time since then.
+    fn trial(&self) -> Option<&RecordedState<SubscriptionFacts>> {
+        let end_s = self.current()?.trial_end_s;
+        let is_so = |f: &SubscriptionFacts| {
+            f.status == SubscriptionStatus::Trialing && f.trial_end_s == end_s
+        };
         self.timeline
-            .since(|f| f.status == *status, |s| s.unchanged("status"))
+            .since(is_so, |s| s.all_unchanged(&["status", "trial_end"]))
     }
 
     /// What an event says that a field was before it. Another event may be the one that says when the
@@ -359,29 +365,28 @@ impl EntityState for Subscription {
             detail: Some(format!("plan {}", facts.plan)),
             event_id: first.event_id.to_string(),
         };
-        let mut found = Vec::new();
-        if let Some(first) = self.past_due() {
-            // Stripe says it when a status changes: what does not say so is about something else.
+        // Stripe says it when one of these changes: what does not say so is about something else.
+        let began_before = |first, fields: &[&str]| {
             let was_so = |s: &RecordedState<_>| {
                 let is_unsure = s.is_unsure(self.origin.started_s);
-                is_unsure.then_some(true).or(s.unchanged("status"))
+                is_unsure.then_some(true).or(s.all_unchanged(fields))
             };
-            let began_before = self.timeline.began_before(first, was_so);
-            let due_s = first.created_s;
+            self.timeline.began_before(first, was_so)
+        };
+        let mut found = Vec::new();
+        if let Some(first) = self.past_due() {
             found.push(condition(
                 ConditionKind::PastDue,
                 first,
-                began_before,
-                due_s,
+                began_before(first, &["status"]),
+                first.created_s,
             ));
         }
-        let trial = self.since(&SubscriptionStatus::Trialing);
-        if let (Some(first), Some(end_s)) = (trial, facts.trial_end_s) {
-            // Whenever the trial began, its end is known.
+        if let (Some(first), Some(end_s)) = (self.trial(), facts.trial_end_s) {
             found.push(condition(
                 ConditionKind::TrialEnding,
                 first,
-                None,
+                began_before(first, &["status", "trial_end"]),
                 end_s.saturating_sub(3 * DAY_S),
             ));
         }

@@ -494,6 +494,54 @@ fn a_condition_of_the_first_event_began_before_it_if_the_event_says_so() {
     }
 }
 
+/// R4: that a trial ends was so before the first event about it, unless that began or dated it.
+#[test]
+fn a_trial_of_the_first_event_began_before_it_if_the_event_says_so() {
+    let end_s = |hours: i64| json!(1_000_000_000 + hours * HOUR_S);
+    let trial = |event_type: &'static str, hours, previous: Option<Value>| {
+        let mut object = subscription_since(2, "trialing");
+        object["trial_end"] = end_s(hours);
+        (event_type, object, previous)
+    };
+    let conditions = |events: &[(&'static str, Value, Option<Value>)]| {
+        let events: Vec<_> = (50..)
+            .zip(events)
+            .map(|(hour, (event_type, object, previous))| {
+                (hour, *event_type, object, previous.clone())
+            })
+            .collect();
+        let conditions = after(&events).conditions();
+        let [condition] = conditions.as_slice() else {
+            panic!("{conditions:?}");
+        };
+        let due_s = condition.due_s + 3 * 24 * HOUR_S;
+        assert!(due_s > 1_000_000_000, "{due_s}");
+        (condition.since_s / HOUR_S, condition.began_before)
+    };
+    let seen = Some(BeganBefore::FirstSeen);
+    let other = Some(json!({"metadata": {}}));
+    let of_first = |previous| conditions(&[trial(UPDATED, 1, previous)]);
+    assert_eq!(of_first(other.clone()), (50, seen));
+    assert_eq!(of_first(Some(json!({"status": "active"}))), (50, None));
+    assert_eq!(of_first(Some(json!({"trial_end": end_s(9)}))), (50, None));
+    assert_eq!(
+        of_first(None),
+        (50, seen),
+        "it does not say what it changed"
+    );
+    let will_end = "customer.subscription.trial_will_end";
+    assert_eq!(conditions(&[trial(will_end, 1, None)]), (50, seen));
+    let created = "customer.subscription.created";
+    assert_eq!(conditions(&[trial(created, 1, None)]), (50, None));
+    // It has its end since the second event: what was known of the earlier end does not say so.
+    let moved = [
+        trial(UPDATED, 9, other.clone()),
+        trial(UPDATED, 1, Some(json!({"trial_end": end_s(9)}))),
+        trial(UPDATED, 1, other),
+    ];
+    assert_eq!(conditions(&moved), (51, None));
+}
+
 /// K3: what was so before is no transition that the lifecycle forbids.
 #[test]
 fn the_history_says_what_was_seen_first() {

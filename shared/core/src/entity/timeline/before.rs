@@ -51,9 +51,19 @@ impl<F: Facts> RecordedState<F> {
 
     /// Whether the event says that none of these fields changed with it.
     pub fn was_so_before(&self, fields: &[&str]) -> bool {
-        fields
-            .iter()
-            .all(|field| self.unchanged(field) == Some(true))
+        self.all_unchanged(fields) == Some(true)
+    }
+
+    /// Whether all of these fields were before the event as they are in the event. `None`: the event does
+    /// not say it of all, and of none that it was otherwise.
+    pub fn all_unchanged(&self, fields: &[&str]) -> Option<bool> {
+        let all = fields.iter().map(|field| self.unchanged(field));
+        // The least: `Some(false)`, then `None`, then `Some(true)`.
+        all.min_by_key(|unchanged| match unchanged {
+            Some(false) => 0,
+            None => 1,
+            Some(true) => 2,
+        })?
     }
 
     /// Whether a field was before the event as it is in the event. `None`: the event does not say it.
