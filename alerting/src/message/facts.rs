@@ -53,10 +53,12 @@ pub(super) fn facts(alert: &Alert, state: &NotificationState, fired_unseen: bool
     } else {
         ""
     };
-    facts.push(Fact::new(
-        "Since",
-        format!("{at_least}{}", time(alert.since_s)),
-    ));
+    if !alert.is_withdrawn() {
+        facts.push(Fact::new(
+            "Since",
+            format!("{at_least}{}", time(alert.since_s)),
+        ));
+    }
     if fired_unseen {
         let fired = time(alert.fired_s);
         facts.push(Fact::new(
