@@ -162,6 +162,12 @@ impl Engine {
             if left.is_withdrawn() {
                 // A group without alerts is not sent, and those who have it read that.
                 left.notifiers = left.reached();
+                let Alert {
+                    notifiers,
+                    notifications,
+                    ..
+                } = left;
+                notifications.retain(|key, _| notifiers.contains(&key.notifier));
             }
             self.resolve(group_id, None, now_s, None);
             return;

@@ -340,7 +340,8 @@ impl Alert {
     /// The notifiers whose own message of it has arrived, or may have.
     pub fn reached(&self) -> Vec<String> {
         let has_arrived = |state: &NotificationState| {
-            state.delivered_revision > 0 || state.attempting_revision.is_some()
+            let is_unconfirmed = state.attempting_revision.is_some() || state.possible_duplicate;
+            state.delivered_revision > 0 || is_unconfirmed
         };
         let messages = self.notifications.iter();
         let reached = messages.filter(|(key, state)| key.notice == 0 && has_arrived(state));
