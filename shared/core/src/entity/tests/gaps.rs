@@ -64,6 +64,13 @@ fn a_condition_holds_since_the_event_that_says_that_it_did_not_hold_before() {
             true,
         ),
         (
+            UPDATED,
+            &trial(),
+            "trial_ending",
+            json!({"trial_end": 90 * 3600}),
+            true,
+        ),
+        (
             "charge.dispute.updated",
             &dispute,
             "dispute_open",
@@ -140,8 +147,8 @@ fn a_condition_holds_since_the_event_that_says_that_it_did_not_hold_before() {
             let of_kind = found.into_iter().find(|(found, ..)| *found == kind);
             of_kind.map(|(_, since, began_before)| (since, began_before))
         };
-        // When the one of the first sight began is not known, except of a trial: its end is.
-        let first = Some((1, kind != "trial_ending"));
+        // When the one of the first sight began is not known.
+        let first = Some((1, true));
         let expected = if is_broken { Some((60, false)) } else { first };
         assert_eq!(of(Some(said.clone())), expected, "{kind} with {said}");
         assert_eq!(of(None), first, "{kind}: it is not said");
