@@ -1,5 +1,6 @@
 //! `revwatch export`: CSV with a header, sorted by id.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use clap::Args;
@@ -108,18 +109,38 @@ fn parser() -> impl TypedValueParser<Value = ExportKind> {
 
 async fn entity_rows(store: &dyn Entities, kind: EntityKind) -> anyhow::Result<Vec<Vec<String>>> {
     let mut rows = Vec::new();
-    let mut unreadable = None;
-    store
-        .entities(
-            kind,
-            &mut |_, id, body| match Entity::decode(&EntityKey::new(kind, id), body) {
-                Ok(entity) => rows.extend(view::entity::row(&entity)),
-                Err(error) => unreadable = Some(error),
-            },
-        )
+    let mut of_customers = BTreeMap::new();
+    if kind == EntityKind::Subscription {
+        each(store, EntityKind::Customer, &mut |key, customer| {
+            let ids = customer.application_ids().cloned();
+            of_customers.extend(ids.map(|ids| (key, ids)));
+        })
         .await?;
-    match unreadable {
-        Some(error) => Err(anyhow::Error::msg(error)),
-        None => Ok(rows),
     }
+    each(store, kind, &mut |_, mut entity| {
+        let lacked = entity.ids_come_from();
+        if let Some(ids) = lacked.and_then(|customer| of_customers.get(&customer)) {
+            entity.take_ids(ids);
+        }
+        rows.extend(view::entity::row(&entity));
+    })
+    .await?;
+    Ok(rows)
+}
+
+async fn each(
+    store: &dyn Entities,
+    kind: EntityKind,
+    found: &mut (dyn FnMut(EntityKey, Entity) + Send),
+) -> anyhow::Result<()> {
+    let mut unreadable = None;
+    let mut read = |_: u32, id: &str, body: &[u8]| {
+        let key = EntityKey::new(kind, id);
+        match Entity::decode(&key, body) {
+            Ok(entity) => found(key, entity),
+            Err(error) => unreadable = Some(error),
+        }
+    };
+    store.entities(kind, &mut read).await?;
+    unreadable.map_or(Ok(()), |error| Err(anyhow::Error::msg(error)))
 }

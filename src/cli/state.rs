@@ -39,7 +39,13 @@ pub async fn run(options: &GlobalOptions, args: &StateArgs) -> anyhow::Result<()
         .partial
         .read(store.as_ref(), Shown::Entities, read)
         .await?;
-    let entity = Entity::decode(&key, &stored.body).map_err(anyhow::Error::msg)?;
+    let mut entity = Entity::decode(&key, &stored.body).map_err(anyhow::Error::msg)?;
+    if let Some(customer) = entity.ids_come_from()
+        && let Some(stored) = store.entity(&customer).await?
+    {
+        let customer = Entity::decode(&customer, &stored.body).map_err(anyhow::Error::msg)?;
+        customer.application_ids().map(|ids| entity.take_ids(ids));
+    }
     // Always JSON: this is the documented interface.
     writeln!(
         std::io::stdout().lock(),

@@ -82,7 +82,7 @@ async fn figures_go_by_owner_and_realm(deployment: &Deployment) {
         .map(|n| subscription("p", n, status(n), PRICE_MINOR))
         .collect();
     post_all(&main, &own).await;
-    post_all(&kernel, &[subscription("k", 0, "active", 700)]).await;
+    post_all(&kernel, &[subscription("k", 0, "active", 700), customer()]).await;
     let connected = |n| subscription("c", n, status(n), 99_999_999);
     post_all(&main, &(0..20).map(connected).collect::<Vec<_>>()).await;
     let canceled = |n| subscription("c", n, "canceled", 99_999_999);
@@ -92,7 +92,7 @@ async fn figures_go_by_owner_and_realm(deployment: &Deployment) {
 
     let shown = until("everything is counted", || async {
         let shown = metrics(&variables);
-        (shown["events_applied"] == 43 && shown["events_dead"] == 1).then_some(shown)
+        (shown["events_applied"] == 44 && shown["events_dead"] == 1).then_some(shown)
     })
     .await;
     let of_platform = json!({"usd": 4 * PRICE_MINOR});
@@ -204,6 +204,14 @@ fn subscription(of: &str, n: usize, status: &str, minor: i64) -> String {
         "data": {"object": {
             "id": format!("sub_{of}_{n}"), "object": "subscription", "customer": format!("cus_{of}_{n}"),
             "status": status, "currency": "usd", "items": {"data": [{"price": price, "quantity": 1}]},
-            "metadata": {"app_id": "app_1", "user_id": format!("user_{n}")}}}})
+            "metadata": {"app_id": "app_1", "user_id": (of != "k").then(|| format!("user_{n}"))}}}})
+    .to_string()
+}
+
+/// The customer of the kernel's subscription, which has no `user_id` of its own.
+fn customer() -> String {
+    json!({"id": "evt_customer", "object": "event", "type": "customer.created", "livemode": true,
+        "created": jiff::Timestamp::now().as_second(), "data": {"object": {"id": "cus_k_0", "object": "customer",
+        "metadata": {"app_id": "another", "user_id": "user_0"}}}})
     .to_string()
 }

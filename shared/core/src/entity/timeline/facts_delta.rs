@@ -10,68 +10,98 @@
 //! counts as one value, and each of its elements.
 
 use rmp::Marker;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::bytes::{Reader, TimelineError, write_number};
 
-/// Appends `facts` as what differs from `base`; both are MessagePack. `base` is empty for the first facts.
-pub(super) fn write(base: &[u8], facts: &[u8], bytes: &mut Vec<u8>) {
-    if let Some((mask, changed)) = difference(base, facts) {
-        write_number(mask, bytes);
-        changed
-            .into_iter()
-            .for_each(|value| write_value(value, bytes));
-    } else {
-        write_number(0, bytes);
-        write_number(facts.len() as u64, bytes);
-        bytes.extend(facts);
-    }
+/// The facts that were stored or read last, in MessagePack.
+#[derive(Default)]
+pub(super) struct NewestFacts {
+    bytes: Vec<u8>,
+    /// Kept for its memory.
+    next: Vec<u8>,
+    /// The values that differ. Kept for its memory.
+    changed: Vec<u8>,
 }
 
-/// Reads the output of [`write`].
-pub(super) fn read(base: &[u8], reader: &mut Reader<'_>) -> Result<Vec<u8>, TimelineError> {
-    let mask = reader.number()?;
-    if mask == 0 {
-        let length = reader.number()?;
-        return Ok(reader.bytes(length)?.to_vec());
-    }
-    let (array, values) = parts(base).ok_or(TimelineError::NoSuchFacts)?;
-    let mut facts = array.to_vec();
-    for (place, value) in values.into_iter().enumerate() {
-        if mask >> place & 1 == 0 {
-            facts.extend(value);
+impl NewestFacts {
+    /// Appends `facts` as what differs from the newest; they are the newest then.
+    pub(super) fn write<F: Serialize>(
+        &mut self,
+        facts: &F,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), rmp_serde::encode::Error> {
+        self.next.clear();
+        rmp_serde::encode::write(&mut self.next, facts)?;
+        if let Some(mask) = self.difference() {
+            write_number(mask, bytes);
+            bytes.extend(&self.changed);
         } else {
-            read_value(reader, &mut facts)?;
+            write_number(0, bytes);
+            write_number(self.next.len() as u64, bytes);
+            bytes.extend(&self.next);
         }
+        std::mem::swap(&mut self.bytes, &mut self.next);
+        Ok(())
     }
-    Ok(facts)
-}
 
-/// A bit for each value that differs, and these values.
-fn difference<'a>(base: &[u8], facts: &'a [u8]) -> Option<(u64, Vec<&'a [u8]>)> {
-    let (base_array, base_values) = parts(base)?;
-    let (array, values) = parts(facts)?;
-    if array != base_array || values.len() != base_values.len() {
-        return None;
-    }
-    let mut mask = 0;
-    let mut changed = Vec::new();
-    for (place, (value, before)) in values.into_iter().zip(base_values).enumerate() {
-        if value != before {
-            mask |= 1 << place;
-            changed.push(value);
+    /// Reads the output of [`NewestFacts::write`].
+    pub(super) fn read<F: DeserializeOwned>(
+        &mut self,
+        reader: &mut Reader<'_>,
+    ) -> Result<F, TimelineError> {
+        self.next.clear();
+        let mask = reader.number()?;
+        if mask == 0 {
+            let length = reader.number()?;
+            self.next.extend(reader.bytes(length)?);
+        } else {
+            self.apply(mask, reader)?;
         }
+        std::mem::swap(&mut self.bytes, &mut self.next);
+        rmp_serde::from_slice(&self.bytes).map_err(TimelineError::Facts)
     }
-    (mask != 0).then_some((mask, changed))
-}
 
-/// The outermost array, without its elements, and all values in it. `None`: too many, or an unknown type.
-fn parts(mut bytes: &[u8]) -> Option<(&[u8], Vec<&[u8]>)> {
-    let array = take(&mut bytes)?;
-    let mut values = Vec::with_capacity(16);
-    while !bytes.is_empty() {
-        values.push(take(&mut bytes)?);
+    /// Writes the values of `next` that differ to `changed`, and returns a bit for each. `None`: they have
+    /// another shape, or are the same.
+    fn difference(&mut self) -> Option<u64> {
+        self.changed.clear();
+        let (mut before, mut after) = (self.bytes.as_slice(), self.next.as_slice());
+        if take(&mut before)? != take(&mut after)? {
+            return None;
+        }
+        let mut mask = 0;
+        for place in 0..u64::BITS {
+            if before.is_empty() && after.is_empty() {
+                break;
+            }
+            let value = take(&mut after)?;
+            if take(&mut before)? != value {
+                mask |= 1 << place;
+                write_value(value, &mut self.changed);
+            }
+        }
+        (mask != 0 && before.is_empty() && after.is_empty()).then_some(mask)
     }
-    (values.len() <= u64::BITS as usize).then_some((array, values))
+
+    /// Writes to `next` the newest facts with the values that differ.
+    fn apply(&mut self, mask: u64, reader: &mut Reader<'_>) -> Result<(), TimelineError> {
+        let mut before = self.bytes.as_slice();
+        let array = take(&mut before).ok_or(TimelineError::NoSuchFacts)?;
+        self.next.extend(array);
+        let mut place = 0;
+        while !before.is_empty() {
+            let value = take(&mut before).ok_or(TimelineError::NoSuchFacts)?;
+            if mask.checked_shr(place).unwrap_or(0) & 1 == 0 {
+                self.next.extend(value);
+            } else {
+                read_value(reader, &mut self.next)?;
+            }
+            place += 1;
+        }
+        Ok(())
+    }
 }
 
 /// The next value; of an array, what precedes its elements.
@@ -125,11 +155,11 @@ fn read_value(reader: &mut Reader<'_>, facts: &mut Vec<u8>) -> Result<(), Timeli
 
 #[cfg(test)]
 mod tests {
-    use serde::Serialize;
+    use serde::Deserialize;
 
     use super::*;
 
-    #[derive(Clone, Serialize)]
+    #[derive(Clone, Serialize, Deserialize)]
     struct Row {
         count: u64,
         minor: Option<i64>,
@@ -148,13 +178,45 @@ mod tests {
         }
     }
 
-    fn encode(row: &Row) -> Vec<u8> {
-        rmp_serde::to_vec(row).expect("plain structs encode")
+    /// The stored form of `facts` after `base`; it comes back.
+    fn written<B: Serialize, F: Serialize + DeserializeOwned>(
+        base: Option<&B>,
+        facts: &F,
+    ) -> Vec<u8> {
+        let (mut writer, mut stored) = (NewestFacts::default(), Vec::new());
+        if let Some(base) = base {
+            writer
+                .write(base, &mut stored)
+                .expect("plain structs encode");
+        }
+        let base_bytes = writer.bytes.clone();
+        stored.clear();
+        writer
+            .write(facts, &mut stored)
+            .expect("plain structs encode");
+        let mut reader = NewestFacts {
+            bytes: base_bytes.clone(),
+            ..NewestFacts::default()
+        };
+        let found: F = reader.read(&mut Reader::new(&stored)).expect("readable");
+        assert_eq!(encode(&found), encode(facts));
+        for length in 0..stored.len() {
+            let mut reader = NewestFacts {
+                bytes: base_bytes.clone(),
+                ..NewestFacts::default()
+            };
+            let cut = reader.read::<F>(&mut Reader::new(&stored[..length]));
+            assert!(cut.is_err(), "{length} of {} bytes", stored.len());
+        }
+        stored
+    }
+
+    fn encode<F: Serialize>(facts: &F) -> Vec<u8> {
+        rmp_serde::to_vec(facts).expect("plain structs encode")
     }
 
     #[test]
     fn only_the_values_that_differ_are_stored() {
-        let base = encode(&row());
         let table = [
             (Row { count: 4, ..row() }, vec![1, 8]),
             (
@@ -209,48 +271,29 @@ mod tests {
             ),
         ];
         for (changed, expected) in table {
-            let (facts, mut bytes) = (encode(&changed), Vec::new());
-            write(&base, &facts, &mut bytes);
-            assert_eq!(bytes, expected);
-            assert_eq!(
-                read(&base, &mut Reader::new(&bytes)).expect("readable"),
-                facts
-            );
+            assert_eq!(written(Some(&row()), &changed), expected);
         }
     }
 
     #[test]
     fn facts_of_another_shape_are_stored_completely() {
+        let complete = |facts: &[u8]| [&[0, facts.len().to_le_bytes()[0]], facts].concat();
         let facts = encode(&row());
-        let many = rmp_serde::to_vec(&vec![1; 70]).expect("a list encodes");
-        for (base, facts) in [
-            (Vec::new(), facts.clone()),
-            (
-                rmp_serde::to_vec(&(3, 4)).expect("a tuple encodes"),
-                facts.clone(),
-            ),
-            (facts.clone(), facts),
-            (
-                rmp_serde::to_vec(&vec![2; 70]).expect("a list encodes"),
-                many,
-            ),
-        ] {
-            let mut bytes = Vec::new();
-            write(&base, &facts, &mut bytes);
-            assert_eq!(
-                bytes,
-                [&[0, facts.len().to_le_bytes()[0]], facts.as_slice()].concat()
-            );
-            assert_eq!(
-                read(&base, &mut Reader::new(&bytes)).expect("readable"),
-                facts
-            );
-        }
+        assert_eq!(written(None::<&Row>, &row()), complete(&facts));
+        assert_eq!(written(Some(&(3, 4)), &row()), complete(&facts));
+        assert_eq!(written(Some(&row()), &row()), complete(&facts));
+        let (ones, twos) = (vec![1_u8; 70], vec![2_u8; 70]);
+        assert_eq!(written(Some(&ones), &twos), complete(&encode(&twos)));
+        let one_less = &twos[..63];
+        assert_eq!(
+            written(Some(&twos), &one_less.to_vec()),
+            complete(&encode(&one_less))
+        );
     }
 
     #[test]
     fn numbers_at_their_limits_come_back() {
-        for number in [
+        for count in [
             0,
             127,
             128,
@@ -263,42 +306,15 @@ mod tests {
             u64::MAX >> 1,
             u64::MAX,
         ] {
-            let facts = encode(&Row {
-                count: number,
-                ..row()
-            });
-            let base = encode(&Row {
-                count: number ^ 1,
-                ..row()
-            });
-            let mut bytes = Vec::new();
-            write(&base, &facts, &mut bytes);
-            assert_eq!(
-                read(&base, &mut Reader::new(&bytes)).expect("readable"),
-                facts,
-                "{number}"
-            );
+            let of = |count| Row { count, ..row() };
+            written(Some(&of(count ^ 1)), &of(count));
         }
     }
 
     #[test]
-    fn cut_bytes_are_an_error() {
-        let base = encode(&row());
-        let mut bytes = Vec::new();
-        write(
-            &base,
-            &encode(&Row {
-                plan: Some("pro".into()),
-                ..row()
-            }),
-            &mut bytes,
-        );
-        for length in 0..bytes.len() {
-            assert!(read(&base, &mut Reader::new(&bytes[..length])).is_err());
-        }
-        assert!(
-            read(&[], &mut Reader::new(&bytes)).is_err(),
-            "there are no facts before"
-        );
+    fn without_facts_before_a_difference_is_an_error() {
+        let stored = written(Some(&row()), &Row { count: 4, ..row() });
+        let found = NewestFacts::default().read::<Row>(&mut Reader::new(&stored));
+        assert!(found.is_err());
     }
 }

@@ -23,9 +23,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::bytes::{Reader, TimelineError, write_number};
 use super::changes::{ChangedField, Changes};
 use super::event_id::{EventId, HASH_BYTES};
+use super::facts_delta::NewestFacts;
 use super::format_1::OldState;
 use super::recorded::{Facts, RecordedState, Stage};
-use super::{Order, Timeline, facts_delta, format_1, format_2};
+use super::{Order, Timeline, format_1, format_2};
 
 /// The first byte. The form before began with 0 or with a number of more than one byte.
 pub(super) const FORM: u8 = 3;
@@ -119,29 +120,28 @@ fn write<F: Facts + Serialize + Eq + Hash>(
     let dropped = timeline.dropped_s.map_or(0, |at_s| unsigned(at_s) + 1);
     write_number(dropped, &mut bytes);
     let mut places: HashMap<&F, u64> = HashMap::new();
-    let mut newest_facts = Vec::new();
+    let mut newest_facts = NewestFacts::default();
     let mut before: Option<&RecordedState<F>> = None;
     for state in &timeline.states {
         let before_s = before.map_or(0, |before| before.created_s);
         write_number(unsigned(state.created_s - before_s), &mut bytes);
-        let next = places.len() as u64;
-        let known = places.get(state.facts.as_ref()).copied();
+        let is_as_before = before.is_some_and(|before| before.facts == state.facts);
+        let known = match is_as_before {
+            true => None,
+            false => places.get(state.facts.as_ref()).copied(),
+        };
         let place = match known {
-            Some(_) if before.is_some_and(|before| before.facts == state.facts) => Place::AsBefore,
+            _ if is_as_before => Place::AsBefore,
             Some(_) => Place::Earlier,
             None => Place::Here,
         };
         let head = Head::new(state, before, place);
         bytes.push(head.byte());
-        match (place, known) {
-            (Place::Earlier, Some(place)) => write_number(place, &mut bytes),
-            (Place::Here, _) => {
-                let facts = rmp_serde::to_vec(state.facts.as_ref())?;
-                facts_delta::write(&newest_facts, &facts, &mut bytes);
-                newest_facts = facts;
-                places.insert(state.facts.as_ref(), next);
-            }
-            _ => {}
+        if let Some(place) = known {
+            write_number(place, &mut bytes);
+        } else if place == Place::Here {
+            newest_facts.write(state.facts.as_ref(), &mut bytes)?;
+            places.insert(state.facts.as_ref(), places.len() as u64);
         }
         write_id(&state.event_id, &mut bytes);
         write_changes(head.changed, &state.changes, &mut bytes);
@@ -198,7 +198,7 @@ fn read<F: Facts + DeserializeOwned>(bytes: &[u8]) -> Result<Timeline<F>, Timeli
     let mut reader = Reader::new(bytes);
     let dropped_s = reader.number()?.checked_sub(1).map(signed);
     let mut all_facts: Vec<Arc<F>> = Vec::new();
-    let mut newest_facts = Vec::new();
+    let mut newest_facts = NewestFacts::default();
     let mut states: Vec<RecordedState<F>> = Vec::new();
     while !reader.is_at_end() {
         let before = states.last();
@@ -213,9 +213,7 @@ fn read<F: Facts + DeserializeOwned>(bytes: &[u8]) -> Result<Timeline<F>, Timeli
                 place.and_then(|place| all_facts.get(place).cloned())
             }
             Place::Here => {
-                newest_facts = facts_delta::read(&newest_facts, &mut reader)?;
-                let facts = rmp_serde::from_slice(&newest_facts).map_err(TimelineError::Facts)?;
-                all_facts.push(Arc::new(facts));
+                all_facts.push(Arc::new(newest_facts.read(&mut reader)?));
                 all_facts.last().cloned()
             }
         };
