@@ -49,12 +49,12 @@ fn milestones_of_format_1(account: &Account) -> BTreeMap<Milestone, i64> {
 }
 
 /// Hour, type, whether it may take charges, and `previous_attributes`.
-type Told = (i64, &'static str, bool, Option<Value>);
+type Step = (i64, &'static str, bool, Option<Value>);
 
 /// A new build, and the same as format 1 stored and this version decodes it. Payout destinations are not in
 /// the states.
-fn fresh_and_converted(events: &[Told]) -> [Account; 2] {
-    let object = |(_, _, charges, _): &Told| {
+fn fresh_and_converted(events: &[Step]) -> [Account; 2] {
+    let object = |(_, _, charges, _): &Step| {
         let mut object = account(*charges);
         object["created"] = json!(HOUR_S);
         object["external_accounts"] = Value::Null;
@@ -84,7 +84,7 @@ fn what_was_before_an_event_is_read_from_the_states() {
     let lost = || Some(json!({"charges_enabled": true, "payouts_enabled": true}));
     let back = || Some(json!({"charges_enabled": false, "payouts_enabled": false}));
     let other = || Some(json!({"email": "old"}));
-    let table: [&[Told]; 9] = [
+    let table: [&[Step]; 9] = [
         &[(9, UPDATED, false, lost())],
         &[(9, UPDATED, true, other())],
         &[(9, UPDATED, false, other()), (10, UPDATED, true, back())],

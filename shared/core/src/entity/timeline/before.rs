@@ -7,7 +7,7 @@ use super::fingerprint::fingerprint;
 use super::recorded::{Facts, RecordedState, Stage};
 use crate::condition::BeganBefore;
 
-/// So long after its beginning, an object is new: an event that does not say what it changed tells
+/// So long after its beginning, an object is new: an event that does not say what it changed reports
 /// what just happened.
 const NEW_S: i64 = 3600;
 
