@@ -44,7 +44,9 @@ pub async fn run(options: &GlobalOptions, args: &StateArgs) -> anyhow::Result<()
         && let Some(stored) = store.entity(&customer).await?
     {
         let customer = Entity::decode(&customer, &stored.body).map_err(anyhow::Error::msg)?;
-        customer.application_ids().map(|ids| entity.take_ids(ids));
+        if let Some(ids) = customer.application_ids() {
+            entity.take_ids(ids);
+        }
     }
     // Always JSON: this is the documented interface.
     writeln!(
