@@ -33,15 +33,22 @@ impl Mutes {
         }
     }
 
-    /// Why no message of `alert` is sent now. `inhibited_by` are the rules that inhibit its own.
-    pub fn reason(&self, alert: &Alert, inhibited_by: &[String], now_s: i64) -> Option<Mute> {
+    /// Why no message of `alert` is sent now. `inhibited_by` are the rules that inhibit its own; `may_inhibit` is
+    /// asked of each alert of these.
+    pub fn reason(
+        &self,
+        alert: &Alert,
+        inhibited_by: &[String],
+        now_s: i64,
+        may_inhibit: impl Fn(&str) -> bool,
+    ) -> Option<Mute> {
         silenced(alert, self.silences.values(), now_s).or_else(|| {
             let account = alert.account()?;
             let by = inhibited_by
                 .iter()
                 .filter_map(|by| self.inhibitors.get(&(by.clone(), account.to_owned())));
             by.flatten()
-                .find(|id| **id != alert.id)
+                .find(|id| **id != alert.id && may_inhibit(id))
                 .cloned()
                 .map(Mute::Inhibited)
         })
@@ -63,6 +70,11 @@ impl Mutes {
         } else {
             Vec::new()
         }
+    }
+
+    /// An alert may inhibit others no longer, or again.
+    pub fn recheck(&mut self) {
+        self.recheck = true;
     }
 
     /// Adds or replaces a silence.
@@ -158,18 +170,22 @@ mod tests {
         let mut mutes = Mutes::new();
         let (payout, lost) = (alert("al_payout", "payout"), alert("al_lost", "lost"));
         let by = ["lost".to_owned()];
-        assert_eq!(mutes.reason(&payout, &by, 5), None);
+        assert_eq!(mutes.reason(&payout, &by, 5, |_| true), None);
         mutes.add_inhibitor(&lost);
         let inhibited = Some(Mute::Inhibited("al_lost".into()));
-        assert_eq!(mutes.reason(&payout, &by, 5), inhibited);
-        assert_eq!(mutes.reason(&payout, &[], 5), None);
-        assert_eq!(mutes.reason(&lost, &by, 5), None, "none inhibits itself");
+        assert_eq!(mutes.reason(&payout, &by, 5, |_| true), inhibited);
+        assert_eq!(mutes.reason(&payout, &[], 5, |_| true), None);
+        assert_eq!(
+            mutes.reason(&lost, &by, 5, |_| true),
+            None,
+            "none inhibits itself"
+        );
         mutes.add_silence(silence(10));
         let silenced = Some(Mute::Silence("s".into()));
-        assert_eq!(mutes.reason(&payout, &by, 9), silenced);
-        assert_eq!(mutes.reason(&payout, &by, 10), inhibited);
+        assert_eq!(mutes.reason(&payout, &by, 9, |_| true), silenced);
+        assert_eq!(mutes.reason(&payout, &by, 10, |_| true), inhibited);
         mutes.remove_inhibitor(&lost);
-        assert_eq!(mutes.reason(&payout, &by, 10), None);
+        assert_eq!(mutes.reason(&payout, &by, 10, |_| true), None);
     }
 
     #[test]

@@ -54,7 +54,12 @@ impl Engine {
     fn mute_reason(&self, alert: &Alert, now_s: i64) -> Option<Mute> {
         let rule = self.rules.named(&alert.rule);
         let inhibited_by = rule.map_or(&[][..], |rule| &rule.inhibited_by);
-        self.mutes.reason(alert, inhibited_by, now_s)
+        // People have no message of their own about what was wrong already: it does not stand for what is news.
+        let may_inhibit = |id: &str| {
+            let inhibitor = self.alerts.get(id);
+            alert.pre_existing || !inhibitor.is_some_and(|inhibitor| inhibitor.pre_existing)
+        };
+        self.mutes.reason(alert, inhibited_by, now_s, may_inhibit)
     }
 
     /// Keeps track of the alerts that inhibit others.

@@ -127,6 +127,7 @@ impl Engine {
             alert.revise(now_s);
         }
         let (group_id, alert) = (alert.part_of.take(), alert.clone());
+        self.mutes.recheck();
         self.changes.fire(id);
         self.changes.touch(id);
         if let Some(group_id) = group_id {

@@ -13,6 +13,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use indicatif::ProgressBar;
 use jiff::{SignedDuration, Timestamp};
 use revwatch_core::entity::{Entity, EntityKey, EntityKind};
+use revwatch_core::realm::Realms;
 use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::{Config, ExposeSecret as _, SecretString};
@@ -90,7 +91,10 @@ pub async fn run(options: &GlobalOptions, args: &BackfillArgs) -> anyhow::Result
             eprintln!("revwatch: {}", resumed(progress.range, now));
             progress
         }
-        None => begin(args, requested, backend.store.as_ref(), &mut backfill, &bar).await?,
+        None => {
+            let (store, realms) = (backend.store.as_ref(), config.realms());
+            begin(args, requested, store, &realms, &mut backfill, &bar).await?
+        }
     };
     // Before the first event is published. If the file cannot be written, each run would begin again
     // with the first page.
@@ -306,6 +310,7 @@ async fn begin(
     args: &BackfillArgs,
     range: TimeRange,
     store: &dyn Entities,
+    realms: &Realms,
     backfill: &mut Backfill,
     bar: &ProgressBar,
 ) -> anyhow::Result<Progress> {
@@ -325,6 +330,12 @@ async fn begin(
     }
     connected.sort();
     connected.dedup();
+    let is_own = |id: &mut String| realms.of_own_account(id).is_some();
+    for id in connected.extract_if(.., is_own) {
+        bar.suspend(|| {
+            eprintln!("revwatch: {id} is left out: it is an account of your own (`own_accounts`)");
+        });
+    }
     left_out.retain(|id| !connected.contains(id));
     let own = args.accounts.is_empty().then(Listing::default);
     let connected = connected.into_iter().map(|id| Listing {

@@ -135,8 +135,9 @@ fn observations(
     }
     match own_realm(&event.account) {
         Some(own_realm) => Err(format!(
-            "came as an event of a connected account to an endpoint of realm {realm}, but `own_accounts` has its \
-             account, of realm {own_realm}: the event comes to the endpoint of the account's own events, too"
+            "came as an event of a connected account to an endpoint of realm {realm}, but its account is one of \
+             your own, of realm {own_realm} (`own_accounts`): the event comes to the endpoint of the account's own \
+             events, too"
         )),
         None => observe(event, &settings.observe).map_err(|reason| reason.to_string()),
     }

@@ -57,11 +57,16 @@ pub(super) fn recurring_minor(
     });
     let total = apply_discounts(total, discounts, legacy, |off| interval.monthly(off))?;
     let total = total.round_dp_with_strategy(0, RoundingStrategy::MidpointNearestEven);
-    match total.to_i64().map(Minor::of) {
-        Some(Minor::Within(minor)) => Ok(minor),
-        _ => Err(TOO_MUCH),
-    }
+    let total = total
+        .to_i64()
+        .filter(|minor| minor.abs() <= MAX_MONTHLY_MINOR);
+    total.ok_or(TOO_MUCH)
 }
+
+/// The largest monthly sum, in minor units. Stripe charges at most 12 digits at once, so this is more than
+/// any subscription has, and the sum of 900,000 such subscriptions still fits into 64 bits.
+/// Source: <https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts>.
+const MAX_MONTHLY_MINOR: i64 = 10_000_000_000_000;
 
 /// The sum is too large, or an intermediate one overflowed.
 const TOO_MUCH: NoAmount = NoAmount::Beyond("items");

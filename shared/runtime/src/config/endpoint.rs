@@ -11,6 +11,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::error::{ConfigError, Fault, Faults};
+use super::webhook_endpoints::{KERNEL, KERNEL_PATH};
 use crate::files::read_text;
 
 /// One webhook endpoint.
@@ -29,9 +30,9 @@ pub struct EndpointConfig {
     /// The events that are applied; others are stored, but change nothing.
     #[serde(default)]
     pub mode: EndpointMode,
-    /// Which of the platform's own Stripe accounts sends to it.
-    #[serde(default, deserialize_with = "realm")]
-    pub realm: Realm,
+    /// Which of the platform's own Stripe accounts sends to it; see [`EndpointConfig::realm`].
+    #[serde(default, deserialize_with = "some_realm")]
+    pub realm: Option<Realm>,
     /// Of an organisation's endpoint: the realm of each of its accounts, by id.
     #[serde(default, deserialize_with = "own_accounts")]
     pub own_accounts: BTreeMap<String, Realm>,
@@ -41,6 +42,10 @@ pub struct EndpointConfig {
 pub(super) fn realm<'de, D: Deserializer<'de>>(from: D) -> Result<Realm, D::Error> {
     let name = String::deserialize(from)?;
     Realm::named(&name).map_err(D::Error::custom)
+}
+
+fn some_realm<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Realm>, D::Error> {
+    realm(from).map(Some)
 }
 
 fn own_accounts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Realm>, D::Error> {
@@ -93,18 +98,28 @@ pub struct Endpoint {
 }
 
 impl EndpointConfig {
+    /// The realm that it names; else that of its path, else the one of all its own accounts, else the main one.
+    fn realm(&self) -> Realm {
+        let of_path = (self.path == KERNEL_PATH).then(|| Realm::named(KERNEL).unwrap_or_default());
+        let mut of_accounts = self.own_accounts.values();
+        let first = of_accounts.next();
+        let of_all = first.filter(|first| of_accounts.all(|other| other == *first));
+        let named = self.realm.clone().or(of_path);
+        named.or_else(|| of_all.cloned()).unwrap_or_default()
+    }
+
     /// The realm of what comes to it.
     pub(super) fn realms(&self) -> RealmsOfEndpoint {
         RealmsOfEndpoint {
-            realm: self.realm.clone(),
+            realm: self.realm(),
             own_accounts: self.own_accounts.clone(),
         }
     }
 
     /// Whether events of this realm may come to it.
     pub(super) fn is_of(&self, realm: &str) -> bool {
-        let mut realms = self.own_accounts.values().chain([&self.realm]);
-        realms.any(|known| known.as_str() == realm)
+        let mut of_accounts = self.own_accounts.values();
+        self.realm().as_str() == realm || of_accounts.any(|known| known.as_str() == realm)
     }
 
     /// `before` are the endpoints read so far, whose names and paths are in use, and `number` is its

@@ -88,6 +88,24 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_without_a_realm_has_that_of_its_path_or_of_its_accounts() {
+        let of = |path: &str, rest: &str| {
+            let text = format!(
+                "[[endpoints]]\nname = \"k\"\npath = \"{path}\"\nsecrets = [\"s\"]\n{rest}\n"
+            );
+            let config = load(&text).expect("valid");
+            config.realms().of("k", None).as_str().to_owned()
+        };
+        let kernel = "/webhooks/kernel/stripe";
+        assert_eq!(of(kernel, ""), "kernel");
+        assert_eq!(of(kernel, "realm = \"main\""), "main");
+        assert_eq!(of("/k", "own_accounts = { acct_1 = \"eu\" }"), "eu");
+        let two = "own_accounts = { acct_1 = \"eu\", acct_2 = \"us\" }";
+        assert_eq!(of("/k", two), "main");
+        assert_eq!(of(kernel, two), "kernel");
+    }
+
+    #[test]
     fn an_organisations_endpoint_names_the_realms_of_its_accounts() {
         let endpoint = |own_accounts: &str| {
             format!(

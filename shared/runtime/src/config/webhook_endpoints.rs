@@ -12,6 +12,9 @@ pub(super) const STRIPE: &str = "stripe";
 /// The name of the endpoint `/webhooks/kernel/stripe`, and of its realm.
 pub(super) const KERNEL: &str = "kernel";
 
+/// What comes here is of the realm [`KERNEL`], unless the settings name another.
+pub(super) const KERNEL_PATH: &str = "/webhooks/kernel/stripe";
+
 impl Config {
     /// The endpoints to serve: those with variables of their own, then those of the file. Secret files are read now.
     pub fn webhook_endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
@@ -25,7 +28,7 @@ impl Config {
             ),
             (
                 KERNEL,
-                "/webhooks/kernel/stripe",
+                KERNEL_PATH,
                 "stripe_kernel_webhook_secret (STRIPE_KERNEL_WEBHOOK_SECRET)",
                 &self.stripe_kernel_webhook_secret,
             ),

@@ -62,7 +62,8 @@ enum Changed {
     Values = 1,
     /// The fields; the former values are those of the state before.
     Fields = 2,
-    /// Nothing: the fields are those that the state before changed, the former values those that it has.
+    /// Nothing: the fields are those that the state before changed, with a known former value or without. The
+    /// known ones are those of the state before.
     AsBefore = 3,
 }
 
@@ -171,16 +172,15 @@ fn write_id(id: &EventId, bytes: &mut Vec<u8>) {
 }
 
 fn write_changes(form: Changed, changes: &Changes, bytes: &mut Vec<u8>) {
-    let fields = changes.fields().unwrap_or_default();
+    let (changed, known) = masks(changes);
     if matches!(form, Changed::Values | Changed::Fields) {
-        write_number(mask(fields.iter().map(|(field, _)| *field)), bytes);
+        write_number(changed, bytes);
     }
     if form == Changed::Values {
-        let known = fields
-            .iter()
-            .filter_map(|(field, former)| Some((*field, (*former)?)));
-        write_number(mask(known.clone().map(|(field, _)| field)), bytes);
-        known.for_each(|(_, former)| bytes.extend(former.to_be_bytes()));
+        write_number(known, bytes);
+        let fields = changes.fields().unwrap_or_default().iter();
+        let former = fields.filter_map(|(_, former)| *former);
+        former.for_each(|former| bytes.extend(former.to_be_bytes()));
     }
 }
 
@@ -189,9 +189,12 @@ fn mask(fields: impl Iterator<Item = u8>) -> u64 {
     fields.fold(0, |mask, field| mask | 1 << field)
 }
 
-fn changed_mask(changes: &Changes) -> u64 {
+/// Bits of the changed fields, and of those whose former values are known.
+fn masks(changes: &Changes) -> (u64, u64) {
     let fields = changes.fields().unwrap_or_default();
-    mask(fields.iter().map(|(field, _)| *field))
+    let known = fields.iter().filter(|(_, former)| former.is_some());
+    let known = mask(known.map(|(field, _)| *field));
+    (mask(fields.iter().map(|(field, _)| *field)), known)
 }
 
 fn read<F: Facts + DeserializeOwned>(bytes: &[u8]) -> Result<Timeline<F>, TimelineError> {
@@ -250,14 +253,14 @@ fn read_changes<F: Facts>(
     before: Option<&RecordedState<F>>,
     reader: &mut Reader<'_>,
 ) -> Result<Changes, TimelineError> {
-    let changed = match form {
+    let (changed, known) = match form {
         Changed::NotSaid => return Ok(Changes::default()),
-        Changed::Values | Changed::Fields => reader.number()?,
-        Changed::AsBefore => before.map_or(0, |before| changed_mask(&before.changes)),
-    };
-    let known = match form {
-        Changed::Values => reader.number()?,
-        _ => changed,
+        Changed::Values => (reader.number()?, reader.number()?),
+        Changed::Fields => {
+            let changed = reader.number()?;
+            (changed, changed)
+        }
+        Changed::AsBefore => before.map_or((0, 0), |before| masks(&before.changes)),
     };
     if changed >> F::FIELDS.len() != 0 {
         return Err(TimelineError::NoSuchField);
@@ -326,17 +329,19 @@ impl Changed {
         let Some(fields) = state.changes.fields() else {
             return Self::NotSaid;
         };
-        let before_mask = before.map_or(0, |before| changed_mask(&before.changes));
-        let mask = changed_mask(&state.changes);
-        let is_known = |(field, former): &ChangedField| {
-            before.is_some_and(|before| *former == Some(before.facts.value(usize::from(*field))))
+        let before_masks = before.map_or((0, 0), |before| masks(&before.changes));
+        let of_state = masks(&state.changes);
+        let is_of_before = |(field, former): &ChangedField| {
+            let value = before.map(|before| before.facts.value(usize::from(*field)));
+            former.is_none() || *former == value
         };
         match state.event_id.text() {
-            _ if mask == 0 && before_mask == 0 => Self::AsBefore,
+            _ if of_state == (0, 0) && before_masks == (0, 0) => Self::AsBefore,
             Some(_) => Self::Values,
-            None if !fields.iter().all(is_known) => Self::Values,
-            None if mask == before_mask => Self::AsBefore,
-            None => Self::Fields,
+            None if !fields.iter().all(is_of_before) => Self::Values,
+            None if of_state == before_masks => Self::AsBefore,
+            None if of_state.0 == of_state.1 => Self::Fields,
+            None => Self::Values,
         }
     }
 }
