@@ -239,6 +239,6 @@ impl Lenient<Minor> {
 }
 
 pub(super) fn beyond(event: &Event<'_>, name: &str) -> ObserveError {
-    let what = format!("data.object.{name}: larger than any amount ({MAX_MINOR} minor units)");
+    let what = format!("data.object.{name}: larger than any amount at Stripe");
     unreadable(event, &what)
 }

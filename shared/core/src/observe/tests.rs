@@ -241,6 +241,7 @@ fn a_monthly_amount_beyond_the_bound_is_unreadable() {
             "items.data.price.unit_amount_decimal",
         ),
         (per_item(plain.clone(), u64::MAX), json!([]), "items"),
+        (per_item(plain.clone(), 100_000_000_001), json!([]), "items"),
         (per_item(plain, 1), fixed, "discounts.coupon.amount_off"),
     ];
     for (items, discounts, field) in table {
@@ -251,6 +252,9 @@ fn a_monthly_amount_beyond_the_bound_is_unreadable() {
         let expected = format!("customer.subscription.updated: data.object.{field}: larger");
         assert!(error.starts_with(&expected), "{error}");
     }
+    let largest = json!({"data": per_item(json!({"unit_amount": 100, "recurring": monthly}), 100_000_000_000)});
+    let object = json!({"id": "sub_1", "status": "active", "items": largest});
+    observe_object("customer.subscription.updated", None, &object).expect("at the bound");
 }
 
 #[test]
