@@ -30,7 +30,8 @@ pub struct EndpointConfig {
     /// The events that are applied; others are stored, but change nothing.
     #[serde(default)]
     pub mode: EndpointMode,
-    /// Which of the platform's own Stripe accounts sends to it; see [`EndpointConfig::realm`].
+    /// Which of the platform's own Stripe accounts sends to it. Without it: that of its
+    /// path, else that of all its own accounts, else the main one.
     #[serde(default, deserialize_with = "some_realm")]
     pub realm: Option<Realm>,
     /// Of an organisation's endpoint: the realm of each of its accounts, by id.
