@@ -1,5 +1,8 @@
 //! What was wrong already when revwatch began.
 
+mod digest;
+mod late_events;
+
 use revwatch_core::condition::BeganBefore;
 
 use crate::alert::DIGEST;
@@ -67,6 +70,13 @@ fn of<'a>(harness: &'a Harness, subject: &str) -> &'a Alert {
     let mut alerts = harness.engine.alerts();
     let found = alerts.find(|a| a.subject.to_string().ends_with(subject));
     found.expect("an alert")
+}
+
+/// Whether the alert of a condition is one of what was wrong already.
+fn was_wrong_already(harness: &mut Harness, condition: &Condition) -> bool {
+    harness.open(condition, NOW_S);
+    harness.settle(NOW_S);
+    of(harness, &condition.key.subject.id).pre_existing
 }
 
 /// C13: one digest of everything, and a single alert of what is new.
@@ -159,11 +169,10 @@ fn what_fell_due_before_the_beginning_was_wrong_already() {
         )
     };
     // The rule adds an hour.
-    harness.open(&due("acct_old", BEGAN_S - 3601), NOW_S);
-    harness.open(&due("acct_new", BEGAN_S - 3600), NOW_S);
-    harness.settle(NOW_S);
-    assert!(of(&harness, "acct_old").pre_existing);
-    assert!(!of(&harness, "acct_new").pre_existing);
+    let [old, new] =
+        [3601, 3600].map(|before_s| due(&format!("acct_{before_s}"), BEGAN_S - before_s));
+    assert!(was_wrong_already(&mut harness, &old));
+    assert!(!was_wrong_already(&mut harness, &new));
 }
 
 /// A trial that is shorter than the warning is due before it begins.
@@ -174,9 +183,7 @@ fn what_begins_after_the_beginning_is_new_even_if_it_is_due_before_that() {
         due_s: BEGAN_S - 5,
         ..failed("po_1", BEGAN_S + 5)
     };
-    harness.open(&overdue, NOW_S);
-    harness.settle(NOW_S);
-    assert!(!of(&harness, "po_1").pre_existing);
+    assert!(!was_wrong_already(&mut harness, &overdue));
 }
 
 /// It was seen first before an hour was over: that it is over now is news.
@@ -188,9 +195,7 @@ fn what_falls_due_after_it_was_first_seen_is_new() {
         began_before: Some(BeganBefore::FirstSeen),
         ..condition(kind, EntityKind::Account, "acct_1", "acct_1", NOW_S - 3600)
     };
-    harness.open(&seen, NOW_S);
-    harness.settle(NOW_S);
-    assert!(!of(&harness, "acct_1").pre_existing);
+    assert!(!was_wrong_already(&mut harness, &seen));
 }
 
 /// As after an upgrade: it has been due for long, and what is remembered begins later.
@@ -259,165 +264,6 @@ fn what_the_first_event_says_was_so_before_was_wrong_already() {
     assert!(of(&harness, "po_1").pre_existing);
 }
 
-#[test]
-fn an_event_that_arrives_late_makes_an_ordinary_alert_of_it() {
-    let mut harness = since_it_began();
-    harness.open(&had_failed("po_1", NOW_S - 1), NOW_S);
-    harness.open(&failed("po_2", 5), NOW_S);
-    harness.deliver_all(NOW_S);
-    harness.open(&failed("po_1", BEGAN_S + 5), NOW_S + 1);
-    assert_eq!(
-        harness.deliver_all(NOW_S + 1),
-        [
-            "email 🔴 CRITICAL: A payout failed",
-            "slack 🔴 CRITICAL: A payout failed",
-            "slack 🔴 CRITICAL: 1 thing was wrong already when revwatch began",
-        ]
-    );
-    let alert = of(&harness, "po_1");
-    assert!(!alert.pre_existing && alert.part_of.is_none());
-    assert!(alert.sla.respond_due_s > NOW_S);
-    assert_eq!(digest(&harness).evidence.money, [Money::new(100, "usd")]);
-    // The last one leaves a digest of nothing, which is over.
-    harness.open(&failed("po_2", BEGAN_S + 5), NOW_S + 2);
-    let key = MessageKey::main("slack");
-    let sent = harness.send(NOW_S + 2, |_| delivered());
-    let (_, message) = sent
-        .into_iter()
-        .find(|(sent, message)| *sent == key && message.rule == DIGEST)
-        .expect("the digest's readers read it");
-    assert_eq!(
-        message.headline,
-        "↩️ CORRECTED: nothing was wrong already when revwatch began"
-    );
-    let what = "Corrected: what was in it turned out to be news";
-    assert!(message.text.contains(what), "{}", message.text);
-    for word in ["esolved", "Since", "Alerts"] {
-        assert!(!message.text.contains(word), "{word}: {}", message.text);
-    }
-    assert!(harness.engine.alerts().all(|a| !a.is_digest()));
-}
-
-/// The same as if its first event had arrived first.
-#[test]
-fn an_event_that_arrives_late_moves_an_alert_into_the_digest() {
-    let mut harness = since_it_began();
-    harness.open(&failed("po_1", BEGAN_S + 5), NOW_S);
-    assert_eq!(harness.deliver_all(NOW_S).len(), 2);
-    harness.open(&failed("po_1", 5), NOW_S + 1);
-    let mut sent = harness.deliver_all(NOW_S + 1);
-    sent.sort();
-    assert_eq!(
-        sent,
-        [
-            "email 🔴 CRITICAL: 1 thing was wrong already when revwatch began",
-            "slack 🔴 CRITICAL (wrong already): A payout failed",
-            "slack 🔴 CRITICAL: 1 thing was wrong already when revwatch began",
-        ]
-    );
-    let alert = of(&harness, "po_1");
-    assert_eq!(alert.sla, Default::default(), "its clocks are off");
-    let key = MessageKey::main("slack");
-    let shown = crate::message::render(alert, &key, &alert.notifications[&key]).text;
-    let what = "Wrong already: it was so when revwatch began, and has no deadlines: see ";
-    let what = format!("{what}{}", digest(&harness).id);
-    assert!(shown.contains(&what), "{shown}");
-    harness.engine.on_time(NOW_S + 86_400);
-    reopen(&mut harness);
-    harness.engine.on_time(NOW_S + 86_400);
-    assert_eq!(harness.deliver_all(NOW_S + 86_400), [""; 0]);
-    // Those who have its message read that it is over.
-    harness.close(&failed("po_1", 5), NOW_S + 86_401);
-    harness.engine.on_time(NOW_S + 86_461);
-    let mut sent = harness.deliver_all(NOW_S + 86_461);
-    sent.sort();
-    assert_eq!(
-        sent,
-        [
-            "email ✅ RESOLVED: 1 thing was wrong already when revwatch began",
-            "email ✅ RESOLVED: A payout failed",
-            "slack ✅ RESOLVED: 1 thing was wrong already when revwatch began",
-            "slack ✅ RESOLVED: A payout failed",
-        ]
-    );
-    assert!(harness.alerts().is_empty());
-}
-
-/// A deadline had passed, and its notice was not sent yet.
-#[test]
-fn what_turns_out_to_have_been_wrong_already_has_no_more_notices() {
-    let mut harness = since_it_began();
-    harness.open(&failed("po_1", BEGAN_S + 5), NOW_S);
-    harness.deliver_all(NOW_S);
-    harness.engine.on_time(NOW_S + 3600);
-    harness.open(&failed("po_1", 5), NOW_S + 3600);
-    let sent = harness.send(NOW_S + 3600, |_| delivered());
-    assert_eq!(sent.len(), 3, "{sent:?}");
-    assert!(sent.iter().all(|(_, message)| message.notice.is_none()));
-    assert!(
-        sent.iter()
-            .all(|(_, message)| !message.text.contains("Respond by"))
-    );
-}
-
-#[test]
-fn a_group_whose_alerts_were_wrong_already_says_so() {
-    let mut harness = since_it_began();
-    let storm: Vec<_> = (0..5).map(|n| format!("po_{n}")).collect();
-    for id in &storm {
-        harness.open(&failed(id, BEGAN_S + 5), NOW_S);
-    }
-    assert_eq!(harness.deliver_all(NOW_S).len(), 2);
-    for id in &storm {
-        harness.open(&failed(id, 5), NOW_S + 1);
-    }
-    let mut sent = harness.deliver_all(NOW_S + 1);
-    sent.sort();
-    assert_eq!(
-        sent,
-        [
-            "email ↩️ CORRECTED: 0 × A payout failed",
-            "email 🔴 CRITICAL: 5 things were wrong already when revwatch began",
-            "slack ↩️ CORRECTED: 0 × A payout failed",
-            "slack 🔴 CRITICAL: 5 things were wrong already when revwatch began",
-        ]
-    );
-    assert_eq!(digest(&harness).evidence.money, [Money::new(500, "usd")]);
-}
-
-#[test]
-fn a_silenced_alert_that_was_sent_joins_when_the_silence_ends() {
-    let mut harness = since_it_began();
-    let lost_at = |since_s| Condition {
-        since_s,
-        due_s: since_s,
-        ..lost("acct_1")
-    };
-    harness.open(&lost_at(BEGAN_S + 5), NOW_S);
-    harness.deliver_all(NOW_S);
-    let silence = silence_of_lost(0, NOW_S + 60);
-    harness.command(CommandKind::Silence(silence), NOW_S);
-    harness.open(&lost_at(5), NOW_S + 1);
-    assert_eq!(harness.deliver_all(NOW_S + 1), [""; 0]);
-    assert!(of(&harness, "acct_1").pre_existing);
-    harness.engine.on_time(NOW_S + 60);
-    harness.deliver_all(NOW_S + 60);
-    let alert = of(&harness, "acct_1");
-    assert_eq!(alert.part_of, Some(digest(&harness).id));
-}
-
-/// As when a person sets another beginning: revwatch saw it begin.
-#[test]
-fn an_alert_that_fired_before_another_beginning_stays_one() {
-    let mut harness = Harness::new();
-    harness.open(&failed("po_1", 5), 100);
-    harness.deliver_all(100);
-    reopen(&mut harness);
-    harness.open(&failed("po_1", 4), NOW_S);
-    harness.settle(NOW_S);
-    assert!(!of(&harness, "po_1").pre_existing);
-}
-
 /// Whenever it began, the end of a trial is known.
 #[test]
 fn a_trial_that_was_due_before_the_beginning_was_wrong_already_and_a_later_one_is_news() {
@@ -447,239 +293,6 @@ fn a_trial_that_was_due_before_the_beginning_was_wrong_already_and_a_later_one_i
 
 fn was_there(condition: &Condition, due_s: i64) -> Option<bool> {
     super::super::pre_existing::was_there(condition, due_s, BEGAN_S)
-}
-
-/// Of the same digest, whatever came and went.
-#[test]
-fn a_digest_says_of_its_beginning_what_is_known_of_its_open_alerts() {
-    let mut harness = since_it_began();
-    let shown = |harness: &Harness| {
-        let digest = digest(harness);
-        (
-            digest.since_s,
-            digest.evidence.began_before,
-            digest.severity,
-        )
-    };
-    harness.open(&failed("po_1", 50), NOW_S);
-    harness.deliver_all(NOW_S);
-    let alone = shown(&harness);
-    assert_eq!(alone, (50, false, Severity::Critical));
-    harness.open(&had_failed("po_2", NOW_S - 1), NOW_S + 1);
-    harness.open(&failed("po_3", 40), NOW_S + 1);
-    harness.settle(NOW_S + 1);
-    assert_eq!(shown(&harness), (40, true, Severity::Critical));
-    harness.open(&failed("po_2", 60), NOW_S + 2);
-    harness.open(&failed("po_3", BEGAN_S + 1), NOW_S + 2);
-    harness.settle(NOW_S + 2);
-    assert_eq!(shown(&harness), alone);
-}
-
-/// What is known in the end decides, whatever was known before, and whatever was sent. The events of a history that
-/// arrive in any order make such a sequence, with the same end.
-#[test]
-fn what_was_known_before_the_end_does_not_decide_what_was_wrong_already() {
-    let first = fastrand::u64(..u64::MAX / 2);
-    eprintln!("seeds from {first}");
-    let deployment = (rules(), policy_with_beginning(Some(BEGAN_S)));
-    for seed in first..first + 200 {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let mut last: Vec<Known> = SUBJECTS.map(|id| known(&mut rng, id)).into();
-        let expected = in_the_end(&deployment, &last, None);
-        for _ in 0..2 {
-            let mut history: Vec<Known> = Vec::new();
-            for _ in 0..12 {
-                let id = rng.choice(SUBJECTS).expect("one");
-                history.push(known(&mut rng, id));
-            }
-            rng.shuffle(&mut last);
-            history.extend(last.iter().cloned());
-            let found = in_the_end(&deployment, &history, Some(rng.fork()));
-            assert_eq!(found, expected, "seed {seed}: {history:#?}");
-        }
-    }
-}
-
-const SUBJECTS: [&str; 6] = ["po_0", "po_1", "po_2", "po_3", "po_4", "po_5"];
-
-/// A condition as it is known, and whether it holds.
-type Known = (Condition, bool);
-
-fn known(rng: &mut fastrand::Rng, id: &str) -> Known {
-    let condition = Condition {
-        began_before: rng.bool().then_some(BeganBefore::FirstSeen),
-        ..failed(id, BEGAN_S + rng.i64(-500..500))
-    };
-    (condition, rng.u8(..5) > 0)
-}
-
-/// What is open: each alert with whether it was wrong already, is in the digest and has a clock; and what the digest
-/// says of them.
-fn in_the_end(
-    (rules, policy): &(Vec<Rule>, Policy),
-    history: &[Known],
-    mut interruptions: Option<fastrand::Rng>,
-) -> Vec<String> {
-    let nothing = Documents::default();
-    let mut harness = Harness::open_with(rules.clone(), policy.clone(), &nothing);
-    harness.engine.on_scan(&[], NOW_S);
-    let mut now_s = NOW_S;
-    for (condition, holds) in history {
-        match holds {
-            true => harness.open(condition, now_s),
-            false => harness.close(condition, now_s),
-        }
-        if let Some(rng) = &mut interruptions {
-            match rng.u8(..4) {
-                0 => harness.settle(now_s),
-                1 => drop(harness.deliver_all(now_s)),
-                2 => {
-                    harness.settle(now_s);
-                    harness.reopen_with(rules.clone(), policy.clone());
-                }
-                _ => {}
-            }
-            now_s += rng.i64(0..60);
-            harness.engine.on_time(now_s);
-        }
-    }
-    harness.engine.on_time(now_s + 60);
-    harness.deliver_all(now_s + 60);
-    let open: Vec<&Alert> = harness
-        .engine
-        .alerts()
-        .filter(|a| !a.is_resolved())
-        .collect();
-    let digest = open.iter().find(|a| a.is_digest()).map(|a| &a.id);
-    let shown = open.iter().filter_map(|alert| match &alert.group {
-        None => Some(format!(
-            "{} {} {} {}",
-            alert.subject,
-            alert.pre_existing,
-            alert.part_of.as_ref().is_some_and(|id| Some(id) == digest),
-            alert.sla.respond_due_s > 0
-        )),
-        Some(group) if alert.pre_existing => Some(format!(
-            "digest {} {} {} {:?}",
-            group.open, alert.since_s, alert.evidence.began_before, alert.evidence.money
-        )),
-        Some(_) => None,
-    });
-    let mut shown: Vec<String> = shown.collect();
-    shown.sort();
-    shown
-}
-
-#[test]
-fn a_digest_of_nothing_is_not_sent() {
-    let mut harness = since_it_began();
-    harness.open(&had_failed("po_1", NOW_S - 1), NOW_S);
-    harness.settle(NOW_S);
-    harness.open(&failed("po_1", BEGAN_S + 5), NOW_S);
-    assert_eq!(
-        harness.deliver_all(NOW_S),
-        [
-            "email 🔴 CRITICAL: A payout failed",
-            "slack 🔴 CRITICAL: A payout failed"
-        ]
-    );
-}
-
-#[test]
-fn later_ones_join_silently_and_it_resolves_with_the_last() {
-    let mut harness = since_it_began();
-    harness.open(&failed("po_1", 5), NOW_S);
-    harness.deliver_all(NOW_S);
-    // A day later: a person acknowledged it meanwhile.
-    let later_s = NOW_S + 86_400;
-    let acknowledge = CommandKind::Acknowledge {
-        alert_id: digest(&harness).id,
-    };
-    harness.command(acknowledge, later_s);
-    harness.deliver_all(later_s);
-    harness.open(&failed("po_2", 6), later_s);
-    assert_eq!(
-        harness.deliver_all(later_s),
-        ["slack 🔴 CRITICAL (acknowledged): 2 things were wrong already when revwatch began"],
-        "changed in place where that is possible"
-    );
-    harness.close(&failed("po_1", 5), later_s);
-    harness.engine.on_time(later_s + 60);
-    harness.deliver_all(later_s + 60);
-    harness.close(&failed("po_2", 6), later_s + 60);
-    harness.engine.on_time(later_s + 120);
-    assert_eq!(
-        harness.deliver_all(later_s + 120),
-        [
-            "email ✅ RESOLVED: 2 things were wrong already when revwatch began",
-            "slack ✅ RESOLVED: 2 things were wrong already when revwatch began",
-        ]
-    );
-    assert!(harness.alerts().is_empty());
-    // What clears and comes again is news.
-    harness.open(&failed("po_1", later_s + 200), later_s + 200);
-    assert_eq!(harness.deliver_all(later_s + 200).len(), 2);
-    assert!(!of(&harness, "po_1").pre_existing);
-}
-
-#[test]
-fn a_restart_between_the_digest_and_the_next_tick_sends_nothing_twice() {
-    let mut harness = since_it_began();
-    harness.open(&failed("po_1", 5), NOW_S);
-    // It dies before and after the message.
-    harness.settle(NOW_S);
-    reopen(&mut harness);
-    assert_eq!(harness.deliver_all(NOW_S).len(), 2);
-    reopen(&mut harness);
-    assert_eq!(harness.deliver_all(NOW_S), [""; 0]);
-    harness
-        .engine
-        .on_scan(&[failed("po_1", 5), failed("po_2", 6)], NOW_S + 1);
-    assert_eq!(
-        harness.deliver_all(NOW_S + 1),
-        ["slack 🔴 CRITICAL: 2 things were wrong already when revwatch began"],
-        "it is the same digest"
-    );
-    assert_eq!(harness.alerts().len(), 3);
-}
-
-/// A crash between two parts of a very large write: the digest is written after its members.
-#[test]
-fn members_without_their_digest_join_another() {
-    let mut harness = since_it_began();
-    harness.open(&failed("po_1", 5), NOW_S);
-    harness.settle(NOW_S);
-    let lost = digest(&harness).id;
-    harness.store.remove(&(ALERTS, lost));
-    reopen(&mut harness);
-    assert_eq!(
-        harness.deliver_all(NOW_S),
-        [
-            "email 🔴 CRITICAL: 1 thing was wrong already when revwatch began",
-            "slack 🔴 CRITICAL: 1 thing was wrong already when revwatch began",
-        ]
-    );
-}
-
-#[test]
-fn a_silenced_one_joins_when_the_silence_ends() {
-    let mut harness = since_it_began();
-    harness.command(CommandKind::Silence(silence_of_lost(0, NOW_S + 60)), NOW_S);
-    let older = Condition {
-        since_s: 50,
-        due_s: 50,
-        ..lost("acct_1")
-    };
-    harness.open(&older, NOW_S);
-    assert_eq!(harness.deliver_all(NOW_S), [""; 0]);
-    harness.engine.on_time(NOW_S + 60);
-    assert_eq!(
-        harness.deliver_all(NOW_S + 60),
-        [
-            "email 🔴 CRITICAL: 1 thing was wrong already when revwatch began",
-            "slack 🔴 CRITICAL: 1 thing was wrong already when revwatch began",
-        ]
-    );
 }
 
 /// The beginning is stored; the settings override it.

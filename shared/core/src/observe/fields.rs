@@ -233,12 +233,12 @@ impl Lenient<Minor> {
         match self.known() {
             None => Ok(None),
             Some(Minor::Within(minor)) => Ok(Some(minor)),
-            Some(Minor::Beyond) => Err(beyond(event, name)),
+            Some(Minor::Beyond) => Err(beyond(event, name, MAX_MINOR)),
         }
     }
 }
 
-pub(super) fn beyond(event: &Event<'_>, name: &str) -> ObserveError {
-    let what = format!("data.object.{name}: larger than any amount at Stripe");
+pub(super) fn beyond(event: &Event<'_>, name: &str, bound_minor: i64) -> ObserveError {
+    let what = format!("data.object.{name}: larger than any amount ({bound_minor} minor units)");
     unreadable(event, &what)
 }

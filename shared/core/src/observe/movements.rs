@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::fields::{Currency, Minor, Reference, beyond};
+use super::fields::{Currency, MAX_MINOR, Minor, Reference, beyond};
 use super::lenient::Lenient;
 use super::object::{ObserveError, read};
 use super::record::{observation, recorded_state};
@@ -98,7 +98,9 @@ pub(super) fn transfer(
     let object: TransferObject = read(event)?;
     let reversed = object.reversed.required(event, "reversed")?;
     let status = match (reversed, object.amount_reversed) {
-        (_, Lenient::Known(Minor::Beyond)) => return Err(beyond(event, "amount_reversed")),
+        (_, Lenient::Known(Minor::Beyond)) => {
+            return Err(beyond(event, "amount_reversed", MAX_MINOR));
+        }
         (true, _) => "reversed",
         (false, amount) => match amount.required(event, "amount_reversed")? {
             Minor::Within(1..) => "partially_reversed",

@@ -22,8 +22,8 @@ use crate::entity::subscription::MrrUnknown;
 pub(super) enum NoAmount {
     /// It depends on a field that cannot be read.
     Unknown(MrrUnknown),
-    /// This field is larger than any amount.
-    Beyond(&'static str),
+    /// This field is larger than any amount: than so many minor units.
+    Beyond(&'static str, i64),
 }
 
 /// In minor units, rounded once, half to even. `legacy` is the single discount of old API versions.
@@ -69,7 +69,7 @@ pub(super) fn recurring_minor(
 const MAX_MONTHLY_MINOR: i64 = 10_000_000_000_000;
 
 /// The sum is too large, or an intermediate one overflowed.
-const TOO_MUCH: NoAmount = NoAmount::Beyond("items");
+const TOO_MUCH: NoAmount = NoAmount::Beyond("items", MAX_MONTHLY_MINOR);
 
 /// The amount of an item in one interval; `None` if the event does not have it: tiers.
 fn amount(item: &Item, price: &Price) -> Result<Option<Decimal>, NoAmount> {
@@ -86,11 +86,14 @@ fn amount(item: &Item, price: &Price) -> Result<Option<Decimal>, NoAmount> {
 fn unit_amount(price: &Price) -> Result<Option<Decimal>, NoAmount> {
     let bound = Decimal::from(MAX_MINOR);
     match (&price.unit_amount_decimal, &price.unit_amount) {
-        (Lenient::Known(unit), _) if unit.0.abs() > bound => {
-            Err(NoAmount::Beyond("items.data.price.unit_amount_decimal"))
-        }
+        (Lenient::Known(unit), _) if unit.0.abs() > bound => Err(NoAmount::Beyond(
+            "items.data.price.unit_amount_decimal",
+            MAX_MINOR,
+        )),
         (Lenient::Known(unit), _) => Ok(Some(unit.0)),
-        (_, Lenient::Known(Minor::Beyond)) => Err(NoAmount::Beyond("items.data.price.unit_amount")),
+        (_, Lenient::Known(Minor::Beyond)) => {
+            Err(NoAmount::Beyond("items.data.price.unit_amount", MAX_MINOR))
+        }
         (_, Lenient::Known(Minor::Within(unit))) => Ok(Some(Decimal::from(*unit))),
         (Lenient::Absent, Lenient::Absent) => Ok(None),
         _ => Err(MrrUnknown::Amount.into()),
@@ -173,7 +176,7 @@ fn apply_discounts(
                 .ok_or(TOO_MUCH)?
                 .max(Decimal::ZERO),
             Some(Off::Minor(Minor::Beyond)) => {
-                return Err(NoAmount::Beyond("discounts.coupon.amount_off"));
+                return Err(NoAmount::Beyond("discounts.coupon.amount_off", MAX_MINOR));
             }
         };
     }

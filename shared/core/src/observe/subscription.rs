@@ -26,7 +26,9 @@ pub(super) fn observe(
     let (recurring_minor, mrr_unknown) = match object.recurring_minor() {
         Ok(minor) => (Some(minor), object.cancellation_unknown()),
         Err(NoAmount::Unknown(reason)) => (None, Some(reason)),
-        Err(NoAmount::Beyond(field)) => return Err(beyond(event, field)),
+        Err(NoAmount::Beyond(field, bound_minor)) => {
+            return Err(beyond(event, field, bound_minor));
+        }
     };
     let plan = object.plan(&settings.plans, owner);
     let facts = SubscriptionFacts {

@@ -451,7 +451,7 @@ fn errors_name_the_field_and_never_the_value() {
         (
             "payout.paid",
             json!({"id": "po_1", "status": "paid", "amount": i64::MAX, "currency": "usd"}),
-            "payout.paid: data.object.amount: larger than any amount at Stripe",
+            "payout.paid: data.object.amount: larger than any amount (1000000000000000 minor units)",
         ),
         (
             "invoice.paid",
