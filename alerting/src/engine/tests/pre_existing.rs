@@ -55,6 +55,12 @@ fn had_failed(id: &str, seen_s: i64) -> Condition {
     }
 }
 
+/// An account whose requirements are due since this time; the rule adds an hour.
+fn due(id: &str, since_s: i64) -> Condition {
+    let kind = ConditionKind::RequirementsDue;
+    condition(kind, EntityKind::Account, id, id, since_s)
+}
+
 fn delivered() -> Outcome {
     Outcome::Delivered {
         receipt: Some("r".into()),
@@ -157,18 +163,6 @@ fn what_was_wrong_already_does_not_inhibit_what_is_new() {
 #[test]
 fn what_fell_due_before_the_beginning_was_wrong_already() {
     let mut harness = since_it_began_without_freshness();
-    let due = |id: &str, since_s| Condition {
-        since_s,
-        due_s: since_s,
-        ..condition(
-            ConditionKind::RequirementsDue,
-            EntityKind::Account,
-            id,
-            id,
-            since_s,
-        )
-    };
-    // The rule adds an hour.
     let [old, new] =
         [3601, 3600].map(|before_s| due(&format!("acct_{before_s}"), BEGAN_S - before_s));
     assert!(was_wrong_already(&mut harness, &old));
@@ -190,10 +184,9 @@ fn what_begins_after_the_beginning_is_new_even_if_it_is_due_before_that() {
 #[test]
 fn what_falls_due_after_it_was_first_seen_is_new() {
     let mut harness = since_it_began_without_freshness();
-    let kind = ConditionKind::RequirementsDue;
     let seen = Condition {
         began_before: Some(BeganBefore::FirstSeen),
-        ..condition(kind, EntityKind::Account, "acct_1", "acct_1", NOW_S - 3600)
+        ..due("acct_1", NOW_S - 3600)
     };
     assert!(!was_wrong_already(&mut harness, &seen));
 }
@@ -204,14 +197,7 @@ fn a_beginning_that_was_forgotten_resolves_nothing_and_fires_nothing() {
     let mut harness = since_it_began_without_freshness();
     let due = |id: &str, since_s, began_before| Condition {
         began_before,
-        due_s: since_s,
-        ..condition(
-            ConditionKind::RequirementsDue,
-            EntityKind::Account,
-            id,
-            id,
-            since_s,
-        )
+        ..due(id, since_s)
     };
     harness.open(&due("acct_1", NOW_S - 4000, None), NOW_S - 100);
     harness.settle(NOW_S - 100);
