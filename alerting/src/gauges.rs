@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use revwatch_core::kpi::{Billing, Kpis, hours_needed};
+use revwatch_core::realm::KERNEL;
 use revwatch_runtime::telemetry::GaugeSet;
 use revwatch_storage::ports::StoreError;
 
@@ -129,9 +130,6 @@ impl Alerting {
         self.metrics.alerts.show(counts);
     }
 }
-
-/// The name of the realm of the kernel's billing.
-const KERNEL: &str = "kernel";
 
 fn by_label(counts: &BTreeMap<String, i64>) -> impl Iterator<Item = (Vec<&str>, i64)> {
     let labelled = counts.iter();

@@ -35,15 +35,14 @@ pub async fn run(options: &GlobalOptions, args: &MetricsArgs) -> anyhow::Result<
         .read(store.as_ref(), Shown::Entities, counters)
         .await?;
     let kpis = Kpis::compute(&counters, now_s);
-    // What is shown is of the workers' mode, whatever this command is given.
-    let asker = SystemIds.fresh().to_string();
-    let of_workers = mode_of_workers(store.as_ref(), config.mode, &asker).await?;
-    let mode = of_workers.unwrap_or(config.mode);
-    let mut out = std::io::stdout().lock();
     if options.json {
+        // What is shown is of the workers' mode, whatever this command is given.
+        let asker = SystemIds.fresh().to_string();
+        let of_workers = mode_of_workers(store.as_ref(), config.mode, &asker).await?;
+        let mode = of_workers.unwrap_or(config.mode);
         let mut shown = serde_json::to_value(&kpis)?;
         shown["mode"] = mode.as_str().into();
-        writeln!(out, "{shown:#}")?;
+        writeln!(std::io::stdout().lock(), "{shown:#}")?;
         return Ok(());
     }
     let mut table = Table::new();
@@ -51,6 +50,6 @@ pub async fn run(options: &GlobalOptions, args: &MetricsArgs) -> anyhow::Result<
     for (name, value) in view::kpi::rows(&kpis) {
         table.add_row([name, value]);
     }
-    writeln!(out, "{table}")?;
+    writeln!(std::io::stdout().lock(), "{table}")?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind};
 use revwatch_core::view;
 use revwatch_runtime::backend::Backend;
+use revwatch_storage::ports::Entities;
 
 use super::completeness::{Partial, Shown};
 use super::global_options::GlobalOptions;
@@ -27,27 +28,11 @@ pub struct StateArgs {
 pub async fn run(options: &GlobalOptions, args: &StateArgs) -> anyhow::Result<()> {
     let store = Backend::store(&options.config()?).await?;
     let key = EntityKey::new(args.kind, &args.id);
-    let read = async {
-        store.entity(&key).await?.with_context(|| {
-            format!(
-                "no {key}: no event about it has been applied (ids of this kind begin with {})",
-                args.kind.row().id_prefixes.join(" or ")
-            )
-        })
-    };
-    let stored = args
+    let read = read(store.as_ref(), &key);
+    let entity = args
         .partial
         .read(store.as_ref(), Shown::Entities, read)
         .await?;
-    let mut entity = Entity::decode(&key, &stored.body).map_err(anyhow::Error::msg)?;
-    if let Some(customer) = entity.ids_come_from()
-        && let Some(stored) = store.entity(&customer).await?
-    {
-        let customer = Entity::decode(&customer, &stored.body).map_err(anyhow::Error::msg)?;
-        if let Some(ids) = customer.application_ids() {
-            entity.take_ids(ids);
-        }
-    }
     // Always JSON: this is the documented interface.
     writeln!(
         std::io::stdout().lock(),
@@ -55,4 +40,29 @@ pub async fn run(options: &GlobalOptions, args: &StateArgs) -> anyhow::Result<()
         view::entity::describe(&key, &entity)
     )?;
     Ok(())
+}
+
+/// The entity, with the ids of its customer if it has none of its own.
+async fn read(store: &dyn Entities, key: &EntityKey) -> anyhow::Result<Entity> {
+    let entity = find(store, key).await?;
+    let mut entity = entity.with_context(|| {
+        format!(
+            "no {key}: no event about it has been applied (ids of this kind begin with {})",
+            key.kind.row().id_prefixes.join(" or ")
+        )
+    })?;
+    let customer = match entity.ids_come_from() {
+        Some(customer) => find(store, &customer).await?,
+        None => None,
+    };
+    if let Some(ids) = customer.as_ref().and_then(Entity::application_ids) {
+        entity.take_ids(ids);
+    }
+    Ok(entity)
+}
+
+async fn find(store: &dyn Entities, key: &EntityKey) -> anyhow::Result<Option<Entity>> {
+    let stored = store.entity(key).await?;
+    let decoded = stored.map(|stored| Entity::decode(key, &stored.body));
+    decoded.transpose().map_err(anyhow::Error::msg)
 }

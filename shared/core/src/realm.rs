@@ -40,6 +40,9 @@ const MAIN: &str = "main";
 /// The realm of an account that an organisation's endpoint does not know.
 const UNKNOWN: &str = "unknown";
 
+/// The name of [`Realm::kernel`].
+pub const KERNEL: &str = "kernel";
+
 /// Where a realm is chosen, all of them: not the name of one.
 pub const ANY: &str = "any";
 
@@ -60,6 +63,11 @@ impl Realm {
     pub fn unknown() -> &'static Self {
         static REALM: LazyLock<Realm> = LazyLock::new(|| Realm(UNKNOWN.to_owned()));
         &REALM
+    }
+
+    /// The realm of the kernel's billing.
+    pub fn kernel() -> Self {
+        Self(KERNEL.to_owned())
     }
 
     /// The realm of this name.
@@ -85,6 +93,19 @@ impl Realm {
     /// Whether it is that of endpoints that do not name theirs.
     pub fn is_main(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl RealmsOfEndpoint {
+    /// Takes over further accounts of an organisation: until now, theirs was the unknown realm. The first ones
+    /// change the realm of all others, so they are not taken over.
+    fn add_accounts(&mut self, new: &Self) {
+        if !self.own_accounts.is_empty() {
+            for (account, realm) in &new.own_accounts {
+                let known = self.own_accounts.entry(account.clone());
+                known.or_insert_with(|| realm.clone());
+            }
+        }
     }
 }
 
@@ -136,13 +157,15 @@ impl Realms {
         })
     }
 
-    /// Takes over new endpoints. Returns those whose realm is another one in `new`: they keep theirs,
-    /// which the stored objects have.
+    /// Takes over new endpoints, and new accounts of known ones. Returns the endpoints whose realm, or that of a
+    /// known account, is another one in `new`: they keep theirs, which the stored objects have.
     pub fn add(&mut self, new: Self) -> Vec<String> {
         let mut changed = Vec::new();
         for (endpoint, realms) in new.0 {
             let known = self.0.entry(endpoint.clone());
-            if *known.or_insert_with(|| realms.clone()) != realms {
+            let known = known.or_insert_with(|| realms.clone());
+            known.add_accounts(&realms);
+            if *known != realms {
                 changed.push(endpoint);
             }
         }
@@ -203,5 +226,34 @@ mod tests {
         assert_eq!(realms.of("stripe", Some("acct_3")), Realm::main());
         assert_eq!(realms.of_own_account("acct_2"), Some(&realm("eu")));
         assert_eq!(realms.of_own_account("acct_3"), None);
+    }
+
+    #[test]
+    fn a_further_account_of_an_organisation_is_taken_over_and_a_changed_one_is_not() {
+        let realm = |name: &str| Realm::named(name).expect("a name");
+        let of = |accounts: &[(&str, &str)]| {
+            let accounts = accounts
+                .iter()
+                .map(|(id, name)| ((*id).to_owned(), realm(name)));
+            let of_endpoint = RealmsOfEndpoint {
+                realm: Realm::MAIN,
+                own_accounts: accounts.collect(),
+            };
+            Realms::new([("org".to_owned(), of_endpoint)])
+        };
+        let mut realms = of(&[("acct_1", "eu")]);
+        assert_eq!(
+            realms.add(of(&[("acct_1", "eu"), ("acct_2", "us")])),
+            [""; 0]
+        );
+        assert_eq!(realms.of("org", Some("acct_2")), &realm("us"));
+        assert_eq!(
+            realms.add(of(&[("acct_1", "us"), ("acct_2", "us")])),
+            ["org"]
+        );
+        assert_eq!(realms.of("org", Some("acct_1")), &realm("eu"));
+        let mut without = of(&[]);
+        assert_eq!(without.add(of(&[("acct_1", "eu")])), ["org"]);
+        assert_eq!(without.of("org", Some("acct_2")), Realm::main());
     }
 }

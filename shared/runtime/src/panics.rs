@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use prometheus::IntCounter;
 
@@ -22,6 +23,9 @@ thread_local! {
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
+/// Whether [`count_panics`] was called.
+static IS_COUNTED: AtomicBool = AtomicBool::new(false);
+
 /// Runs `work`. After a panic, what `work` changed must be discarded.
 pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, PanicError> {
     note_places();
@@ -34,6 +38,7 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, PanicError> {
 
 /// From now on every panic of the process is counted and logged.
 pub(crate) fn count_panics(panics: IntCounter) {
+    IS_COUNTED.store(true, Relaxed);
     set_hook(Box::new(move |panic| {
         panics.inc();
         PLACE.set(Some(place(panic)));
@@ -47,14 +52,18 @@ pub(crate) fn count_panics(panics: IntCounter) {
     }));
 }
 
-/// Only the hook learns the place of a panic, and a command does not call [`count_panics`].
+/// Only the hook learns the place of a panic. A command does not call [`count_panics`]: it prints the place, and not
+/// the message as the hook of the standard library does.
 fn note_places() {
     static NOTED: Once = Once::new();
     NOTED.call_once(|| {
-        let others = take_hook();
+        let counting = IS_COUNTED.load(Relaxed).then(take_hook);
         set_hook(Box::new(move |panic| {
             PLACE.set(Some(place(panic)));
-            others(panic);
+            match &counting {
+                Some(count) => count(panic),
+                None => eprintln!("revwatch: panic at {}: {}", place(panic), panic_text(panic)),
+            }
         }));
     });
 }

@@ -41,7 +41,7 @@ pub async fn run(options: &GlobalOptions, args: &BacktestArgs) -> anyhow::Result
     let deliveries = read(queue.as_ref()).await;
     queue.close().await;
     let (deliveries, now_s) = (deliveries?, now_s().max(since_s));
-    // As the evaluator does without a setting.
+    // As a revwatch that began with this archive, unless the setting says when.
     let first_ms = deliveries.first().map(|delivery| delivery.received_ms);
     setting.policy.drop_future_beginning(now_s);
     let began_s = setting.policy.began_s.or(first_ms.map(Engine::beginning_s));

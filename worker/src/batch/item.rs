@@ -34,8 +34,6 @@ pub(super) struct Item {
     /// The event does not say its mode.
     pub(super) lacks_mode: bool,
     pub(super) pause_reason: Option<String>,
-    /// That of its endpoint.
-    pub(super) realm: Realm,
     pub(super) content: Result<Content, String>,
 }
 
@@ -61,18 +59,12 @@ pub(super) fn read(
     pauses: &PauseHistory,
     settings: &EventSettings,
 ) -> Item {
-    read_by(delivery, settings, || {
-        parse(delivery, place, pauses, settings)
-    })
+    read_by(delivery, || parse(delivery, place, pauses, settings))
 }
 
 /// A delivery as `parse` parses it. If it panics, the delivery cannot be read, and no other waits for it.
-pub(super) fn read_by(
-    delivery: &Delivery,
-    settings: &EventSettings,
-    parse: impl FnOnce() -> Item,
-) -> Item {
-    on_event(parse).unwrap_or_else(|reason| unreadable(delivery, settings, reason))
+pub(super) fn read_by(delivery: &Delivery, parse: impl FnOnce() -> Item) -> Item {
+    on_event(parse).unwrap_or_else(|reason| unreadable(delivery, reason))
 }
 
 pub(super) fn parse(
@@ -83,7 +75,7 @@ pub(super) fn parse(
 ) -> Item {
     let event = match Event::parse(&delivery.body) {
         Ok(event) => event,
-        Err(reason) => return unreadable(delivery, settings, reason.to_string()),
+        Err(reason) => return unreadable(delivery, reason.to_string()),
     };
     let realm = settings.realms.of(&delivery.endpoint, event.own_account());
     let pause_reason = pauses.hold(&event, delivery.received_ms);
@@ -116,7 +108,6 @@ pub(super) fn parse(
         other_mode,
         lacks_mode: event.livemode.is_none(),
         pause_reason,
-        realm: realm.clone(),
         content,
     }
 }
@@ -144,7 +135,7 @@ fn observations(
 }
 
 /// A delivery of which only what ingest read is known.
-fn unreadable(delivery: &Delivery, settings: &EventSettings, reason: String) -> Item {
+fn unreadable(delivery: &Delivery, reason: String) -> Item {
     Item {
         delivery_id: delivery.id,
         event_id: delivery.event_id.clone(),
@@ -154,7 +145,6 @@ fn unreadable(delivery: &Delivery, settings: &EventSettings, reason: String) -> 
         other_mode: None,
         lacks_mode: false,
         pause_reason: None,
-        realm: settings.realms.of(&delivery.endpoint, None).clone(),
         content: Err(reason),
     }
 }

@@ -140,11 +140,11 @@ fn other_realm(item: &Item, entities: &Changes<'_>) -> Option<String> {
     let content = item.content.as_ref().ok()?;
     content.observations.iter().find_map(|observation| {
         let known = entities.get(&observation.key)?.after.realm()?;
-        (*known != item.realm).then(|| {
+        (*known != observation.realm).then(|| {
             format!(
                 "came to an endpoint of realm {}, but {} is of realm {known}: send each Stripe account's events to \
                  endpoints of one realm; if the realm of an endpoint was changed, run `revwatch rebuild --yes`",
-                item.realm, observation.key
+                observation.realm, observation.key
             )
         })
     })

@@ -86,7 +86,7 @@ pub fn payment_failures(figures: &Figures<'_>, now_s: i64, window_hours: u32) ->
 }
 
 /// The past-due share of the active base at the end of hour `hour` (inclusive): the current level
-/// minus the changes since. `counters` must contain the current counters and all hours after
+/// minus the changes since. `figures` must contain the current counters and all hours after
 /// `hour`.
 pub fn past_due_at(figures: &Figures<'_>, hour: u32, now_hour: u32) -> Ratio {
     let level = |which: &str| {

@@ -8,7 +8,6 @@ use super::metadata::Metadata;
 use super::object::{ObserveError, read};
 use super::record::{observation, recorded_state};
 use super::settings::ObserveSettings;
-use crate::class::Owner;
 use crate::entity::customer::{CustomerFacts, CustomerOrigin};
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
@@ -22,14 +21,9 @@ pub(super) fn observe(
     let facts = CustomerFacts {
         deleted: event.kind == "customer.deleted" || object.deleted.known() == Some(true),
     };
-    // A connected account writes what it likes into the metadata of its objects.
-    let ids = match Owner::of(event.account.as_deref()) {
-        Owner::Platform => object.metadata.ids(event, &settings.metadata),
-        Owner::Connected => None,
-    };
     let origin = CustomerOrigin {
         account: event.account.as_deref().map(str::to_owned),
-        ids,
+        ids: object.metadata.own_ids(event, &settings.metadata),
         created_s: object.created.known().map(|seconds| seconds.0),
     };
     let id = object.id.id(event)?;

@@ -17,8 +17,8 @@ use crate::entity::timeline::fingerprint;
 use crate::event::{Event, MAX_S};
 
 /// The largest amount, in minor units. Stripe's own limits differ by object and currency; an IDR
-/// payout reaches 14 digits. A hundred times as much is no amount. Such amounts are shown, but in no sum:
-/// sums are of monthly amounts, which have a lower bound.
+/// payout reaches 14 digits. A hundred times as much is no amount, and a sum of thousands of such amounts
+/// still fits into 64 bits.
 /// Source: <https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts>.
 pub(super) const MAX_MINOR: i64 = 1_000_000_000_000_000;
 

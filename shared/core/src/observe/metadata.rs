@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::lenient::Lenient;
+use crate::class::Owner;
 use crate::entity::application_ids::ApplicationIds;
 use crate::event::Event;
 
@@ -33,6 +34,15 @@ impl Default for MetadataKeys {
 pub(super) struct Metadata(BTreeMap<String, Lenient<String>>);
 
 impl Lenient<Metadata> {
+    /// The ids in the metadata of an object of the platform's own. A connected account writes what it likes
+    /// into that of its objects.
+    pub(super) fn own_ids(&self, event: &Event<'_>, keys: &MetadataKeys) -> Option<ApplicationIds> {
+        match Owner::of(event.account.as_deref()) {
+            Owner::Platform => self.ids(event, keys),
+            Owner::Connected => None,
+        }
+    }
+
     /// The ids in it; `None` if the event does not show metadata.
     pub(super) fn ids(&self, event: &Event<'_>, keys: &MetadataKeys) -> Option<ApplicationIds> {
         let Metadata(values) = self.as_known()?;

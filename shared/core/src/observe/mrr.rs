@@ -57,9 +57,8 @@ pub(super) fn recurring_minor(
     });
     let total = apply_discounts(total, discounts, legacy, |off| interval.monthly(off))?;
     let total = total.round_dp_with_strategy(0, RoundingStrategy::MidpointNearestEven);
-    let total = total
-        .to_i64()
-        .filter(|minor| minor.abs() <= MAX_MONTHLY_MINOR);
+    let bound = -MAX_MONTHLY_MINOR..=MAX_MONTHLY_MINOR;
+    let total = total.to_i64().filter(|minor| bound.contains(minor));
     total.ok_or(TOO_MUCH)
 }
 

@@ -42,11 +42,7 @@ pub(super) fn observe(
         discount_fingerprints: (object.discount.1, object.discounts.1),
         mrr_unknown,
     };
-    // A connected account writes what it likes into the metadata of its objects.
-    let ids = match owner {
-        Owner::Platform => object.metadata.ids(event, &settings.metadata),
-        Owner::Connected => None,
-    };
+    let ids = object.metadata.own_ids(event, &settings.metadata);
     let origin = SubscriptionOrigin {
         account: event.account.as_deref().map(str::to_owned),
         customer: object.customer.into_id(),

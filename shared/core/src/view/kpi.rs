@@ -60,11 +60,17 @@ fn others(kpis: &Kpis) -> Vec<(String, String)> {
             "MRR of connected accounts",
             amounts(&kpis.main.connected.mrr_minor),
         ),
+        row(
+            "Not in MRR of connected accounts",
+            counts(&kpis.main.connected.mrr_incomplete),
+        ),
         row("Own payouts", counts(&kpis.main.own_payouts.payouts)),
     ];
     for (name, realm) in &kpis.realms {
         let of_realm = |what: &str, value| (format!("{what}, realm {name}"), value);
         rows.push(of_realm("MRR", amounts(&realm.billing.mrr_minor)));
+        let incomplete = counts(&realm.billing.mrr_incomplete);
+        rows.push(of_realm("Not in MRR", incomplete));
         rows.push(of_realm(
             "Subscriptions",
             counts(&realm.billing.subscriptions),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use revwatch_core::event_settings::{BACKFILL, REFRESH};
 use revwatch_core::mode::Mode;
 use revwatch_core::realm::{Realm, RealmsOfEndpoint};
 use revwatch_core::signature::SigningKey;
@@ -11,7 +12,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::error::{ConfigError, Fault, Faults};
-use super::webhook_endpoints::{KERNEL, KERNEL_PATH};
+use super::webhook_endpoints::KERNEL_PATH;
 use crate::files::read_text;
 
 /// One webhook endpoint.
@@ -101,7 +102,7 @@ pub struct Endpoint {
 impl EndpointConfig {
     /// The realm that it names; else that of its path, else the one of all its own accounts, else the main one.
     fn realm(&self) -> Realm {
-        let of_path = (self.path == KERNEL_PATH).then(|| Realm::named(KERNEL).unwrap_or_default());
+        let of_path = (self.path == KERNEL_PATH).then(Realm::kernel);
         let mut of_accounts = self.own_accounts.values();
         let first = of_accounts.next();
         let of_all = first.filter(|first| of_accounts.all(|other| other == *first));
@@ -118,9 +119,8 @@ impl EndpointConfig {
     }
 
     /// Whether events of this realm may come to it.
-    pub(super) fn is_of(&self, realm: &str) -> bool {
-        let mut of_accounts = self.own_accounts.values();
-        self.realm().as_str() == realm || of_accounts.any(|known| known.as_str() == realm)
+    pub(super) fn is_of(&self, realm: &Realm) -> bool {
+        self.realm() == *realm || self.own_accounts.values().any(|known| known == realm)
     }
 
     /// `before` are the endpoints read so far, whose names and paths are in use, and `number` is its
@@ -175,6 +175,11 @@ impl EndpointConfig {
             invalid(&["path"], format!(": its path {path:?} is already used"));
         } else if before.iter().any(|e| e.name == *name) {
             invalid(&["name"], ": its name is already used".to_owned());
+        }
+        // The realm of these is that of the API key.
+        if [BACKFILL, REFRESH].contains(&name.as_str()) {
+            let what = ": its name is that of what revwatch fetches itself: choose another";
+            invalid(&["name"], what.to_owned());
         }
         faults.none()?;
         Ok(Endpoint {

@@ -25,8 +25,7 @@ impl Config {
 
     /// The realm of each endpoint, and of what is read with the API key.
     pub fn realms(&self) -> Realms {
-        let kernel = Realm::named(KERNEL).unwrap_or_default();
-        let built_in = [(STRIPE, Realm::MAIN), (KERNEL, kernel)];
+        let built_in = [(STRIPE, Realm::MAIN), (KERNEL, Realm::kernel())];
         let of_key = [BACKFILL, REFRESH].map(|name| (name, self.stripe_secret_key_realm.clone()));
         let own = built_in.into_iter().chain(of_key);
         let of_file = self.endpoints.iter();
@@ -41,7 +40,7 @@ impl Config {
     pub fn has_kernel(&self) -> bool {
         let mut endpoints = self.endpoints.iter();
         self.stripe_kernel_webhook_secret.is_some()
-            || endpoints.any(|endpoint| endpoint.is_of(KERNEL))
+            || endpoints.any(|endpoint| endpoint.is_of(&Realm::kernel()))
     }
 }
 
@@ -103,6 +102,25 @@ mod tests {
         let two = "own_accounts = { acct_1 = \"eu\", acct_2 = \"us\" }";
         assert_eq!(of("/k", two), "main");
         assert_eq!(of(kernel, two), "kernel");
+    }
+
+    #[test]
+    fn an_endpoint_has_no_name_that_stands_for_what_is_fetched() {
+        for name in ["backfill", "refresh"] {
+            let text =
+                format!("[[endpoints]]\nname = \"{name}\"\npath = \"/x\"\nsecrets = [\"s\"]\n");
+            let config = load(&text).and_then(|config| {
+                let endpoints = config
+                    .webhook_endpoints()
+                    .map_err(|error| error.to_string());
+                endpoints.map(|_| ())
+            });
+            let error = config.expect_err("refused");
+            assert!(
+                error.contains(name) && error.contains("choose another"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

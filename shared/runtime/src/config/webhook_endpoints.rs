@@ -9,10 +9,10 @@ use super::settings::Config;
 /// The name of the endpoint `/webhooks/stripe`.
 pub(super) const STRIPE: &str = "stripe";
 
-/// The name of the endpoint `/webhooks/kernel/stripe`, and of its realm.
+/// The name of the endpoint `/webhooks/kernel/stripe`.
 pub(super) const KERNEL: &str = "kernel";
 
-/// What comes here is of the realm [`KERNEL`], unless the settings name another.
+/// What comes here is of [`Realm::kernel`](revwatch_core::realm::Realm::kernel), unless the settings name another.
 pub(super) const KERNEL_PATH: &str = "/webhooks/kernel/stripe";
 
 impl Config {

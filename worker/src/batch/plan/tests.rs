@@ -98,7 +98,7 @@ fn is_of_the_others(commit: &Commit, dead: i64) {
 fn an_event_that_panics_when_it_is_parsed_is_dead_and_the_others_are_applied() {
     let (settings, pauses) = (EventSettings::default(), Pauses::default().into());
     let items = [payout(1), payout(2), payout(3)].map(|delivery| {
-        item::read_by(&delivery, &settings, || {
+        item::read_by(&delivery, || {
             assert!(delivery.id != Uuid::from_u128(2), "it holds {delivery:?}");
             item::parse(&delivery, Place::ONLY, &pauses, &settings)
         })

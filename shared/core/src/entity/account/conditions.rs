@@ -106,8 +106,10 @@ fn onboarding_incomplete(account: &Account) -> Option<Condition> {
     // An account whose form was submitted before the first event about it may have charged and lost that.
     let said = states.iter().find(|s| s.facts.details_submitted.is_some());
     let said = said.unwrap_or(first);
+    // Of an old one, an event that does not say what it changed leaves that open.
+    let is_silent = said.is_unsure(account.created_s) && account.is_old_at(said.created_s);
     let is_unknown = said.facts.details_submitted != Some(false)
-        && said.was_so_before(&["details_submitted", "charges_enabled"]);
+        && (is_silent || said.was_so_before(&["details_submitted", "charges_enabled"]));
     if is_unknown {
         return None;
     }

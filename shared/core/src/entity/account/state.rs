@@ -291,7 +291,7 @@ impl Account {
     /// Whether onboarding began so long before this time that no event may be known of it: Stripe lists
     /// those of 30 days. Such an account may have reached a milestone and lost it again. When it gets
     /// its charges back, the event says only that it had none just before.
-    fn is_old_at(&self, at_s: i64) -> bool {
+    pub(super) fn is_old_at(&self, at_s: i64) -> bool {
         let old_s = at_s.saturating_sub(HORIZON_S);
         self.began_s().is_some_and(|began_s| began_s < old_s)
     }

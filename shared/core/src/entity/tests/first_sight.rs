@@ -609,19 +609,27 @@ fn an_event_that_does_not_say_what_it_changed_is_no_onboarding_of_an_older_accou
 /// It may have charged, and lost that: whether its onboarding was completed is unknown.
 #[test]
 fn an_account_that_had_submitted_its_form_before_has_no_condition_of_onboarding() {
-    let incomplete = |previous: Option<Value>| {
+    let incomplete_at = |hour: i64, event_type: &str, previous: Option<Value>| {
         let mut object = account(false);
         object["details_submitted"] = json!(true);
-        let entity = after(&[(50, "account.updated", &object, previous)]);
+        let entity = after(&[(hour, event_type, &object, previous)]);
         let mut conditions = entity.conditions().into_iter();
         conditions.any(|c| c.key.kind == ConditionKind::OnboardingIncomplete)
     };
+    let incomplete = |previous| incomplete_at(50, "account.updated", previous);
     assert!(!incomplete(Some(json!({"email": "old@example.com"}))));
     assert!(
         incomplete(Some(json!({"details_submitted": false}))),
         "it has just begun"
     );
     assert!(incomplete(None));
+    let old_h = HORIZON_S / HOUR_S + 2;
+    for silent in ["account.updated", FETCHED_ACCOUNT] {
+        assert!(
+            !incomplete_at(old_h, silent, None),
+            "{silent} of an old account"
+        );
+    }
 }
 
 /// Of very many events only hashes of ids are kept: which were fetched is kept as well.

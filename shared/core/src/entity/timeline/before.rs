@@ -90,15 +90,6 @@ impl<F: Facts> RecordedState<F> {
             Before::Unknown => None,
         }
     }
-
-    /// Whether a list had elements before the event; `now` is whether it has any in the event.
-    /// `None`: unknown.
-    pub fn list_before(&self, field: &str, now: bool) -> Option<bool> {
-        match self.before(field) {
-            Before::Was(from) => Some(has_elements(from)),
-            _ => self.flag_before(field, now),
-        }
-    }
 }
 
 /// Whether the list with this fingerprint has elements.
@@ -249,8 +240,9 @@ mod tests {
         assert_eq!(flag(None), Some(false), "it happened with the event");
         assert_eq!(flag(Some(json!({"email": "old"}))), Some(true));
         assert_eq!(flag(Some(json!({"on": false}))), Some(false));
-        let list = |previous: Option<Value>| updated(previous.as_ref()).list_before("due", true);
-        assert_eq!(list(None), Some(false));
+        let list =
+            |previous: Option<Value>| updated(previous.as_ref()).held_before("due", has_elements);
+        assert_eq!(list(None), None, "it is not said");
         assert_eq!(list(Some(json!({"due": []}))), Some(false));
         assert_eq!(list(Some(json!({"due": null}))), Some(false));
         assert_eq!(list(Some(json!({"due": ["b"]}))), Some(true));
