@@ -1,6 +1,7 @@
 //! A customer: whose it is, and who that is in the user's own application. Names and addresses are not
 //! stored.
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::application_ids::ApplicationIds;
@@ -44,9 +45,26 @@ pub struct CustomerOrigin {
 
 /// The state of a customer in one event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "StoredFacts")]
 pub struct CustomerFacts {
     /// Whether it was deleted.
     pub deleted: bool,
+}
+
+/// The stored form of [`CustomerFacts`].
+#[derive(Deserialize)]
+struct StoredFacts(
+    bool,
+    /// In encoding 2, at first, two ids from the metadata of the event.
+    #[serde(default)]
+    IgnoredAny,
+    #[serde(default)] IgnoredAny,
+);
+
+impl From<StoredFacts> for CustomerFacts {
+    fn from(StoredFacts(deleted, ..): StoredFacts) -> Self {
+        Self { deleted }
+    }
 }
 
 impl Customer {
@@ -120,6 +138,9 @@ impl CustomerFacts {
 
 impl Facts for CustomerFacts {
     const FIELDS: &'static [&'static str] = &["deleted"];
+
+    /// No event has `deleted` in its `previous_attributes`, so each recorded change is one of `metadata`.
+    const FIELDS_OF_FORMAT_2: &'static [&'static str] = &["metadata"];
 
     /// A deleted customer does not come back.
     fn progress(&self) -> u64 {

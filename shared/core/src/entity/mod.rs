@@ -232,7 +232,7 @@ impl Entity {
             Some((&encoding @ 1..=ENCODING, rest)) => {
                 let mut entity =
                     Self::decode_state(key, rest).map_err(|e| format!("{key}: {e}"))?;
-                if let (1, Self::Account(account)) = (encoding, &mut entity) {
+                if let (1 | 2, Self::Account(account)) = (encoding, &mut entity) {
                     account.read_milestones_again();
                 }
                 Ok(entity)
@@ -313,7 +313,8 @@ pub fn transitions(before: &Entity, after: &Entity) -> Vec<Transition> {
 }
 
 /// The first stored byte of an entity. Encodings 1 and 2 had timelines in other forms, which they read
-/// themselves. Accounts of encoding 1 had only some of what their states show of milestones.
+/// themselves, and their accounts had only some of what their states show of milestones. Encoding 2 was at
+/// first without some fields and with others, which accounts and customers read.
 const ENCODING: u8 = 3;
 
 #[cfg(test)]

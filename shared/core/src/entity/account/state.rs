@@ -1,10 +1,10 @@
 //! The accumulated state of an account, its merge, and what is a function of it alone.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::facts::{AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount, Shown};
 use super::milestone::Milestone;
@@ -43,7 +43,7 @@ pub struct Account {
     /// event.
     pub thin: Option<(i64, String)>,
     /// Those of `milestones` of which the earliest event does not say that it was reached then.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read_doubts")]
     pub doubts: BTreeMap<Milestone, Doubt>,
     /// Milestones: the earliest state without each, Unix seconds.
     #[serde(default)]
@@ -80,6 +80,25 @@ impl From<Doubt> for bool {
     fn from(doubt: Doubt) -> Self {
         doubt == Doubt::Before
     }
+}
+
+/// The stored forms of [`Account::doubts`].
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredDoubts {
+    ByMilestone(BTreeMap<Milestone, Doubt>),
+    /// Encoding 2 at first: those whose earliest event says that they were reached before.
+    ReachedBefore(BTreeSet<Milestone>),
+}
+
+fn read_doubts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Milestone, Doubt>, D::Error> {
+    Ok(match StoredDoubts::deserialize(from)? {
+        StoredDoubts::ByMilestone(doubts) => doubts,
+        StoredDoubts::ReachedBefore(milestones) => milestones
+            .into_iter()
+            .map(|it| (it, Doubt::Before))
+            .collect(),
+    })
 }
 
 impl Account {
@@ -317,11 +336,13 @@ impl Account {
         };
     }
 
-    /// Reads the milestones from the remembered states once more: before encoding 2, what an event says of
-    /// the time before it was not read, so a stored time may be that of an event which says that the
-    /// milestone was reached before. A time that no state explains stays.
+    /// Reads the milestones from the remembered states once more: in encoding 1, what an event says of the
+    /// time before it was not read, so a stored time may be that of an event which says that the milestone
+    /// was reached before; in encoding 2, at first, that of an event which says nothing of it. A time that no
+    /// state explains stays, and so does its doubt.
     pub(in crate::entity) fn read_milestones_again(&mut self) {
         let stored = mem::take(&mut self.milestones);
+        let doubts = mem::take(&mut self.doubts);
         let timeline = mem::take(&mut self.timeline);
         for state in timeline.in_order() {
             let is_unsure = state.is_unsure(self.created_s);
@@ -332,7 +353,7 @@ impl Account {
         self.timeline = timeline;
         for (milestone, at_s) in stored {
             if self.milestones.get(&milestone) != Some(&at_s) {
-                self.reach(milestone, at_s, None);
+                self.reach(milestone, at_s, doubts.get(&milestone).copied());
             }
         }
     }

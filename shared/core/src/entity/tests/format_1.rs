@@ -1,4 +1,4 @@
-//! Accounts of encoding 1: what it did not store is read from their states.
+//! Accounts of encodings 1 and 2: what they did not store is read from their states.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ fn key() -> EntityKey {
     EntityKey::new(EntityKind::Account, "acct_1")
 }
 
-fn decoded(mut body: Vec<u8>) -> Account {
-    body[0] = 1;
+fn decoded(mut body: Vec<u8>, encoding: u8) -> Account {
+    body[0] = encoding;
     match Entity::decode(&key(), &body).expect("readable") {
         Entity::Account(account) => account,
         other => panic!("{other:?}"),
@@ -51,9 +51,9 @@ fn milestones_of_format_1(account: &Account) -> BTreeMap<Milestone, i64> {
 /// Hour, type, whether it may take charges, and `previous_attributes`.
 type Step = (i64, &'static str, bool, Option<Value>);
 
-/// A new build, and the same as format 1 stored and this version decodes it. Payout destinations are not in
+/// A new build, and the same as an older encoding stored and this version decodes it. Payout destinations are not in
 /// the states.
-fn fresh_and_converted(events: &[Step]) -> [Account; 2] {
+fn fresh_and_converted(events: &[Step], encoding: u8) -> [Account; 2] {
     let object = |(_, _, charges, _): &Step| {
         let mut object = account(*charges);
         object["created"] = json!(HOUR_S);
@@ -75,7 +75,7 @@ fn fresh_and_converted(events: &[Step]) -> [Account; 2] {
         unreached: BTreeMap::new(),
         ..fresh.clone()
     };
-    [fresh, decoded(Entity::Account(old).encode())]
+    [fresh, decoded(Entity::Account(old).encode(), encoding)]
 }
 
 /// C1, C11.
@@ -98,22 +98,22 @@ fn what_was_before_an_event_is_read_from_the_states() {
             (3001, UPDATED, true, back()),
         ],
     ];
-    for events in table {
-        let [fresh, converted] = fresh_and_converted(events);
-        assert_eq!(converted, fresh, "{events:?}");
+    for (events, encoding) in table.iter().flat_map(|events| [(events, 1), (events, 2)]) {
+        let [fresh, converted] = fresh_and_converted(events, encoding);
+        assert_eq!(converted, fresh, "encoding {encoding}: {events:?}");
     }
 }
 
 #[test]
 fn a_milestone_that_no_state_explains_stays() {
-    let [fresh, _] = fresh_and_converted(&[(9, UPDATED, true, Some(json!({"email": "old"})))]);
+    let [fresh, _] = fresh_and_converted(&[(9, UPDATED, true, Some(json!({"email": "old"})))], 1);
     let reached_s = 8 * HOUR_S;
     let old = Account {
         milestones: [(Milestone::ChargesEnabled, reached_s)].into(),
         doubts: BTreeMap::new(),
         ..fresh
     };
-    let converted = decoded(Entity::Account(old).encode());
+    let converted = decoded(Entity::Account(old).encode(), 1);
     assert_eq!(
         converted.milestone_s(Milestone::ChargesEnabled),
         Some(reached_s)
@@ -145,7 +145,7 @@ fn charges_that_an_account_lost_with_its_first_event_are_lost() {
     );
     let mut body = vec![1];
     body.extend(rmp_serde::to_vec(&stored).expect("encodes"));
-    let account = Entity::Account(decoded(body));
+    let account = Entity::Account(decoded(body, 1));
     let conditions = account.conditions();
     let kinds: Vec<_> = conditions.iter().map(|it| it.key.kind).collect();
     assert!(kinds.contains(&ConditionKind::ChargesLost), "{kinds:?}");

@@ -60,7 +60,7 @@ fn read_state<F: Facts>(
         None
     } else {
         let count = reader.number()?;
-        let fields = (0..count).map(|_| changed_field(reader));
+        let fields = (0..count).filter_map(|_| changed_field::<F>(reader).transpose());
         Some(fields.collect::<Result<_, _>>()?)
     };
     Ok(RecordedState {
@@ -72,12 +72,16 @@ fn read_state<F: Facts>(
     })
 }
 
-fn changed_field(reader: &mut Reader<'_>) -> Result<ChangedField, TimelineError> {
+/// `None`: the field is not tracked any more.
+fn changed_field<F: Facts>(reader: &mut Reader<'_>) -> Result<Option<ChangedField>, TimelineError> {
     let number = reader.number()?;
-    let field = u8::try_from(number >> 1).map_err(|_| TimelineError::NoSuchField)?;
     let former = match number & 1 {
         0 => None,
         _ => Some(u32::from_be_bytes(reader.array()?)),
     };
-    Ok((field, former))
+    let place = usize::try_from(number >> 1).ok();
+    let field = place.and_then(|place| F::FIELDS_OF_FORMAT_2.get(place));
+    let field = field.ok_or(TimelineError::NoSuchField)?;
+    let place = (0..).zip(F::FIELDS).find(|(_, tracked)| *tracked == field);
+    Ok(place.map(|(place, _)| (place, former)))
 }

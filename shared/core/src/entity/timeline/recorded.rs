@@ -14,6 +14,9 @@ pub trait Facts {
     /// are appended.
     const FIELDS: &'static [&'static str];
 
+    /// The fields in the places that they had in timelines of format 2.
+    const FIELDS_OF_FORMAT_2: &'static [&'static str] = Self::FIELDS;
+
     /// The position in the object's lifecycle: a number that never decreases in the true order.
     /// Facts that can change back and forth share one number.
     fn progress(&self) -> u64;
