@@ -121,7 +121,7 @@ pub async fn convert(
     let now = Instant::now();
     let archived = match archived {
         Some(known) => known,
-        None => archived.insert(archive::read(worker, from_format).await?),
+        None => archived.insert(archive::read(worker).await?),
     };
     let conversion = Conversion {
         worker,
@@ -240,7 +240,7 @@ impl Conversion<'_> {
         Ok(Found { at, home })
     }
 
-    /// The entity without what an older format has wrong.
+    /// The entity without what format 1 has wrong.
     fn read(
         &self,
         key: &EntityKey,
@@ -248,7 +248,7 @@ impl Conversion<'_> {
     ) -> Result<Option<(EntityKey, Entity)>, PartitionError> {
         let decoded = on(key, || Entity::decode(key, &stored.body))?;
         let entity = decoded.map_err(PartitionError::Unreadable)?;
-        match Entity::has_older_encoding(&stored.body) {
+        match Entity::is_of_format_1(&stored.body) {
             true => on(key, || self.archived.accounts.correct(key.clone(), entity)),
             false => Ok(Some((key.clone(), entity))),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use revwatch_core::entity::format_1::Accounts;
-use revwatch_core::entity::{Entity, EntityKey, STATE_FORMAT};
+use revwatch_core::entity::{Entity, EntityKey};
 use revwatch_core::realm::Realm;
 use revwatch_runtime::panics::catch;
 use revwatch_storage::ports::{EntityWrite, StoredEntity};
@@ -27,13 +27,10 @@ pub struct Archived {
     has_other_realms: bool,
 }
 
-/// Reads the archive; nothing if it is not needed. A state of this format is converted again if an
-/// earlier version wrote to it.
-pub(super) async fn read(worker: &Worker, from_format: u32) -> Result<Archived, PartitionError> {
+/// Reads the archive. A state of any format needs it, also one of this version's, which is converted again
+/// if an earlier version wrote to it.
+pub(super) async fn read(worker: &Worker) -> Result<Archived, PartitionError> {
     let mut archived = Archived::default();
-    if from_format != 1 && from_format != STATE_FORMAT {
-        return Ok(archived);
-    }
     let settings = worker.events.get();
     let (mut archive, mut deliveries) = (worker.queue.archive(0).await?, 0);
     loop {
@@ -41,7 +38,7 @@ pub(super) async fn read(worker: &Worker, from_format: u32) -> Result<Archived, 
         if page.is_empty() {
             tracing::info!(
                 deliveries,
-                "the archive was read for the platform's account"
+                "the archive was read for the platform's account and realms"
             );
             return Ok(archived);
         }

@@ -105,14 +105,15 @@ fn forget_realm(entity: &mut Entity) {
     }
 }
 
-/// A store as format 1 has it: what came with a context belongs to the platform as a connected account.
-async fn old_store(memory: &Memory) {
+/// A store as format 1 or 2 has it. In format 1, what came with a context belongs to the platform as a
+/// connected account.
+async fn old_store(memory: &Memory, format: u8) {
     let mut copies: BTreeMap<(u32, EntityKey), Entity> = BTreeMap::new();
     for body in events() {
-        let has_context = body.contains("acct_PLATFORM");
+        let is_foreign = format == 1 && body.contains("acct_PLATFORM");
         for mut observation in observations(&body) {
             if let revwatch_core::entity::Update::Invoice(origin, _) = &mut observation.update {
-                origin.account = has_context.then(|| "acct_PLATFORM".to_owned());
+                origin.account = is_foreign.then(|| "acct_PLATFORM".to_owned());
             }
             let place = (observation.partition(PARTITIONS), observation.key.clone());
             let entity = copies.entry(place);
@@ -130,7 +131,7 @@ async fn old_store(memory: &Memory) {
     publish(memory, "stripe", &events()[0]).await;
     for ((partition, key), entity) in copies {
         let mut body = entity.encode();
-        body[0] = 1;
+        body[0] = format;
         let mut counters = entity.contributions();
         counters.add(Bucket::Current, &["gone", "kept"], 1);
         let opened = entity.conditions().into_iter().map(ConditionChange::Open);
@@ -153,7 +154,26 @@ async fn old_store(memory: &Memory) {
         .counters
         .add(Bucket::Current, &["events", "applied"], count);
     memory.commit(&applied).await.expect("committed");
-    memory.faults().set_state_format(1);
+    memory.faults().set_state_format(format.into());
+}
+
+/// Adds an entity to a store of this format. Returns its partition.
+async fn store_as(format: u8, memory: &Memory, key: &EntityKey, entity: &Entity) -> u32 {
+    let mut body = entity.encode();
+    body[0] = format;
+    let commit = Commit {
+        partition: entity.partition(PARTITIONS),
+        entities: vec![EntityWrite {
+            key: key.clone(),
+            expected: 0,
+            body: Some(body),
+        }],
+        ..Commit::default()
+    };
+    memory.faults().set_state_format(STATE_FORMAT);
+    memory.commit(&commit).await.expect("committed");
+    memory.faults().set_state_format(format.into());
+    commit.partition
 }
 
 async fn publish(memory: &Memory, endpoint: &str, body: &str) {
@@ -193,10 +213,14 @@ fn worker(memory: &Memory, clock: &Arc<VirtualClock>) -> Worker {
 }
 
 async fn started() -> (Memory, Worker) {
+    started_of(1).await
+}
+
+async fn started_of(format: u8) -> (Memory, Worker) {
     let start = Timestamp::from_second(NOW_S).expect("a time");
     let clock = Arc::new(VirtualClock::starting_at(start));
     let memory = Memory::new(PARTITIONS, clock.clone());
-    old_store(&memory).await;
+    old_store(&memory, format).await;
     let worker = worker(&memory, &clock);
     (memory, worker)
 }
@@ -240,6 +264,36 @@ async fn copies_are_joined_and_aggregates_are_what_entities_add_up_to() {
     is_converted(&memory).await;
     convert_once(&worker).await.expect("converted again");
     is_converted(&memory).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_of_format_2_get_their_realms() {
+    let (memory, worker) = started_of(2).await;
+    convert_once(&worker).await.expect("converted");
+    is_converted(&memory).await;
+}
+
+/// An account of an organisation may be connected to another of its accounts.
+#[tokio::test(start_paused = true)]
+async fn an_object_of_format_2_keeps_its_account() {
+    let (memory, worker) = started_of(2).await;
+    let object =
+        json!({"id": "in_connected", "object": "invoice", "status": "open", "currency": "usd"});
+    let mut observed = observations(&event(0, "invoice.updated", None, &object)).remove(0);
+    if let revwatch_core::entity::Update::Invoice(origin, _) = &mut observed.update {
+        origin.account = Some("acct_PLATFORM".to_owned());
+    }
+    let mut entity = Entity::new(&observed.key);
+    entity.merge(&observed);
+    let partition = store_as(2, &memory, &observed.key, &entity).await;
+    convert_once(&worker).await.expect("converted");
+    let read_set = ReadSet {
+        entities: vec![observed.key.clone()],
+        ..ReadSet::default()
+    };
+    let read = memory.read(partition, &read_set).await.expect("read");
+    let stored = read.entities[0].as_ref().expect("it is there");
+    assert_eq!(Entity::decode(&observed.key, &stored.body), Ok(entity));
 }
 
 #[tokio::test(start_paused = true)]
@@ -362,20 +416,7 @@ async fn an_entity_that_revwatch_fails_on_is_named() {
     let mut entity = Entity::new(&key);
     let of_it = observed.iter().filter(|it| it.key == key);
     of_it.for_each(|observation| entity.merge(observation));
-    let mut body = entity.encode();
-    body[0] = 1;
-    let commit = Commit {
-        partition: entity.partition(PARTITIONS),
-        entities: vec![EntityWrite {
-            key,
-            expected: 0,
-            body: Some(body),
-        }],
-        ..Commit::default()
-    };
-    memory.faults().set_state_format(STATE_FORMAT);
-    memory.commit(&commit).await.expect("committed");
-    memory.faults().set_state_format(1);
+    store_as(1, &memory, &key, &entity).await;
     let failed = convert_once(&worker).await.expect_err("it cannot be added");
     let named = "subscription sub_1: revwatch failed on it (panic at ";
     assert!(failed.to_string().contains(named), "{failed}");

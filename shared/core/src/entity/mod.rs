@@ -226,6 +226,11 @@ impl Entity {
         bytes.first().is_some_and(|encoding| *encoding < ENCODING)
     }
 
+    /// Whether a version of format 1 wrote these bytes, so that [`format_1`] corrects them.
+    pub fn is_of_format_1(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&1)
+    }
+
     /// Decodes the output of [`Entity::encode`], of this version or an earlier one.
     pub fn decode(key: &EntityKey, bytes: &[u8]) -> Result<Self, String> {
         match bytes.split_first() {
