@@ -176,6 +176,8 @@ impl Maintenance {
         if !health.iter().all(Health::is_converted) {
             return self.convert(&health).await;
         }
+        // Another worker may have converted it.
+        self.archived = None;
         if let Some(ended) = self
             .running_recovery
             .take_if(|running_recovery| running_recovery.is_finished())
@@ -246,7 +248,6 @@ impl Maintenance {
         } = self.share.borrow().clone();
         if of_other_format.is_empty() && partitions.contains(&CONVERTING_PARTITION) {
             conversion::convert(&self.worker, health, &mut self.archived).await?;
-            self.archived = None;
         }
         Ok(())
     }

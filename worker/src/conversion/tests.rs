@@ -22,9 +22,14 @@ use revwatch_storage::ports::{
     StoreError,
 };
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::*;
+use crate::maintenance::Maintenance;
+use crate::membership::Share;
 
 const PARTITIONS: u32 = 4;
 
@@ -217,10 +222,15 @@ async fn started() -> (Memory, Worker) {
 }
 
 async fn started_of(format: u8) -> (Memory, Worker) {
+    let (memory, worker) = empty();
+    old_store(&memory, format).await;
+    (memory, worker)
+}
+
+fn empty() -> (Memory, Worker) {
     let start = Timestamp::from_second(NOW_S).expect("a time");
     let clock = Arc::new(VirtualClock::starting_at(start));
     let memory = Memory::new(PARTITIONS, clock.clone());
-    old_store(&memory, format).await;
     let worker = worker(&memory, &clock);
     (memory, worker)
 }
@@ -369,6 +379,34 @@ async fn a_conversion_that_was_overtaken_changes_nothing_more() {
         panic!("{first:?}");
     };
     second.expect("converted");
+    is_converted(&memory).await;
+}
+
+/// The next conversion may be of another store, with another archive.
+#[tokio::test(start_paused = true)]
+async fn the_archive_is_read_again_after_another_worker_has_converted() {
+    let (memory, worker) = empty();
+    memory.faults().set_state_format(1);
+    memory.faults().delay(Duration::from_millis(1));
+    let share = Share {
+        partitions: (0..PARTITIONS).collect(),
+        ..Share::default()
+    };
+    let (_share, share) = watch::channel(share);
+    let (known, mut pauses) = watch::channel(None);
+    let maintenance = Maintenance::new(worker.clone(), share, known);
+    let running = maintenance.run(CancellationToken::new());
+    let _running = AbortOnDropHandle::new(tokio::spawn(running));
+    while memory.health().await.expect("health")[0]
+        .conversion
+        .is_none()
+    {}
+    convert_once(&worker).await.expect("converted");
+    // It has seen that.
+    pauses.wait_for(Option::is_some).await.expect("it runs");
+    old_store(&memory, 1).await;
+    pauses.wait_for(Option::is_none).await.expect("it runs");
+    pauses.wait_for(Option::is_some).await.expect("it runs");
     is_converted(&memory).await;
 }
 
