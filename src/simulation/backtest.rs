@@ -74,6 +74,7 @@ pub fn backtest(
     /// Batch size for the deliveries before the start.
     const WARM_UP_BATCH: usize = 1024;
     let mut simulator = Simulator::new(setting.clone(), since_s)?;
+    simulator.set_first_delivery(deliveries.first().map(|first| first.received_ms));
     let (before, after) =
         deliveries.split_at(deliveries.partition_point(|d| d.received_ms < since_s * 1000));
     let mut played = 0;
@@ -282,17 +283,21 @@ mod tests {
     #[test]
     fn no_event_is_missing_in_the_time_before_revwatch_began() {
         const HOUR_S: i64 = 3600;
-        let mut setting = setting_with("events_missing");
-        setting.policy.began_s = Some(SINCE_S - HOUR_S);
         let mut old = account(1, SINCE_S - 10 * 24 * HOUR_S, true);
         old.received_ms = (SINCE_S + 60) * 1000;
-        let span = (SINCE_S, SINCE_S + 48 * HOUR_S);
-        let report = backtest(&setting, &[old], span, &mut |_| {}).expect("played");
-        let fired: Vec<_> = report
-            .alerts
-            .iter()
-            .map(|alert| (alert.fired_s - SINCE_S) / HOUR_S)
-            .collect();
-        assert_eq!(fired, [25], "a day after the first delivery, not at once");
+        // Whatever moment a person has set as the beginning.
+        for began_s in [SINCE_S - HOUR_S, SINCE_S - 90 * 24 * HOUR_S] {
+            let mut setting = setting_with("events_missing");
+            setting.policy.began_s = Some(began_s);
+            let span = (SINCE_S, SINCE_S + 48 * HOUR_S);
+            let deliveries = std::slice::from_ref(&old);
+            let report = backtest(&setting, deliveries, span, &mut |_| {}).expect("played");
+            let fired: Vec<_> = report
+                .alerts
+                .iter()
+                .map(|alert| (alert.fired_s - SINCE_S) / HOUR_S)
+                .collect();
+            assert_eq!(fired, [25], "a day after the first delivery, not at once");
+        }
     }
 }

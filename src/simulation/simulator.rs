@@ -59,6 +59,8 @@ pub struct Simulator {
     documents: BTreeMap<(&'static str, String), String>,
     commands: Vec<(String, String)>,
     pipeline: PipelineStatus,
+    /// Unix milliseconds; `None`: the engine learns of no beginning.
+    first_received_ms: Option<i64>,
     calendar: Calendar,
     start_s: i64,
     now_s: i64,
@@ -133,6 +135,7 @@ impl Simulator {
             documents: BTreeMap::new(),
             commands: Vec::new(),
             pipeline: PipelineStatus::default(),
+            first_received_ms: None,
             calendar,
             start_s,
             now_s: start_s,
@@ -175,6 +178,11 @@ impl Simulator {
         self.pipeline = pipeline;
     }
 
+    /// Sets when the first delivery of all was received, in Unix milliseconds: revwatch began then.
+    pub fn set_first_delivery(&mut self, received_ms: Option<i64>) {
+        self.first_received_ms = received_ms;
+    }
+
     /// Submits a command for the next tick.
     pub fn submit(&mut self, body: String) {
         self.commands
@@ -208,6 +216,10 @@ impl Simulator {
                     true => std::mem::take(&mut self.commands),
                     false => Vec::new(),
                 },
+                first_delivery: self
+                    .first_received_ms
+                    .filter(|_| reads.first_delivery)
+                    .map(Some),
                 ..self.store.read(&reads)
             };
             let output = self.engine.tick(read, time);

@@ -153,7 +153,7 @@ pub struct Engine {
     backlog: Backlog,
     progress: Progress,
     changes: Changes,
-    /// When revwatch began, unless the settings say it.
+    /// When revwatch began, by its first delivery. The settings may say another moment: see [`Engine::began_s`].
     began_s: Option<i64>,
     position: EvaluatorPosition,
 }

@@ -47,9 +47,10 @@ impl Engine {
         self.policy.began_s.or(self.began_s)
     }
 
-    /// When its first delivery was received at the latest.
+    /// When its first delivery was received at the latest, whatever a setting says: since then, an event can be
+    /// missing.
     pub(super) fn begun_s(&self) -> Option<i64> {
-        let began_s = self.began_s()?;
+        let began_s = self.began_s?;
         Some(began_s.saturating_add(STILL_NEWS_S))
     }
 

@@ -282,7 +282,7 @@ impl Engine {
     /// What must be read for the next round of a tick.
     pub fn required_reads(&self, time: TickTime) -> ReadSet {
         ReadSet {
-            first_delivery: self.began_s().is_none(),
+            first_delivery: self.began_s.is_none(),
             ..self.reads_of_step(time)
         }
     }

@@ -126,6 +126,7 @@ pub(super) fn rules() -> Vec<Rule> {
 impl Harness {
     fn new() -> Self {
         let mut harness = Self::open_engine(&Documents::default());
+        harness.engine.begin(Some(0));
         harness.engine.on_scan(&[], 0);
         harness.settle(0);
         harness

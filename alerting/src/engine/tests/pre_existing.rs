@@ -281,12 +281,33 @@ fn was_there(condition: &Condition, due_s: i64) -> Option<bool> {
     super::super::pre_existing::was_there(condition, due_s, BEGAN_S)
 }
 
+/// A setting says what was wrong already. It does not say since when an event can be missing.
+#[test]
+fn the_first_delivery_is_read_and_stored_although_a_setting_says_when_it_began() {
+    let setting = || policy_with_beginning(Some(BEGAN_S));
+    let mut harness = Harness::open_with(rules(), setting(), &Documents::default());
+    let is_read = |harness: &Harness| {
+        let time = TickTime {
+            now_s: NOW_S,
+            elapsed: std::time::Duration::ZERO,
+        };
+        harness.engine.required_reads(time).first_delivery
+    };
+    assert!(is_read(&harness));
+    assert_eq!(harness.engine.begun_s(), None);
+    harness.engine.begin(Some(NOW_S * 1000));
+    harness.settle(NOW_S);
+    harness.reopen_with(rules(), setting());
+    assert!(!is_read(&harness));
+    assert_eq!(harness.engine.begun_s(), Some(NOW_S));
+    assert_eq!(harness.engine.began_s(), Some(BEGAN_S));
+}
+
 /// The beginning is stored; the settings override it.
 #[test]
 fn it_began_an_hour_before_the_first_delivery_and_that_is_remembered() {
     let unset = || policy_with_beginning(None);
-    let mut harness = Harness::new();
-    harness.reopen_with(rules(), unset());
+    let mut harness = Harness::open_with(rules(), unset(), &Documents::default());
     assert_eq!(harness.engine.began_s(), None);
     harness.engine.begin(Some(7_200_500));
     assert_eq!(harness.engine.began_s(), Some(3600));

@@ -191,6 +191,10 @@ fn the_first_tick_of_all_reads_everything() {
         scan(ScanReason::RulesChanged),
         commands(),
     ];
+    let expected = expected.map(|reads| ReadSet {
+        first_delivery: true,
+        ..reads
+    });
     assert_eq!(reads(&rounds), expected, "nothing falls due after a scan");
     assert_eq!(harness.alerts(), ["lost account acct_1 firing"]);
 }
