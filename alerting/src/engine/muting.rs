@@ -1,7 +1,7 @@
 //! Mutes and unmutes alerts as silences and other alerts begin and end.
 
 use super::Engine;
-use crate::alert::{Alert, Mute};
+use crate::alert::{Alert, Mute, Sla};
 
 impl Engine {
     /// New alerts may be muted; muted ones may be delivered again.
@@ -37,12 +37,12 @@ impl Engine {
         if mute.is_some() {
             self.groups.stop_waiting(alert);
         } else if !alert.is_resolved()
-            && (!was_delivered || alert.pre_existing)
+            && (!was_delivered || alert.sla == Sla::default())
             && alert.part_of.is_none()
             && alert.group.is_none()
         {
-            // It is delivered now, as if it fired now: its clocks start when a person can know of it. What was wrong
-            // already joins the digest now.
+            // It is delivered now, as if it fired now: its clocks start when a person can know of it. One that was
+            // delivered and has no clocks was wrong already: it joins the digest now, or has become an ordinary one.
             self.changes.fire(id);
         }
         if was_delivered {

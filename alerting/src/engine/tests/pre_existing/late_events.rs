@@ -151,6 +151,36 @@ fn a_silenced_alert_that_was_sent_joins_when_the_silence_ends() {
     assert_eq!(alert.part_of, Some(digest(&harness).id));
 }
 
+/// It was sent, was wrong already for some time, and is news again: all of this while it is silenced or before.
+#[test]
+fn a_silenced_alert_has_its_deadlines_when_the_silence_ends() {
+    let mut harness = since_it_began();
+    let lost_at = |since_s| Condition {
+        since_s,
+        due_s: since_s,
+        ..lost("acct_1")
+    };
+    harness.open(&lost_at(BEGAN_S + 5), NOW_S);
+    harness.deliver_all(NOW_S);
+    harness.open(&lost_at(5), NOW_S + 1);
+    harness.deliver_all(NOW_S + 1);
+    let silence = silence_of_lost(0, NOW_S + 60);
+    harness.command(CommandKind::Silence(silence), NOW_S + 2);
+    harness.open(&lost_at(BEGAN_S + 6), NOW_S + 2);
+    harness.deliver_all(NOW_S + 2);
+    assert_eq!(of(&harness, "acct_1").part_of, None);
+    harness.engine.on_time(NOW_S + 60);
+    harness.deliver_all(NOW_S + 60);
+    let alert = of(&harness, "acct_1");
+    assert!(!alert.pre_existing && alert.muted.is_none());
+    assert_eq!(alert.sla.respond_due_s, NOW_S + 60 + alert.sla.respond_s);
+    assert!(alert.sla.respond_s > 0);
+    let breached_s = alert.sla.respond_due_s;
+    harness.engine.on_time(breached_s);
+    let sent = harness.send(breached_s, |_| delivered());
+    assert!(sent.iter().any(|(_, message)| message.notice.is_some()));
+}
+
 /// As when a person sets another beginning: revwatch saw it begin.
 #[test]
 fn an_alert_that_fired_before_another_beginning_stays_one() {
@@ -188,6 +218,8 @@ fn what_was_known_before_the_end_does_not_decide_what_was_wrong_already() {
     }
 }
 
+/// No silence is longer.
+const SILENCED_S: i64 = 300;
 const SUBJECTS: [&str; 6] = ["po_0", "po_1", "po_2", "po_3", "po_4", "po_5"];
 
 /// A condition as it is known, and whether it holds.
@@ -199,6 +231,29 @@ fn known(rng: &mut fastrand::Rng, id: &str) -> Known {
         ..failed(id, BEGAN_S + rng.i64(-500..500))
     };
     (condition, rng.u8(..5) > 0)
+}
+
+/// A silence of one alert, of all of them or of the digest. Several overlap.
+fn any_silence(rng: &mut fastrand::Rng, now_s: i64) -> Silence {
+    let id = rng.choice(SUBJECTS).expect("one");
+    let rule = |rule: &str| Matcher {
+        rule: Some(rule.into()),
+        ..Matcher::default()
+    };
+    let matches = match rng.u8(..3) {
+        0 => rule("payout"),
+        1 => rule(DIGEST),
+        _ => Matcher {
+            account: Some(format!("acct_{id}")),
+            ..Matcher::default()
+        },
+    };
+    Silence {
+        id: format!("si_{}", rng.u8(..)),
+        matches,
+        until_s: now_s + rng.i64(1..SILENCED_S),
+        ..silence_of_lost(now_s, now_s)
+    }
 }
 
 /// What is open: each alert with whether it was wrong already, is in the digest and has a clock; and what the digest
@@ -218,21 +273,24 @@ fn in_the_end(
             false => harness.close(condition, now_s),
         }
         if let Some(rng) = &mut interruptions {
-            match rng.u8(..4) {
+            match rng.u8(..5) {
                 0 => harness.settle(now_s),
                 1 => drop(harness.deliver_all(now_s)),
                 2 => {
                     harness.settle(now_s);
                     harness.reopen_with(rules.clone(), policy.clone());
                 }
+                3 => harness.command(CommandKind::Silence(any_silence(rng, now_s)), now_s),
                 _ => {}
             }
             now_s += rng.i64(0..60);
             harness.engine.on_time(now_s);
         }
     }
-    harness.engine.on_time(now_s + 60);
-    harness.deliver_all(now_s + 60);
+    // Every silence has ended, and what is clear is resolved.
+    let end_s = now_s + SILENCED_S;
+    harness.engine.on_time(end_s);
+    harness.deliver_all(end_s);
     let open: Vec<&Alert> = harness
         .engine
         .alerts()
