@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::alert::Alert;
+use crate::alert::{Alert, id};
 use crate::stage::Stage;
 
 /// Every alert that is not in the history, by id, and how many there are by rule, severity and stage.
@@ -53,8 +53,12 @@ impl AlertTable {
         self.get_mut(id).filter(|alert| !alert.is_resolved())
     }
 
-    pub fn contains(&self, id: &str) -> bool {
-        self.by_id.contains_key(id)
+    /// This id, or another one made of it: what fires again within its second is another alert.
+    pub fn unused(&self, mut alert_id: String) -> String {
+        while self.by_id.contains_key(&alert_id) {
+            alert_id = id(&alert_id);
+        }
+        alert_id
     }
 
     pub fn values(&self) -> impl Iterator<Item = &Alert> {
@@ -129,7 +133,7 @@ mod tests {
         assert_eq!(table.resolved_before(100).count(), 0);
         assert_eq!(table.resolved_before(101).collect::<Vec<_>>(), [&alert.id]);
         table.remove(&alert.id);
-        assert!(table.resolved_before(i64::MAX).next().is_none() && !table.contains(&alert.id));
+        assert!(table.resolved_before(i64::MAX).next().is_none() && table.get(&alert.id).is_none());
         table.count_pending("lost", "critical", 1);
         assert_eq!(counts(&table), one(Stage::Pending));
     }

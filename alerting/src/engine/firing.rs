@@ -3,7 +3,7 @@
 use super::watches::StoredWatch;
 use super::{Engine, PENDING, REFRESH_S, TransitionEvent, Watch, WatchKey, key_of};
 use crate::alert::report::counts;
-use crate::alert::{Alert, AlertState, Evidence, Subject, id};
+use crate::alert::{Alert, AlertState, Evidence, Subject};
 use crate::metric_evaluation::{Evaluation, trend};
 use crate::metric_value::MetricInputs;
 use crate::phase::{Effect, HoldTimes, Phase, next_phase};
@@ -185,10 +185,7 @@ impl Engine {
     }
 
     pub(super) fn fire(&mut self, key: WatchKey, before: Phase, mut alert: Alert) {
-        // An alert that fires again within its second is another alert.
-        while self.alerts.contains(&alert.id) {
-            alert.id = id(&alert.id);
-        }
+        alert.id = self.alerts.unused(alert.id);
         let from = if matches!(before, Phase::Pending { .. }) {
             Stage::Pending
         } else {

@@ -254,7 +254,9 @@ impl Engine {
             first.fired_s,
             Evidence::default(),
         );
-        group.id = id(&format!("group\n{}\n{}\n{}", place.0, place.1, first.id));
+        // Its first alert may have been the first of another one, and have left it.
+        let name = format!("group\n{}\n{}\n{}\n{now_s}", place.0, place.1, first.id);
+        group.id = self.alerts.unused(id(&name));
         group.group = Some(Group::default());
         self.policy.apply(&mut group, rule, first.fired_s);
         let id = group.id.clone();

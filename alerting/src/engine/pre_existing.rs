@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use revwatch_core::condition::{BeganBefore, Condition};
 use serde::{Deserialize, Serialize};
 
+use super::alert_table::AlertTable;
 use super::groups::{Place, add};
 use super::{BEGAN, Engine, UnreadableDocumentError, WatchKey, parsed};
 use crate::alert::{
@@ -228,7 +229,7 @@ impl Engine {
         let digest_id = match open.filter(|id| self.alerts.open(id).is_some()) {
             Some(digest_id) => digest_id,
             None => {
-                let digest = digest(alert, now_s);
+                let digest = digest(alert, &self.alerts, now_s);
                 let digest_id = digest.id.clone();
                 self.alerts.insert(digest);
                 self.groups.open(place, &digest_id);
@@ -283,7 +284,7 @@ pub(super) fn was_there(condition: &Condition, due_s: i64, began_s: i64) -> Opti
 }
 
 /// A digest without members.
-fn digest(first: &Alert, now_s: i64) -> Alert {
+fn digest(first: &Alert, alerts: &AlertTable, now_s: i64) -> Alert {
     let template = AlertTemplate {
         rule: DIGEST.to_owned(),
         severity: Severity::Low,
@@ -300,7 +301,8 @@ fn digest(first: &Alert, now_s: i64) -> Alert {
         now_s,
         Evidence::default(),
     );
-    digest.id = id(&format!("{DIGEST}\n{}", first.id));
+    // Its first alert may have been the first of another one, and have left it.
+    digest.id = alerts.unused(id(&format!("{DIGEST}\n{}\n{now_s}", first.id)));
     digest.actions = vec![
         format!("List all: `revwatch alerts list --group {}`", digest.id),
         "Resolve what is no longer a problem: `revwatch alerts resolve ID`".to_owned(),

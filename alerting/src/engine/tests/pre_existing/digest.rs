@@ -101,6 +101,39 @@ fn a_restart_between_the_digest_and_the_next_tick_sends_nothing_twice() {
     assert_eq!(harness.alerts().len(), 3);
 }
 
+/// The shell writes many documents in parts. Whichever are written, there is one digest of all.
+#[test]
+fn a_digest_is_one_wherever_a_crash_interrupts_its_write() {
+    let storm: Vec<_> = (0..8).map(|n| failed(&format!("po_{n}"), n)).collect();
+    let open = |harness: &mut Harness, now_s| {
+        for condition in &storm {
+            harness.open(condition, now_s);
+        }
+    };
+    let mut harness = since_it_began();
+    let before = harness.store.clone();
+    open(&mut harness, NOW_S);
+    let writes = harness.engine.settle(NOW_S);
+    for cut in 0..=writes.len() {
+        harness.store.clone_from(&before);
+        for write in &writes[..cut] {
+            harness.put(write.clone());
+        }
+        reopen(&mut harness);
+        // How far was read is written last: the changes come again.
+        open(&mut harness, NOW_S + 5);
+        let mut sent = harness.deliver_all(NOW_S + 5);
+        sent.sort();
+        let all = "🔴 CRITICAL: 8 things were wrong already when revwatch began";
+        let expected = ["email", "slack"].map(|notifier| format!("{notifier} {all}"));
+        assert_eq!(sent, expected, "cut at {cut}");
+        let digest = digest(&harness);
+        let members = harness.engine.alerts().filter(|a| a.group.is_none());
+        let mut members = members.map(|a| a.part_of.as_ref());
+        assert!(members.all(|it| it == Some(&digest.id)), "cut at {cut}");
+    }
+}
+
 /// A crash between two parts of a very large write: the digest is written after its members.
 #[test]
 fn members_without_their_digest_join_another() {

@@ -130,6 +130,33 @@ fn a_group_whose_alerts_were_wrong_already_says_so() {
     assert_eq!(digest(&harness).evidence.money, [Money::new(500, "usd")]);
 }
 
+/// The first one is still to be corrected, or is in the history.
+#[test]
+fn another_digest_and_another_group_of_the_same_alerts_have_ids_of_their_own() {
+    let mut harness = since_it_began();
+    let storm: Vec<_> = (0..5).map(|n| format!("po_{n}")).collect();
+    let mut now_s = NOW_S;
+    let mut ids = BTreeSet::new();
+    let mut rounds = 0;
+    for is_delivered in [false, true, false] {
+        for since_s in [5, BEGAN_S + 5] {
+            for id in &storm {
+                harness.open(&failed(id, since_s), now_s);
+            }
+            harness.settle(now_s);
+            let alerts = harness.engine.alerts();
+            let open = alerts.filter(|a| a.group.is_some() && !a.is_resolved());
+            ids.extend(open.map(|a| a.id.clone()));
+            rounds += 1;
+            assert_eq!(ids.len(), rounds, "each is another one");
+            if is_delivered {
+                harness.deliver_all(now_s);
+            }
+            now_s += 1;
+        }
+    }
+}
+
 #[test]
 fn a_silenced_alert_that_was_sent_joins_when_the_silence_ends() {
     let mut harness = since_it_began();
