@@ -9,17 +9,20 @@ impl Engine {
         let again = self.mutes.take_recheck();
         let again = again.iter().map(|id| (id, false));
         for (id, is_new) in fired.iter().map(|id| (id, true)).chain(again) {
-            let Some(alert) = self.alerts.get(id) else {
-                continue;
-            };
             // One that resolved while it was muted stays so: it is not sent late.
-            if alert.is_resolved() && !is_new {
-                continue;
+            if is_new || self.alerts.open(id).is_some() {
+                self.decide_mute(id, now_s);
             }
-            let mute = self.mute_reason(alert, now_s);
-            if alert.muted == mute {
-                continue;
-            }
+        }
+    }
+
+    /// Mutes or unmutes an alert if there is a reason.
+    pub(super) fn decide_mute(&mut self, id: &str, now_s: i64) {
+        let Some(alert) = self.alerts.get(id) else {
+            return;
+        };
+        let mute = self.mute_reason(alert, now_s);
+        if alert.muted != mute {
             self.set_mute(id, mute.as_ref(), now_s);
         }
     }

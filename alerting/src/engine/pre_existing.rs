@@ -233,6 +233,7 @@ impl Engine {
                 let digest_id = digest.id.clone();
                 self.alerts.insert(digest);
                 self.groups.open(place, &digest_id);
+                self.decide_mute(&digest_id, now_s);
                 digest_id
             }
         };

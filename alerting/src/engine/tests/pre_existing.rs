@@ -5,7 +5,7 @@ mod late_events;
 
 use revwatch_core::condition::BeganBefore;
 
-use crate::alert::DIGEST;
+use crate::alert::{DIGEST, Mute};
 
 use super::*;
 

@@ -152,6 +152,34 @@ fn members_without_their_digest_join_another() {
     );
 }
 
+/// It is sent if it is still open when the silence ends.
+#[test]
+fn a_silence_of_digests_is_also_one_of_the_next_digest() {
+    let mut harness = since_it_began();
+    let silence = Silence {
+        matches: Matcher {
+            rule: Some(DIGEST.into()),
+            ..Matcher::default()
+        },
+        ..silence_of_lost(0, NOW_S + 60)
+    };
+    harness.command(CommandKind::Silence(silence), NOW_S);
+    harness.open(&failed("po_1", 5), NOW_S);
+    assert_eq!(harness.deliver_all(NOW_S), [""; 0]);
+    assert_eq!(digest(&harness).muted, Some(Mute::Silence("si_1".into())));
+    reopen(&mut harness);
+    harness.open(&failed("po_2", 5), NOW_S + 1);
+    assert_eq!(harness.deliver_all(NOW_S + 1), [""; 0]);
+    harness.engine.on_time(NOW_S + 60);
+    assert_eq!(
+        harness.deliver_all(NOW_S + 60),
+        [
+            "email 🔴 CRITICAL: 2 things were wrong already when revwatch began",
+            "slack 🔴 CRITICAL: 2 things were wrong already when revwatch began",
+        ]
+    );
+}
+
 #[test]
 fn a_silenced_one_joins_when_the_silence_ends() {
     let mut harness = since_it_began();
