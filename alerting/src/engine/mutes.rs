@@ -72,7 +72,7 @@ impl Mutes {
         }
     }
 
-    /// An alert may inhibit others no longer, or again.
+    /// An alert may inhibit others no longer.
     pub fn recheck(&mut self) {
         self.recheck = true;
     }
