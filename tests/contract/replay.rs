@@ -8,6 +8,7 @@ use crate::contract::fixtures::{delivery, publish_all, receive, within};
 
 contract!(queue: [
     the_archive_is_read_in_order_from_a_time_on,
+    the_oldest_delivery_is_that_of_all_partitions,
 ]);
 
 async fn the_archive_is_read_in_order_from_a_time_on(place: &dyn QueuePlace) {
@@ -64,5 +65,20 @@ async fn the_archive_is_read_in_order_from_a_time_on(place: &dyn QueuePlace) {
         archived(&*queue, sent[597].received_ms, usize::MAX).await,
         sent[597..]
     );
+    queue.close().await;
+}
+
+async fn the_oldest_delivery_is_that_of_all_partitions(place: &dyn QueuePlace) {
+    let queue = place.queue().await;
+    let oldest = within(queue.oldest_ms()).await.expect("the archive");
+    assert_eq!(oldest, None, "an empty archive has none");
+    // Those that arrive at the same time are archived in any order.
+    publish_all(&*queue, &[delivery(2, 2), delivery(2, 1)]).await;
+    let later: Vec<_> = (3..200).map(|n| delivery(0, n)).collect();
+    publish_all(&*queue, &later).await;
+    let mut consumer = queue.consume(2).await.expect("a consumer");
+    receive(&mut *consumer, 2, true).await;
+    let oldest = within(queue.oldest_ms()).await.expect("the archive");
+    assert_eq!(oldest, Some(delivery(2, 1).received_ms));
     queue.close().await;
 }

@@ -91,6 +91,10 @@ impl Replay for PanickingQueue {
     async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
         self.queue.archive(from_ms).await
     }
+
+    async fn oldest_ms(&self) -> Result<Option<i64>, QueueError> {
+        self.queue.oldest_ms().await
+    }
 }
 
 #[async_trait]

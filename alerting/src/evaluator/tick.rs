@@ -24,8 +24,6 @@ use crate::metric_value::PipelineStatus;
 /// Documents written together, at most: in a storm of alerts the store must not keep webhooks and workers waiting for
 /// thousands of them at once.
 pub(super) const WRITE_BATCH: usize = 250;
-/// The deliveries at the beginning of the archive of which the oldest counts as the first.
-const FIRST_DELIVERIES: usize = 100;
 /// Old alerts that are deleted together, at most.
 const DELETE_BATCH: usize = 2000;
 
@@ -164,14 +162,9 @@ impl Alerting {
 
     /// When the oldest delivery in the archive was received, in Unix milliseconds; `None`: the archive has none.
     async fn first_delivery_ms(&self) -> Result<Option<i64>, EvaluatorError> {
-        let read = async {
-            let mut archive = self.archive.archive(0).await?;
-            archive.next(FIRST_DELIVERIES).await
-        };
         let late = |_| QueueError::Unavailable("the archive is not read in time".into());
-        let first = tokio::time::timeout(self.lease() / 2, read).await;
-        let first = first.map_err(late)??;
-        Ok(first.iter().map(|delivery| delivery.received_ms).min())
+        let oldest = tokio::time::timeout(self.lease() / 2, self.archive.oldest_ms()).await;
+        Ok(oldest.map_err(late)??)
     }
 
     /// Shows whether alerting waits for deliveries; see [`Engine::waiting_for`]. It waits for two seconds at every

@@ -170,6 +170,13 @@ impl Replay for Memory {
             .collect();
         Ok(Box::new(MemoryArchive(found.into_iter())))
     }
+
+    async fn oldest_ms(&self) -> Result<Option<i64>, QueueError> {
+        self.shared.pass(&self.gate).await;
+        let state = lock(&self.shared.queue);
+        let all = state.partitions.iter().flat_map(|partition| &partition.log);
+        Ok(all.map(|delivery| delivery.received_ms).min())
+    }
 }
 
 #[async_trait]

@@ -65,6 +65,7 @@ pub use self::holding::{Disposition, HeldDelivery, Holding, HoldingQueue, Triage
 pub use self::journal::{Journal, JournalEntry};
 pub use self::publish::{Delivery, Publish};
 pub use self::recovery::{Health, NEVER_RECOVERED, Recovery, last_recovery};
+pub(crate) use self::replay::FIRST_DELIVERIES;
 pub use self::replay::{Archive, Replay};
 
 /// The complete queue.

@@ -29,8 +29,8 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 
 use crate::ports::{
-    Archive, Consume, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, Holding,
-    HoldingQueue, Journal, JournalEntry, Publish, QueueError, Replay, TriageSummary,
+    Archive, Consume, Consumer, Delivery, Disposition, EventQueue, FIRST_DELIVERIES, HeldDelivery,
+    Holding, HoldingQueue, Journal, JournalEntry, Publish, QueueError, Replay, TriageSummary,
 };
 use intake::Intake;
 use link::{Broker, Link, REQUEST_TIMEOUT};
@@ -235,6 +235,13 @@ impl Replay for RabbitQueue {
         Ok(Box::new(
             archive::ArchiveReader::begin(&self.consuming, from_ms).await?,
         ))
+    }
+
+    async fn oldest_ms(&self) -> Result<Option<i64>, QueueError> {
+        // All partitions are in one stream.
+        let mut archive = self.archive(0).await?;
+        let first = archive.next(FIRST_DELIVERIES.into()).await?;
+        Ok(first.iter().map(|delivery| delivery.received_ms).min())
     }
 }
 

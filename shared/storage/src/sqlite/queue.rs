@@ -8,7 +8,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
 use super::handle::{Sqlite, queue_error};
-use crate::ports::{Archive, Consume, Consumer, Delivery, EventQueue, Publish, QueueError, Replay};
+use crate::ports::{
+    Archive, Consume, Consumer, Delivery, EventQueue, FIRST_DELIVERIES, Publish, QueueError, Replay,
+};
 
 #[async_trait]
 impl Publish for Sqlite {
@@ -93,6 +95,13 @@ impl Replay for Sqlite {
             partition: 0,
             after: 0,
         }))
+    }
+
+    async fn oldest_ms(&self) -> Result<Option<i64>, QueueError> {
+        let partitions = self.partition_count();
+        self.read(move |c| oldest_ms(c, partitions))
+            .await
+            .map_err(queue_error)
     }
 }
 
@@ -229,6 +238,23 @@ impl Archive for ArchiveCursor {
 /// Partitions are consecutive ranges of ids, each with room for 2^40 deliveries.
 fn first_id(partition: u32) -> i64 {
     (i64::from(partition) << 40) + 1
+}
+
+/// Compares the first deliveries of each partition: there is no index by time, and the bodies may be gigabytes.
+fn oldest_ms(connection: &Connection, partitions: u32) -> rusqlite::Result<Option<i64>> {
+    let mut oldest = connection.prepare_cached(
+        "SELECT min(received_ms) FROM
+           (SELECT received_ms FROM archive WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3)",
+    )?;
+    let of_partitions: Vec<Option<i64>> = (0..partitions)
+        .map(|p| {
+            let range = (first_id(p), first_id(p + 1) - 1);
+            oldest.query_row(params![range.0, range.1, FIRST_DELIVERIES], |row| {
+                row.get(0)
+            })
+        })
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(of_partitions.into_iter().flatten().min())
 }
 
 /// Drops acknowledged deliveries that were received before `before_ms`: the oldest of each partition,
