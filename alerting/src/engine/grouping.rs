@@ -258,7 +258,13 @@ impl Engine {
         let name = format!("group\n{}\n{}\n{}\n{now_s}", place.0, place.1, first.id);
         group.id = self.alerts.unused(id(&name));
         group.group = Some(Group::default());
-        self.policy.apply(&mut group, rule, first.fired_s);
+        self.policy.apply(&mut group, rule, now_s);
+        // Its clocks are the first of those that run already. They may have started long after the alert fired, as when
+        // a silence ended.
+        let running = members().filter(|a| !a.is_resolved()).map(|a| &a.sla);
+        if let Some(sla) = running.min_by_key(|sla| sla.respond_due_s) {
+            group.sla = sla.clone();
+        }
         let id = group.id.clone();
         self.alerts.insert(group);
         self.groups.open(place.clone(), &id);

@@ -192,6 +192,37 @@ fn an_alert_silenced_or_acknowledged_before_delivery_joins_no_group() {
     }
 }
 
+/// As a single alert has.
+#[test]
+fn a_group_has_its_deadlines_from_the_end_of_the_silence_on() {
+    let mut harness = Harness::new();
+    let silence = Silence {
+        matches: Matcher {
+            rule: Some("payout".into()),
+            ..Matcher::default()
+        },
+        ..silence_of_lost(0, 90_000)
+    };
+    harness.command(CommandKind::Silence(silence), 20);
+    for n in 0..5 {
+        harness.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 20);
+    }
+    harness.settle(20);
+    harness.engine.on_time(90_000);
+    harness.settle(90_000);
+    harness.engine.on_time(90_000);
+    assert_eq!(
+        harness.deliver_all(90_000),
+        [
+            "email 🔴 CRITICAL: 5 × A payout failed",
+            "slack 🔴 CRITICAL: 5 × A payout failed",
+        ]
+    );
+    let group = harness.engine.alert(&harness.id("payout"));
+    let sla = &group.expect("a group").sla;
+    assert_eq!(sla.respond_due_s, 90_000 + sla.respond_s);
+}
+
 #[test]
 fn a_resolved_group_shows_the_sum_of_all_its_members() {
     let mut harness = Harness::new();

@@ -157,6 +157,29 @@ fn another_digest_and_another_group_of_the_same_alerts_have_ids_of_their_own() {
     }
 }
 
+/// Hours after they began to fire, they are sent as if they fired now.
+#[test]
+fn a_group_of_what_turns_out_to_be_news_has_its_deadlines_from_then_on() {
+    let mut harness = since_it_began();
+    let storm: Vec<_> = (0..5).map(|n| format!("po_{n}")).collect();
+    for id in &storm {
+        harness.open(&failed(id, 5), NOW_S);
+    }
+    harness.deliver_all(NOW_S);
+    let later_s = NOW_S + 86_400;
+    for id in &storm {
+        harness.open(&failed(id, BEGAN_S + 5), later_s);
+    }
+    harness.deliver_all(later_s);
+    harness.engine.on_time(later_s);
+    let sent = harness.send(later_s, |_| delivered());
+    assert!(sent.is_empty(), "nothing is overdue: {sent:?}");
+    let mut alerts = harness.engine.alerts();
+    let group = alerts.find(|a| a.group.is_some() && !a.is_resolved());
+    let sla = &group.expect("a group").sla;
+    assert_eq!(sla.respond_due_s, later_s + sla.respond_s);
+}
+
 #[test]
 fn a_silenced_alert_that_was_sent_joins_when_the_silence_ends() {
     let mut harness = since_it_began();
