@@ -37,6 +37,9 @@ impl Alerting {
         let (billing, accounts) = (&main.billing, &main.accounts);
         two(&billing.subscriptions_by_plan, &m.subscriptions);
         one(&billing.mrr_minor, &m.mrr_minor);
+        let bounded = billing.mrr_high_minor.iter();
+        let bounded = bounded.filter_map(|(currency, high)| Some((currency.clone(), (*high)?)));
+        one(&bounded.collect(), &m.mrr_high_minor);
         one(&billing.mrr_incomplete, &m.mrr_incomplete);
         one(&billing.mrr_past_due_minor, &m.mrr_past_due_minor);
         one(&billing.invoices_open_minor, &m.invoices_open_minor);

@@ -84,7 +84,7 @@ fn evaluate_sample(rule: &MetricRule, query: MetricQuery<'_>, sample: &Sample) -
         },
         (Verdict::NoData, NoData::Breach) => breached(query.inputs.now_s),
         (Verdict::NoData, NoData::Clear) => Evaluation::Clear { evidence: None },
-        (Verdict::NoData, NoData::Unknown) => Evaluation::Unknown,
+        (Verdict::NoData, NoData::Unknown) | (Verdict::Unknown, _) => Evaluation::Unknown,
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Sample {
     pub parts: Option<(i64, i64)>,
     /// The amounts concerned.
     pub money: Vec<Money>,
+    /// Between which values `value` is, if it is not exactly known.
+    pub range: Option<(f64, f64)>,
 }
 
 /// A sample for each segment; without segments, one under the empty name.
@@ -73,6 +75,7 @@ impl Sample {
             samples: ratio.total,
             parts: Some((ratio.part, ratio.total)),
             money,
+            range: None,
         }
     }
 

@@ -7,6 +7,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_core::kpi::Kpis;
 use revwatch_core::money::Money;
+use revwatch_core::view::kpi::mrr;
 
 use super::poster::Poster;
 use super::scenario::{RULES, Scenario};
@@ -27,7 +28,7 @@ pub fn status(scenario: &Scenario, poster: &Poster, kpis: &Kpis) -> String {
         poster.accepted(),
         kpis.events_applied,
         kpis.events_duplicate,
-        mrr(&kpis.main.billing.mrr_minor),
+        mrr(&kpis.main.billing),
     )
 }
 
@@ -82,7 +83,7 @@ pub fn text(
         ),
         ("Duplicates", kpis.events_duplicate.to_string()),
         ("Dead letters", kpis.events_dead.to_string()),
-        ("MRR", mrr(&kpis.main.billing.mrr_minor)),
+        ("MRR", mrr(&kpis.main.billing)),
         ("Past due", percent(kpis.main.billing.past_due_ratio)),
         (
             "Payouts failed in 24 h",
@@ -108,8 +109,8 @@ pub fn difference(simulator: &Simulator, events: u64, kpis: &Kpis) -> Option<Str
     if counted != expected.iter().collect() {
         return Some(format!(
             "MRR {} instead of {}",
-            mrr(&kpis.main.billing.mrr_minor),
-            mrr(&expected)
+            mrr(&kpis.main.billing),
+            amounts(&expected)
         ));
     }
     let (past_due, base) = simulator.past_due();
@@ -136,8 +137,8 @@ fn firing(scenario: &Scenario) -> Vec<&'static str> {
         .collect()
 }
 
-fn mrr(mrr_minor: &BTreeMap<String, i64>) -> String {
-    let amounts: Vec<_> = mrr_minor
+fn amounts(minor: &BTreeMap<String, i64>) -> String {
+    let amounts: Vec<_> = minor
         .iter()
         .map(|(currency, minor)| Money::new(*minor, currency).to_string())
         .collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use revwatch_core::counters::Bucket;
+use revwatch_core::counters::{Bucket, UNKNOWN};
 use revwatch_core::kpi::Ratio;
 use revwatch_core::money::Money;
 
@@ -11,6 +11,7 @@ use super::fields::Fields;
 use super::kind_description::Kind;
 use super::measure::{Measure, MeasureNames};
 use super::metric::{Named, metrics};
+use super::mrr_bounds::MrrBounds;
 use super::threshold::Bounds;
 use super::window::{History, Window, hours_span, trend_step_hours};
 use crate::alert::Unit;
@@ -154,7 +155,7 @@ impl Drop {
             value,
             samples: before,
             parts: Some((now, before)),
-            money: Vec::new(),
+            ..Sample::default()
         }
     }
 
@@ -163,8 +164,15 @@ impl Drop {
         // A currency whose MRR fell to zero exists in the changes only.
         let changed = (self.before_hour(query)..=query.now_hour())
             .flat_map(|hour| figures.under(Bucket::Hour(hour), "mrr_change"));
-        let all = figures.under(Bucket::Current, "mrr").chain(changed);
+        let current = ["mrr", "mrr_extra", "mrr_unbounded"];
+        let current = current.into_iter();
+        let current = current.flat_map(|family| figures.under(Bucket::Current, family));
+        let all = current
+            .chain(changed)
+            .filter(|(rest, _)| rest[0] != UNKNOWN);
         let currencies: BTreeSet<&str> = all.map(|(rest, _)| rest[0]).collect();
+        let before = |currency: &str| MrrBounds::at(query, self.before_hour(query), currency);
+        let now = |currency: &str| MrrBounds::at(query, query.hour, currency);
         let sample = |currency: &str| {
             let fallen = self.fallen(query, &["mrr", currency], &["mrr_change", currency]);
             let lost = fallen
@@ -172,6 +180,7 @@ impl Drop {
                 .map_or(0, |(now, before)| before.saturating_sub(now));
             Sample {
                 money: vec![Money::new(lost, currency)],
+                range: before(currency).fallen_to(now(currency), self.absolute),
                 ..fallen
             }
         };

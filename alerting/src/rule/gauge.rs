@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use revwatch_core::counters::Bucket;
+use revwatch_core::counters::{Bucket, UNKNOWN};
 
 use super::condition_or_metric::{MetricRule, RuleKind};
 use super::fields::Fields;
 use super::kind_description::Kind;
 use super::measure::{Measure, MeasureNames};
 use super::metric::{Named, metrics};
+use super::mrr_bounds::MrrBounds;
 use super::threshold::Bounds;
 use super::window::History;
 use crate::alert::Unit;
@@ -39,6 +40,8 @@ metrics! {
     GaugeMetric {
         /// Monthly recurring revenue.
         Mrr = "mrr" of Billing by ["currency"],
+        /// Subscriptions whose part of MRR is not exactly known.
+        MrrIncomplete = "mrr_incomplete" of Billing by ["reason"],
         /// That of past-due subscriptions.
         MrrPastDue = "mrr_past_due" of Billing by ["currency"],
         /// Past due ÷ (active + past due) subscriptions.
@@ -80,6 +83,8 @@ enum Source {
     BrokenNotifiers,
     /// The sum of a family of current counters.
     Family(&'static str),
+    /// Monthly recurring revenue, which may have bounds.
+    Mrr,
     /// One current counter.
     Counter(&'static str),
     /// One current counter, with the amounts of a family.
@@ -144,6 +149,7 @@ impl Measure for Gauge {
                 ..Sample::count(query.current(&[name]))
             }
             .alone(),
+            Source::Mrr => mrr(query),
             Source::Family(family) => sums(query, family),
         }
     }
@@ -163,7 +169,8 @@ impl Measure for Gauge {
 impl GaugeMetric {
     fn source(self) -> Source {
         match self {
-            Self::Mrr => Source::Family("mrr"),
+            Self::Mrr => Source::Mrr,
+            Self::MrrIncomplete => Source::Family("mrr_incomplete"),
             Self::MrrPastDue => Source::Family("mrr_past_due"),
             Self::PastDueShare => Source::PastDue,
             Self::Accounts => Source::Family("accounts"),
@@ -190,6 +197,24 @@ fn broken_notifiers(query: MetricQuery<'_>) -> Samples {
     broken
         .iter()
         .map(|name| (name.clone(), Sample::count(1)))
+        .collect()
+}
+
+/// By currency.
+fn mrr(query: MetricQuery<'_>) -> Samples {
+    let families = ["mrr", "mrr_extra", "mrr_unbounded"];
+    let counters = families.map(|family| query.figures.under(Bucket::Current, family));
+    let currencies = counters.into_iter().flatten().map(|(rest, _)| rest[0]);
+    let currencies = currencies.filter(|currency| *currency != UNKNOWN);
+    let sample = |currency: &str| {
+        let mrr = MrrBounds::at(query, query.hour, currency);
+        Sample {
+            range: mrr.range(),
+            ..Sample::count(query.current(&["mrr", currency]))
+        }
+    };
+    currencies
+        .map(|currency| (currency.to_owned(), sample(currency)))
         .collect()
 }
 

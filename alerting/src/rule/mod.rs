@@ -16,6 +16,7 @@ mod kind_description;
 mod kinds;
 mod measure;
 mod metric;
+mod mrr_bounds;
 mod percentile;
 mod ratio;
 mod scope;

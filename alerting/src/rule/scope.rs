@@ -53,7 +53,8 @@ impl About {
             | Kind::PaymentActionRequired
             | Kind::PaymentFailed
             | Kind::DisputeOpen
-            | Kind::RefundFailed => Self::Billing,
+            | Kind::RefundFailed
+            | Kind::MrrIncomplete => Self::Billing,
         }
     }
 

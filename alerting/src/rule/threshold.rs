@@ -41,6 +41,8 @@ pub enum Verdict {
     Clear,
     /// There are too few samples.
     NoData,
+    /// The value is not exactly known, and what is known of it is on both sides of the limit.
+    Unknown,
 }
 
 impl Threshold {
@@ -149,6 +151,17 @@ impl Threshold {
         let Some(value) = sample.value.filter(|_| sample.samples >= self.min_samples) else {
             return Verdict::NoData;
         };
+        if let Some((low, high)) = sample.range {
+            return match [low, high].map(|end| self.verdict(end)) {
+                [one, other] if one == other => one,
+                [Verdict::Breached, _] | [_, Verdict::Breached] => Verdict::Unknown,
+                _ => Verdict::Between,
+            };
+        }
+        self.verdict(value)
+    }
+
+    fn verdict(&self, value: f64) -> Verdict {
         // Mirrored, so that a breach is always above the limit.
         let (value, limit, clear) = match self.side {
             Side::Above => (value, self.limit, self.clear),

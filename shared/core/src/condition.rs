@@ -55,11 +55,13 @@ pub enum ConditionKind {
     RefundFailed,
     /// A transfer to a connected account was taken back (C8).
     TransferReversed,
+    /// The part of a subscription in MRR is only known to be between two bounds.
+    MrrIncomplete,
 }
 
 impl ConditionKind {
     /// Every kind, for rule files and metrics.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::ChargesLost,
         Self::Deauthorized,
         Self::AccountRestricted,
@@ -81,6 +83,7 @@ impl ConditionKind {
         Self::DisputeOpen,
         Self::RefundFailed,
         Self::TransferReversed,
+        Self::MrrIncomplete,
     ];
 
     /// The name rule files use.
@@ -107,6 +110,7 @@ impl ConditionKind {
             Self::DisputeOpen => "dispute_open",
             Self::RefundFailed => "refund_failed",
             Self::TransferReversed => "transfer_reversed",
+            Self::MrrIncomplete => "mrr_incomplete",
         }
     }
 

@@ -18,6 +18,7 @@ pub mod kind;
 mod merge;
 pub mod movement;
 pub mod payout;
+pub mod recurring;
 pub mod risk;
 mod state;
 pub mod stripe_enums;
@@ -55,7 +56,8 @@ use crate::realm::Realm;
 /// | 1 | all versions before stores recorded their format |
 /// | 2 | one object is one entity, whatever its events say of `context` or of its customer |
 /// | 3 | of facts, what differs from others of the object |
-pub const STATE_FORMAT: u32 = 3;
+/// | 4 | what is not known of an amount makes a bound |
+pub const STATE_FORMAT: u32 = 4;
 
 /// One entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,8 +239,10 @@ impl Entity {
             Some((&encoding @ 1..=ENCODING, rest)) => {
                 let mut entity =
                     Self::decode_state(key, rest).map_err(|e| format!("{key}: {e}"))?;
-                if let (1 | 2, Self::Account(account)) = (encoding, &mut entity) {
-                    account.read_milestones_again();
+                match (encoding, &mut entity) {
+                    (1 | 2, Self::Account(account)) => account.read_milestones_again(),
+                    (1..=3, Self::Subscription(subscription)) => subscription.doubt_discounts(),
+                    _ => {}
                 }
                 Ok(entity)
             }
@@ -320,7 +324,7 @@ pub fn transitions(before: &Entity, after: &Entity) -> Vec<Transition> {
 /// The first stored byte of an entity. Encodings 1 and 2 had timelines in other forms, which they read
 /// themselves, and their accounts had only some of what their states show of milestones. Encoding 2 was at
 /// first without some fields and with others, which accounts and customers read.
-const ENCODING: u8 = 3;
+const ENCODING: u8 = 4;
 
 #[cfg(test)]
 mod tests;

@@ -7,13 +7,14 @@ use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
 use super::kind::EntityKind;
 use super::merge::{keep_greater, keep_smaller};
+use super::recurring::{Charges, KnownDiscounts, Monthly, MrrUnknown};
 use super::state::EntityState;
 use super::stripe_enums::SubscriptionStatus;
-use super::timeline::{Before, Facts, RecordedState, Timeline, value_fingerprint};
+use super::timeline::{Before, Facts, RecordedState, Timeline, fingerprint, value_fingerprint};
 use super::transition::{Transition, beginning};
 use crate::class::{Class, Owner};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
-use crate::counters::{Bucket, Tally};
+use crate::counters::{Bucket, Tally, UNKNOWN};
 use crate::money::Money;
 use crate::realm::Realm;
 
@@ -47,6 +48,9 @@ pub struct SubscriptionOrigin {
     /// When it began: `start_date`, else `created` of the subscription itself, Unix seconds.
     #[serde(default)]
     pub started_s: Option<i64>,
+    /// What any event showed of its discounts.
+    #[serde(default)]
+    pub discounts: KnownDiscounts,
 }
 
 /// The state of a subscription in one event.
@@ -56,7 +60,8 @@ pub struct SubscriptionFacts {
     pub status: SubscriptionStatus,
     /// The plan's configured name.
     pub plan: String,
-    /// The monthly sum of its items, whether or not the status counts, in minor units, if known.
+    /// The monthly sum of its items, whether or not the status counts, in minor units, if the event itself says
+    /// it exactly.
     pub recurring_minor: Option<i64>,
     /// `cancel_at_period_end`
     pub cancel_at_period_end: bool,
@@ -69,29 +74,12 @@ pub struct SubscriptionFacts {
     /// Fingerprints of `discount` and `discounts`, which reduce the amount.
     #[serde(default)]
     pub discount_fingerprints: (u32, u32),
-    /// Why its part of MRR is not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Why its part of MRR is not known: its items cannot be read, or whether they count.
+    #[serde(default)]
     pub mrr_unknown: Option<MrrUnknown>,
-}
-
-/// The part of a subscription that could not be read, without which its part of MRR is not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MrrUnknown {
-    /// The list of its items.
-    Items,
-    /// An item, or its price.
-    Price,
-    /// The unit amount of a price.
-    Amount,
-    /// How many of an item.
-    Quantity,
-    /// A discount, or its coupon: for example one that a script computes.
-    Coupon,
-    /// Whether a cancellation is scheduled.
-    Cancellation,
-    /// The currency.
-    Currency,
+    /// What is charged, unless `recurring_minor` says it.
+    #[serde(default)]
+    pub charges: Option<Box<Charges>>,
 }
 
 impl SubscriptionOrigin {
@@ -100,6 +88,7 @@ impl SubscriptionOrigin {
         keep_greater(&mut self.customer, &other.customer);
         keep_greater(&mut self.currency, &other.currency);
         keep_greater(&mut self.ids, &other.ids);
+        self.discounts.merge(&other.discounts);
         if let Some(started_s) = other.started_s {
             keep_smaller(&mut self.started_s, started_s);
         }
@@ -117,6 +106,12 @@ impl Subscription {
     pub(super) fn union(&mut self, other: &Self) {
         self.origin.merge(&other.origin);
         self.timeline.union(&other.timeline);
+    }
+
+    /// See [`super::Entity::decode`].
+    pub(super) fn doubt_discounts(&mut self) {
+        self.timeline
+            .correct_facts(SubscriptionFacts::doubt_discounts);
     }
 
     /// The current state.
@@ -164,69 +159,109 @@ impl Subscription {
         }
     }
 
-    /// Current monthly recurring revenue, if known.
-    pub fn mrr_minor(&self) -> Option<i64> {
-        self.current()?.mrr_minor().ok()
+    /// Current monthly recurring revenue; `None`: no event has shown a state.
+    pub fn mrr(&self) -> Option<Monthly> {
+        let mrr = self.current()?.mrr(self.recurring()?);
+        let lacks_currency = self.origin.currency.is_none() && mrr.may_be_positive();
+        Some(Monthly {
+            reason: mrr
+                .reason
+                .or(lacks_currency.then_some(MrrUnknown::Currency)),
+            ..mrr
+        })
+    }
+
+    /// What it is charged each month at present, whether or not the status counts.
+    pub fn recurring(&self) -> Option<Monthly> {
+        let current = self.current()?;
+        match current.recurring_minor {
+            // Most often the newest event says it.
+            Some(_) => Some(self.shown(current)),
+            None => self.amounts(&self.timeline.in_order()).pop(),
+        }
+    }
+
+    /// What a state shows of the amount each month.
+    fn shown(&self, facts: &SubscriptionFacts) -> Monthly {
+        let reason = facts.mrr_unknown;
+        match (&facts.charges, facts.recurring_minor) {
+            (Some(charges), _) => {
+                charges.monthly(&self.origin.discounts, self.origin.currency.as_deref())
+            }
+            (None, Some(minor)) => Monthly::exactly(minor),
+            (None, None) => Monthly::unknown(reason.unwrap_or(MrrUnknown::Amount)),
+        }
+    }
+
+    /// The amount each month of every state. What an event lacks is as in the state before it if the event says
+    /// that it did not change that, and as in an object that was fetched right after it.
+    fn amounts(&self, ordered: &[&RecordedState<SubscriptionFacts>]) -> Vec<Monthly> {
+        let mut amounts: Vec<_> = ordered.iter().map(|s| self.shown(&s.facts)).collect();
+        let is_same = |i: usize| ordered[i].was_so_before(&AMOUNT_FIELDS);
+        for i in 1..amounts.len() {
+            if amounts[i].known().is_none() && is_same(i) {
+                amounts[i] = amounts[i - 1];
+            }
+        }
+        for i in (1..amounts.len()).rev() {
+            let is_fetched = ordered[i].event_id.is_fetched();
+            if amounts[i - 1].known().is_none() && (is_fetched || is_same(i)) {
+                amounts[i - 1] = amounts[i];
+            }
+        }
+        amounts
     }
 
     /// The hourly changes of the active base, its past-due part and the paying subscriptions. The
     /// level at the end of any hour is the current level minus the changes since, so past days can
     /// be evaluated later.
     ///
-    /// A state of unknown MRR changes nothing: it is neither gained nor lost. While the current MRR
-    /// is unknown, it is in no sum of MRR, so its earlier changes are not either.
+    /// A past state whose MRR is not exactly known changes nothing: it is neither gained nor lost.
     fn levels(&self, ordered: &[&RecordedState<SubscriptionFacts>], tally: &mut Tally) {
-        let names = ["all", "past_due", "paying"];
         let Some(first) = ordered.first() else { return };
-        let is_mrr_known = self.mrr_minor().is_some();
-        let mut known_minor = ordered.iter().filter_map(|s| s.facts.mrr_minor().ok());
-        let first_known_minor = known_minor.next().unwrap_or(0);
-        let (mut before, mut mrr_before_minor) = if self.timeline.is_cut() {
+        let amounts = self.amounts(ordered);
+        let mrr = |i: usize| ordered[i].facts.mrr(amounts[i]);
+        let first_known = (0..ordered.len())
+            .map(mrr)
+            .find(|mrr| mrr.known().is_some());
+        let first_mrr = first_known.unwrap_or_else(|| mrr(0));
+        let mut before = if self.timeline.is_cut() {
             // Older states were dropped: the oldest remembered one is not a gain.
-            first.facts.levels(first_known_minor)
+            Level::of(&first.facts, first_mrr)
         } else {
-            self.levels_before(first, first_known_minor)
+            self.level_before(first, first_mrr)
         };
-        for state in ordered {
-            let (now, mrr_minor) = state.facts.levels(mrr_before_minor);
-            let hour = Bucket::hour_of(state.created_s);
-            for i in 0..names.len() {
-                tally.add(hour, &["base", names[i]], now[i] - before[i]);
-            }
-            if now[2] > before[2] {
-                tally.add(hour, &["churn", "gained"], 1);
-            } else if now[2] < before[2] {
-                tally.add(hour, &["churn", "lost"], 1);
-            }
-            if let Some(currency) = self.origin.currency.as_ref().filter(|_| is_mrr_known) {
-                let by_minor = mrr_minor - mrr_before_minor;
-                tally.add(hour, &["mrr_change", currency], by_minor);
-            }
-            (before, mrr_before_minor) = (now, mrr_minor);
+        let last = ordered.len() - 1;
+        for (i, state) in ordered.iter().enumerate() {
+            let is_carried = i < last && mrr(i).known().is_none();
+            let mrr = if is_carried { before.mrr } else { mrr(i) };
+            let now = Level::of(&state.facts, mrr);
+            before.change_to(
+                &now,
+                state.created_s,
+                self.origin.currency.as_deref(),
+                tally,
+            );
+            before = now;
         }
-        for i in 0..names.len() {
-            tally.add(Bucket::Current, &["base", names[i]], before[i]);
+        for (name, level) in before.counts() {
+            tally.add(Bucket::Current, &["base", name], level);
         }
     }
 
-    /// The levels before the first event about it. What that does not say is taken to have been as in
-    /// the event: the unknown is neither gained nor lost. `known_minor` stands for an MRR that is not
-    /// known.
-    fn levels_before(
-        &self,
-        first: &RecordedState<SubscriptionFacts>,
-        known_minor: i64,
-    ) -> ([i64; 3], i64) {
+    /// The level before the first event about it. What that does not say is taken to have been as in
+    /// the event: the unknown is neither gained nor lost. `known` stands for an MRR that is not known.
+    fn level_before(&self, first: &RecordedState<SubscriptionFacts>, known: Monthly) -> Level {
         let facts = &first.facts;
-        let (now, mrr_minor) = facts.levels(known_minor);
+        let now = Level::of(facts, known);
         if matches!(
             self.before(first, "status"),
             Before::Nothing | Before::NotSaid
         ) {
-            return ([0; 3], 0);
+            return Level::NOTHING;
         }
         let Some(status) = self.status_before(first) else {
-            return (now, mrr_minor);
+            return now;
         };
         let at_period_end =
             first.flag_before("cancel_at_period_end", facts.cancel_at_period_end) == Some(true);
@@ -240,18 +275,53 @@ impl Subscription {
             cancel_at_s,
             ..SubscriptionFacts::clone(facts)
         };
-        let counted = before.in_base() && !before.cancel_scheduled();
-        let (mut levels, mut mrr_before_minor) = before.levels(known_minor);
-        if counted && !first.was_so_before(&["items.data", "discount", "discounts"]) {
-            // The amount before is unknown.
-            (levels[2], mrr_before_minor) = (now[2], mrr_minor);
+        let recurring = self.shown(facts);
+        let mrr = match recurring.known() {
+            // The amount before is unknown if the event changed it.
+            Some(_) if before.counts() && !first.was_so_before(&AMOUNT_FIELDS) => now.mrr,
+            Some(_) => before.mrr(recurring),
+            None => known,
+        };
+        Level::of(&before, mrr)
+    }
+
+    /// The first state of those for which MRR is not exactly known, up to the current one, and why it is not.
+    fn incomplete(&self) -> Option<(&RecordedState<SubscriptionFacts>, MrrUnknown)> {
+        let reason = self.mrr()?.reason?;
+        let ordered = self.timeline.in_order();
+        let amounts = self.amounts(&ordered);
+        let lacks_currency = reason == MrrUnknown::Currency;
+        let is_so = |(state, amount): &(&&RecordedState<SubscriptionFacts>, Monthly)| {
+            let mrr = state.facts.mrr(*amount);
+            mrr.known().is_none() || lacks_currency && mrr.may_be_positive()
+        };
+        let newest_first = ordered.iter().zip(amounts).rev();
+        let (first, _) = newest_first.take_while(is_so).last()?;
+        Some((first, reason))
+    }
+
+    /// The current MRR: its lower bound, how much more it may be, and why.
+    fn count_mrr(&self, is_past_due: bool, mrr: Monthly, tally: &mut Tally) {
+        if let Some(reason) = mrr.reason {
+            tally.add(Bucket::Current, &["mrr_incomplete", reason.as_str()], 1);
         }
-        (levels, mrr_before_minor)
+        let Some(currency) = self.origin.currency.as_deref() else {
+            let is_unbounded = i64::from(mrr.may_be_positive());
+            return tally.add(Bucket::Current, &["mrr_unbounded", UNKNOWN], is_unbounded);
+        };
+        tally.add(Bucket::Current, &["mrr", currency], mrr.low_minor);
+        let (extra_minor, is_unbounded) = mrr.beyond_low();
+        tally.add(Bucket::Current, &["mrr_extra", currency], extra_minor);
+        tally.add(Bucket::Current, &["mrr_unbounded", currency], is_unbounded);
+        if is_past_due {
+            tally.add(Bucket::Current, &["mrr_past_due", currency], mrr.low_minor);
+        }
     }
 
     fn cohorts(&self, ordered: &[&RecordedState<SubscriptionFacts>], tally: &mut Tally) {
         use SubscriptionStatus::{Active, PastDue, Trialing};
         let is_cut = self.timeline.is_cut();
+        let amounts = self.amounts(ordered);
         let has_changed = |i: usize| has_changed(ordered[i - 1], ordered[i]);
         for (i, state) in ordered.iter().enumerate() {
             let hour = Bucket::hour_of(state.created_s);
@@ -282,8 +352,8 @@ impl Subscription {
                 }
             }
             let before = before.filter(|b| b.in_base() && state.facts.in_base());
-            let before_minor = before.and_then(|before| before.recurring_minor);
-            let Some((before, now)) = before_minor.zip(state.facts.recurring_minor) else {
+            let before_minor = before.and_then(|_| amounts[i - 1].known());
+            let Some((before, now)) = before_minor.zip(amounts[i].known()) else {
                 continue;
             };
             if now > before {
@@ -329,16 +399,8 @@ impl EntityState for Subscription {
             &["subscriptions", last.facts.status.label(), &last.facts.plan],
             1,
         );
-        match (last.facts.mrr_minor(), self.origin.currency.as_deref()) {
-            (Err(reason), _) => mrr_incomplete(tally, reason),
-            (Ok(0), _) => {}
-            (Ok(_), None) => mrr_incomplete(tally, MrrUnknown::Currency),
-            (Ok(mrr_minor), Some(currency)) => {
-                tally.add(Bucket::Current, &["mrr", currency], mrr_minor);
-                if last.facts.status == SubscriptionStatus::PastDue {
-                    tally.add(Bucket::Current, &["mrr_past_due", currency], mrr_minor);
-                }
-            }
+        if let Some(mrr) = self.mrr() {
+            self.count_mrr(last.facts.status == SubscriptionStatus::PastDue, mrr, tally);
         }
         self.levels(&ordered, tally);
         self.cohorts(&ordered, tally);
@@ -349,7 +411,8 @@ impl EntityState for Subscription {
             return Vec::new();
         };
         // The amount owed each month, even if a scheduled cancellation removed it from MRR.
-        let money = Money::known(facts.recurring_minor, self.origin.currency.as_deref());
+        let recurring = self.recurring().and_then(Monthly::known);
+        let money = Money::known(recurring, self.origin.currency.as_deref());
         let condition = |kind, first: &RecordedState<_>, began_before, due_s| Condition {
             key: ConditionKey {
                 kind,
@@ -390,14 +453,22 @@ impl EntityState for Subscription {
                 end_s.saturating_sub(3 * DAY_S),
             ));
         }
+        if let Some((first, reason)) = self.incomplete() {
+            found.push(Condition {
+                money: None,
+                detail: Some(reason.as_str().to_owned()),
+                ..condition(ConditionKind::MrrIncomplete, first, None, first.created_s)
+            });
+        }
         found
     }
 
     /// Every change of status, plan and amount, and every scheduled cancellation, oldest first.
     fn transitions(&self) -> Vec<Transition> {
-        let mut before: Option<&SubscriptionFacts> = None;
+        let mut before: Option<(&SubscriptionFacts, Monthly)> = None;
         let mut found = Vec::new();
-        for state in self.timeline.in_order() {
+        let ordered = self.timeline.in_order();
+        for (state, amount) in ordered.iter().zip(self.amounts(&ordered)) {
             let facts = &state.facts;
             let mut add = |what: String, expected| {
                 found.push(Transition {
@@ -408,7 +479,7 @@ impl EntityState for Subscription {
                 });
             };
             let status = match before {
-                Some(before) => Some(before.status.clone()),
+                Some((before, _)) => Some(before.status.clone()),
                 None => self.status_before(state),
             };
             if before.is_none() || status.as_ref() != Some(&facts.status) {
@@ -426,20 +497,20 @@ impl EntityState for Subscription {
                     is_first_sight || is_expected(known, &facts.status),
                 );
             }
-            if let Some(before) = before {
-                let amount = |minor: Option<i64>| {
+            if let Some((before, amount_before)) = before {
+                let text = |minor: Option<i64>| {
                     let currency = self.origin.currency.as_deref().unwrap_or("");
                     let money = minor.map(|minor| Money::new(minor, currency).to_string());
                     money.unwrap_or_else(|| "unknown".to_owned())
                 };
-                let (old, new) = (before.recurring_minor, facts.recurring_minor);
+                let (old, new) = (amount_before.known(), amount.known());
                 if (old, &before.plan) != (new, &facts.plan) {
                     let change = match old.zip(new) {
                         Some((old, new)) if new > old => "upgrade",
                         Some((old, new)) if new < old => "downgrade",
                         _ => "plan",
                     };
-                    let (from, to) = (amount(old), amount(new));
+                    let (from, to) = (text(old), text(new));
                     add(
                         format!(
                             "{change} {} ({from} a month) → {} ({to})",
@@ -457,7 +528,7 @@ impl EntityState for Subscription {
                     add(what.to_owned(), true);
                 }
             }
-            before = Some(facts);
+            before = Some((facts, amount));
         }
         found
     }
@@ -467,7 +538,61 @@ impl EntityState for Subscription {
     }
 }
 
+/// The fields that decide the amount each month.
+const AMOUNT_FIELDS: [&str; 3] = ["items.data", "discount", "discounts"];
+
 const DAY_S: i64 = 86_400;
+
+/// What counts at a moment.
+struct Level {
+    in_base: bool,
+    past_due: bool,
+    mrr: Monthly,
+}
+
+impl Level {
+    const NOTHING: Self = Self {
+        in_base: false,
+        past_due: false,
+        mrr: Monthly::exactly(0),
+    };
+
+    fn of(facts: &SubscriptionFacts, mrr: Monthly) -> Self {
+        Self {
+            in_base: facts.in_base(),
+            past_due: facts.status == SubscriptionStatus::PastDue,
+            mrr,
+        }
+    }
+
+    fn counts(&self) -> [(&'static str, i64); 3] {
+        [
+            ("all", self.in_base.into()),
+            ("past_due", self.past_due.into()),
+            ("paying", self.mrr.may_be_positive().into()),
+        ]
+    }
+
+    fn change_to(&self, now: &Self, at_s: i64, currency: Option<&str>, tally: &mut Tally) {
+        let hour = Bucket::hour_of(at_s);
+        for ((name, before), (_, now)) in self.counts().into_iter().zip(now.counts()) {
+            tally.add(hour, &["base", name], now - before);
+        }
+        match (self.mrr.may_be_positive(), now.mrr.may_be_positive()) {
+            (false, true) => tally.add(hour, &["churn", "gained"], 1),
+            (true, false) => tally.add(hour, &["churn", "lost"], 1),
+            _ => {}
+        }
+        let Some(currency) = currency else { return };
+        let by_minor = now.mrr.low_minor - self.mrr.low_minor;
+        tally.add(hour, &["mrr_change", currency], by_minor);
+        let ((extra, unbounded), (new_extra, new_unbounded)) =
+            (self.mrr.beyond_low(), now.mrr.beyond_low());
+        tally.add(hour, &["mrr_extra_change", currency], new_extra - extra);
+        let by = new_unbounded - unbounded;
+        tally.add(hour, &["mrr_unbounded_change", currency], by);
+    }
+}
 
 /// Whether the status changed between two states that are neighbours: they differ, or the later event
 /// says it. Of one second, both events may report one change.
@@ -477,11 +602,6 @@ fn has_changed(
 ) -> bool {
     before.facts.status != state.facts.status
         || before.created_s < state.created_s && state.unchanged("status") == Some(false)
-}
-
-/// MRR lacks a subscription that may count in it.
-fn mrr_incomplete(tally: &mut Tally, reason: MrrUnknown) {
-    tally.add(Bucket::Current, &["mrr_incomplete", reason.as_str()], 1);
 }
 
 /// The transitions that K3 expects. Any other that Stripe reports is applied too, and flagged.
@@ -499,40 +619,35 @@ pub fn is_expected(from: Option<&SubscriptionStatus>, to: &SubscriptionStatus) -
     }
 }
 
-impl MrrUnknown {
-    /// The word that counters, metrics and JSON use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Items => "items",
-            Self::Price => "price",
-            Self::Amount => "amount",
-            Self::Quantity => "quantity",
-            Self::Coupon => "coupon",
-            Self::Cancellation => "cancellation",
-            Self::Currency => "currency",
+impl SubscriptionFacts {
+    /// Monthly recurring revenue as Stripe defines it: active and past-due subscriptions count, a
+    /// scheduled cancellation removes the amount immediately. `recurring` is what is charged each month.
+    /// Source: <https://docs.stripe.com/billing/subscriptions/analytics/glossary>.
+    pub fn mrr(&self, recurring: Monthly) -> Monthly {
+        match self.mrr_unknown {
+            _ if !self.counts() => Monthly::exactly(0),
+            Some(reason @ MrrUnknown::Cancellation) => Monthly {
+                low_minor: 0,
+                reason: Some(reason),
+                ..recurring
+            },
+            _ => recurring,
         }
     }
-}
 
-impl SubscriptionFacts {
-    /// What counts at a moment: whether it is in the active base, past due and paying, and its
-    /// monthly recurring revenue. If that is not known: `known_minor`.
-    fn levels(&self, known_minor: i64) -> ([i64; 3], i64) {
-        let past_due = self.status == SubscriptionStatus::PastDue;
-        let mrr_minor = self.mrr_minor().unwrap_or(known_minor);
-        let levels = [self.in_base(), past_due, mrr_minor > 0].map(i64::from);
-        (levels, mrr_minor)
+    /// Whether its amount is part of MRR.
+    fn counts(&self) -> bool {
+        self.in_base() && !self.cancel_scheduled()
     }
 
-    /// Monthly recurring revenue as Stripe defines it: active and past-due subscriptions count, a
-    /// scheduled cancellation removes the amount immediately.
-    /// Source: <https://docs.stripe.com/billing/subscriptions/analytics>.
-    pub fn mrr_minor(&self) -> Result<i64, MrrUnknown> {
-        match (self.mrr_unknown, self.recurring_minor) {
-            _ if !self.in_base() || self.cancel_scheduled() => Ok(0),
-            (None, Some(minor)) => Ok(minor),
-            (Some(reason), _) => Err(reason),
-            (None, None) => Err(MrrUnknown::Amount),
+    /// Encodings before 4 left out discounts that an event names only by its id: the amount without them is a
+    /// bound.
+    fn doubt_discounts(&mut self) {
+        let none = ["null", "[]"].map(fingerprint);
+        let (one, list) = self.discount_fingerprints;
+        let has_none = none.contains(&one) && none.contains(&list);
+        if let Some(minor) = self.recurring_minor.take_if(|_| !has_none) {
+            self.charges = Some(Box::new(Charges::with_unknown_discount(minor)));
         }
     }
 

@@ -15,8 +15,9 @@ use crate::event::{Event, known_kinds};
 use crate::observe::{ObserveSettings, observe};
 use crate::realm::Realm;
 
-/// An event type and object of each kind, and the bytes that are stored of it in encodings 1, 2 as it was at first, 2, and 3.
-fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 4])> {
+/// An event type and object of each kind, and the bytes that are stored of it in encodings 1, 2 as it was at first, 2, 3
+/// and 4.
+fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 5])> {
     let money = |mut object: Value| {
         object["amount"] = json!(500);
         object["currency"] = json!("USD");
@@ -34,6 +35,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 4])> {
                 "029293c0a56375735f31a3757364c42f0024919804a8756e6d6170706564cd1770c2c0cd07d0ce06704bef92ce74234e98ce74234e98e80704056576745f31",
                 "029394c0a56375735f31a3757364c0c42f0024919804a8756e6d6170706564cd1770c2c0cd07d0ce06704bef92ce74234e98ce74234e98e80704056576745f31a0",
                 "039395c0a56375735f31a3757364c0c0c4300300e8071400239804a8756e6d6170706564cd1770c2c0cd07d0ce06704bef92ce74234e98ce74234e98056576745f31a0",
+                "049396c0a56375735f31a3757364c0c080c4320300e8071400259a04a8756e6d6170706564cd1770c2c0cd07d0ce06704bef92ce74234e98ce74234e98c0c0056576745f31a0",
             ],
         ),
         (
@@ -46,6 +48,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 4])> {
                 "029294c0a56375735f31a57375625f31a3757364c4140009919501cd01f41401c2e80705056576745f31",
                 "029394c0a56375735f31a57375625f31a3757364c4140009919501cd01f41401c2e80705056576745f31a0",
                 "039394c0a56375735f31a57375625f31a3757364c4150300e8071500089501cd01f41401c2056576745f31a0",
+                "049394c0a56375735f31a57375625f31a3757364c4150300e8071500089501cd01f41401c2056576745f31a0",
             ],
         ),
         (
@@ -59,6 +62,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 4])> {
                 "029393c0cd01f4a3757364c41e0013919303ae6163636f756e745f636c6f736564c0e80705056576745f31919203a3757364",
                 "029493c0cd01f4a3757364c41e0013919303ae6163636f756e745f636c6f736564c0e80705056576745f31919203a3757364a0",
                 "039493c0cd01f4a3757364c41f0300e8071500129303ae6163636f756e745f636c6f736564c0056576745f31919203a3757364a0",
+                "049493c0cd01f4a3757364c41f0300e8071500129303ae6163636f756e745f636c6f736564c0056576745f31919203a3757364a0",
             ],
         ),
         (
@@ -72,6 +76,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 4])> {
                 "029ba24445cd01f4cd03e88103cd03e8c0c080c42400199197c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1e80705056576745f3180c090",
                 "029ea24445cd01f4cd03e88103cd03e8c0c080c42400199197c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1e80705056576745f3180c0808301cd03e802cd03e804cd03e8a0c0",
                 "039ea24445cd01f4cd03e88103cd03e8c0c080c4260300e80715001998c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1c2056576745f3180c0808301cd03e802cd03e804cd03e8a0c0",
+                "049ea24445cd01f4cd03e88103cd03e8c0c080c4260300e80715001998c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1c2056576745f3180c0808301cd03e802cd03e804cd03e8a0c0",
             ],
         ),
         (
@@ -86,6 +91,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 4])> {
                 "029394c0a56375735f31a3757364c0c43c00319195b772657175697265735f7061796d656e745f6d6574686f64cd01f4ad636172645f6465636c696e6564c3a463685f31e80705056576745f3192c291cea434dc27",
                 "029494c0a56375735f31a3757364c0c43c00319195b772657175697265735f7061796d656e745f6d6574686f64cd01f4ad636172645f6465636c696e6564c3a463685f31e80705056576745f3192c291cea434dc27a0",
                 "039494c0a56375735f31a3757364c0c43d0300e80715003095b772657175697265735f7061796d656e745f6d6574686f64cd01f4ad636172645f6465636c696e6564c3a463685f31056576745f3192c291cea434dc27a0",
+                "049494c0a56375735f31a3757364c0c43d0300e80715003095b772657175697265735f7061796d656e745f6d6574686f64cd01f4ad636172645f6465636c696e6564c3a463685f31056576745f3192c291cea434dc27a0",
             ],
         ),
         (
@@ -97,6 +103,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 4])> {
                 "029394c0c0a3757364c0c41c00119195a8636f6d706c657465cd01f4c0c2c0e80705056576745f3192c390",
                 "029494c0c0a3757364c0c41c00119195a8636f6d706c657465cd01f4c0c2c0e80705056576745f3192c390a0",
                 "039494c0c0a3757364c0c41d0300e80715001095a8636f6d706c657465cd01f4c0c2c0056576745f3192c390a0",
+                "049494c0c0a3757364c0c41d0300e80715001095a8636f6d706c657465cd01f4c0c2c0056576745f3192c390a0",
             ],
         ),
         (
@@ -110,6 +117,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 4])> {
                 "029394c0c0a3757364a463685f31c42c00219195ae6e656564735f726573706f6e7365cd01f4aa6672617564756c656e74c2c0e80704056576745f3192c290",
                 "029494c0c0a3757364a463685f31c42c00219195ae6e656564735f726573706f6e7365cd01f4aa6672617564756c656e74c2c0e80704056576745f3192c290a0",
                 "039494c0c0a3757364a463685f31c42d0300e80714002095ae6e656564735f726573706f6e7365cd01f4aa6672617564756c656e74c2c0056576745f3192c290a0",
+                "049494c0c0a3757364a463685f31c42d0300e80714002095ae6e656564735f726573706f6e7365cd01f4aa6672617564756c656e74c2c0056576745f3192c290a0",
             ],
         ),
         (
@@ -123,6 +131,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 4])> {
                 "029394c0c0a3757364a463685f31c41e00139195a66661696c6564cd01f4a46c6f7374c2c0e80705056576745f3192c290",
                 "029494c0c0a3757364a463685f31c41e00139195a66661696c6564cd01f4a46c6f7374c2c0e80705056576745f3192c290a0",
                 "039494c0c0a3757364a463685f31c41f0300e80715001295a66661696c6564cd01f4a46c6f7374c2c0056576745f3192c290a0",
+                "049494c0c0a3757364a463685f31c41f0300e80715001295a66661696c6564cd01f4a46c6f7374c2c0056576745f3192c290a0",
             ],
         ),
         (
@@ -136,6 +145,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 4])> {
                 "029394c0c0a3757364a6616363745f31c41c00119195a87265766572736564cd01f4c0c2c0e80705056576745f3192c290",
                 "029494c0c0a3757364a6616363745f31c41c00119195a87265766572736564cd01f4c0c2c0e80705056576745f3192c290a0",
                 "039494c0c0a3757364a6616363745f31c41d0300e80715001095a87265766572736564cd01f4c0c2c0056576745f3192c290a0",
+                "049494c0c0a3757364a6616363745f31c41d0300e80715001095a87265766572736564cd01f4c0c2c0056576745f3192c290a0",
             ],
         ),
         (
@@ -147,6 +157,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 4])> {
                 "029292c0cd01f4c41000059193c2c0c0e80705056576745f31",
                 "029393c0cd01f4c0c40e00039191c2e80705056576745f31a0",
                 "039393c0cd01f4c0c40f0300e80715000291c2056576745f31a0",
+                "049393c0cd01f4c0c40f0300e80715000291c2056576745f31a0",
             ],
         ),
     ]
@@ -188,17 +199,22 @@ fn the_stored_bytes_of_each_kind_do_not_change() {
             key,
             EntityKey::new(kind, object["id"].as_str().expect("an id"))
         );
-        let [encoding_1, first_encoding_2, encoding_2, encoding_3] =
-            expected.map(|bytes| hex::decode(bytes).expect("hexadecimal"));
+        let [
+            encoding_1,
+            first_encoding_2,
+            encoding_2,
+            encoding_3,
+            encoding_4,
+        ] = expected.map(|bytes| hex::decode(bytes).expect("hexadecimal"));
         assert_eq!(
             entity.encode(),
-            encoding_3,
+            encoding_4,
             "{key}: {}",
             hex::encode(entity.encode())
         );
-        assert!(!Entity::has_older_encoding(&encoding_3));
-        assert!(Entity::has_older_encoding(&encoding_2));
-        for bytes in [&encoding_2, &encoding_3] {
+        assert!(!Entity::has_older_encoding(&encoding_4));
+        assert!(Entity::has_older_encoding(&encoding_3));
+        for bytes in [&encoding_2, &encoding_3, &encoding_4] {
             assert_eq!(Entity::decode(&key, bytes).as_ref(), Ok(&entity));
         }
         for bytes in [&encoding_1, &first_encoding_2] {

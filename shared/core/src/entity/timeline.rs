@@ -22,7 +22,7 @@ mod retention;
 mod stored;
 mod tie_break;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 
@@ -97,6 +97,17 @@ impl<F: Facts> Timeline<F> {
         self.order = Order::default();
         let dropped_s = self.dropped_s.max(other.dropped_s);
         self.dropped_s = retention::drop_old(&mut self.states, dropped_s);
+    }
+
+    /// Corrects what an earlier version stored.
+    pub(super) fn correct_facts(&mut self, correct: impl Fn(&mut F))
+    where
+        F: Clone,
+    {
+        for state in &mut self.states {
+            correct(Arc::make_mut(&mut state.facts));
+        }
+        self.order = Order::default();
     }
 
     /// Where the state of the same event is, or would be.

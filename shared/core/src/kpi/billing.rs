@@ -1,13 +1,13 @@
 //! Subscriptions, invoices and payments of one owner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
 use super::Ratio;
 use super::sums::{by_first, by_two, over};
-use crate::counters::{Bucket, Figures, hour_of};
+use crate::counters::{Bucket, Figures, UNKNOWN, hour_of};
 
 /// Subscriptions, invoices and payments.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -19,11 +19,13 @@ pub struct Billing {
     pub subscriptions_by_plan: Vec<(String, String, i64)>,
     /// Past-due share of active and past-due subscriptions; `null` when there are none.
     pub past_due_ratio: Option<f64>,
-    /// Monthly recurring revenue by currency, in its smallest unit.
+    /// Monthly recurring revenue by currency, in its smallest unit: at least this.
     pub mrr_minor: BTreeMap<String, i64>,
-    /// Subscriptions that count in MRR, but whose amount is not known and therefore missing in it, by
-    /// the part that could not be read (`items`, `price`, `amount`, `quantity`, `coupon`, `currency`),
-    /// or `cancellation` if it is not known whether they count.
+    /// The most that it may be; `null` if there is no bound. The same as `mrr_minor` if all is known.
+    pub mrr_high_minor: BTreeMap<String, Option<i64>>,
+    /// Subscriptions whose part of MRR is not exactly known, by what is not: `items` (events have only the first
+    /// page), `price`, `amount`, `quantity`, `tiers`, `currency`, `discount` (named only by its id), `coupon`
+    /// (one that cannot be priced), `tax`, and `cancellation` (whether they count).
     pub mrr_incomplete: BTreeMap<String, i64>,
     /// MRR of past-due subscriptions by currency.
     pub mrr_past_due_minor: BTreeMap<String, i64>,
@@ -118,7 +120,12 @@ impl Billing {
             subscriptions: by_first("subscriptions"),
             subscriptions_by_plan: by_two(figures, "subscriptions"),
             past_due_ratio: past_due_at(figures, now_hour, now_hour).value(),
-            mrr_minor: by_first("mrr"),
+            mrr_minor: mrr(figures)
+                .map(|(currency, low, _)| (currency, low))
+                .collect(),
+            mrr_high_minor: mrr(figures)
+                .map(|(currency, _, high)| (currency, high))
+                .collect(),
             mrr_incomplete: by_first("mrr_incomplete"),
             mrr_past_due_minor: by_first("mrr_past_due"),
             past_due_mrr_ratio: past_due_mrr(figures),
@@ -150,12 +157,36 @@ impl Billing {
     }
 }
 
-/// By currency.
-fn past_due_mrr(figures: &Figures<'_>) -> BTreeMap<String, f64> {
-    by_first(figures, "mrr_past_due")
+/// The currencies of MRR, with its lower and its upper bound. A subscription of unknown currency may be of any.
+fn mrr(figures: &Figures<'_>) -> impl Iterator<Item = (String, i64, Option<i64>)> {
+    let current = |family: &'static str| by_first(figures, family);
+    let (low, extra, unbounded) = (
+        current("mrr"),
+        current("mrr_extra"),
+        current("mrr_unbounded"),
+    );
+    let is_unbounded = unbounded.contains_key(UNKNOWN);
+    let mut currencies: BTreeSet<String> = [&low, &extra, &unbounded]
         .into_iter()
-        .filter_map(|(currency, part)| {
-            let total = figures.get(Bucket::Current, &["mrr", &currency]);
+        .flat_map(BTreeMap::keys)
+        .cloned()
+        .collect();
+    currencies.remove(UNKNOWN);
+    currencies.into_iter().map(move |currency| {
+        let of = |counts: &BTreeMap<String, i64>| counts.get(&currency).copied().unwrap_or(0);
+        let (low, high) = (of(&low), of(&low).saturating_add(of(&extra)));
+        let is_bounded = !is_unbounded && of(&unbounded) == 0;
+        (currency, low, is_bounded.then_some(high))
+    })
+}
+
+/// By currency; without those of which MRR is not exactly known.
+fn past_due_mrr(figures: &Figures<'_>) -> BTreeMap<String, f64> {
+    let past_due = by_first(figures, "mrr_past_due");
+    mrr(figures)
+        .filter(|(_, low, high)| *high == Some(*low))
+        .filter_map(|(currency, total, _)| {
+            let part = *past_due.get(&currency)?;
             Some((currency, Ratio { part, total }.value()?))
         })
         .collect()

@@ -117,6 +117,12 @@ impl TryFrom<String> for Currency {
     }
 }
 
+impl Currency {
+    pub(super) fn code(&self) -> &str {
+        &self.0
+    }
+}
+
 impl Lenient<Currency> {
     pub(super) fn into_code(self) -> Option<String> {
         self.known().map(|currency| currency.0)

@@ -11,13 +11,15 @@
 //! that fails, leniently.
 
 mod account;
+mod amounts;
+mod charges;
+mod coupons;
 mod customer;
 mod fields;
 mod invoice;
 mod lenient;
 mod metadata;
 mod movements;
-mod mrr;
 mod object;
 mod payout;
 mod plans;

@@ -1,9 +1,11 @@
-//! The items of a subscription with their prices and discounts, in all forms.
+//! The items of a subscription with their prices and taxes, in all forms.
 
-use rust_decimal::Decimal;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer};
 
-use super::fields::{DecimalNumber, DecimalText, Expandable, Minor, Reference};
+use super::coupons::Discounts;
+use super::fields::{Currency, DecimalNumber, DecimalText, Minor, Reference};
 use super::lenient::Lenient;
 
 #[derive(Debug, Deserialize, Default)]
@@ -15,9 +17,8 @@ pub(super) struct Item {
     plan: Lenient<Price>,
     pub(super) quantity: Lenient<u64>,
     pub(super) discounts: Discounts,
+    pub(super) tax_rates: TaxRates,
 }
-
-pub(super) type Discounts = Lenient<Vec<Lenient<Discount>>>;
 
 impl Item {
     /// `None` if it cannot be read.
@@ -35,12 +36,57 @@ pub(super) struct Price {
     pub(super) id: Lenient<String>,
     pub(super) product: Lenient<Reference>,
     pub(super) lookup_key: Lenient<String>,
-    pub(super) unit_amount: Lenient<Minor>,
-    pub(super) unit_amount_decimal: Lenient<DecimalText>,
+    pub(super) currency: Lenient<Currency>,
+    unit_amount: Lenient<Minor>,
+    unit_amount_decimal: Lenient<DecimalText>,
+    /// Only an object that was fetched has them.
+    tiers: Tiers,
+    pub(super) tiers_mode: Lenient<TiersMode>,
+    /// The amounts in other currencies. Only an object that was fetched has them.
+    currency_options: Lenient<BTreeMap<String, Lenient<CurrencyOption>>>,
+    pub(super) tax_behavior: Lenient<String>,
     /// Null for a one-off price.
     #[serde(default = "Lenient::odd")]
     pub(super) recurring: Lenient<Recurring>,
     pub(super) transform_quantity: Lenient<Transform>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct CurrencyOption {
+    unit_amount: Lenient<Minor>,
+    unit_amount_decimal: Lenient<DecimalText>,
+    tiers: Tiers,
+}
+
+/// What a price costs in one currency.
+#[derive(Clone, Copy)]
+pub(super) struct Amounts<'a> {
+    pub(super) unit_amount: &'a Lenient<Minor>,
+    pub(super) unit_amount_decimal: &'a Lenient<DecimalText>,
+    pub(super) tiers: &'a Tiers,
+}
+
+impl Price {
+    /// What it costs in `currency`, the subscription's; `None` if the event does not have it.
+    /// Source: <https://docs.stripe.com/products-prices/how-products-and-prices-work#multiple-currencies>.
+    pub(super) fn amounts(&self, currency: Option<&str>) -> Option<Amounts<'_>> {
+        let own = self.currency.as_known().map(Currency::code);
+        let Some(other) = currency.filter(|currency| own.is_some_and(|own| own != *currency))
+        else {
+            return Some(Amounts {
+                unit_amount: &self.unit_amount,
+                unit_amount_decimal: &self.unit_amount_decimal,
+                tiers: &self.tiers,
+            });
+        };
+        let option = self.currency_options.as_known()?.get(other)?.as_known()?;
+        Some(Amounts {
+            unit_amount: &option.unit_amount,
+            unit_amount_decimal: &option.unit_amount_decimal,
+            tiers: &option.tiers,
+        })
+    }
 }
 
 /// A price in its form before 2020, with the fields of `recurring`. Source: <https://docs.stripe.com/api/plans/object>.
@@ -49,8 +95,11 @@ pub(super) struct Price {
 struct Plan {
     id: Lenient<String>,
     product: Lenient<Reference>,
+    currency: Lenient<Currency>,
     amount: Lenient<Minor>,
     amount_decimal: Lenient<DecimalText>,
+    tiers: Tiers,
+    tiers_mode: Lenient<TiersMode>,
     interval: Lenient<String>,
     interval_count: Lenient<u32>,
     usage_type: Lenient<String>,
@@ -79,8 +128,13 @@ impl Plan {
             id: self.id,
             product: self.product,
             lookup_key: Lenient::Absent,
+            currency: self.currency,
             unit_amount: self.amount,
             unit_amount_decimal: self.amount_decimal,
+            tiers: self.tiers,
+            tiers_mode: self.tiers_mode,
+            currency_options: Lenient::Absent,
+            tax_behavior: Lenient::Absent,
             recurring,
             transform_quantity: self.transform_usage,
         }
@@ -107,78 +161,41 @@ pub(super) enum Round {
     Down,
 }
 
-/// An id does not contain the amount. From 2025-09-30.clover on, the coupon is below `source`.
-pub(super) type Discount = Expandable<FullDiscount>;
-
-#[derive(Debug, Deserialize, Default)]
-#[serde(default)]
-pub(super) struct FullDiscount {
-    coupon: Lenient<Expandable<Coupon>>,
-    source: Lenient<DiscountSource>,
+/// Source: <https://docs.stripe.com/api/prices/object#price_object-tiers_mode>.
+#[derive(Debug, Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum TiersMode {
+    /// Each unit costs what its tier says.
+    Graduated,
+    /// Each unit costs what the tier of the quantity says.
+    Volume,
 }
 
+pub(super) type Tiers = Lenient<Vec<Lenient<Tier>>>;
+
+/// Source: <https://docs.stripe.com/api/prices/object#price_object-tiers>.
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Tier {
+    /// Null: no end.
+    pub(super) up_to: Lenient<u64>,
+    pub(super) unit_amount: Lenient<Minor>,
+    pub(super) unit_amount_decimal: Lenient<DecimalText>,
+    pub(super) flat_amount: Lenient<Minor>,
+    pub(super) flat_amount_decimal: Lenient<DecimalText>,
+}
+
+pub(super) type TaxRates = Lenient<Vec<Lenient<TaxRate>>>;
+
+/// Source: <https://docs.stripe.com/api/tax_rates/object>.
 #[derive(Debug, Deserialize)]
-struct DiscountSource {
-    /// Null if it is not a coupon.
-    #[serde(default = "Lenient::odd")]
-    coupon: Lenient<Expandable<Coupon>>,
+pub(super) struct TaxRate {
+    pub(super) inclusive: bool,
+    pub(super) percentage: DecimalNumber,
 }
 
-#[derive(Debug, Deserialize, Default)]
-#[serde(default)]
-pub(super) struct Coupon {
-    duration: Lenient<String>,
-    percent_off: Lenient<DecimalNumber>,
-    amount_off: Lenient<Minor>,
-}
-
-/// What a coupon takes off.
-#[derive(Clone, Copy)]
-pub(super) enum Off {
-    Percent(Decimal),
-    Minor(Minor),
-}
-
-/// A coupon whose effect on the price the event does not have: one that a script computes, one with
-/// another discount than Stripe documents.
-pub(super) struct CannotBePriced;
-
-impl Discount {
-    /// The coupon, if the event has it.
-    pub(super) fn coupon(&self) -> Result<Option<&Coupon>, CannotBePriced> {
-        let Self::Object(FullDiscount { coupon, source }) = self else {
-            return Ok(None);
-        };
-        let coupon = match (coupon, source) {
-            (Lenient::Absent, Lenient::Known(source)) => &source.coupon,
-            (Lenient::Absent, _) => return Err(CannotBePriced),
-            (coupon, _) => coupon,
-        };
-        match coupon {
-            Lenient::Known(Expandable::Object(coupon)) => Ok(Some(coupon)),
-            Lenient::Known(Expandable::Id(_)) | Lenient::Absent => Ok(None),
-            Lenient::Odd => Err(CannotBePriced),
-        }
-    }
-}
-
-impl Coupon {
-    /// What it takes off each invoice for good; `None` if it ends.
-    pub(super) fn forever_off(&self) -> Result<Option<Off>, CannotBePriced> {
-        match self.duration.as_known().map(String::as_str) {
-            Some("forever") => {}
-            Some(_) => return Ok(None),
-            None => return Err(CannotBePriced),
-        }
-        match (&self.percent_off, &self.amount_off) {
-            (Lenient::Known(DecimalNumber(percent)), _)
-                if (Decimal::ZERO..=Decimal::ONE_HUNDRED).contains(percent) =>
-            {
-                Ok(Some(Off::Percent(*percent)))
-            }
-            (Lenient::Absent, Lenient::Known(Minor::Within(..0))) => Err(CannotBePriced),
-            (Lenient::Absent, Lenient::Known(minor)) => Ok(Some(Off::Minor(*minor))),
-            _ => Err(CannotBePriced),
-        }
-    }
+/// Source: <https://docs.stripe.com/api/subscriptions/object#subscription_object-automatic_tax>.
+#[derive(Debug, Deserialize)]
+pub(super) struct AutomaticTax {
+    pub(super) enabled: bool,
 }

@@ -2,17 +2,19 @@
 
 use serde::Deserialize;
 
+use super::charges::{Parts, TooMuch};
+use super::coupons::Discount;
 use super::fields::{Currency, Fingerprinted, Reference, Seconds, beyond};
 use super::lenient::Lenient;
 use super::metadata::Metadata;
-use super::mrr::{self, NoAmount};
 use super::object::{ObserveError, read};
 use super::plans::{Plans, UNMAPPED_PLAN};
-use super::prices::{Discount, Item};
+use super::prices::{AutomaticTax, Item, TaxRates};
 use super::record::{observation, recorded_state};
 use super::settings::ObserveSettings;
 use crate::class::Owner;
-use crate::entity::subscription::{MrrUnknown, SubscriptionFacts, SubscriptionOrigin};
+use crate::entity::recurring::{Charges, KnownDiscounts, Monthly, MrrUnknown};
+use crate::entity::subscription::{SubscriptionFacts, SubscriptionOrigin};
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
 
@@ -23,12 +25,15 @@ pub(super) fn observe(
 ) -> Result<Option<Observation>, ObserveError> {
     let object: SubscriptionObject = read(event)?;
     let owner = Owner::of(event.account.as_deref());
-    let (recurring_minor, mrr_unknown) = match object.recurring_minor() {
-        Ok(minor) => (Some(minor), object.cancellation_unknown()),
-        Err(NoAmount::Unknown(reason)) => (None, Some(reason)),
-        Err(NoAmount::Beyond(field, bound_minor)) => {
-            return Err(beyond(event, field, bound_minor));
-        }
+    let (charges, discounts) = object
+        .charges()
+        .map_err(|TooMuch { field, bound_minor }| beyond(event, field, bound_minor))?;
+    let currency = object.currency.as_known().map(Currency::code);
+    let monthly = charges.as_ref().map(|c| c.monthly(&discounts, currency));
+    let recurring_minor = monthly.and_then(Monthly::known);
+    let mrr_unknown = match &charges {
+        None => Some(MrrUnknown::Items),
+        Some(_) => object.cancellation_unknown(),
     };
     let plan = object.plan(&settings.plans, owner);
     let facts = SubscriptionFacts {
@@ -41,6 +46,7 @@ pub(super) fn observe(
         items_fingerprint: object.items.known().unwrap_or_default().data.1,
         discount_fingerprints: (object.discount.1, object.discounts.1),
         mrr_unknown,
+        charges: charges.filter(|_| recurring_minor.is_none()).map(Box::new),
     };
     let ids = object.metadata.own_ids(event, &settings.metadata);
     let origin = SubscriptionOrigin {
@@ -48,6 +54,7 @@ pub(super) fn observe(
         customer: object.customer.into_id(),
         currency: object.currency.into_code(),
         ids,
+        discounts,
         started_s: [object.start_date, object.created]
             .into_iter()
             .find_map(|at| at.known().map(|s| s.0)),
@@ -69,6 +76,8 @@ pub(super) struct SubscriptionObject {
     /// Up to acacia; later versions have only `discounts`.
     discount: Fingerprinted<Discount>,
     discounts: Fingerprinted<Vec<Lenient<Discount>>>,
+    default_tax_rates: TaxRates,
+    automatic_tax: Lenient<AutomaticTax>,
     cancel_at_period_end: Lenient<bool>,
     cancel_at: Lenient<Seconds>,
     trial_end: Lenient<Seconds>,
@@ -81,6 +90,7 @@ pub(super) struct SubscriptionObject {
 #[serde(default)]
 struct Items {
     data: Fingerprinted<Vec<Lenient<Item>>>,
+    has_more: Lenient<bool>,
 }
 
 impl SubscriptionObject {
@@ -89,9 +99,27 @@ impl SubscriptionObject {
         data.map(Vec::as_slice)
     }
 
-    fn recurring_minor(&self) -> Result<i64, NoAmount> {
-        let items = self.items().ok_or(MrrUnknown::Items)?;
-        mrr::recurring_minor(items, &self.discounts.0, &self.discount.0)
+    /// What is charged, if its items can be read, and what the event shows of its discounts.
+    fn charges(&self) -> Result<(Option<Charges>, KnownDiscounts), TooMuch> {
+        let items = self.items();
+        let parts = Parts {
+            items: items.unwrap_or_default(),
+            has_more: !matches!(self.has_more(), Lenient::Absent | Lenient::Known(false)),
+            currency: self.currency.as_known().map(Currency::code),
+            discounts: &self.discounts.0,
+            legacy: &self.discount.0,
+            tax_rates: &self.default_tax_rates,
+            automatic_tax: &self.automatic_tax,
+        };
+        let charges = items.map(|_| parts.charges()).transpose()?;
+        Ok((charges, parts.known_discounts()?))
+    }
+
+    fn has_more(&self) -> &Lenient<bool> {
+        match &self.items {
+            Lenient::Known(items) => &items.has_more,
+            Lenient::Absent | Lenient::Odd => &Lenient::Absent,
+        }
     }
 
     /// A subscription that will be cancelled is not in MRR.

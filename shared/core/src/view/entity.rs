@@ -10,6 +10,7 @@ use crate::entity::customer::{Customer, CustomerFacts};
 use crate::entity::invoice::Invoice;
 use crate::entity::movement::MoneyMovement;
 use crate::entity::payout::Payout;
+use crate::entity::recurring::MrrUnknown;
 use crate::entity::risk::Risk;
 use crate::entity::subscription::Subscription;
 use crate::entity::timeline::Stage;
@@ -81,7 +82,9 @@ impl Columns for Subscription {
         }),
         column("plan", Unit::Text, |s| json!(s.current().map(|f| &f.plan))),
         column("currency", Unit::Text, |s| json!(s.origin.currency)),
-        column("mrr_minor", Unit::Minor, |s| json!(s.mrr_minor())),
+        column("mrr_minor", Unit::Minor, |s| {
+            json!(s.mrr().map(|mrr| mrr.low_minor))
+        }),
         column("cancel_scheduled", Unit::Flag, |s| {
             json!(s.current().map(|f| f.cancel_scheduled()))
         }),
@@ -101,10 +104,19 @@ impl Columns for Subscription {
         column("user_id", Unit::Text, |s| {
             json!(s.origin.ids.as_ref().and_then(|ids| ids.user_id.as_ref()))
         }),
+        column("mrr_high_minor", Unit::Minor, |s| {
+            json!(s.mrr().and_then(|mrr| mrr.high_minor))
+        }),
+        column("mrr_complete", Unit::Flag, |s| {
+            json!(s.mrr().map(|mrr| mrr.known().is_some()))
+        }),
+        column("mrr_reason", Unit::Text, |s| {
+            json!(s.mrr().and_then(|mrr| mrr.reason).map(MrrUnknown::as_str))
+        }),
     ];
 
     fn details(&self) -> Value {
-        json!({"current": self.current()})
+        json!({"current": self.current(), "recurring": self.recurring()})
     }
 
     fn has_row(&self) -> bool {

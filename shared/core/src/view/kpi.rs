@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::text::NOT_KNOWN;
-use crate::kpi::Kpis;
+use crate::kpi::{Billing, Kpis};
 use crate::money::Money;
 
 /// The title of the share of subscriptions that are past due.
 pub const PAST_DUE: &str = "Past due, of active and past due";
 
-/// The title of the subscriptions that MRR lacks, shown only if there are any.
-pub const MRR_INCOMPLETE: &str = "Not in MRR, amount unknown";
+/// The title of the subscriptions whose part of MRR is not exactly known, shown only if there are any.
+pub const MRR_INCOMPLETE: &str = "MRR incomplete, subscriptions";
 
 /// The metrics that a person reads first: name and value.
 pub fn rows(kpis: &Kpis) -> Vec<(String, String)> {
@@ -25,10 +25,7 @@ pub fn rows(kpis: &Kpis) -> Vec<(String, String)> {
     );
     let main = &kpis.main;
     let billing = &main.billing;
-    let mut rows = vec![
-        row("Deliveries", deliveries),
-        row("MRR", amounts(&billing.mrr_minor)),
-    ];
+    let mut rows = vec![row("Deliveries", deliveries), row("MRR", mrr(billing))];
     if !billing.mrr_incomplete.is_empty() {
         rows.push(row(MRR_INCOMPLETE, counts(&billing.mrr_incomplete)));
     }
@@ -56,21 +53,18 @@ pub fn rows(kpis: &Kpis) -> Vec<(String, String)> {
 /// itself, other realms.
 fn others(kpis: &Kpis) -> Vec<(String, String)> {
     let mut rows = vec![
+        row("MRR of connected accounts", mrr(&kpis.main.connected)),
         row(
-            "MRR of connected accounts",
-            amounts(&kpis.main.connected.mrr_minor),
-        ),
-        row(
-            "Not in MRR of connected accounts",
+            "MRR of connected accounts incomplete",
             counts(&kpis.main.connected.mrr_incomplete),
         ),
         row("Own payouts", counts(&kpis.main.own_payouts.payouts)),
     ];
     for (name, realm) in &kpis.realms {
         let of_realm = |what: &str, value| (format!("{what}, realm {name}"), value);
-        rows.push(of_realm("MRR", amounts(&realm.billing.mrr_minor)));
+        rows.push(of_realm("MRR", mrr(&realm.billing)));
         let incomplete = counts(&realm.billing.mrr_incomplete);
-        rows.push(of_realm("Not in MRR", incomplete));
+        rows.push(of_realm("MRR incomplete", incomplete));
         rows.push(of_realm(
             "Subscriptions",
             counts(&realm.billing.subscriptions),
@@ -84,9 +78,17 @@ fn row(name: &str, value: String) -> (String, String) {
     (name.to_owned(), value)
 }
 
-fn amounts(minor: &BTreeMap<String, i64>) -> String {
-    let amounts = minor.iter();
-    list(amounts.map(|(currency, minor)| Money::new(*minor, currency).to_string()))
+/// MRR by currency: exactly, or its bounds.
+pub fn mrr(billing: &Billing) -> String {
+    let of_currency = |(currency, low_minor): (&String, &i64)| {
+        let low = Money::new(*low_minor, currency);
+        match billing.mrr_high_minor.get(currency).copied().flatten() {
+            Some(high_minor) if high_minor == *low_minor => low.to_string(),
+            Some(high_minor) => format!("{low} to {}", Money::new(high_minor, currency)),
+            None => format!("at least {low}"),
+        }
+    };
+    list(billing.mrr_minor.iter().map(of_currency))
 }
 
 fn counts(counts: &BTreeMap<String, i64>) -> String {
@@ -112,7 +114,19 @@ fn percent(ratio: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kpi::{Billing, RealmKpis};
+    use crate::kpi::RealmKpis;
+
+    #[test]
+    fn what_is_not_known_of_mrr_makes_a_bound() {
+        let mut billing = Billing {
+            mrr_minor: BTreeMap::from([("usd".to_owned(), 2000)]),
+            mrr_high_minor: BTreeMap::from([("usd".to_owned(), Some(2500))]),
+            ..Billing::default()
+        };
+        assert_eq!(mrr(&billing), "USD 20.00 to USD 25.00");
+        billing.mrr_high_minor.insert("usd".to_owned(), None);
+        assert_eq!(mrr(&billing), "at least USD 20.00");
+    }
 
     #[test]
     fn what_is_not_known_is_a_dash() {
@@ -131,6 +145,10 @@ mod tests {
     fn shares_are_percent_and_amounts_have_their_currency() {
         let billing = Billing {
             mrr_minor: BTreeMap::from([("eur".to_owned(), 150), ("usd".to_owned(), 2000)]),
+            mrr_high_minor: BTreeMap::from([
+                ("eur".to_owned(), Some(150)),
+                ("usd".to_owned(), Some(2000)),
+            ]),
             past_due_ratio: Some(0.125),
             invoices: BTreeMap::from([("open".to_owned(), 2)]),
             mrr_incomplete: BTreeMap::from([("coupon".to_owned(), 1), ("price".to_owned(), 2)]),

@@ -208,13 +208,18 @@ metrics! {
     );
     mrr_minor: GaugeSet = gauge_set(
         "revwatch_mrr_minor",
-        "Monthly recurring revenue in the currency's smallest unit",
+        "Monthly recurring revenue in the currency's smallest unit: at least this",
+        &["currency"],
+    );
+    mrr_high_minor: GaugeSet = gauge_set(
+        "revwatch_mrr_high_minor",
+        "The most that monthly recurring revenue may be, in the currency's smallest unit; absent without a bound",
         &["currency"],
     );
     mrr_incomplete: GaugeSet = gauge_set(
         "revwatch_mrr_incomplete_subscriptions",
-        "Subscriptions that MRR lacks because a part of them could not be read: items, price, amount, \
-        quantity, coupon, currency, cancellation",
+        "Subscriptions whose part of MRR is not exactly known, by what is not: items, price, amount, quantity, \
+        tiers, currency, discount, coupon, tax, cancellation",
         &["reason"],
     );
     connected_mrr_minor: GaugeSet = gauge_set(

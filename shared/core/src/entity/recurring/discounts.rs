@@ -1,0 +1,107 @@
+//! The discounts of a subscription whose coupons or terms any event has shown.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::merge::keep_greater;
+use super::Terms;
+
+/// By id, `di_…`.
+///
+/// Invariant: what is kept is a function of the set of all that were added. Which ids are kept depends on
+/// nothing but the ids: one that is kept in the end was never dropped before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KnownDiscounts(BTreeMap<String, KnownDiscount>);
+
+/// What is known of one discount.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct KnownDiscount {
+    /// The id of its coupon.
+    pub coupon: Option<String>,
+    /// What it takes off.
+    pub terms: Option<Terms>,
+}
+
+/// Far more discounts than a subscription has in its life: at once, Stripe allows 20 on it and 20 on each item.
+/// Source: <https://docs.stripe.com/billing/subscriptions/coupons#stacking-discounts>.
+const KEPT: usize = 256;
+
+impl KnownDiscounts {
+    /// Adds what is known of a discount.
+    pub fn add(&mut self, id: &str, new: &KnownDiscount) {
+        let kept = self.0.entry(id.to_owned()).or_default();
+        keep_greater(&mut kept.coupon, &new.coupon);
+        keep_greater(&mut kept.terms, &new.terms);
+        if self.0.len() > KEPT {
+            self.0.pop_first();
+        }
+    }
+
+    /// Adds what another set knows.
+    pub fn merge(&mut self, other: &Self) {
+        for (id, new) in &other.0 {
+            self.add(id, new);
+        }
+    }
+
+    /// What the discount takes off, if that is known.
+    pub fn terms(&self, id: &str) -> Option<&Terms> {
+        self.0.get(id)?.terms.as_ref()
+    }
+
+    /// The coupon of the discount, if that is known.
+    pub fn coupon(&self, id: &str) -> Option<&str> {
+        self.0.get(id)?.coupon.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(id: &str, coupon: Option<&str>, terms: Option<Terms>) -> KnownDiscounts {
+        let mut known = KnownDiscounts::default();
+        let coupon = coupon.map(str::to_owned);
+        known.add(id, &KnownDiscount { coupon, terms });
+        known
+    }
+
+    #[test]
+    fn what_events_show_of_a_discount_adds_up() {
+        let all = [
+            of("di_1", Some("c_1"), None),
+            of("di_1", None, Some(Terms::ending())),
+            of("di_2", None, None),
+        ];
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+            let mut merged = KnownDiscounts::default();
+            order.iter().for_each(|i| merged.merge(&all[*i]));
+            assert_eq!(merged.coupon("di_1"), Some("c_1"));
+            assert_eq!(merged.terms("di_1"), Some(&Terms::ending()));
+            assert_eq!(merged.terms("di_2"), None);
+        }
+    }
+
+    #[test]
+    fn which_are_kept_does_not_depend_on_the_order() {
+        let all: Vec<_> = (0..KEPT + 44)
+            .flat_map(|n| {
+                let id = format!("di_{n:03}");
+                [
+                    of(&id, Some("c"), None),
+                    of(&id, None, Some(Terms::ending())),
+                ]
+            })
+            .collect();
+        let (mut up, mut down) = (KnownDiscounts::default(), KnownDiscounts::default());
+        all.iter().for_each(|one| up.merge(one));
+        all.iter().rev().for_each(|one| down.merge(one));
+        assert_eq!(up, down);
+        assert_eq!(
+            (up.coupon("di_043"), up.coupon("di_044")),
+            (None, Some("c"))
+        );
+    }
+}

@@ -1,0 +1,273 @@
+//! What a subscription is charged, from the data in its events.
+//!
+//! Per item: quantity × unit amount, or what its tiers say, without inclusive tax. Metered and one-off
+//! prices are no part of it. The amount each month is computed from that in
+//! [`crate::entity::recurring`]; what the event does not have makes a bound there.
+//! Source: <https://docs.stripe.com/billing/subscriptions/analytics/glossary>.
+
+use rust_decimal::Decimal;
+
+use super::amounts::{Beyond, amount};
+use super::coupons::{BeyondAnyAmount, Discount, Discounts};
+use super::fields::{DecimalNumber, MAX_MINOR, Reference};
+use super::lenient::Lenient;
+use super::prices::{AutomaticTax, Item, Price, Recurring, TaxRate, TaxRates};
+use crate::entity::recurring::{
+    AppliedDiscount, Charges, Interval, KnownDiscounts, Line, MrrUnknown,
+};
+
+/// The parts of a subscription that its charges depend on.
+pub(super) struct Parts<'a> {
+    pub(super) items: &'a [Lenient<Item>],
+    /// Whether the event has only the first page of `items`.
+    pub(super) has_more: bool,
+    pub(super) currency: Option<&'a str>,
+    pub(super) discounts: &'a Discounts,
+    /// The single discount of old API versions, which repeats one of `discounts`.
+    pub(super) legacy: &'a Lenient<Discount>,
+    pub(super) tax_rates: &'a TaxRates,
+    pub(super) automatic_tax: &'a Lenient<AutomaticTax>,
+}
+
+/// A field with which the subscription cannot be applied.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooMuch {
+    pub(super) field: &'static str,
+    pub(super) bound_minor: i64,
+}
+
+/// The largest monthly sum, in minor units. Stripe charges at most 12 digits at once, so this is more than
+/// any subscription has, and the sum of 900,000 such subscriptions still fits into 64 bits.
+/// Source: <https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts>.
+const MAX_MONTHLY_MINOR: i64 = 10_000_000_000_000;
+
+impl Parts<'_> {
+    /// What is charged. `Err`: an amount is larger than any.
+    pub(super) fn charges(&self) -> Result<Charges, TooMuch> {
+        let mut charges = Charges {
+            lines: Vec::new(),
+            discounts: self.applied()?,
+            missing: self.has_more.then_some(MrrUnknown::Items),
+        };
+        for item in self.items {
+            match self.line(item) {
+                Ok(line) => charges.lines.extend(line),
+                Err(NoLine::Missing(reason)) => charges.missing = charges.missing.or(Some(reason)),
+                Err(NoLine::TooMuch(field)) => return Err(field),
+            }
+        }
+        let before_discounts = Charges {
+            discounts: Vec::new(),
+            missing: None,
+            lines: charges.lines.iter().map(without_discounts).collect(),
+        };
+        let sum = before_discounts.monthly(&KnownDiscounts::default(), None);
+        let bound = -MAX_MONTHLY_MINOR..=MAX_MONTHLY_MINOR;
+        if sum.high_minor.is_some_and(|minor| bound.contains(&minor)) {
+            Ok(charges)
+        } else {
+            Err(TOO_MUCH)
+        }
+    }
+
+    /// What the event shows of the discounts that it names.
+    pub(super) fn known_discounts(&self) -> Result<KnownDiscounts, TooMuch> {
+        let of_items = self.items.iter().filter_map(Lenient::as_known);
+        let lists = of_items.map(|item| &item.discounts).chain([self.discounts]);
+        let discounts = lists.filter_map(Lenient::as_known).flatten();
+        let mut known = KnownDiscounts::default();
+        for discount in discounts.chain([self.legacy]).filter_map(Lenient::as_known) {
+            if let Some((id, discount)) = discount.known()? {
+                known.add(id, &discount);
+            }
+        }
+        Ok(known)
+    }
+
+    fn applied(&self) -> Result<Vec<AppliedDiscount>, TooMuch> {
+        let list = applied(self.discounts)?;
+        match self.legacy {
+            Lenient::Known(legacy) if list.is_empty() => Ok(vec![legacy.applied()?]),
+            Lenient::Odd if list.is_empty() => Ok(vec![AppliedDiscount::cannot_be_priced()]),
+            _ => Ok(list),
+        }
+    }
+
+    /// `None`: it is not licensed and recurring.
+    fn line(&self, item: &Lenient<Item>) -> Result<Option<Line>, NoLine> {
+        let item = item.as_known().ok_or(MrrUnknown::Price)?;
+        let price = item.price().ok_or(MrrUnknown::Price)?;
+        let Some(interval) = interval(price)? else {
+            return Ok(None);
+        };
+        // Stripe omits the quantity only for metered items.
+        let quantity = *item.quantity.as_known().ok_or(MrrUnknown::Quantity)?;
+        let amounts = price.amounts(self.currency).ok_or(MrrUnknown::Currency)?;
+        let gross = amount(price, amounts, quantity)?;
+        let (amount, has_unknown_tax) = match self.tax(item, price) {
+            Tax::Percent(percent) => (without(gross, percent).ok_or(TOO_MUCH)?, false),
+            Tax::Unknown => (gross, true),
+        };
+        let product = price.product.as_known().map(Reference::id);
+        Ok(Some(Line {
+            amount,
+            interval,
+            product: product.map(str::to_owned),
+            discounts: applied(&item.discounts)?,
+            has_unknown_tax,
+        }))
+    }
+
+    /// The inclusive tax of an item. Stripe computes automatic tax when it makes an invoice; what a price
+    /// does not say of it is the account's setting.
+    /// Source: <https://docs.stripe.com/tax/products-prices-tax-codes-tax-behavior>,
+    /// <https://docs.stripe.com/billing/taxes/tax-rates>.
+    fn tax(&self, item: &Item, price: &Price) -> Tax {
+        let is_exclusive = price
+            .tax_behavior
+            .as_known()
+            .is_some_and(|b| b == "exclusive");
+        match self.automatic_tax {
+            Lenient::Known(AutomaticTax { enabled: true }) if is_exclusive => return NO_TAX,
+            Lenient::Known(AutomaticTax { enabled: true }) | Lenient::Odd => return Tax::Unknown,
+            Lenient::Known(AutomaticTax { enabled: false }) | Lenient::Absent => {}
+        }
+        let rates = match &item.tax_rates {
+            Lenient::Absent => self.tax_rates,
+            Lenient::Known(own) if own.is_empty() => self.tax_rates,
+            own => own,
+        };
+        match rates {
+            Lenient::Absent => NO_TAX,
+            Lenient::Odd => Tax::Unknown,
+            Lenient::Known(rates) => {
+                let inclusive = |rate: &Lenient<TaxRate>| {
+                    let TaxRate {
+                        inclusive,
+                        percentage: DecimalNumber(percent),
+                    } = rate.as_known()?;
+                    let is_rate = (Decimal::ZERO..=Decimal::ONE_HUNDRED).contains(percent);
+                    is_rate.then_some(if *inclusive { *percent } else { Decimal::ZERO })
+                };
+                let sum: Option<Decimal> = rates.iter().map(inclusive).sum();
+                sum.map_or(Tax::Unknown, Tax::Percent)
+            }
+        }
+    }
+}
+
+enum Tax {
+    /// So much of the amount without it is in the amount.
+    Percent(Decimal),
+    Unknown,
+}
+
+const NO_TAX: Tax = Tax::Percent(Decimal::ZERO);
+
+/// The sum of items is too large, or an intermediate one overflowed.
+const TOO_MUCH: TooMuch = TooMuch {
+    field: "items",
+    bound_minor: MAX_MONTHLY_MINOR,
+};
+
+/// Why an item has no line.
+enum NoLine {
+    Missing(MrrUnknown),
+    TooMuch(TooMuch),
+}
+
+impl From<MrrUnknown> for NoLine {
+    fn from(reason: MrrUnknown) -> Self {
+        Self::Missing(reason)
+    }
+}
+
+impl From<TooMuch> for NoLine {
+    fn from(field: TooMuch) -> Self {
+        Self::TooMuch(field)
+    }
+}
+
+impl From<Beyond> for NoLine {
+    fn from(beyond: Beyond) -> Self {
+        match beyond {
+            Beyond::NotKnown(reason) => Self::Missing(reason),
+            Beyond::Amount(field) => Self::TooMuch(TooMuch {
+                field,
+                bound_minor: MAX_MINOR,
+            }),
+            Beyond::Sum => Self::TooMuch(TOO_MUCH),
+        }
+    }
+}
+
+impl From<BeyondAnyAmount> for TooMuch {
+    fn from(_: BeyondAnyAmount) -> Self {
+        Self {
+            field: "discounts.coupon.amount_off",
+            bound_minor: MAX_MINOR,
+        }
+    }
+}
+
+impl From<BeyondAnyAmount> for NoLine {
+    fn from(beyond: BeyondAnyAmount) -> Self {
+        Self::TooMuch(beyond.into())
+    }
+}
+
+fn applied(discounts: &Discounts) -> Result<Vec<AppliedDiscount>, BeyondAnyAmount> {
+    let one = |discount: &Lenient<Discount>| match discount.as_known() {
+        Some(discount) => discount.applied(),
+        None => Ok(AppliedDiscount::cannot_be_priced()),
+    };
+    match discounts {
+        Lenient::Absent => Ok(Vec::new()),
+        Lenient::Known(discounts) => discounts.iter().map(one).collect(),
+        Lenient::Odd => Ok(vec![AppliedDiscount::cannot_be_priced()]),
+    }
+}
+
+fn without_discounts(line: &Line) -> Line {
+    Line {
+        discounts: Vec::new(),
+        has_unknown_tax: false,
+        ..line.clone()
+    }
+}
+
+/// What is left without a tax of so many percent that it contains.
+fn without(gross: Decimal, percent: Decimal) -> Option<Decimal> {
+    if percent.is_zero() {
+        return Some(gross);
+    }
+    let share = Decimal::ONE_HUNDRED.checked_add(percent)?;
+    gross.checked_mul(Decimal::ONE_HUNDRED)?.checked_div(share)
+}
+
+/// How often a price is charged; `None` if it is not licensed and recurring.
+fn interval(price: &Price) -> Result<Option<Interval>, MrrUnknown> {
+    let Recurring {
+        interval,
+        interval_count,
+        usage_type,
+    } = match &price.recurring {
+        Lenient::Known(recurring) => recurring,
+        Lenient::Absent => return Ok(None),
+        Lenient::Odd => return Err(MrrUnknown::Price),
+    };
+    if usage_type.as_deref() == Some("metered") {
+        return Ok(None);
+    }
+    let (months, parts) = match interval.as_str() {
+        "month" => (1, 1),
+        "year" => (12, 1),
+        // A week is 7, a day 1 of the 365 ÷ 12 days of a month.
+        "week" => (7 * 12, 365),
+        "day" => (12, 365),
+        _ => return Err(MrrUnknown::Price),
+    };
+    let months = interval_count.max(&1).checked_mul(months);
+    let months = months.ok_or(MrrUnknown::Price)?;
+    Ok(Some(Interval { months, parts }))
+}

@@ -1,0 +1,198 @@
+//! The amount of a subscription each month, or its bounds, as its events show it.
+
+use serde_json::{Value, json};
+
+use super::observe_object;
+use crate::entity::recurring::{Monthly, MrrUnknown};
+use crate::entity::{Entity, EntityKey, EntityKind};
+
+/// The subscription that these events show.
+fn subscription(events: &[(&str, Value)]) -> Entity {
+    let mut entity = Entity::new(&EntityKey::new(EntityKind::Subscription, "sub_1"));
+    for (kind, object) in events {
+        for observation in observe_object(kind, None, object).expect("readable") {
+            entity.merge(&observation);
+        }
+    }
+    entity
+}
+
+fn monthly(object: &Value) -> Monthly {
+    let Entity::Subscription(entity) =
+        subscription(&[("customer.subscription.updated", object.clone())])
+    else {
+        panic!("a subscription");
+    };
+    entity.mrr().expect("a state")
+}
+
+fn price(amount: i64) -> Value {
+    json!({"unit_amount": amount, "currency": "usd", "product": "prod_1",
+        "recurring": {"interval": "month", "interval_count": 1}})
+}
+
+fn with(item: &Value, more: &Value) -> Value {
+    let mut object =
+        json!({"id": "sub_1", "status": "active", "currency": "usd", "items": {"data": [item]}});
+    let fields = more.as_object().expect("an object").clone();
+    object.as_object_mut().expect("an object").extend(fields);
+    object
+}
+
+#[test]
+fn what_the_event_does_not_have_makes_a_bound() {
+    let plain = json!({"price": price(10_000), "quantity": 1});
+    let both = json!([plain, {"price": {"recurring": 7}, "quantity": 1}]);
+    let script = json!({"id": "di_1", "source": {"type": "coupon", "coupon": {"id": "c", "duration": "forever",
+        "type": "script", "script": {"id": "scr_1"}}}});
+    let offer = json!({"id": "di_1", "source": {"type": "offer", "offer": "of_1"}});
+    let yen = json!({"price": price(10_000), "quantity": 1});
+    let tiers = json!({"price": {"unit_amount": null, "billing_scheme": "tiered", "tiers_mode": "volume",
+        "recurring": {"interval": "month", "interval_count": 1}}, "quantity": 3});
+    let at_least = |low_minor, reason| Monthly {
+        low_minor,
+        high_minor: None,
+        reason: Some(reason),
+    };
+    let table = [
+        (with(&plain, &json!({})), Monthly::exactly(10_000)),
+        (
+            with(
+                &plain,
+                &json!({"items": {"data": [plain], "has_more": true}}),
+            ),
+            at_least(10_000, MrrUnknown::Items),
+        ),
+        (
+            with(&plain, &json!({"items": {"data": both}})),
+            at_least(10_000, MrrUnknown::Price),
+        ),
+        (
+            with(&plain, &json!({"items": 7})),
+            Monthly::unknown(MrrUnknown::Items),
+        ),
+        (
+            with(&plain, &json!({"discounts": ["di_1"]})),
+            Monthly::at_most(10_000, MrrUnknown::Discount),
+        ),
+        (
+            with(&plain, &json!({"discounts": [script]})),
+            Monthly::at_most(10_000, MrrUnknown::Coupon),
+        ),
+        (
+            with(&plain, &json!({"discounts": [offer]})),
+            Monthly::at_most(10_000, MrrUnknown::Coupon),
+        ),
+        (
+            with(&yen, &json!({"currency": "jpy"})),
+            at_least(0, MrrUnknown::Currency),
+        ),
+        (with(&tiers, &json!({})), at_least(0, MrrUnknown::Tiers)),
+        (
+            with(&plain, &json!({"cancel_at": "soon"})),
+            Monthly::at_most(10_000, MrrUnknown::Cancellation),
+        ),
+        // Nothing counts, whatever it is.
+        (
+            with(
+                &plain,
+                &json!({"discounts": ["di_1"], "status": "canceled"}),
+            ),
+            Monthly::exactly(0),
+        ),
+    ];
+    for (object, expected) in table {
+        assert_eq!(monthly(&object), expected, "{object}");
+    }
+}
+
+#[test]
+fn an_object_that_was_fetched_has_tiers_and_other_currencies() {
+    let tiers = json!([
+        {"up_to": 2, "unit_amount": 1000, "flat_amount": 500},
+        {"up_to": 10, "unit_amount": 800},
+        {"up_to": null, "unit_amount_decimal": "0.5", "flat_amount": null},
+    ]);
+    let tiered = |mode: &str, quantity: u64| {
+        let price = json!({"unit_amount": null, "tiers_mode": mode, "tiers": tiers,
+            "recurring": {"interval": "month", "interval_count": 1}});
+        json!({"price": price, "quantity": quantity})
+    };
+    let mut priced = price(10_000);
+    priced["currency_options"] =
+        json!({"eur": {"unit_amount": 9000}, "usd": {"unit_amount": 10_000}});
+    let item = json!({"price": priced, "quantity": 2});
+    let table = [
+        (with(&tiered("graduated", 1), &json!({})), 1500),
+        (with(&tiered("graduated", 2), &json!({})), 2500),
+        (with(&tiered("graduated", 3), &json!({})), 3300),
+        (with(&tiered("graduated", 14), &json!({})), 8902),
+        (with(&tiered("volume", 2), &json!({})), 2500),
+        (with(&tiered("volume", 10), &json!({})), 8000),
+        (with(&tiered("volume", 11), &json!({})), 6),
+        (with(&item, &json!({"currency": "eur"})), 18_000),
+        (with(&item, &json!({})), 20_000),
+    ];
+    for (object, expected) in table {
+        assert_eq!(monthly(&object), Monthly::exactly(expected), "{object}");
+    }
+}
+
+#[test]
+fn inclusive_tax_is_no_revenue() {
+    let rate = |percentage: f64, inclusive: bool| json!({"percentage": percentage, "inclusive": inclusive});
+    let item = |behavior: &str, rates: Value| {
+        let mut priced = price(11_900);
+        priced["tax_behavior"] = behavior.into();
+        json!({"price": priced, "quantity": 1, "tax_rates": rates})
+    };
+    let (automatic, by_default) = (
+        json!({"automatic_tax": {"enabled": true}}),
+        json!({"automatic_tax": {"enabled": false}, "default_tax_rates": [rate(19.0, true)]}),
+    );
+    let none = json!({});
+    let unknown = Monthly::at_most(11_900, MrrUnknown::Tax);
+    let table = [
+        (
+            item("inclusive", json!([])),
+            &none,
+            Monthly::exactly(11_900),
+        ),
+        (
+            item("inclusive", json!([rate(19.0, true)])),
+            &none,
+            Monthly::exactly(10_000),
+        ),
+        (
+            item("unspecified", json!([rate(19.0, false)])),
+            &none,
+            Monthly::exactly(11_900),
+        ),
+        (
+            item("unspecified", json!([rate(14.0, true), rate(5.0, true)])),
+            &none,
+            Monthly::exactly(10_000),
+        ),
+        (
+            item("unspecified", json!([])),
+            &by_default,
+            Monthly::exactly(10_000),
+        ),
+        (
+            item("unspecified", json!([rate(0.0, true)])),
+            &by_default,
+            Monthly::exactly(11_900),
+        ),
+        (
+            item("exclusive", json!([])),
+            &automatic,
+            Monthly::exactly(11_900),
+        ),
+        (item("inclusive", json!([])), &automatic, unknown),
+        (item("unspecified", json!([])), &automatic, unknown),
+        (item("inclusive", json!([7])), &none, unknown),
+    ];
+    for (item, more, expected) in table {
+        assert_eq!(monthly(&with(&item, more)), expected, "{item} {more}");
+    }
+}
