@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use clap::Args;
+use revwatch_core::entity::coupon::coupon_key_of;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind};
 use revwatch_core::view;
 use revwatch_runtime::backend::Backend;
@@ -15,8 +16,8 @@ use super::global_options::GlobalOptions;
 /// Options of `state`.
 #[derive(Debug, Args)]
 pub struct StateArgs {
-    /// subscription, invoice, payout, account, payment_intent, checkout_session, dispute, refund or
-    /// transfer.
+    /// subscription, invoice, payout, account, payment_intent, checkout_session, dispute, refund,
+    /// transfer, customer or coupon.
     kind: EntityKind,
     /// The object's id at Stripe.
     id: String,
@@ -27,7 +28,10 @@ pub struct StateArgs {
 /// Runs `state`.
 pub async fn run(options: &GlobalOptions, args: &StateArgs) -> anyhow::Result<()> {
     let store = Backend::store(&options.config()?).await?;
-    let key = EntityKey::new(args.kind, &args.id);
+    let key = match args.kind {
+        EntityKind::Coupon => coupon_key_of(&args.id),
+        kind => EntityKey::new(kind, &args.id),
+    };
     let read = read(store.as_ref(), &key);
     let entity = args
         .partial

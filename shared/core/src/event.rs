@@ -162,6 +162,11 @@ impl<'a, Object> Event<'a, Object> {
         segments.find(|segment| segment.starts_with("acct_"))
     }
 
+    /// Whether it is about a discount: what it says is a part of the subscription's state.
+    pub fn is_discount(&self) -> bool {
+        self.kind.starts_with("customer.discount.")
+    }
+
     /// The day of `created`, counted from 1970-01-01 UTC. Dedupe keys are grouped by it.
     pub fn created_day(&self) -> u32 {
         day_of(self.created_s)

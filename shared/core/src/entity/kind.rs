@@ -32,6 +32,8 @@ pub enum EntityKind {
     Transfer,
     /// `cus_…`
     Customer,
+    /// See [`super::coupon`].
+    Coupon,
 }
 
 /// What is different for one kind: a row of [`KINDS`].
@@ -54,7 +56,7 @@ pub struct KindRow {
 }
 
 /// Every kind.
-pub const KINDS: [KindRow; 10] = [
+pub const KINDS: [KindRow; 11] = [
     KindRow {
         kind: EntityKind::Subscription,
         name: "subscription",
@@ -150,6 +152,15 @@ pub const KINDS: [KindRow; 10] = [
         event_families: &["customer"],
         is_billing: true,
         dashboard_path: Some("customers"),
+    },
+    KindRow {
+        kind: EntityKind::Coupon,
+        name: "coupon",
+        plural: "coupons",
+        id_prefixes: &["main/platform/"],
+        event_families: &["coupon", "promotion_code"],
+        is_billing: true,
+        dashboard_path: None,
     },
 ];
 

@@ -9,6 +9,7 @@
 pub mod account;
 pub mod application_ids;
 mod compact;
+pub mod coupon;
 pub mod customer;
 pub mod events;
 pub mod format_1;
@@ -29,6 +30,7 @@ pub mod transition;
 use std::collections::HashSet;
 
 use self::account::{Account, AccountUpdate};
+use self::coupon::{Coupon, CouponFacts, coupon_key};
 use self::customer::{Customer, CustomerFacts, CustomerOrigin};
 use self::events::EventRef;
 use self::invoice::{Invoice, InvoiceFacts, InvoiceOrigin};
@@ -74,6 +76,8 @@ pub enum Entity {
     Movement(MoneyMovement),
     /// `cus_…`
     Customer(Customer),
+    /// See [`coupon`].
+    Coupon(Coupon),
 }
 
 /// What one event says about one entity.
@@ -104,12 +108,20 @@ pub enum Update {
     Movement(MoneyMovementOrigin, RecordedState<MoneyMovementFacts>),
     /// About a customer.
     Customer(CustomerOrigin, RecordedState<CustomerFacts>),
+    /// About a coupon, of this connected account.
+    Coupon(Option<String>, RecordedState<CouponFacts>),
+    /// About a discount of a subscription.
+    SubscriptionDiscount(SubscriptionOrigin),
 }
 
 impl Observation {
     /// The same, from an endpoint of this realm.
     #[must_use]
     pub fn of(mut self, realm: &Realm) -> Self {
+        if let Update::Coupon(account, _) = &self.update {
+            let key = self.key.id.splitn(3, '/').last();
+            self.key = coupon_key(realm, account.as_deref(), key.unwrap_or_default());
+        }
         self.realm.clone_from(realm);
         self
     }
@@ -119,12 +131,15 @@ impl Observation {
         let id = self.key.id.as_str();
         let key = match &self.update {
             Update::Subscription(SubscriptionOrigin { account, .. }, _)
+            | Update::SubscriptionDiscount(SubscriptionOrigin { account, .. })
             | Update::Invoice(InvoiceOrigin { account, .. }, _)
             | Update::Customer(CustomerOrigin { account, .. }, _)
             | Update::Payout(PayoutOrigin { account, .. }, _)
             | Update::Movement(MoneyMovementOrigin { account, .. }, _) => {
                 account.as_deref().unwrap_or(id)
             }
+            Update::Coupon(Some(account), _) => account,
+            Update::Coupon(None, _) => id.splitn(3, '/').last().unwrap_or(id),
             Update::Account(_) => id,
         };
         partition_of(key, partitions)
@@ -140,6 +155,7 @@ impl Entity {
             EntityKind::Payout => Self::Payout(empty(key)),
             EntityKind::Account => Self::Account(empty(key)),
             EntityKind::Customer => Self::Customer(empty(key)),
+            EntityKind::Coupon => Self::Coupon(empty(key)),
             EntityKind::Payment
             | EntityKind::Checkout
             | EntityKind::Dispute
@@ -156,6 +172,10 @@ impl Entity {
             (Self::Subscription(s), Update::Subscription(origin, state)) => {
                 s.merge(origin, state.clone());
             }
+            (Self::Subscription(s), Update::SubscriptionDiscount(origin)) => {
+                s.origin.merge(origin);
+            }
+            (Self::Coupon(c), Update::Coupon(_, state)) => c.merge(state.clone()),
             (Self::Invoice(i), Update::Invoice(origin, state)) => i.merge(origin, state.clone()),
             (Self::Payout(p), Update::Payout(origin, state)) => p.merge(origin, state.clone()),
             (Self::Movement(m), Update::Movement(origin, state)) => m.merge(origin, state.clone()),
@@ -178,6 +198,7 @@ impl Entity {
             (Self::Movement(m), Self::Movement(other)) => m.union(other),
             (Self::Account(a), Self::Account(other)) => a.union(other),
             (Self::Customer(c), Self::Customer(other)) => c.union(other),
+            (Self::Coupon(c), Self::Coupon(other)) => c.union(other),
             (entity, other) => debug_assert!(false, "{other:?} is of another kind than {entity:?}"),
         }
     }
@@ -261,6 +282,7 @@ impl Entity {
             EntityKind::Payout => Self::Payout(decode(key, bytes)?),
             EntityKind::Account => Self::Account(decode(key, bytes)?),
             EntityKind::Customer => Self::Customer(decode(key, bytes)?),
+            EntityKind::Coupon => Self::Coupon(decode(key, bytes)?),
             EntityKind::Payment
             | EntityKind::Checkout
             | EntityKind::Dispute
@@ -278,6 +300,7 @@ impl Entity {
             Self::Account(a) => a.realm.as_ref(),
             Self::Movement(m) => m.realm.as_ref(),
             Self::Customer(c) => c.realm.as_ref(),
+            Self::Coupon(c) => c.realm.as_ref(),
         }
     }
 
@@ -294,6 +317,7 @@ impl Entity {
             Self::Account(a) => &mut a.realm,
             Self::Movement(m) => &mut m.realm,
             Self::Customer(c) => &mut c.realm,
+            Self::Coupon(c) => &mut c.realm,
         }
     }
 
@@ -306,6 +330,7 @@ impl Entity {
             Self::Account(a) => a,
             Self::Movement(m) => m,
             Self::Customer(c) => c,
+            Self::Coupon(c) => c,
         }
     }
 }

@@ -83,7 +83,7 @@ pub struct SubscriptionFacts {
 }
 
 impl SubscriptionOrigin {
-    fn merge(&mut self, other: &Self) {
+    pub(super) fn merge(&mut self, other: &Self) {
         keep_greater(&mut self.account, &other.account);
         keep_greater(&mut self.customer, &other.customer);
         keep_greater(&mut self.currency, &other.currency);

@@ -13,6 +13,7 @@
 mod account;
 mod amounts;
 mod charges;
+mod coupon;
 mod coupons;
 mod customer;
 mod fields;
@@ -47,7 +48,9 @@ pub fn observe(
 ) -> Result<Vec<Observation>, ObserveError> {
     let mut observations = Vec::new();
     observations.extend(account::seen(event));
-    if let Some(row) = row_of_event(&event.kind) {
+    if event.is_discount() {
+        observations.extend(coupon::discount(event, settings)?);
+    } else if let Some(row) = row_of_event(&event.kind) {
         observations.extend(reader(row.kind)(event, settings)?);
     }
     Ok(observations)
@@ -68,5 +71,6 @@ fn reader(kind: EntityKind) -> Observe {
         EntityKind::Refund => movements::refund,
         EntityKind::Transfer => movements::transfer,
         EntityKind::Customer => customer::observe,
+        EntityKind::Coupon => coupon::observe,
     }
 }

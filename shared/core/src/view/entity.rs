@@ -6,11 +6,12 @@ use serde_json::{Map, Value, json};
 use super::column::{Column, Unit, cell, column, time};
 use super::field::Columns;
 use crate::entity::account::Account;
+use crate::entity::coupon::{Coupon, CouponFacts};
 use crate::entity::customer::{Customer, CustomerFacts};
 use crate::entity::invoice::Invoice;
 use crate::entity::movement::MoneyMovement;
 use crate::entity::payout::Payout;
-use crate::entity::recurring::MrrUnknown;
+use crate::entity::recurring::{AmountOff, MrrUnknown};
 use crate::entity::risk::Risk;
 use crate::entity::subscription::Subscription;
 use crate::entity::timeline::Stage;
@@ -299,6 +300,48 @@ impl Columns for Customer {
     fn has_row(&self) -> bool {
         self.current().is_some()
     }
+}
+
+impl Columns for Coupon {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("id", Unit::Text, |c| json!(c.id)),
+        column("account", Unit::Text, |c| json!(c.account())),
+        column("status", Unit::Text, |c| {
+            json!(c.current().map(CouponFacts::status))
+        }),
+        column("currency", Unit::Text, |c| {
+            json!(amount_off(c).and_then(|off| off.currency.as_ref()))
+        }),
+        column("amount_off_minor", Unit::Minor, |c| {
+            json!(amount_off(c).map(|off| off.minor))
+        }),
+        column("percent_off", Unit::Text, |c| {
+            let percent = c.current().and_then(|f| f.terms.percent_off);
+            json!(percent.map(|percent| percent.to_string()))
+        }),
+        column("forever", Unit::Flag, |c| {
+            json!(c.current().map(|f| f.terms.is_forever))
+        }),
+        column("owner", Unit::Text, |c| json!(c.class().owner.as_str())),
+        column("realm", Unit::Text, |c| {
+            json!(c.realm.as_ref().map(Realm::as_str))
+        }),
+        column("updated_at", Unit::Time, |c| {
+            time(c.timeline.last().map(|state| state.created_s))
+        }),
+    ];
+
+    fn details(&self) -> Value {
+        json!({"current": self.current()})
+    }
+
+    fn has_row(&self) -> bool {
+        self.current().is_some()
+    }
+}
+
+fn amount_off(coupon: &Coupon) -> Option<&AmountOff> {
+    coupon.current()?.terms.amount_off.as_ref()
 }
 
 fn stage(stage: Stage) -> &'static str {

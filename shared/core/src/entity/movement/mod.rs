@@ -55,7 +55,8 @@ impl MoneyMovement {
             | EntityKind::Invoice
             | EntityKind::Payout
             | EntityKind::Account
-            | EntityKind::Customer => &NO_RULES,
+            | EntityKind::Customer
+            | EntityKind::Coupon => &NO_RULES,
         }
     }
 }

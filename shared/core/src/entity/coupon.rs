@@ -1,0 +1,170 @@
+//! A coupon: what a discount takes off that an event names only by its id.
+//!
+//! Merchants choose the ids of their coupons, so two accounts may have the same. The id of this entity is
+//! therefore a path: realm, owner and Stripe's id, for example `main/platform/SUMMER`.
+
+use serde::{Deserialize, Serialize};
+
+use super::events::{EventRef, event_refs};
+use super::key::EntityKey;
+use super::kind::EntityKind;
+use super::recurring::Terms;
+use super::state::EntityState;
+use super::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
+use super::transition::{Transition, status_changes};
+use crate::class::{Class, Owner};
+use crate::condition::Condition;
+use crate::counters::{Bucket, Tally};
+use crate::realm::Realm;
+
+/// The state of a coupon, as known from its events and those of its promotion codes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coupon {
+    /// See the module documentation.
+    #[serde(skip)]
+    pub id: String,
+    /// The recorded states.
+    pub timeline: Timeline<CouponFacts>,
+    /// Which of the platform's own Stripe accounts it is of.
+    pub realm: Option<Realm>,
+}
+
+/// The state of a coupon in one event.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CouponFacts {
+    /// Whether it was deleted. Discounts that were made of it before stay.
+    /// Source: <https://docs.stripe.com/api/coupons/delete>.
+    pub deleted: bool,
+    /// What it takes off.
+    pub terms: Terms,
+}
+
+/// The key of the coupon of this id; `account`: of this connected account.
+pub fn coupon_key(realm: &Realm, account: Option<&str>, id: &str) -> EntityKey {
+    let owner = account.unwrap_or(PLATFORM);
+    let path = format!("{}/{owner}/{id}", realm.as_str());
+    EntityKey::new(EntityKind::Coupon, path)
+}
+
+/// The key of a coupon of which only Stripe's id is given, or its path.
+pub fn coupon_key_of(text: &str) -> EntityKey {
+    match text.splitn(3, '/').count() {
+        3 => EntityKey::new(EntityKind::Coupon, text),
+        _ => coupon_key(Realm::main(), None, text),
+    }
+}
+
+/// The owner in a path.
+const PLATFORM: &str = "platform";
+
+impl Coupon {
+    /// Merges one event.
+    pub fn merge(&mut self, state: RecordedState<CouponFacts>) {
+        self.timeline.insert(state);
+    }
+
+    pub(super) fn union(&mut self, other: &Self) {
+        self.timeline.union(&other.timeline);
+    }
+
+    /// The current state.
+    pub fn current(&self) -> Option<&CouponFacts> {
+        self.timeline.last().map(|s| &*s.facts)
+    }
+
+    /// Stripe's id.
+    pub fn stripe_id(&self) -> &str {
+        self.path().1
+    }
+
+    /// The connected account that it belongs to.
+    pub fn account(&self) -> Option<&str> {
+        Some(self.path().0).filter(|owner| *owner != PLATFORM)
+    }
+
+    /// Owner and Stripe's id, which may contain anything.
+    fn path(&self) -> (&str, &str) {
+        let rest = self.id.split_once('/').map_or("", |(_, rest)| rest);
+        rest.split_once('/').unwrap_or((PLATFORM, &self.id))
+    }
+}
+
+impl EntityState for Coupon {
+    fn set_key(&mut self, key: &EntityKey) {
+        self.id.clone_from(&key.id);
+    }
+
+    fn partition_key(&self) -> &str {
+        let (owner, id) = self.path();
+        if owner == PLATFORM { id } else { owner }
+    }
+
+    fn class(&self) -> Class<'_> {
+        Class::of(self.realm.as_ref(), Owner::of(self.account()))
+    }
+
+    fn contributions(&self, tally: &mut Tally) {
+        let Some(facts) = self.current() else { return };
+        tally.add(Bucket::Current, &["coupons", facts.status()], 1);
+    }
+
+    fn conditions(&self) -> Vec<Condition> {
+        Vec::new()
+    }
+
+    /// Its creation and its deletion.
+    fn transitions(&self) -> Vec<Transition> {
+        status_changes(&self.timeline, "deleted", None, |facts| facts.status())
+    }
+
+    fn events(&self) -> Vec<EventRef> {
+        event_refs(&self.timeline, None)
+    }
+}
+
+impl CouponFacts {
+    /// `active` or `deleted`.
+    pub fn status(&self) -> &'static str {
+        if self.deleted { "deleted" } else { "active" }
+    }
+}
+
+impl Facts for CouponFacts {
+    const FIELDS: &'static [&'static str] = &["deleted"];
+
+    fn progress(&self) -> u64 {
+        self.deleted.into()
+    }
+
+    fn value(&self, _: usize) -> u32 {
+        value_fingerprint(self.deleted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_alone_is_that_of_the_platforms_coupon() {
+        for text in ["SUMMER", "main/platform/SUMMER"] {
+            assert_eq!(coupon_key_of(text).id, "main/platform/SUMMER");
+        }
+        assert_eq!(coupon_key_of("kernel/platform/a").id, "kernel/platform/a");
+    }
+
+    #[test]
+    fn the_key_says_whose_it_is() {
+        let kernel = Realm::named("kernel").expect("a name");
+        for (realm, account, id) in [
+            (Realm::main(), None, "SUMMER"),
+            (&kernel, None, "a/b/c"),
+            (Realm::main(), Some("acct_1"), "SUMMER"),
+        ] {
+            let mut coupon = Coupon::default();
+            coupon.set_key(&coupon_key(realm, account, id));
+            assert_eq!((coupon.account(), coupon.stripe_id()), (account, id));
+            assert_eq!(coupon.partition_key(), account.unwrap_or(id));
+        }
+    }
+}
