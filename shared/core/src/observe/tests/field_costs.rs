@@ -6,18 +6,18 @@ use crate::view::entity::describe;
 
 /// What is shown differently of each sample if a field is absent or odd: without its id or status, nothing.
 const COSTS: &str = "
-    customer.subscription.updated cancel_at: cancel_scheduled, current.cancel_at_s, current.mrr_unknown, mrr_complete, mrr_high_minor, mrr_minor, mrr_reason
-    customer.subscription.updated cancel_at_period_end: cancel_scheduled, current.cancel_at_period_end, current.mrr_unknown, mrr_complete, mrr_high_minor, mrr_minor, mrr_reason
-    customer.subscription.updated currency: currency
+    customer.subscription.updated cancel_at: cancel_scheduled, conditions, current.cancel_at_s, current.mrr_unknown, mrr_complete, mrr_high_minor, mrr_minor, mrr_reason
+    customer.subscription.updated cancel_at_period_end: cancel_scheduled, conditions, current.cancel_at_period_end, current.mrr_unknown, mrr_complete, mrr_high_minor, mrr_minor, mrr_reason
+    customer.subscription.updated currency: conditions, currency, mrr_complete, mrr_reason
     customer.subscription.updated customer: customer
     customer.subscription.updated discount:
     customer.subscription.updated discount.coupon:
     customer.subscription.updated discount.coupon.duration:
     customer.subscription.updated discount.coupon.percent_off:
-    customer.subscription.updated discounts: current.charges, current.recurring_minor, mrr_complete, mrr_high_minor, mrr_minor, mrr_reason, recurring
+    customer.subscription.updated discounts: conditions, current.charges, current.recurring_minor, mrr_complete, mrr_high_minor, mrr_minor, mrr_reason, recurring
     customer.subscription.updated id: the event
-    customer.subscription.updated items: current.charges, current.mrr_unknown, current.recurring_minor, mrr_complete, mrr_high_minor, mrr_minor, mrr_reason, recurring
-    customer.subscription.updated items.data: current.charges, current.mrr_unknown, current.recurring_minor, mrr_complete, mrr_high_minor, mrr_minor, mrr_reason, recurring
+    customer.subscription.updated items: conditions, current.charges, current.mrr_unknown, current.recurring_minor, mrr_complete, mrr_high_minor, mrr_minor, mrr_reason, recurring
+    customer.subscription.updated items.data: conditions, current.charges, current.mrr_unknown, current.recurring_minor, mrr_complete, mrr_high_minor, mrr_minor, mrr_reason, recurring
     customer.subscription.updated metadata: app_id, user_id
     customer.subscription.updated metadata.app_id: app_id
     customer.subscription.updated metadata.user_id: user_id
