@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use super::odd_fields::{odd_values, samples};
 use super::*;
 use crate::observe::account::{AccountObject, CapabilityObject, ExternalAccountObject};
+use crate::observe::coupons::{Coupon, FullDiscount};
 use crate::observe::customer::CustomerObject;
 use crate::observe::invoice::InvoiceObject;
 use crate::observe::movements::{
@@ -61,12 +62,21 @@ fn documented() -> Vec<(Read, Value)> {
             "capability" => both_ways::<CapabilityObject>,
             "bank_account" => both_ways::<ExternalAccountObject>,
             "customer" => both_ways::<CustomerObject>,
+            "coupon" => both_ways::<Coupon>,
             _ => panic!("{kind} is read by nothing"),
         };
         objects.push((read, object));
     }
     objects.push((both_ways::<SubscriptionObject>, subscription()));
+    objects.push((both_ways::<FullDiscount>, discount()));
     objects
+}
+
+fn discount() -> Value {
+    let coupon =
+        json!({"id": "co_1", "duration": "forever", "percent_off": 12.5, "amount_off": null});
+    json!({"id": "di_1", "object": "discount", "subscription": "sub_1", "end": null, "coupon": coupon,
+        "source": {"type": "coupon", "coupon": "co_1"}})
 }
 
 /// Both forms of prices, discounts and references at once.

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::observe_object;
-use crate::entity::recurring::{Monthly, MrrUnknown};
-use crate::entity::{Entity, EntityKey, EntityKind};
+use crate::entity::recurring::{Monthly, MrrUnknown, Percent, Terms};
+use crate::entity::{Entity, EntityKey, EntityKind, Update};
+use crate::realm::Realm;
 
 /// The subscription that these events show.
 fn subscription(events: &[(&str, Value)]) -> Entity {
@@ -194,5 +195,109 @@ fn inclusive_tax_is_no_revenue() {
     ];
     for (item, more, expected) in table {
         assert_eq!(monthly(&with(&item, more)), expected, "{item} {more}");
+    }
+}
+
+/// Case: the default since basil is a discount by its id; its own event, or an earlier one, shows what it is.
+#[test]
+fn a_discount_by_its_id_counts_once_any_event_has_shown_it() {
+    let coupon = json!({"id": "half", "duration": "forever", "percent_off": 50});
+    let item = json!({"price": price(10_000), "quantity": 1});
+    let by_id = (
+        "customer.subscription.updated",
+        with(&item, &json!({"discounts": ["di_1"]})),
+    );
+    let discount = |more: Value| {
+        let mut object =
+            json!({"id": "di_1", "object": "discount", "subscription": "sub_1", "end": null});
+        let fields = more.as_object().expect("an object").clone();
+        object.as_object_mut().expect("an object").extend(fields);
+        ("customer.discount.created", object)
+    };
+    let inline = with(
+        &item,
+        &json!({"discounts": [{"id": "di_1", "coupon": coupon}]}),
+    );
+    let table = [
+        (discount(json!({"coupon": coupon})), Monthly::exactly(5000)),
+        (
+            discount(json!({"source": {"type": "coupon", "coupon": coupon}})),
+            Monthly::exactly(5000),
+        ),
+        (
+            discount(json!({"source": {"type": "coupon", "coupon": "half"}})),
+            Monthly::at_most(10_000, MrrUnknown::Discount),
+        ),
+        // It ends, whatever its coupon is.
+        (
+            discount(json!({"coupon": "half", "end": 2000})),
+            Monthly::exactly(10_000),
+        ),
+        (
+            discount(json!({"coupon": coupon, "subscription": null})),
+            Monthly::at_most(10_000, MrrUnknown::Discount),
+        ),
+        (
+            ("customer.subscription.created", inline),
+            Monthly::exactly(5000),
+        ),
+    ];
+    for ((kind, object), expected) in table {
+        let shown = (kind, object);
+        for order in [[&by_id, &shown], [&shown, &by_id]] {
+            let events = order.map(|(kind, object)| (*kind, object.clone()));
+            let Entity::Subscription(entity) = subscription(&events) else {
+                panic!("a subscription");
+            };
+            assert_eq!(entity.mrr(), Some(expected), "{shown:?}");
+        }
+    }
+}
+
+#[test]
+fn events_of_coupons_and_promotion_codes_show_a_coupon() {
+    let coupon = json!({"id": "half", "duration": "forever", "percent_off": 50});
+    let terms = Terms {
+        is_forever: true,
+        percent_off: Percent::of(50.into()),
+        ..Terms::default()
+    };
+    let table = [
+        ("coupon.created", coupon.clone(), true),
+        ("coupon.deleted", coupon.clone(), true),
+        (
+            "promotion_code.created",
+            json!({"id": "promo_1", "coupon": coupon}),
+            true,
+        ),
+        (
+            "promotion_code.updated",
+            json!({"id": "promo_1", "promotion": {"type": "coupon", "coupon": coupon}}),
+            true,
+        ),
+        (
+            "promotion_code.created",
+            json!({"id": "promo_1", "promotion": {"type": "coupon", "coupon": "half"}}),
+            false,
+        ),
+    ];
+    for (kind, object, is_shown) in table {
+        let observed = observe_object(kind, Some("acct_1"), &object).expect("readable");
+        let observed: Vec<_> = observed
+            .iter()
+            .filter(|it| it.key.kind == EntityKind::Coupon)
+            .collect();
+        assert_eq!(!observed.is_empty(), is_shown, "{kind} {object}");
+        let Some(Update::Coupon(account, state)) = observed.first().map(|it| &it.update) else {
+            continue;
+        };
+        assert_eq!(
+            (account.as_deref(), &state.facts.terms),
+            (Some("acct_1"), &terms)
+        );
+        assert_eq!(state.facts.deleted, kind == "coupon.deleted");
+        let kernel = Realm::named("kernel").expect("a name");
+        let of_kernel = observed[0].clone().of(&kernel);
+        assert_eq!(of_kernel.key.id, "kernel/acct_1/half");
     }
 }

@@ -103,6 +103,13 @@ const COSTS: &str = "
     customer.updated id: the event
     customer.updated metadata: user_id
     customer.updated metadata.user_id: user_id
+    coupon.created amount_off: amount_off_minor, currency, current.terms
+    coupon.created applies_to: amount_off_minor, currency, current.terms
+    coupon.created applies_to.products: amount_off_minor, currency, current.terms
+    coupon.created currency: amount_off_minor, currency, current.terms
+    coupon.created duration: amount_off_minor, currency, current.terms, forever
+    coupon.created id: the event
+    coupon.created percent_off: amount_off_minor, currency, current.terms, percent_off
 ";
 
 #[test]

@@ -86,6 +86,12 @@ pub(super) fn samples() -> Vec<(&'static str, Value, &'static [&'static str])> {
             json!({"id": "cus_1", "object": "customer", "created": 500, "deleted": false, "metadata": {"user_id": "7"}}),
             &["id"],
         ),
+        (
+            "coupon.created",
+            json!({"id": "SUMMER", "object": "coupon", "duration": "forever", "percent_off": null, "amount_off": 500,
+                "currency": "usd", "applies_to": {"products": ["prod_1"]}}),
+            &["id"],
+        ),
     ]
 }
 
