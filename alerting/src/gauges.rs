@@ -43,6 +43,10 @@ impl Alerting {
         one(&billing.mrr_incomplete, &m.mrr_incomplete);
         one(&billing.mrr_past_due_minor, &m.mrr_past_due_minor);
         one(&billing.invoices_open_minor, &m.invoices_open_minor);
+        one(
+            &billing.invoices_uncollected_minor,
+            &m.invoices_uncollected_minor,
+        );
         m.past_due_ratio.show(&[], billing.past_due_ratio);
         let connected = &main.connected;
         two(&connected.subscriptions_by_plan, &m.connected_subscriptions);

@@ -30,6 +30,7 @@ pub struct Template {
     status: Option<String>,
     reason: Option<String>,
     attempts: Option<u32>,
+    next_attempt: Option<NextAttempt>,
     interval: Option<String>,
     price: Option<String>,
     trial_end: Option<When>,
@@ -46,6 +47,14 @@ pub struct Template {
     capability: Option<String>,
 }
 
+/// When Stripe tries to collect an invoice the next time.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+enum NextAttempt {
+    Never,
+    At(When),
+}
+
 /// One copy to send.
 #[derive(Debug, Clone, Copy)]
 pub struct Instance {
@@ -60,6 +69,9 @@ pub struct Instance {
     /// Unix second at which Stripe created the event.
     pub created_s: i64,
 }
+
+/// Stripe tries an invoice again after so many seconds, unless a test says otherwise.
+const RETRY_S: i64 = 3 * 86_400;
 
 /// The families of objects with an amount.
 const MONEY: &str =
@@ -125,7 +137,7 @@ impl Template {
     }
 
     /// The fields that only some families have: the name, whether it is set, and those families.
-    fn fields(&self) -> [(&'static str, bool, &'static str); 23] {
+    fn fields(&self) -> [(&'static str, bool, &'static str); 24] {
         [
             ("id", self.id.is_some(), MONEY),
             ("currency", self.currency.is_some(), MONEY),
@@ -148,6 +160,7 @@ impl Template {
                 "payout payment_intent charge.dispute refund",
             ),
             ("attempts", self.attempts.is_some(), "invoice"),
+            ("next_attempt", self.next_attempt.is_some(), "invoice"),
             ("interval", self.interval.is_some(), "customer.subscription"),
             ("price", self.price.is_some(), "customer.subscription"),
             (
@@ -235,7 +248,7 @@ impl Template {
                     "account": self.account_or_default(), "status": self.status_or("active")})
             }
             "customer.subscription" => self.subscription_object(of),
-            "invoice" => self.invoice(),
+            "invoice" => self.invoice(of),
             "charge.dispute" => self.dispute(),
             "refund" => self.refund(),
             "transfer" => self.transfer(),
@@ -297,7 +310,7 @@ impl Template {
                 "recurring": {"interval": self.interval.as_deref().unwrap_or("month"), "interval_count": 1}}}]}})
     }
 
-    fn invoice(&self) -> Value {
+    fn invoice(&self, of: &Instance) -> Value {
         let status = self.status_or(match self.verb() {
             "paid" | "payment_succeeded" => "paid",
             "created" => "draft",
@@ -309,11 +322,18 @@ impl Template {
             "payment_failed" | "payment_action_required" => 1,
             _ => 0,
         };
+        let attempts = self.attempts.unwrap_or(attempts);
         let paid = if status == "paid" { self.amount() } else { 0 };
+        let next_attempt = match self.next_attempt {
+            Some(NextAttempt::Never) => None,
+            Some(NextAttempt::At(when)) => of.second(Some(when)),
+            None => (status == "open" && attempts > 0).then_some(of.created_s + RETRY_S),
+        };
         json!({"id": self.id_or("in_{n}"), "object": "invoice", "customer": self.customer_or_default(),
             "currency": self.currency_or_default(), "parent": {"subscription_details": {"subscription": self.subscription}},
-            "amount_due": self.amount(), "amount_paid": paid, "attempt_count": self.attempts.unwrap_or(attempts),
-            "status": status})
+            "amount_due": self.amount(), "amount_paid": paid, "amount_remaining": self.amount() - paid,
+            "attempt_count": attempts, "attempted": attempts > 0, "collection_method": "charge_automatically",
+            "next_payment_attempt": next_attempt, "status": status})
     }
 
     fn dispute(&self) -> Value {
@@ -366,6 +386,19 @@ impl Template {
 
     fn reason_or<'a>(&'a self, default: &'a str) -> &'a str {
         self.reason.as_deref().unwrap_or(default)
+    }
+}
+
+impl TryFrom<String> for NextAttempt {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "never" => Ok(Self::Never),
+            _ => When::try_from(text)
+                .map(Self::At)
+                .map_err(|error| format!("{error}, or \"never\"")),
+        }
     }
 }
 

@@ -52,10 +52,12 @@ metrics! {
         AccountsCharging = "accounts_charging" of Accounts by [],
         /// Connected accounts whose latest change is only available from Stripe's API.
         AccountsNeedingRefresh = "accounts_needing_refresh" of Accounts by [],
-        /// Invoices open after a failed attempt to collect them.
+        /// Open invoices of which every attempt failed and the next one is scheduled.
         RetryQueue = "retry_queue" of Billing by [],
         /// Amount remaining on open invoices.
         InvoicesOpen = "invoices_open" of Billing by ["currency"],
+        /// Amount remaining on open invoices whose retries are exhausted.
+        InvoicesUncollected = "invoices_uncollected" of Billing by ["currency"],
         /// Amount in dispute.
         Disputed = "disputed" of Billing by ["currency"],
         /// Deliveries waiting to be applied.
@@ -177,9 +179,10 @@ impl GaugeMetric {
             Self::AccountsCharging => Source::Counter("accounts_charging"),
             Self::AccountsNeedingRefresh => Source::Counter("accounts_stale"),
             Self::RetryQueue => {
-                Source::CounterWithMoney("invoices_retrying", "invoices_open_minor")
+                Source::CounterWithMoney("invoices_retrying", "invoices_retrying_minor")
             }
             Self::InvoicesOpen => Source::Family("invoices_open_minor"),
+            Self::InvoicesUncollected => Source::Family("invoices_uncollected_minor"),
             Self::Disputed => Source::Family("disputed_minor"),
             Self::QueueDepth => Source::Pipeline(|status| status.queue_depth),
             Self::DeadLetters => Source::Pipeline(|status| status.dead_letters),

@@ -50,6 +50,7 @@ impl About {
             | Kind::TrialEnding
             | Kind::InvoicePaymentFailed
             | Kind::DunningEscalation
+            | Kind::RetriesExhausted
             | Kind::PaymentActionRequired
             | Kind::PaymentFailed
             | Kind::DisputeOpen

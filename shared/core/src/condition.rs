@@ -41,10 +41,12 @@ pub enum ConditionKind {
     PastDue,
     /// A trial ends; counts from three days before (R4).
     TrialEnding,
-    /// An invoice is open after a failed attempt to collect it (K2).
+    /// An invoice is open after a failed attempt to collect it, and its retries are not exhausted (K2).
     InvoicePaymentFailed,
-    /// An invoice is still open after three or more failed attempts to collect it (B6).
+    /// The same after three or more failed attempts (B6).
     DunningEscalation,
+    /// An invoice is open, all attempts to collect it have failed, Stripe will not try again, and something is owed.
+    RetriesExhausted,
     /// A customer must act before an invoice can be paid (B1).
     PaymentActionRequired,
     /// A payment failed and waits for another payment method (K2).
@@ -78,6 +80,7 @@ impl ConditionKind {
         Self::TrialEnding,
         Self::InvoicePaymentFailed,
         Self::DunningEscalation,
+        Self::RetriesExhausted,
         Self::PaymentActionRequired,
         Self::PaymentFailed,
         Self::DisputeOpen,
@@ -105,6 +108,7 @@ impl ConditionKind {
             Self::TrialEnding => "trial_ending",
             Self::InvoicePaymentFailed => "invoice_payment_failed",
             Self::DunningEscalation => "dunning_escalation",
+            Self::RetriesExhausted => "retries_exhausted",
             Self::PaymentActionRequired => "payment_action_required",
             Self::PaymentFailed => "payment_failed",
             Self::DisputeOpen => "dispute_open",

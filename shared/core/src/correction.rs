@@ -75,7 +75,7 @@ mod tests {
     use crate::observe::{ObserveSettings, observe};
 
     fn invoice(id: &str, status: &str) -> Entity {
-        let body = json!({"id": "evt_1", "type": "invoice.updated", "created": 7_200_000, "data": {"object": {
+        let body = json!({"id": "evt_1", "type": "invoice.payment_failed", "created": 7_200_000, "data": {"object": {
             "id": id, "object": "invoice", "status": status, "currency": "usd", "amount_due": 500, "amount_paid": 0, "attempt_count": 1}}});
         let body = body.to_string();
         let event = Event::parse(body.as_bytes()).expect("an event");

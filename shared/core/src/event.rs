@@ -57,12 +57,17 @@ pub const FETCHED: &str = "evt_refresh_";
 pub struct Head<'a> {
     #[serde(borrow)]
     id: Option<Text<'a>>,
+    #[serde(borrow)]
+    invoice: Option<Text<'a>>,
 }
 
-/// An object, parsed completely or in part, with the key that determines its partition.
+/// An object, parsed completely or in part, with the keys that determine its partition.
 pub trait Keyed {
     /// Its own id, if it has one.
     fn key(&self) -> Option<Cow<'_, str>>;
+
+    /// The id of the invoice that it names, if it names one.
+    fn invoice(&self) -> Option<Cow<'_, str>>;
 }
 
 /// Why a body is not a Stripe event. The text is safe to show and to log: it quotes nothing of the
@@ -167,6 +172,11 @@ impl<'a, Object> Event<'a, Object> {
         self.kind.starts_with("customer.discount.")
     }
 
+    /// Whether it is about a payment of an invoice: what it says is a part of the invoice's state.
+    pub fn is_invoice_payment(&self) -> bool {
+        self.kind.starts_with("invoice_payment.")
+    }
+
     /// The day of `created`, counted from 1970-01-01 UTC. Dedupe keys are grouped by it.
     pub fn created_day(&self) -> u32 {
         day_of(self.created_s)
@@ -187,7 +197,13 @@ impl<Object: Keyed> Event<'_, Object> {
             // An account's own thin events may come in the platform's context or in its own.
             (_, None, Some(related)) if related.starts_with("acct_") => related,
             (Some(account), _, _) => account,
-            (None, Some(object), _) => return object.key().unwrap_or(Cow::Borrowed(&self.id)),
+            (None, Some(object), _) => {
+                let key = match self.is_invoice_payment() {
+                    true => object.invoice(),
+                    false => object.key(),
+                };
+                return key.unwrap_or(Cow::Borrowed(&self.id));
+            }
             (None, None, Some(related)) => related,
             (None, None, None) => &self.id,
         };
@@ -202,28 +218,55 @@ impl<'a> Head<'a> {
         struct Fields<'a> {
             #[serde(borrow)]
             id: Option<&'a RawValue>,
+            #[serde(borrow)]
+            invoice: Option<&'a RawValue>,
         }
         let fields: Fields<'a> = serde_json::from_str(object.get()).unwrap_or_default();
-        let id = fields.id.map(RawValue::get);
+        let text = |json: Option<&'a RawValue>| serde_json::from_str(json?.get()).ok();
+        // An invoice that was expanded: its id is in its own object.
+        let expanded = |invoice: &'a RawValue| Self::id_of(invoice);
         Self {
-            id: id.and_then(|id| serde_json::from_str(id).ok()),
+            id: text(fields.id),
+            invoice: text(fields.invoice).or_else(|| expanded(fields.invoice?)),
         }
+    }
+
+    fn id_of(object: &'a RawValue) -> Option<Text<'a>> {
+        #[derive(Deserialize)]
+        struct Identified<'a> {
+            #[serde(borrow)]
+            id: Text<'a>,
+        }
+        let object: Option<Identified<'a>> = serde_json::from_str(object.get()).ok();
+        object.map(|object| object.id)
     }
 }
 
 impl Keyed for Head<'_> {
     fn key(&self) -> Option<Cow<'_, str>> {
-        let id = self.id.as_ref().map(|id| Cow::Borrowed(id.0.as_ref()));
-        id.filter(|id| !id.is_empty())
+        filled(self.id.as_ref())
+    }
+
+    fn invoice(&self) -> Option<Cow<'_, str>> {
+        filled(self.invoice.as_ref())
     }
 }
 
 impl Keyed for &RawValue {
     fn key(&self) -> Option<Cow<'_, str>> {
         let head = Head::of(self);
-        let key = head.key()?;
-        Some(Cow::Owned(key.into_owned()))
+        head.key().map(|key| Cow::Owned(key.into_owned()))
     }
+
+    fn invoice(&self) -> Option<Cow<'_, str>> {
+        let head = Head::of(self);
+        head.invoice().map(|key| Cow::Owned(key.into_owned()))
+    }
+}
+
+fn filled<'t>(text: Option<&'t Text<'_>>) -> Option<Cow<'t, str>> {
+    let text = text.map(|text| Cow::Borrowed(text.0.as_ref()));
+    text.filter(|text| !text.is_empty())
 }
 
 /// The id of a body that claims to be an event (`"object": "event"` or `"v2.core.event"`), even if

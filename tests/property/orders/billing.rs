@@ -3,7 +3,7 @@
 use revwatch_core::entity::EntityKind;
 use serde_json::{Value, json};
 
-use super::{REPEAT, Scenario};
+use super::{REPEAT, START_S, Scenario};
 
 /// One item with this many seats at 10.00 a month.
 fn subscription(name: &'static str, status: &str) -> Scenario {
@@ -215,8 +215,15 @@ fn invoice(name: &'static str) -> Scenario {
         name,
         EntityKind::Invoice,
         json!({"id": "in_1", "object": "invoice", "customer": "cus_1", "currency": "eur", "status": "draft",
-            "amount_due": 4900, "amount_paid": 0, "attempt_count": 0, "attempted": false, "subscription": "sub_1"}),
+            "amount_due": 4900, "amount_paid": 0, "attempt_count": 0, "attempted": false, "subscription": "sub_1",
+            "collection_method": "charge_automatically", "next_payment_attempt": null}),
     )
+}
+
+/// A payment of the invoice.
+fn part(id: &str, minor: i64, after_s: i64) -> Value {
+    json!({"!object": {"id": id, "object": "invoice_payment", "invoice": "in_1", "status": "paid", "amount_paid": minor,
+        "currency": "eur", "status_transitions": {"paid_at": START_S + after_s}}})
 }
 
 #[test]
@@ -270,10 +277,14 @@ fn unpaid_invoices_in_any_order() {
             (
                 9,
                 "invoice.payment_failed",
-                json!({"attempt_count": 1, "attempted": true}),
+                json!({"attempt_count": 1, "attempted": true, "next_payment_attempt": START_S + 20}),
             ),
             (9, "invoice.payment_action_required", json!({})),
-            (20, "invoice.updated", json!({"attempt_count": 2})),
+            (
+                20,
+                "invoice.updated",
+                json!({"attempt_count": 2, "next_payment_attempt": START_S + 40}),
+            ),
             (20, "invoice.payment_failed", json!({})),
             (20, "invoice.updated", json!({"amount_paid": 900})),
         ],
@@ -281,32 +292,102 @@ fn unpaid_invoices_in_any_order() {
             ("invoices|open", 1),
             ("invoices_open_minor|eur", 4000),
             ("invoices_retrying", 1),
+            ("invoices_retrying_minor|eur", 4000),
+            ("invoices_uncollected", 0),
         ],
         &[
             ("invoice_payment_failed", 9),
             ("payment_action_required", 9),
         ],
     );
-    invoice("refused four times").check(
+    invoice("refused four times, and Stripe does not try again").check(
         &[
             (0, "invoice.finalized", json!({"status": "open"})),
             (
                 2,
                 "invoice.payment_failed",
-                json!({"attempt_count": 1, "attempted": true}),
+                json!({"attempt_count": 1, "attempted": true, "next_payment_attempt": START_S + 4}),
             ),
             (4, "invoice.payment_failed", json!({"attempt_count": 2})),
             (6, "invoice.payment_failed", json!({"attempt_count": 3})),
-            (6, "invoice.updated", json!({})),
-            (8, "invoice.payment_failed", json!({"attempt_count": 4})),
+            (
+                8,
+                "invoice.updated",
+                json!({"attempt_count": 4, "next_payment_attempt": null}),
+            ),
+            (8, "invoice.payment_failed", json!({})),
             (8, REPEAT, json!({})),
         ],
         &[
             ("invoices|open", 1),
             ("invoices_open_minor|eur", 4900),
-            ("invoices_retrying", 1),
+            ("invoices_retrying", 0),
+            ("invoices_uncollected", 1),
+            ("invoices_uncollected_minor|eur", 4900),
         ],
-        &[("invoice_payment_failed", 2), ("dunning_escalation", 6)],
+        &[("retries_exhausted", 8)],
+    );
+    invoice("a bank debit is under way, fails, and the next one is under way").check(
+        &[
+            (0, "invoice.finalized", json!({"status": "open"})),
+            (
+                1,
+                "invoice.updated",
+                json!({"attempt_count": 1, "attempted": true}),
+            ),
+            (2, "invoice.updated", json!({"metadata": {"a": "1"}})),
+            (
+                300,
+                "invoice.payment_failed",
+                json!({"next_payment_attempt": START_S + 600}),
+            ),
+            (300, REPEAT, json!({})),
+            (
+                600,
+                "invoice.updated",
+                json!({"attempt_count": 2, "next_payment_attempt": null}),
+            ),
+            (601, "invoice.updated", json!({"metadata": {"a": "2"}})),
+        ],
+        &[
+            ("invoices|open", 1),
+            ("invoices_retrying", 0),
+            ("invoices_uncollected", 0),
+        ],
+        &[("invoice_payment_failed", 300)],
+    );
+    invoice("paid in parts, of which some are in no state of the invoice").check(
+        &[
+            (0, "invoice.finalized", json!({"status": "open"})),
+            (2, "invoice_payment.paid", part("inpay_1", 900, 2)),
+            (
+                4,
+                "invoice.payment_failed",
+                json!({"attempt_count": 1, "amount_paid": 900}),
+            ),
+            (8, "invoice_payment.paid", part("inpay_2", 1000, 8)),
+            (9, "invoice.updated", json!({"amount_paid": 2400})),
+            (12, "invoice_payment.paid", part("inpay_3", 500, 12)),
+            (12, REPEAT, json!({})),
+        ],
+        &[
+            ("invoices_open_minor|eur", 2000),
+            ("invoices_uncollected_minor|eur", 2000),
+        ],
+        &[("retries_exhausted", 4)],
+    );
+    invoice("paid in parts to the end, and its own events are missing").check(
+        &[
+            (0, "invoice.finalized", json!({"status": "open"})),
+            (2, "invoice.payment_failed", json!({"attempt_count": 1})),
+            (2, "invoice.payment_action_required", json!({})),
+            (3, "invoice_payment.paid", part("inpay_1", 900, 3)),
+            (3, REPEAT, json!({})),
+            (8, "invoice_payment.paid", part("inpay_2", 4000, 8)),
+            (8, REPEAT, json!({})),
+        ],
+        &[("invoices_open_minor|eur", 0), ("invoices_uncollected", 0)],
+        &[],
     );
     invoice("refused three times and then paid").check(
         &[
@@ -404,7 +485,11 @@ fn fields_that_cannot_be_read_in_any_order() {
         &[
             (0, "invoice.created", json!({})),
             (1, "invoice.finalized", json!({"status": "open"})),
-            (2, "invoice.payment_failed", json!({"attempt_count": 1})),
+            (
+                2,
+                "invoice.payment_failed",
+                json!({"attempt_count": 1, "next_payment_attempt": START_S + 4}),
+            ),
             (3, "invoice.updated", json!({"attempt_count": "two"})),
             (3, "invoice.updated", json!({"amount_paid": null})),
             (4, "invoice.payment_failed", json!({"attempt_count": 3})),

@@ -71,7 +71,7 @@ pub const KINDS: [KindRow; 11] = [
         name: "invoice",
         plural: "invoices",
         id_prefixes: &["in_"],
-        event_families: &["invoice"],
+        event_families: &["invoice", "invoice_payment"],
         is_billing: true,
         dashboard_path: Some("invoices"),
     },

@@ -33,7 +33,7 @@ use self::account::{Account, AccountUpdate};
 use self::coupon::{Coupon, CouponFacts, coupon_key};
 use self::customer::{Customer, CustomerFacts, CustomerOrigin};
 use self::events::EventRef;
-use self::invoice::{Invoice, InvoiceFacts, InvoiceOrigin};
+use self::invoice::{Invoice, InvoiceFacts, InvoiceOrigin, InvoicePayment};
 pub use self::key::EntityKey;
 pub use self::kind::EntityKind;
 use self::merge::keep_greater;
@@ -58,7 +58,7 @@ use crate::realm::Realm;
 /// | 1 | all versions before stores recorded their format |
 /// | 2 | one object is one entity, whatever its events say of `context` or of its customer |
 /// | 3 | of facts, what differs from others of the object |
-/// | 4 | what is not known of an amount makes a bound |
+/// | 4 | what is not known of an amount makes a bound; of invoices, the next attempt and payments |
 pub const STATE_FORMAT: u32 = 4;
 
 /// One entity.
@@ -100,6 +100,8 @@ pub enum Update {
     Subscription(SubscriptionOrigin, RecordedState<SubscriptionFacts>),
     /// About an invoice.
     Invoice(InvoiceOrigin, RecordedState<InvoiceFacts>),
+    /// About one payment of an invoice: its id, and what it paid.
+    InvoicePayment(InvoiceOrigin, String, InvoicePayment),
     /// About a payout.
     Payout(PayoutOrigin, RecordedState<PayoutFacts>),
     /// About a connected account.
@@ -133,6 +135,7 @@ impl Observation {
             Update::Subscription(SubscriptionOrigin { account, .. }, _)
             | Update::SubscriptionDiscount(SubscriptionOrigin { account, .. })
             | Update::Invoice(InvoiceOrigin { account, .. }, _)
+            | Update::InvoicePayment(InvoiceOrigin { account, .. }, ..)
             | Update::Customer(CustomerOrigin { account, .. }, _)
             | Update::Payout(PayoutOrigin { account, .. }, _)
             | Update::Movement(MoneyMovementOrigin { account, .. }, _) => {
@@ -177,6 +180,9 @@ impl Entity {
             }
             (Self::Coupon(c), Update::Coupon(_, state)) => c.merge(state.clone()),
             (Self::Invoice(i), Update::Invoice(origin, state)) => i.merge(origin, state.clone()),
+            (Self::Invoice(i), Update::InvoicePayment(origin, id, payment)) => {
+                i.merge_payment(origin, id, payment);
+            }
             (Self::Payout(p), Update::Payout(origin, state)) => p.merge(origin, state.clone()),
             (Self::Movement(m), Update::Movement(origin, state)) => m.merge(origin, state.clone()),
             (Self::Customer(c), Update::Customer(origin, state)) => c.merge(origin, state.clone()),

@@ -109,6 +109,19 @@ open_enum! {
         Void = "void",
         /// A deleted draft (`invoice.deleted`; not one of Stripe's statuses).
         Deleted = "deleted",
+        /// Open, and a payment is processing. Named in
+        /// <https://docs.stripe.com/billing/subscriptions/overview>, not in the API's list.
+        OpenPaymentPending = "open_payment_pending",
+    }
+}
+
+open_enum! {
+    /// Source: <https://docs.stripe.com/api/invoices/object#invoice_object-collection_method>.
+    CollectionMethod {
+        /// Stripe tries to collect it, and tries again.
+        ChargeAutomatically = "charge_automatically",
+        /// The customer gets it and pays.
+        SendInvoice = "send_invoice",
     }
 }
 

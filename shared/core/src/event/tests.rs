@@ -249,6 +249,35 @@ fn an_objects_own_id_decides_whatever_else_is_there() {
 }
 
 #[test]
+fn a_payment_of_an_invoice_is_in_the_partition_of_the_invoice() {
+    let keys = |kind: &str, object: &str| {
+        let body =
+            format!(r#"{{"id":"e","type":"{kind}","created":1,"data":{{"object":{object}}}}}"#);
+        let event = Event::parse(body.as_bytes()).expect("an event");
+        let head = Event::parse_head(body.as_bytes()).expect("an event");
+        [event.partition_key(), head.partition_key()].map(Cow::into_owned)
+    };
+    let paid = "invoice_payment.paid";
+    for invoice in [r#""in_1""#, r#"{"id":"in_1","object":"invoice"}"#] {
+        let object = format!(r#"{{"id":"inpay_1","invoice":{invoice}}}"#);
+        assert_eq!(keys(paid, &object), ["in_1", "in_1"]);
+        assert_eq!(
+            keys("payment_intent.succeeded", &object),
+            ["inpay_1", "inpay_1"]
+        );
+    }
+    for odd in ["null", "7", "[]", r#""""#, "{}"] {
+        let object = format!(r#"{{"id":"inpay_1","invoice":{odd}}}"#);
+        assert_eq!(keys(paid, &object), ["e", "e"], "{odd}");
+        assert_eq!(
+            keys("charge.updated", &object),
+            ["inpay_1", "inpay_1"],
+            "{odd}"
+        );
+    }
+}
+
+#[test]
 fn a_body_that_is_not_utf8_is_refused_by_both_parsers() {
     let body =
         b"{\"id\":\"e\",\"type\":\"t\",\"created\":1,\"data\":{\"object\":{\"id\":\"po_1\",\"x\":\"\xff\"}}}";

@@ -37,6 +37,15 @@ pub struct Billing {
     pub invoices: BTreeMap<String, i64>,
     /// Amount remaining on open invoices, by currency.
     pub invoices_open_minor: BTreeMap<String, i64>,
+    /// Open invoices that wait for a retry: every attempt has failed, and Stripe has scheduled the next.
+    pub retry_queue: i64,
+    /// Amount remaining on them, by currency.
+    pub retry_queue_minor: BTreeMap<String, i64>,
+    /// Open invoices whose retries are exhausted: every attempt has failed, no other is scheduled, and something
+    /// is owed.
+    pub invoices_uncollected: i64,
+    /// Amount remaining on them, by currency.
+    pub invoices_uncollected_minor: BTreeMap<String, i64>,
     /// Payments that ever succeeded, and attempts that failed: these never decrease.
     #[serde(skip)]
     pub payments_reached: BTreeMap<String, i64>,
@@ -132,6 +141,10 @@ impl Billing {
             customers: by_first("customers"),
             invoices: by_first("invoices"),
             invoices_open_minor: by_first("invoices_open_minor"),
+            retry_queue: current(&["invoices_retrying"]),
+            retry_queue_minor: by_first("invoices_retrying_minor"),
+            invoices_uncollected: current(&["invoices_uncollected"]),
+            invoices_uncollected_minor: by_first("invoices_uncollected_minor"),
             payments_reached: by_first("payments_reached"),
             checkouts_reached: current(&["checkouts_reached", "complete"]),
             payment_intents: by_first("payment_intents"),

@@ -2,21 +2,24 @@
 
 use serde::Deserialize;
 
-use super::fields::{Currency, Minor, Reference};
+use super::fields::{Currency, Minor, Reference, Seconds};
 use super::lenient::Lenient;
 use super::object::{ObserveError, read, unreadable};
 use super::record::{observation, recorded_state};
 use super::settings::ObserveSettings;
-use crate::entity::invoice::{InvoiceFacts, InvoiceOrigin};
+use crate::entity::invoice::{InvoiceFacts, InvoiceOrigin, InvoicePayment, NextAttempt};
 use crate::entity::stripe_enums::InvoiceStatus;
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
 
-/// The invoice of an `invoice.*` event.
+/// The invoice of an `invoice.*` or `invoice_payment.*` event.
 pub(super) fn observe(
     event: &Event<'_>,
     _: &ObserveSettings,
 ) -> Result<Option<Observation>, ObserveError> {
+    if event.is_invoice_payment() {
+        return payment(event);
+    }
     // A preview of a future invoice has no id and no invoice behind it.
     if event.kind == "invoice.upcoming" {
         return Ok(None);
@@ -28,6 +31,13 @@ pub(super) fn observe(
         amount_paid_minor: object.amount_paid.amount(event, "amount_paid")?,
         attempts: object.attempt_count.known(),
         action_required: event.kind == "invoice.payment_action_required",
+        attempt_failed: Some(event.kind == "invoice.payment_failed"),
+        next_attempt: match object.next_payment_attempt {
+            Lenient::Known(Seconds(at_s)) => NextAttempt::At(at_s),
+            Lenient::Absent => NextAttempt::Never,
+            Lenient::Odd => NextAttempt::Unknown,
+        },
+        collection_method: object.collection_method.known().map(Into::into),
     };
     let parent = object
         .parent
@@ -39,10 +49,43 @@ pub(super) fn observe(
         customer: object.customer.into_id(),
         subscription: object.subscription.into_id().or(parent),
         currency: object.currency.into_code(),
+        starts_subscription: object
+            .billing_reason
+            .known()
+            .is_some_and(|reason| reason == "subscription_create"),
     };
     let id = object.id.id(event)?;
     let update = Update::Invoice(origin, recorded_state(event, facts));
     Ok(Some(observation(event, EntityKind::Invoice, id, update)))
+}
+
+/// What one payment paid of its invoice.
+fn payment(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
+    let object: InvoicePaymentObject = read(event)?;
+    let status = object.status.required(event, "status")?;
+    let (id, invoice) = (object.id.id(event)?, object.invoice.map(Reference::into_id));
+    let invoice = invoice.required(event, "invoice")?;
+    let paid_minor = object.amount_paid.amount(event, "amount_paid")?;
+    let transitions = object.status_transitions.known();
+    let paid_at = transitions.and_then(|transitions| transitions.paid_at.known());
+    let payment = InvoicePayment {
+        paid_minor: paid_minor.filter(|_| status == "paid"),
+        paid_s: paid_at.map(|Seconds(at_s)| at_s),
+        created_s: event.created_s,
+        event_id: event.id.clone().into_owned(),
+    };
+    let origin = InvoiceOrigin {
+        account: event.account.as_deref().map(str::to_owned),
+        currency: object.currency.into_code(),
+        ..InvoiceOrigin::default()
+    };
+    let update = Update::InvoicePayment(origin, id, payment);
+    Ok(Some(observation(
+        event,
+        EntityKind::Invoice,
+        invoice,
+        update,
+    )))
 }
 
 fn status(
@@ -75,6 +118,11 @@ pub(super) struct InvoiceObject {
     amount_due: Lenient<Minor>,
     amount_paid: Lenient<Minor>,
     attempt_count: Lenient<u32>,
+    /// `null` means that no attempt is scheduled, so that a missing one must not.
+    #[serde(default = "Lenient::odd")]
+    next_payment_attempt: Lenient<Seconds>,
+    collection_method: Lenient<String>,
+    billing_reason: Lenient<String>,
 }
 
 #[derive(Debug, Deserialize, Default)]
@@ -87,4 +135,22 @@ struct InvoiceParent {
 #[serde(default)]
 struct SubscriptionDetails {
     subscription: Lenient<Reference>,
+}
+
+/// From basil on. Source: <https://docs.stripe.com/api/invoice-payment/object>.
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+pub(super) struct InvoicePaymentObject {
+    id: Lenient<String>,
+    invoice: Lenient<Reference>,
+    status: Lenient<String>,
+    amount_paid: Lenient<Minor>,
+    currency: Lenient<Currency>,
+    status_transitions: Lenient<StatusTransitions>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct StatusTransitions {
+    paid_at: Lenient<Seconds>,
 }

@@ -137,9 +137,7 @@ impl Columns for Invoice {
         column("amount_due_minor", Unit::Minor, |i| {
             json!(i.current().and_then(|f| f.amount_due_minor))
         }),
-        column("amount_paid_minor", Unit::Minor, |i| {
-            json!(i.current().and_then(|f| f.amount_paid_minor))
-        }),
+        column("amount_paid_minor", Unit::Minor, |i| json!(i.paid_minor())),
         column("attempts", Unit::Count, |i| {
             json!(i.current().and_then(|f| f.attempts))
         }),
@@ -148,10 +146,22 @@ impl Columns for Invoice {
         column("realm", Unit::Text, |i| {
             json!(i.realm.as_ref().map(Realm::as_str))
         }),
+        column("amount_remaining_minor", Unit::Minor, |i| {
+            json!(i.owed_minor())
+        }),
+        column("next_attempt_at", Unit::Time, |i| {
+            time(i.current().and_then(|f| f.next_attempt.at_s()))
+        }),
+        column("collection_method", Unit::Text, |i| {
+            json!(i.current().and_then(|f| f.collection_method.as_ref()))
+        }),
     ];
 
     fn details(&self) -> Value {
-        json!({"current": self.current()})
+        let payments = self.payments.iter().map(|(id, payment)| {
+            json!({"id": id, "amount_paid_minor": payment.paid_minor, "paid_at": time(payment.paid_s)})
+        });
+        json!({"current": self.current(), "payments": payments.collect::<Vec<_>>()})
     }
 
     fn has_row(&self) -> bool {

@@ -243,6 +243,11 @@ metrics! {
         "Amount remaining on open invoices, in the currency's smallest unit",
         &["currency"],
     );
+    invoices_uncollected_minor: GaugeSet = gauge_set(
+        "revwatch_invoices_uncollected_minor",
+        "Amount remaining on open invoices whose retries are exhausted, in the currency's smallest unit",
+        &["currency"],
+    );
     payout_volume_minor: GaugeSet = gauge_set(
         "revwatch_payout_volume_minor",
         "Payouts paid in the last 30 days, in the currency's smallest unit",

@@ -9,7 +9,7 @@ use super::*;
 use crate::observe::account::{AccountObject, CapabilityObject, ExternalAccountObject};
 use crate::observe::coupons::{Coupon, FullDiscount};
 use crate::observe::customer::CustomerObject;
-use crate::observe::invoice::InvoiceObject;
+use crate::observe::invoice::{InvoiceObject, InvoicePaymentObject};
 use crate::observe::movements::{
     CheckoutObject, DisputeObject, PaymentObject, RefundObject, TransferObject,
 };
@@ -52,6 +52,7 @@ fn documented() -> Vec<(Read, Value)> {
         let read: Read = match object["object"].as_str().expect("a kind") {
             "subscription" => both_ways::<SubscriptionObject>,
             "invoice" => both_ways::<InvoiceObject>,
+            "invoice_payment" => both_ways::<InvoicePaymentObject>,
             "payout" => both_ways::<PayoutObject>,
             "account" => both_ways::<AccountObject>,
             "payment_intent" => both_ways::<PaymentObject>,

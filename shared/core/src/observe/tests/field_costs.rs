@@ -23,18 +23,28 @@ const COSTS: &str = "
     customer.subscription.updated metadata.user_id: user_id
     customer.subscription.updated status: the event
     customer.subscription.updated trial_end: current.trial_end_s
-    invoice.payment_failed amount_due: amount_due_minor, current.amount_due_minor
-    invoice.payment_failed amount_paid: amount_paid_minor, current.amount_paid_minor
+    invoice.payment_failed amount_due: amount_due_minor, amount_remaining_minor, conditions, current.amount_due_minor
+    invoice.payment_failed amount_paid: amount_paid_minor, amount_remaining_minor, current.amount_paid_minor
     invoice.payment_failed attempt_count: attempts, conditions, current.attempts
+    invoice.payment_failed billing_reason:
+    invoice.payment_failed collection_method: collection_method, conditions, current.collection_method
     invoice.payment_failed currency: currency
     invoice.payment_failed customer: customer
     invoice.payment_failed id: the event
+    invoice.payment_failed next_payment_attempt: conditions, current.next_attempt, next_attempt_at
     invoice.payment_failed paid:
     invoice.payment_failed parent:
     invoice.payment_failed parent.subscription_details:
     invoice.payment_failed parent.subscription_details.subscription:
     invoice.payment_failed status: the event
     invoice.payment_failed subscription: subscription
+    invoice_payment.paid amount_paid: history, payments
+    invoice_payment.paid currency: currency
+    invoice_payment.paid id: the event
+    invoice_payment.paid invoice: the event
+    invoice_payment.paid status: the event
+    invoice_payment.paid status_transitions: payments
+    invoice_payment.paid status_transitions.paid_at: payments
     payout.failed amount: amount_minor
     payout.failed currency: currency
     payout.failed failure_code: conditions, current.failure_code, failure_code

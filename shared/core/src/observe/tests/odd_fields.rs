@@ -23,8 +23,15 @@ pub(super) fn samples() -> Vec<(&'static str, Value, &'static [&'static str])> {
             "invoice.payment_failed",
             json!({"id": "in_1", "object": "invoice", "status": "open", "paid": false, "customer": "cus_1",
                 "subscription": "sub_1", "parent": {"subscription_details": {"subscription": "sub_1"}},
-                "currency": "usd", "amount_due": 500, "amount_paid": 20, "attempt_count": 1}),
+                "currency": "usd", "amount_due": 500, "amount_paid": 20, "attempt_count": 1, "next_payment_attempt": null,
+                "collection_method": "charge_automatically", "billing_reason": "subscription_cycle"}),
             status,
+        ),
+        (
+            "invoice_payment.paid",
+            json!({"id": "inpay_1", "object": "invoice_payment", "status": "paid", "invoice": "in_1", "amount_paid": 500,
+                "currency": "usd", "status_transitions": {"paid_at": 900}}),
+            &["id", "status", "invoice"],
         ),
         (
             "payout.failed",
@@ -222,7 +229,7 @@ fn an_amount_within_the_bound_is_applied_and_one_beyond_it_names_the_field() {
             }
         }
     }
-    assert_eq!(tried, 8);
+    assert_eq!(tried, 9);
 }
 
 #[test]
