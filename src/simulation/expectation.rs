@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use revwatch_alerting::alert::NoticeKind;
 use revwatch_alerting::stage::Stage;
 
 use super::scenario::{Expect, Want};
-use super::simulator::{Simulator, View};
+use super::simulator::{SentMessage, Simulator, View};
 
 /// Checks an expectation. The error is the actual state.
 pub fn check_want(simulator: &Simulator, want: &Want) -> Result<(), String> {
@@ -43,10 +44,12 @@ fn check_expect(simulator: &Simulator, expect: &Expect) -> Result<(), String> {
         .iter()
         .filter(|l| subject.fits(&l.rule, &l.subject, l.account.as_deref()))
         .collect();
-    let new = |is_notice: bool| {
+    // That it happened again is a notification, not one of the notices that clocks cause.
+    let new = |is_of_a_clock: bool| {
+        let of_a_clock = |line: &SentMessage| line.notice.is_some_and(NoticeKind::is_of_a_clock);
         let chosen = sent
             .iter()
-            .filter(|line| line.is_new && line.notice.is_some() == is_notice);
+            .filter(|line| line.is_new && of_a_clock(line) == is_of_a_clock);
         chosen.count()
     };
     let (notified, notices) = (new(false), new(true));

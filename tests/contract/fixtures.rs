@@ -121,6 +121,7 @@ pub(crate) fn condition(id: &str, due_s: i64) -> Condition {
         money: None,
         detail: Some("account_closed".into()),
         event_id: "evt_1".into(),
+        times: None,
     }
 }
 

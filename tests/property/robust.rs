@@ -153,7 +153,16 @@ const UNKNOWN_WHEN_ABSENT: &[(&str, &[&str])] = &[
             "items.data.0.price.transform_quantity",
         ],
     ),
-    ("invoice.payment_failed", &["currency", "customer"]),
+    (
+        "invoice.payment_failed",
+        &[
+            "currency",
+            "customer",
+            // Stripe sends null if no attempt is scheduled.
+            "next_payment_attempt",
+        ],
+    ),
+    ("invoice_payment.paid", &["currency"]),
     (
         "payment_intent.payment_failed",
         &[

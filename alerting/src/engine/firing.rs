@@ -3,7 +3,7 @@
 use super::watches::StoredWatch;
 use super::{Engine, PENDING, REFRESH_S, TransitionEvent, Watch, WatchKey, key_of};
 use crate::alert::report::counts;
-use crate::alert::{Alert, AlertState, Evidence, Subject};
+use crate::alert::{Alert, AlertState, Evidence, NoticeKind, Subject};
 use crate::metric_evaluation::{Evaluation, trend};
 use crate::metric_value::MetricInputs;
 use crate::phase::{Effect, HoldTimes, Phase, next_phase};
@@ -122,6 +122,35 @@ impl Engine {
         }
         let alert_id = alert_id.clone();
         self.member_shows(&alert_id, &before, is_due.then_some(now_s));
+    }
+
+    /// How many times the problem had happened when the readers of the alert that fires were notified last.
+    pub(super) fn notified_times(&self, key: &WatchKey) -> Option<u32> {
+        let alert = self.alerts.get(self.watches.firing(key)?)?;
+        alert.evidence.times
+    }
+
+    /// The problem of a firing alert may have happened again: the same people are notified, by a notice. Those who do
+    /// not have the alert's own message yet read it there. Those of a group read it in the group.
+    pub(super) fn notify_again(&mut self, key: &WatchKey, notified_times: Option<u32>, now_s: i64) {
+        let Some(id) = self.watches.firing(key).cloned() else {
+            return;
+        };
+        let Some(alert) = self.alerts.open_mut(&id) else {
+            return;
+        };
+        // What fired before conditions said how often they had happened is not news.
+        let news = alert.evidence.times.zip(notified_times);
+        let Some((times, _)) = news.filter(|(times, notified)| times > notified) else {
+            return;
+        };
+        if alert.part_of.is_some() || alert.pre_existing || alert.reached().is_empty() {
+            return;
+        }
+        let notice = self.policy.notice(alert, NoticeKind::Again(times), now_s);
+        alert.notices.push(notice);
+        alert.revise(now_s);
+        self.changes.touch(&id);
     }
 
     pub(super) fn phase(&self, key: &WatchKey) -> Phase {

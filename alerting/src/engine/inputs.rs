@@ -110,14 +110,24 @@ impl Engine {
                 self.position.waiting.insert(rule.name.clone());
                 continue;
             }
+            let notified_times = self.notified_times(&key);
+            // Readers are notified of the newest only, and of that once.
+            let times = match is_newest {
+                true => condition.times.max(notified_times),
+                false => notified_times,
+            };
             let evaluation = Evaluation::Breached {
                 since_s: condition.since_s,
-                evidence: Evidence::from(condition),
+                evidence: Evidence {
+                    times,
+                    ..Evidence::from(condition)
+                },
             };
             let fires = self.watches.firing(&key).is_none();
             self.observe(index, key.clone(), evaluation, now_s, None);
             if is_newest {
                 self.judge_beginning(&key, condition, due_s, fires, now_s);
+                self.notify_again(&key, notified_times, now_s);
             }
         }
     }

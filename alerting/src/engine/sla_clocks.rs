@@ -61,7 +61,9 @@ pub(super) fn notice_skip(
     kind: NoticeKind,
     due: &[NoticeKind],
 ) -> Option<NoticeSkip> {
-    use NoticeKind::{Escalated, ResolveBreached, ResolveSoon, RespondBreached, RespondSoon};
+    use NoticeKind::{
+        Again, Escalated, ResolveBreached, ResolveSoon, RespondBreached, RespondSoon,
+    };
     if alert.muted.is_some() {
         return Some(NoticeSkip::Muted);
     }
@@ -74,7 +76,7 @@ pub(super) fn notice_skip(
     let breach = match kind {
         RespondSoon => RespondBreached,
         ResolveSoon => ResolveBreached,
-        RespondBreached | ResolveBreached | Escalated(_) => return None,
+        RespondBreached | ResolveBreached | Escalated(_) | Again(_) => return None,
     };
     due.contains(&breach).then_some(NoticeSkip::Breached)
 }

@@ -194,6 +194,7 @@ fn payout_failed(n: usize) -> Condition {
         money: None,
         detail: None,
         event_id: format!("evt_{n}"),
+        times: None,
     }
 }
 

@@ -190,7 +190,8 @@ fn resolution(alert: &Alert) -> Option<Fact> {
 }
 
 fn has_deadlines(alert: &Alert) -> bool {
-    !(alert.pre_existing || alert.sla.upcoming.is_empty() && alert.notices.is_empty())
+    let had_one = || alert.notices.iter().any(|sent| sent.kind.is_of_a_clock());
+    !alert.pre_existing && (!alert.sla.upcoming.is_empty() || had_one())
 }
 
 fn person(name: Option<&String>) -> String {

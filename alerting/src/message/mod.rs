@@ -155,5 +155,6 @@ fn notice_text(kind: NoticeKind) -> String {
         NoticeKind::Escalated(step) => format!("📣 ESCALATION {}", step + 1),
         NoticeKind::ResolveSoon => "⏳ RESOLUTION DUE SOON".into(),
         NoticeKind::ResolveBreached => "⏰ NOT RESOLVED IN TIME".into(),
+        NoticeKind::Again(times) => format!("🔁 AGAIN ({times})"),
     }
 }

@@ -175,6 +175,10 @@ pub struct Condition {
     pub detail: Option<String>,
     /// The event that began it.
     pub event_id: String,
+    /// How many times it has happened so far, such as the failed attempts to collect an invoice: each further time
+    /// is news for those who know of it. `None`: it is one state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<u32>,
 }
 
 impl Condition {

@@ -323,6 +323,7 @@ mod tests {
             money: None,
             detail: None,
             event_id: format!("evt_{named_at_s}"),
+            times: None,
         }
     }
 

@@ -313,6 +313,7 @@ fn condition(
         money: None,
         detail: None,
         event_id: "evt_1".into(),
+        times: None,
     }
 }
 

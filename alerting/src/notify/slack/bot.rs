@@ -113,8 +113,8 @@ impl SlackBot {
         if let Some((id, ts)) = self.thread(message) {
             body["channel"] = id.into();
             body["thread_ts"] = ts.into();
-            // An escalation is also shown in the channel; other notices only in the thread.
-            if let Some(NoticeKind::Escalated(_)) = message.notice
+            // An escalation, and what happened again, is also shown in the channel; other notices only in the thread.
+            if let Some(NoticeKind::Escalated(_) | NoticeKind::Again(_)) = message.notice
                 && message.state != AlertState::Resolved
             {
                 body["reply_broadcast"] = true.into();

@@ -32,6 +32,9 @@ pub struct Evidence {
     /// It began at an unknown time before that of the alert.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub began_before: bool,
+    /// How many times it has happened, as far as those who know of it were notified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<u32>,
     /// The events that show it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub event_ids: Vec<String>,
@@ -94,6 +97,7 @@ impl From<&Condition> for Evidence {
             customer: condition.customer.clone(),
             detail: condition.detail.clone(),
             began_before: condition.began_before.is_some(),
+            times: condition.times,
             // Of a beginning that is long ago, the id may have been forgotten.
             event_ids: Some(condition.event_id.clone())
                 .into_iter()

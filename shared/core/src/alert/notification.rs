@@ -1,10 +1,10 @@
-//! Messages about an alert: its own, the notices of its clocks, and the state of each.
+//! Messages about an alert: its own, further notices, and the state of each.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A message about an alert in addition to its own: a warning, a breach, an escalation.
+/// A message about an alert in addition to its own: a warning, a breach, an escalation, or that it happened again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// From 1; 0 is the alert's own message.
@@ -19,7 +19,7 @@ pub struct Notice {
     pub notifiers: Vec<String>,
 }
 
-/// The notices that a clock can cause.
+/// The notices that a clock or a further event can cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeKind {
@@ -33,6 +33,15 @@ pub enum NoticeKind {
     ResolveSoon,
     /// It was not resolved in time.
     ResolveBreached,
+    /// It happened again, so many times by now.
+    Again(u32),
+}
+
+impl NoticeKind {
+    /// Whether a clock causes it.
+    pub fn is_of_a_clock(self) -> bool {
+        !matches!(self, Self::Again(_))
+    }
 }
 
 /// Names one message of an alert: its notifier, and its notice (0: the alert itself).

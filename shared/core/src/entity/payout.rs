@@ -185,6 +185,7 @@ impl EntityState for Payout {
             money: Money::known(self.origin.amount_minor, self.origin.currency.as_deref()),
             detail: facts.failure(),
             event_id: event_id.to_owned(),
+            times: None,
         }]
     }
 

@@ -427,6 +427,7 @@ impl EntityState for Subscription {
             money: money.clone(),
             detail: Some(format!("plan {}", facts.plan)),
             event_id: first.event_id.to_string(),
+            times: None,
         };
         // Stripe says it when one of these changes: what does not say so is about something else.
         let began_before = |first, fields: &[&str]| {

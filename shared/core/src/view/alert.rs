@@ -263,6 +263,7 @@ pub fn notice(kind: NoticeKind) -> String {
         NoticeKind::Escalated(step) => format!("escalation {}", step + 1),
         NoticeKind::ResolveSoon => "resolution due soon".to_owned(),
         NoticeKind::ResolveBreached => "not resolved in time".to_owned(),
+        NoticeKind::Again(times) => format!("again, {times} times"),
     }
 }
 

@@ -238,5 +238,6 @@ fn condition(
         money: None,
         detail,
         event_id: start.event_id.to_owned(),
+        times: None,
     }
 }

@@ -108,6 +108,7 @@ impl Invoice {
             money: Money::known(self.owed_minor(), self.origin.currency.as_deref()),
             detail: attempts.map(|attempts| format!("{attempts} attempt(s)")),
             event_id: first.event_id.to_string(),
+            times: None,
         }
     }
 
@@ -123,7 +124,13 @@ impl Invoice {
             let first = since(at_least)?.state;
             let held_before = |s: &RecordedState<_>| Some(had_failed(s, at_least));
             let began_before = self.timeline.began_before(first, held_before);
-            Some(self.condition(kind, first, began_before, attempts))
+            let condition = self.condition(kind, first, began_before, attempts);
+            // Finance hears of each failed attempt (K4). From the third on, all are told as one escalation.
+            let each = kind == ConditionKind::InvoicePaymentFailed;
+            Some(Condition {
+                times: attempts.filter(|_| each),
+                ..condition
+            })
         });
         begun.collect()
     }

@@ -115,6 +115,7 @@ impl EntityState for MoneyMovement {
             money: Money::known(facts.amount_minor, self.origin.currency.as_deref()),
             detail: facts.reason.clone(),
             event_id: first.event_id.to_string(),
+            times: None,
         }]
     }
 
