@@ -44,8 +44,11 @@ impl About {
             | Kind::RequirementsDue
             | Kind::CapabilityWaiting
             | Kind::CapabilityDisabled
-            | Kind::AccountStale => Self::Accounts,
-            Kind::PayoutFailed | Kind::TransferReversed => Self::Payouts,
+            | Kind::AccountStale
+            | Kind::BalanceBlocked => Self::Accounts,
+            Kind::PayoutFailed | Kind::PayoutReversalFailed | Kind::TransferReversed => {
+                Self::Payouts
+            }
             Kind::PastDue
             | Kind::TrialEnding
             | Kind::InvoicePaymentFailed

@@ -55,15 +55,21 @@ pub enum ConditionKind {
     DisputeOpen,
     /// A refund did not arrive.
     RefundFailed,
-    /// A transfer to a connected account was taken back (C8).
+    /// A transfer to a connected account was taken back, completely or in part (C8).
     TransferReversed,
     /// The part of a subscription in MRR is only known to be between two bounds.
     MrrIncomplete,
+    /// A payout that takes money back from a bank account failed: the reversal of a payout, or another
+    /// one with a negative amount (C6).
+    PayoutReversalFailed,
+    /// A connected account takes charges but cannot be paid out, and its balance is above 100.00 or unknown
+    /// (C9).
+    BalanceBlocked,
 }
 
 impl ConditionKind {
     /// Every kind, for rule files and metrics.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::ChargesLost,
         Self::Deauthorized,
         Self::AccountRestricted,
@@ -87,6 +93,8 @@ impl ConditionKind {
         Self::RefundFailed,
         Self::TransferReversed,
         Self::MrrIncomplete,
+        Self::PayoutReversalFailed,
+        Self::BalanceBlocked,
     ];
 
     /// The name rule files use.
@@ -115,6 +123,8 @@ impl ConditionKind {
             Self::RefundFailed => "refund_failed",
             Self::TransferReversed => "transfer_reversed",
             Self::MrrIncomplete => "mrr_incomplete",
+            Self::PayoutReversalFailed => "payout_reversal_failed",
+            Self::BalanceBlocked => "balance_blocked",
         }
     }
 
@@ -182,10 +192,11 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Whose it is: that of an account is the platform's, as the account is.
+    /// Whose it is: that of an account is the platform's, as the account is, and so is that of a transfer, which
+    /// the platform makes to the account.
     pub fn class(&self) -> Class<'_> {
         let owner = match self.key.subject.kind {
-            EntityKind::Account => Owner::Platform,
+            EntityKind::Account | EntityKind::Transfer => Owner::Platform,
             _ => Owner::of(self.account.as_deref()),
         };
         Class {

@@ -41,7 +41,8 @@ pub fn decimals(currency: &str) -> usize {
     }
 }
 
-/// For example `USD 1,234.50`, `JPY 500`; UGX is sent in hundredths and shown in whole units.
+/// For example `USD 1,234.50`, `JPY 500`; ISK and UGX are sent in hundredths and shown in whole units.
+/// Source: <https://docs.stripe.com/currencies#special-cases>.
 impl std::fmt::Display for Money {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let decimals = decimals(&self.currency);
@@ -61,7 +62,9 @@ impl std::fmt::Display for Money {
             }
             write!(f, "{digit}")?;
         }
-        if fraction.is_empty() || self.currency.eq_ignore_ascii_case("ugx") {
+        let is_whole = fraction.bytes().all(|digit| digit == b'0');
+        let has_no_fractions = matches!(self.currency.as_str(), "isk" | "ugx") && is_whole;
+        if fraction.is_empty() || has_no_fractions {
             return Ok(());
         }
         write!(f, ".{fraction}")
@@ -83,6 +86,10 @@ mod tests {
             (1_234_567, "krw", "KRW 1,234,567"),
             (1_500, "kwd", "KWD 1.500"),
             (150_000, "ugx", "UGX 1,500"),
+            (150_050, "ugx", "UGX 1,500.50"),
+            (500_000, "isk", "ISK 5,000"),
+            (15_000_000_000_000, "idr", "IDR 150,000,000,000.00"),
+            (2_500, "usdc", "USDC 25.00"),
             (i64::MIN, "usd", "USD -92,233,720,368,547,758.08"),
         ];
         for (minor, currency, expected) in table {

@@ -359,11 +359,13 @@ mod tests {
             account: None,
             amount_minor: Some(500),
             currency: Some("usd".into()),
+            original: None,
         };
         let facts = PayoutFacts {
             status: "failed".to_owned().into(),
             failure_code: None,
             failure_message: None,
+            reversed_by: None,
         };
         let state = RecordedState {
             created_s,

@@ -93,6 +93,7 @@ pub const KINDS: [KindRow; 11] = [
             "account",
             "account.application",
             "account.external_account",
+            "balance",
             "capability",
             "v2.core.account*",
         ],
@@ -194,14 +195,14 @@ impl EntityKind {
     }
 
     /// The page of an object of this kind in Stripe's dashboard, if it has one; `account` is the
-    /// connected account that it belongs to. The page of an account itself is the platform's. Ids come
-    /// from outside: an id with other characters than Stripe's gets no link.
+    /// connected account that it belongs to. The pages of an account itself and of a transfer to it are the
+    /// platform's. Ids come from outside: an id with other characters than Stripe's gets no link.
     pub fn dashboard_url(self, id: &str, account: Option<&str>) -> Option<String> {
         let is_id = |text: &str| {
             !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         };
         let path = self.row().dashboard_path?;
-        let account = account.filter(|account| *account != id);
+        let account = account.filter(|account| *account != id && self != Self::Transfer);
         let of_account = account.map_or_else(String::new, |account| format!("/{account}"));
         (is_id(id) && account.is_none_or(is_id))
             .then(|| format!("https://dashboard.stripe.com{of_account}/{path}/{id}"))

@@ -9,6 +9,9 @@ pub(super) fn keep_greater<T: Ord + Clone>(kept: &mut Option<T>, new: &Option<T>
 }
 
 /// The earliest time wins.
-pub(super) fn keep_smaller(kept: &mut Option<i64>, new: i64) {
-    *kept = Some(kept.map_or(new, |k| k.min(new)));
+pub(super) fn keep_smaller<T: Ord>(kept: &mut Option<T>, new: T) {
+    *kept = Some(match kept.take() {
+        Some(kept) => kept.min(new),
+        None => new,
+    });
 }

@@ -11,6 +11,7 @@ pub mod application_ids;
 mod compact;
 pub mod coupon;
 pub mod customer;
+mod disabled_reason;
 pub mod events;
 pub mod format_1;
 pub mod invoice;
@@ -58,7 +59,7 @@ use crate::realm::Realm;
 /// | 1 | all versions before stores recorded their format |
 /// | 2 | one object is one entity, whatever its events say of `context` or of its customer |
 /// | 3 | of facts, what differs from others of the object |
-/// | 4 | what is not known of an amount makes a bound; of invoices, the next attempt and payments |
+/// | 4 | bounds of amounts; next attempts and payments of invoices; why a capability is not usable, what reverses a payout, how much of a transfer was reversed, the balance and the closing of an account |
 pub const STATE_FORMAT: u32 = 4;
 
 /// One entity.
@@ -354,7 +355,7 @@ pub fn transitions(before: &Entity, after: &Entity) -> Vec<Transition> {
 
 /// The first stored byte of an entity. Encodings 1 and 2 had timelines in other forms, which they read
 /// themselves, and their accounts had only some of what their states show of milestones. Encoding 2 was at
-/// first without some fields and with others, which accounts and customers read.
+/// first without some fields and with others, which accounts and customers read. Encoding 3 had fewer fields.
 const ENCODING: u8 = 4;
 
 #[cfg(test)]

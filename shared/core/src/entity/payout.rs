@@ -46,6 +46,9 @@ pub struct PayoutOrigin {
     pub amount_minor: Option<i64>,
     /// Lower case.
     pub currency: Option<String>,
+    /// The payout that it reverses.
+    #[serde(default)]
+    pub original: Option<String>,
 }
 
 /// The state of a payout in one event.
@@ -58,6 +61,9 @@ pub struct PayoutFacts {
     /// Stripe's explanation of the failure (C6).
     #[serde(default)]
     pub failure_message: Option<String>,
+    /// The payout that reverses it.
+    #[serde(default)]
+    pub reversed_by: Option<String>,
 }
 
 impl PayoutOrigin {
@@ -65,6 +71,14 @@ impl PayoutOrigin {
         keep_greater(&mut self.account, &other.account);
         keep_greater(&mut self.amount_minor, &other.amount_minor);
         keep_greater(&mut self.currency, &other.currency);
+        keep_greater(&mut self.original, &other.original);
+    }
+
+    /// Whether it takes money from the bank account instead of paying it out: it reverses a payout, or its amount
+    /// is negative. It is a payout of its own, with the same events.
+    /// Source: <https://docs.stripe.com/connect/payout-reversals>.
+    fn is_debit(&self) -> bool {
+        self.original.is_some() || self.amount_minor.is_some_and(|minor| minor < 0)
     }
 }
 
@@ -133,7 +147,11 @@ impl EntityState for Payout {
     /// that had it before the first event about it counts in no hour.
     /// `payouts_reached` counts every outcome ever reached and only grows. An outcome of unknown
     /// currency has the payout's; until that is known, it is not counted, so that it never moves.
+    /// Debits count under names of their own: they are no payouts.
     fn contributions(&self, tally: &mut Tally) {
+        if self.origin.is_debit() {
+            return self.add_debit(tally);
+        }
         let reached: BTreeSet<_> = self
             .reached
             .iter()
@@ -164,6 +182,7 @@ impl EntityState for Payout {
         );
     }
 
+    /// One that failed is no failed payout: nobody waits for its money, and it is not retried.
     fn conditions(&self) -> Vec<Condition> {
         let Some(facts) = self.current().filter(|f| f.status == PayoutStatus::Failed) else {
             return Vec::new();
@@ -171,9 +190,24 @@ impl EntityState for Payout {
         let Some((since_s, event_id)) = self.since() else {
             return Vec::new();
         };
+        let is_debit = self.origin.is_debit();
+        let kind = match is_debit {
+            true => ConditionKind::PayoutReversalFailed,
+            false => ConditionKind::PayoutFailed,
+        };
+        let minor = self.origin.amount_minor.map(|minor| match is_debit {
+            true => minor.saturating_abs(),
+            false => minor,
+        });
+        let original = self
+            .origin
+            .original
+            .as_ref()
+            .map(|id| format!("reverses {id}"));
+        let detail: Vec<String> = [original, facts.failure()].into_iter().flatten().collect();
         vec![Condition {
             key: ConditionKey {
-                kind: ConditionKind::PayoutFailed,
+                kind,
                 subject: EntityKey::new(EntityKind::Payout, &self.id),
             },
             since_s,
@@ -182,8 +216,8 @@ impl EntityState for Payout {
             account: self.origin.account.clone(),
             customer: None,
             realm: self.realm.clone().unwrap_or_default(),
-            money: Money::known(self.origin.amount_minor, self.origin.currency.as_deref()),
-            detail: facts.failure(),
+            money: Money::known(minor, self.origin.currency.as_deref()),
+            detail: (!detail.is_empty()).then(|| detail.join("; ")),
             event_id: event_id.to_owned(),
             times: None,
         }]
@@ -201,6 +235,30 @@ impl EntityState for Payout {
     }
 }
 
+impl Payout {
+    /// The amount counts as what was taken back.
+    fn add_debit(&self, tally: &mut Tally) {
+        let (Some(facts), Some((since_s, _))) = (self.current(), self.since()) else {
+            return;
+        };
+        let status = facts.status.label();
+        let currency = self.origin.currency.as_deref().unwrap_or(UNKNOWN);
+        let name = ["payout_reversals", status, currency];
+        tally.add(Bucket::Current, &name, 1);
+        if self.began_before() == Some(BeganBefore::FirstSeen) {
+            return;
+        }
+        let hour = Bucket::hour_of(since_s);
+        tally.add(hour, &name, 1);
+        tally.add_amount(
+            hour,
+            &["payout_reversals_minor", status],
+            self.origin.amount_minor.map(i64::saturating_abs),
+            self.origin.currency.as_deref(),
+        );
+    }
+}
+
 impl PayoutFacts {
     /// For example `account_closed: The bank account has been closed.`
     fn failure(&self) -> Option<String> {
@@ -214,7 +272,8 @@ impl PayoutFacts {
 }
 
 impl Facts for PayoutFacts {
-    const FIELDS: &'static [&'static str] = &["status", "failure_code", "failure_message"];
+    const FIELDS: &'static [&'static str] =
+        &["status", "failure_code", "failure_message", "reversed_by"];
 
     /// Payouts only move forward, and `paid` may still become `failed`.
     /// Source: <https://docs.stripe.com/payouts#payout-failures>.
@@ -231,7 +290,8 @@ impl Facts for PayoutFacts {
         match place {
             0 => value_fingerprint(self.status.as_str()),
             1 => value_fingerprint(self.failure_code.as_deref()),
-            _ => value_fingerprint(self.failure_message.as_deref()),
+            2 => value_fingerprint(self.failure_message.as_deref()),
+            _ => value_fingerprint(self.reversed_by.as_deref()),
         }
     }
 }

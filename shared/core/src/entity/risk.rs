@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::account::facts::AccountFacts;
-use super::timeline::{Before, RecordedState, has_elements, value_fingerprint};
+use super::disabled_reason::{ANY_REASON, is_resolvable, reasons_with};
+use super::timeline::{Before, RecordedState, has_elements};
 
 /// How much revenue the account's state puts at risk (C9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,9 +27,9 @@ pub enum Risk {
 pub enum AccountStanding {
     /// Charges and payouts work, nothing is overdue.
     Active,
-    /// Neither works yet.
+    /// Neither works yet: nothing is overdue, or the form was not submitted.
     Onboarding,
-    /// Something is overdue, or restricted although charges and payouts work.
+    /// Something is overdue after the form was submitted, or restricted although charges and payouts work.
     Restricted,
     /// Neither works, by decision of Stripe or the platform.
     Disabled,
@@ -39,34 +40,28 @@ pub enum AccountStanding {
 }
 
 /// The row of the table for an account, if what it depends on is known.
-///
-/// The account's holder can resolve a `disabled_reason` of the kinds `requirements.*` and
-/// `action_required.*`; the others are a decision or a review by Stripe or the platform.
-/// Source: <https://docs.stripe.com/api/accounts/object#account_object-requirements-disabled_reason>.
 pub fn standing(facts: &AccountFacts) -> Option<AccountStanding> {
     let overdue = facts.past_due.map(|count| count > 0);
     let possible = rows(
-        one_or_both(Some(facts.charges_enabled)),
-        one_or_both(Some(facts.payouts_enabled)),
+        facts.details_submitted,
+        (Some(facts.charges_enabled), Some(facts.payouts_enabled)),
         &reasons_of(facts),
-        one_or_both(overdue),
+        overdue,
     );
     match possible.first() {
         Some(row) if possible.len() == 1 => Some(*row),
         // It is that at least.
-        _ => (overdue == Some(true)).then_some(AccountStanding::Restricted),
+        _ if overdue == Some(true) && !possible.contains(&AccountStanding::Onboarding) => {
+            Some(AccountStanding::Restricted)
+        }
+        _ => None,
     }
 }
 
 /// The rows in which an account may have been before an event, as far as the event says it.
 pub fn standings_before(state: &RecordedState<AccountFacts>) -> BTreeSet<AccountStanding> {
     let facts = &state.facts;
-    let flag = |field, now: bool| {
-        let before = state
-            .unchanged(field)
-            .map(|same| if same { now } else { !now });
-        one_or_both(before)
-    };
+    let flag = |field, now: bool| state.unchanged(field).map(|same| now == same);
     let reasons = match state.before("requirements.disabled_reason") {
         Before::Same => reasons_of(facts),
         Before::Was(from) => reasons_with(from),
@@ -77,26 +72,33 @@ pub fn standings_before(state: &RecordedState<AccountFacts>) -> BTreeSet<Account
         Before::Was(from) => Some(has_elements(from)),
         Before::Nothing | Before::NotSaid | Before::Unknown => None,
     };
+    let submitted = facts.details_submitted;
     rows(
-        flag("charges_enabled", facts.charges_enabled),
-        flag("payouts_enabled", facts.payouts_enabled),
+        submitted.and_then(|now| flag("details_submitted", now)),
+        (
+            flag("charges_enabled", facts.charges_enabled),
+            flag("payouts_enabled", facts.payouts_enabled),
+        ),
         &reasons,
-        one_or_both(overdue),
+        overdue,
     )
 }
 
-/// The rows of all combinations.
+/// The rows of all combinations of what is possible; of a flag that is unknown, both are.
 fn rows(
-    charges: &[bool],
-    payouts: &[bool],
+    submitted: Option<bool>,
+    (charges, payouts): (Option<bool>, Option<bool>),
     reasons: &[Option<&str>],
-    overdue: &[bool],
+    overdue: Option<bool>,
 ) -> BTreeSet<AccountStanding> {
     let mut rows = BTreeSet::new();
-    for &charges in charges {
-        for &payouts in payouts {
+    for &charges in one_or_both(charges) {
+        for &payouts in one_or_both(payouts) {
             for &reason in reasons {
-                rows.extend(overdue.iter().map(|&o| row((charges, payouts), reason, o)));
+                for &submitted in one_or_both(submitted) {
+                    let overdue = one_or_both(overdue).iter();
+                    rows.extend(overdue.map(|&o| row(submitted, (charges, payouts), reason, o)));
+                }
             }
         }
     }
@@ -117,44 +119,19 @@ fn one_or_both(known: Option<bool>) -> &'static [bool] {
     }
 }
 
-/// The reason with this fingerprint. One that Stripe added since may be like any.
-fn reasons_with(fingerprint: u32) -> Vec<Option<&'static str>> {
-    let known = REASONS
-        .iter()
-        .find(|reason| value_fingerprint(reason) == fingerprint);
-    known.map_or_else(|| ANY_REASON.to_vec(), |reason| vec![*reason])
-}
-
-/// One of each kind that the table distinguishes.
-const ANY_REASON: &[Option<&str>] = &[None, Some("requirements.past_due"), Some("other")];
-
-/// All known values of `disabled_reason`. The source is that of [`standing`].
-const REASONS: &[Option<&str>] = &[
-    None,
-    Some("action_required.requested_capabilities"),
-    Some("listed"),
-    Some("other"),
-    Some("platform_paused"),
-    Some("rejected.fraud"),
-    Some("rejected.incomplete_verification"),
-    Some("rejected.listed"),
-    Some("rejected.other"),
-    Some("rejected.platform_fraud"),
-    Some("rejected.platform_other"),
-    Some("rejected.platform_terms_of_service"),
-    Some("rejected.terms_of_service"),
-    Some("requirements.past_due"),
-    Some("requirements.pending_verification"),
-    Some("under_review"),
-];
-
-fn row(enabled: (bool, bool), reason: Option<&str>, is_past_due: bool) -> AccountStanding {
-    let resolvable =
-        reason.is_none_or(|r| r.starts_with("requirements.") || r.starts_with("action_required."));
+/// A new account whose form was not submitted has its requirements overdue from its first second: it is
+/// being onboarded, and nothing was taken from it.
+fn row(
+    submitted: bool,
+    enabled: (bool, bool),
+    reason: Option<&str>,
+    is_past_due: bool,
+) -> AccountStanding {
+    let resolvable = reason.is_none_or(is_resolvable);
     let overdue = is_past_due || reason == Some("requirements.past_due");
     match enabled {
         (false, false) if !resolvable => AccountStanding::Disabled,
-        (false, false) if overdue => AccountStanding::Restricted,
+        (false, false) if overdue && submitted => AccountStanding::Restricted,
         (false, false) => AccountStanding::Onboarding,
         (false, true) => AccountStanding::ChargesBlocked,
         (true, false) => AccountStanding::PayoutsBlocked,
@@ -192,7 +169,7 @@ impl Risk {
 mod tests {
     use super::*;
 
-    /// C9, every combination of the table's inputs.
+    /// C9, every combination of the table's inputs after the form was submitted.
     #[test]
     fn the_risk_table_is_total() {
         use Risk::{Critical, High, Low, Medium};
@@ -236,6 +213,42 @@ mod tests {
         }
     }
 
+    /// A new account as Stripe makes it: everything is overdue from its first second.
+    #[test]
+    fn an_account_whose_form_was_not_submitted_is_onboarding_unless_it_was_rejected() {
+        let of = |submitted, reason: Option<&str>, past_due| {
+            standing(&AccountFacts {
+                charges_enabled: false,
+                payouts_enabled: false,
+                details_submitted: submitted,
+                disabled_reason: reason.map(str::to_owned),
+                currently_due: Some(past_due),
+                past_due: Some(past_due),
+                due_fingerprints: (0, 0),
+                reason_is_unknown: false,
+            })
+        };
+        let overdue = Some("requirements.past_due");
+        let table = [
+            (Some(false), overdue, 3, Some(AccountStanding::Onboarding)),
+            (Some(false), overdue, 0, Some(AccountStanding::Onboarding)),
+            (Some(false), None, 3, Some(AccountStanding::Onboarding)),
+            (
+                Some(false),
+                Some("rejected.fraud"),
+                3,
+                Some(AccountStanding::Disabled),
+            ),
+            (Some(true), overdue, 3, Some(AccountStanding::Restricted)),
+            (None, overdue, 3, None),
+            (None, None, 0, Some(AccountStanding::Onboarding)),
+        ];
+        for (submitted, reason, past_due, expected) in table {
+            let found = of(submitted, reason, past_due);
+            assert_eq!(found, expected, "{submitted:?} {reason:?} {past_due}");
+        }
+    }
+
     /// What an event does not say leaves the row open only if the row depends on it.
     #[test]
     fn a_row_that_depends_on_the_unknown_is_unknown() {
@@ -246,7 +259,7 @@ mod tests {
             standing(&AccountFacts {
                 charges_enabled: flags.0,
                 payouts_enabled: flags.1,
-                details_submitted: None,
+                details_submitted: Some(true),
                 disabled_reason: reason.flatten().map(str::to_owned),
                 currently_due: None,
                 past_due,

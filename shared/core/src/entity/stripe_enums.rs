@@ -143,7 +143,8 @@ open_enum! {
 
 open_enum! {
     /// Source: <https://docs.stripe.com/api/capabilities/object#capability_object-status>;
-    /// `disabled` is from old API versions.
+    /// `disabled` is from API versions before 2024-06-20, `restricted`, `rejected` and `unsupported` are
+    /// of Accounts v2: <https://docs.stripe.com/api/v2/core/accounts/object>.
     CapabilityStatus {
         /// In use.
         Active = "active",
@@ -155,5 +156,11 @@ open_enum! {
         Unrequested = "unrequested",
         /// Not usable (old API versions).
         Disabled = "disabled",
+        /// Not usable until something is resolved.
+        Restricted = "restricted",
+        /// Refused for good.
+        Rejected = "rejected",
+        /// Not offered for such an account.
+        Unsupported = "unsupported",
     }
 }

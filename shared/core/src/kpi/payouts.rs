@@ -9,7 +9,8 @@ use super::Ratio;
 use super::sums::{by_first, by_two};
 use crate::counters::{Bucket, Figures, hour_of};
 
-/// Payouts.
+/// Payouts. What takes money back from a bank account (a reversal, or another payout with a negative amount) is
+/// none: it has figures of its own.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Payouts {
     /// By outcome.
@@ -22,6 +23,10 @@ pub struct Payouts {
     pub payout_failure_ratio_24h: Option<f64>,
     /// Volume of payouts paid in the last 30 days, by currency.
     pub payout_volume_minor_30d: BTreeMap<String, i64>,
+    /// Reversals, by outcome.
+    pub payout_reversals: BTreeMap<String, i64>,
+    /// What reversals took back in the last 30 days, by currency. It is not subtracted from the volume.
+    pub payout_reversed_minor_30d: BTreeMap<String, i64>,
 }
 
 /// Failed ÷ (paid + failed) over the payouts whose current outcome was reached in the last
@@ -47,20 +52,27 @@ pub fn payout_failures(figures: &Figures<'_>, now_s: i64, window_hours: u32) -> 
 impl Payouts {
     pub(super) fn compute(figures: &Figures<'_>, now_s: i64) -> Self {
         let now_hour = hour_of(now_s);
+        let month = now_hour.saturating_sub(30 * 24)..=now_hour;
         Self {
             payouts: by_first(figures, "payouts"),
             payouts_reached: by_two(figures, "payouts_reached"),
             payout_failure_ratio_24h: payout_failures(figures, now_s, 24).value(),
-            payout_volume_minor_30d: volume(figures, now_hour.saturating_sub(30 * 24)..=now_hour),
+            payout_volume_minor_30d: volume(figures, month.clone(), "payouts_minor"),
+            payout_reversals: by_first(figures, "payout_reversals"),
+            payout_reversed_minor_30d: volume(figures, month, "payout_reversals_minor"),
         }
     }
 }
 
-/// What was paid out, by currency.
-fn volume(figures: &Figures<'_>, hours: RangeInclusive<u32>) -> BTreeMap<String, i64> {
+/// What was paid out, or taken back, by currency.
+fn volume(
+    figures: &Figures<'_>,
+    hours: RangeInclusive<u32>,
+    family: &str,
+) -> BTreeMap<String, i64> {
     let mut volume_minor = BTreeMap::new();
     for hour in hours {
-        for (rest, minor) in figures.under(Bucket::Hour(hour), "payouts_minor") {
+        for (rest, minor) in figures.under(Bucket::Hour(hour), family) {
             if let ["paid", currency] = rest.as_slice() {
                 let total: &mut i64 = volume_minor.entry((*currency).to_owned()).or_default();
                 *total = total.saturating_add(minor);
@@ -81,6 +93,8 @@ pub(super) mod own {
         own_payouts: &'a BTreeMap<String, i64>,
         own_payout_failure_ratio_24h: Option<f64>,
         own_payout_volume_minor_30d: &'a BTreeMap<String, i64>,
+        own_payout_reversals: &'a BTreeMap<String, i64>,
+        own_payout_reversed_minor_30d: &'a BTreeMap<String, i64>,
     }
 
     pub fn serialize<S: Serializer>(own: &Payouts, serializer: S) -> Result<S::Ok, S::Error> {
@@ -88,6 +102,8 @@ pub(super) mod own {
             own_payouts: &own.payouts,
             own_payout_failure_ratio_24h: own.payout_failure_ratio_24h,
             own_payout_volume_minor_30d: &own.payout_volume_minor_30d,
+            own_payout_reversals: &own.payout_reversals,
+            own_payout_reversed_minor_30d: &own.payout_reversed_minor_30d,
         };
         own.serialize(serializer)
     }

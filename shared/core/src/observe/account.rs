@@ -1,15 +1,18 @@
 //! What an event says about a connected account.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::fields::{Currency, Fingerprinted, Reference, Seconds};
+use super::fields::{Currency, Fingerprinted, Minor, Reference, Seconds};
 use super::lenient::Lenient;
 use super::metadata::Metadata;
 use super::object::{ObserveError, read};
 use super::record::{observation, recorded_state};
 use super::settings::ObserveSettings;
 use super::ways;
+use crate::entity::account::balance::Balance;
 use crate::entity::account::{
     AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount, Shown,
 };
@@ -31,6 +34,7 @@ pub(super) fn observe(
         Some(("account.application", _)) => Ok(connection(event)),
         Some(("account.external_account", _)) => external_account(event),
         Some(("capability", _)) => capability(event),
+        Some(("balance", "available")) => balance(event),
         _ => Ok(None),
     }
 }
@@ -137,26 +141,29 @@ fn external_account(event: &Event<'_>) -> Result<Option<Observation>, ObserveErr
     Ok(Some(about_account(event, account, update)))
 }
 
-/// A thin event says that an account changed, but not its new state.
+/// A thin event says that an account changed, but not its new state. A closed one has none: Stripe lets
+/// nothing be done with it any more (<https://docs.stripe.com/api/v2/core/accounts/close>).
 fn thin(event: &Event<'_>) -> Option<Observation> {
     let id = event
         .related_id
         .as_deref()
         .or(event.account.as_deref())
         .filter(|id| id.starts_with("acct_"))?;
-    Some(about_account(
-        event,
-        id,
-        AccountUpdate::Thin {
-            event_id: event.id.clone().into_owned(),
-        },
-    ))
+    let event_id = event.id.clone().into_owned();
+    let update = match event.kind.as_ref() {
+        "v2.core.account.closed" => AccountUpdate::Closed { event_id },
+        _ => AccountUpdate::Thin { event_id },
+    };
+    Some(about_account(event, id, update))
 }
 
 fn capability(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
     let object: CapabilityObject = read(event)?;
+    let requirements = object.requirements.known().unwrap_or_default();
     let facts = CapabilityFacts {
         status: object.status.required(event, "status")?.into(),
+        disabled_reason: requirements.disabled_reason.known(),
+        requested: object.requested.known(),
     };
     let name = object.id.id(event)?;
     // As in `snapshot`.
@@ -171,6 +178,30 @@ fn capability(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
         name,
         state: recorded_state(event, facts),
     };
+    Ok(Some(about_account(event, account, update)))
+}
+
+/// Of a connected account: the platform's own names none. One that cannot be read says nothing.
+fn balance(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
+    let object: BalanceObject = read(event)?;
+    let (Some(account), Some(available)) = (event.account.as_deref(), object.available.known())
+    else {
+        return Ok(None);
+    };
+    let mut available_minor = BTreeMap::new();
+    for amount in available {
+        let amount = amount.known().unwrap_or_default();
+        let minor = amount.amount.amount(event, "available.amount")?;
+        let known = minor.zip(amount.currency.into_code());
+        let Some((minor, currency)) = known else {
+            return Ok(None);
+        };
+        available_minor.insert(currency, minor);
+    }
+    let update = AccountUpdate::Balance(Balance {
+        last_event: (event.created_s, event.id.clone().into_owned()),
+        available_minor,
+    });
     Ok(Some(about_account(event, account, update)))
 }
 
@@ -262,6 +293,28 @@ pub(super) struct CapabilityObject {
     id: Lenient<String>,
     status: Lenient<String>,
     account: Lenient<Reference>,
+    requested: Lenient<bool>,
+    requirements: Lenient<CapabilityRequirements>,
+}
+
+/// Those of the capability itself.
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct CapabilityRequirements {
+    disabled_reason: Lenient<String>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+pub(super) struct BalanceObject {
+    available: Lenient<Vec<Lenient<AmountObject>>>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct AmountObject {
+    amount: Lenient<Minor>,
+    currency: Lenient<Currency>,
 }
 
 #[derive(Debug, Deserialize, Default)]

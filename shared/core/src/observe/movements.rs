@@ -23,6 +23,7 @@ pub(super) fn payment(
         reason: object.last_payment_error.known().map(PaymentError::reason),
         attempt_failed: event.kind == "payment_intent.payment_failed",
         charge: object.latest_charge.into_id(),
+        reversed_minor: None,
     };
     let origin = origin(event, object.customer, object.currency, object.invoice);
     movement(event, EntityKind::Payment, object.id, origin, facts)
@@ -47,6 +48,7 @@ pub(super) fn checkout(
         reason: object.payment_status.known().filter(|s| s == "unpaid"),
         attempt_failed: event.kind == "checkout.session.async_payment_failed",
         charge: None,
+        reversed_minor: None,
     };
     let origin = origin(event, object.customer, object.currency, object.subscription);
     movement(event, EntityKind::Checkout, object.id, origin, facts)
@@ -63,6 +65,7 @@ pub(super) fn dispute(
         reason: object.reason.known(),
         attempt_failed: false,
         charge: None,
+        reversed_minor: None,
     };
     let origin = origin(event, Lenient::Absent, object.currency, object.charge);
     movement(event, EntityKind::Dispute, object.id, origin, facts)
@@ -85,6 +88,7 @@ pub(super) fn refund(
         reason: object.failure_reason.known(),
         attempt_failed: false,
         charge: None,
+        reversed_minor: None,
     };
     let origin = origin(event, Lenient::Absent, object.currency, object.charge);
     movement(event, EntityKind::Refund, object.id, origin, facts)
@@ -97,22 +101,30 @@ pub(super) fn transfer(
 ) -> Result<Option<Observation>, ObserveError> {
     let object: TransferObject = read(event)?;
     let reversed = object.reversed.required(event, "reversed")?;
-    let status = match (reversed, object.amount_reversed) {
+    let amount_minor = object.amount.amount(event, "amount")?;
+    let reversed_minor = match (reversed, object.amount_reversed) {
         (_, Lenient::Known(Minor::Beyond)) => {
             return Err(beyond(event, "amount_reversed", MAX_MINOR));
         }
+        (_, Lenient::Known(Minor::Within(minor))) => Some(minor),
+        (true, _) => amount_minor,
+        (false, amount) => {
+            amount.required(event, "amount_reversed")?;
+            None
+        }
+    };
+    let status = match (reversed, reversed_minor) {
         (true, _) => "reversed",
-        (false, amount) => match amount.required(event, "amount_reversed")? {
-            Minor::Within(1..) => "partially_reversed",
-            Minor::Within(_) | Minor::Beyond => "created",
-        },
+        (false, Some(1..)) => "partially_reversed",
+        (false, _) => "created",
     };
     let facts = MoneyMovementFacts {
         status: status.to_owned(),
-        amount_minor: object.amount.amount(event, "amount")?,
+        amount_minor,
         reason: None,
         attempt_failed: false,
         charge: None,
+        reversed_minor,
     };
     let origin = origin(event, Lenient::Absent, object.currency, object.destination);
     movement(event, EntityKind::Transfer, object.id, origin, facts)

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::fields::{Currency, Minor};
+use super::fields::{Currency, Minor, Reference};
 use super::lenient::Lenient;
 use super::object::{ObserveError, read};
 use super::record::{observation, recorded_state};
@@ -21,11 +21,13 @@ pub(super) fn observe(
         status: object.status.required(event, "status")?.into(),
         failure_code: object.failure_code.known(),
         failure_message: object.failure_message.known(),
+        reversed_by: object.reversed_by.into_id(),
     };
     let origin = PayoutOrigin {
         account: event.account.as_deref().map(str::to_owned),
         amount_minor: object.amount.amount(event, "amount")?,
         currency: object.currency.into_code(),
+        original: object.original_payout.into_id(),
     };
     let id = object.id.id(event)?;
     let update = Update::Payout(origin, recorded_state(event, facts));
@@ -41,4 +43,6 @@ pub(super) struct PayoutObject {
     currency: Lenient<Currency>,
     failure_code: Lenient<String>,
     failure_message: Lenient<String>,
+    original_payout: Lenient<Reference>,
+    reversed_by: Lenient<Reference>,
 }

@@ -12,7 +12,6 @@ use crate::entity::invoice::Invoice;
 use crate::entity::movement::MoneyMovement;
 use crate::entity::payout::Payout;
 use crate::entity::recurring::{AmountOff, MrrUnknown};
-use crate::entity::risk::Risk;
 use crate::entity::subscription::Subscription;
 use crate::entity::timeline::Stage;
 use crate::entity::{Entity, EntityKey, EntityKind, EntityState as _};
@@ -187,6 +186,10 @@ impl Columns for Payout {
         column("realm", Unit::Text, |p| {
             json!(p.realm.as_ref().map(Realm::as_str))
         }),
+        column("original_payout", Unit::Text, |p| json!(p.origin.original)),
+        column("reversed_by", Unit::Text, |p| {
+            json!(p.current().and_then(|f| f.reversed_by.as_ref()))
+        }),
     ];
 
     fn details(&self) -> Value {
@@ -209,9 +212,7 @@ impl Columns for Account {
             json!(a.current().map(|f| f.payouts_enabled))
         }),
         column("connected", Unit::Flag, |a| json!(a.connected())),
-        column("risk", Unit::Text, |a| {
-            json!(a.risk().map_or("unknown", Risk::as_str))
-        }),
+        column("risk", Unit::Text, |a| json!(a.risk_label())),
         column("stage", Unit::Text, |a| json!(a.stage())),
         column("onboarding_seconds", Unit::Seconds, |a| {
             json!(a.onboarding_seconds())
@@ -225,10 +226,16 @@ impl Columns for Account {
     ];
 
     fn details(&self) -> Value {
-        let status = self
-            .capabilities
-            .iter()
-            .map(|(name, states)| (name.clone(), json!(states.last().map(|s| &s.facts.status))));
+        let capabilities = self.capabilities.iter();
+        let current =
+            capabilities.filter_map(|(name, states)| Some((name, &*states.last()?.facts)));
+        let status = current
+            .clone()
+            .map(|(name, f)| (name.clone(), json!(f.status)));
+        let reasons = current.filter_map(|(name, f)| {
+            let reason = f.disabled_reason.as_ref()?;
+            Some((name.clone(), json!(reason)))
+        });
         // Reached at an unknown time: null.
         let milestones = self.milestones.keys();
         let milestones: Map<_, _> = milestones
@@ -236,6 +243,7 @@ impl Columns for Account {
             .collect();
         json!({
             "current": self.current(), "milestones": milestones, "capabilities": status.collect::<Map<_, _>>(),
+            "capability_disabled_reasons": reasons.collect::<Map<_, _>>(), "balance": self.balance,
             "external_accounts": self.external_accounts,
         })
     }
@@ -249,7 +257,7 @@ impl Columns for Account {
 impl Columns for MoneyMovement {
     const COLUMNS: &'static [Column<Self>] = &[
         column("id", Unit::Text, |m| json!(m.id)),
-        column("account", Unit::Text, |m| json!(m.origin.account)),
+        column("account", Unit::Text, |m| json!(m.account())),
         column("customer", Unit::Text, |m| json!(m.origin.customer)),
         column("status", Unit::Text, |m| {
             json!(m.current().map(|f| &f.status))
@@ -268,6 +276,9 @@ impl Columns for MoneyMovement {
         column("owner", Unit::Text, |m| json!(m.class().owner.as_str())),
         column("realm", Unit::Text, |m| {
             json!(m.realm.as_ref().map(Realm::as_str))
+        }),
+        column("reversed_minor", Unit::Minor, |m| {
+            json!(m.current().and_then(|f| f.reversed_minor))
         }),
     ];
 

@@ -1,28 +1,30 @@
 //! The problems of an account.
 
-use super::facts::AccountFacts;
+use super::balance::Balance;
+use super::facts::{AccountFacts, CapabilityFacts};
 use super::milestone::Milestone;
 use super::state::Account;
 use crate::condition::{BeganBefore, Condition, ConditionKey, ConditionKind};
 use crate::entity::key::EntityKey;
 use crate::entity::kind::EntityKind;
 use crate::entity::risk::{AccountStanding, standing, standings_before};
-use crate::entity::stripe_enums::CapabilityStatus;
 use crate::entity::timeline::{RecordedState, has_elements, start_of_run};
 
 const HOUR_S: i64 = 3600;
 
-/// A removed account has no other condition than that.
+/// A closed account has no conditions, and a removed one has no other than that.
 pub(super) fn of(account: &Account) -> Vec<Condition> {
-    if let Some((removed_s, event_id)) = &account.deauthorized
-        && !account.connected()
-    {
+    if account.closed.is_some() {
+        return Vec::new();
+    }
+    if let Some((removed_s, event_id)) = account.removed() {
         let kind = ConditionKind::Deauthorized;
         let start = Start::at(*removed_s, event_id);
         return vec![condition(account, kind, &start, 0, None)];
     }
     [
         blocked(account),
+        balance_blocked(account),
         charges_lost(account),
         requirements_due(account),
         onboarding_incomplete(account),
@@ -61,6 +63,33 @@ fn blocked(account: &Account) -> Option<Condition> {
         (|f| standing(f) == Some(row), held_before),
         reason,
     )
+}
+
+/// Money waits while payouts do not work, or it is unknown how much.
+fn balance_blocked(account: &Account) -> Option<Condition> {
+    let of_payouts = blocked(account)?;
+    if of_payouts.key.kind != ConditionKind::PayoutsBlocked {
+        return None;
+    }
+    let large = account.balance.as_ref().map(Balance::large);
+    let detail = match large.as_deref() {
+        None => Some("the balance is unknown".to_owned()),
+        Some([]) => return None,
+        Some([_]) => of_payouts.detail,
+        Some(several) => {
+            let amounts: Vec<_> = several.iter().map(ToString::to_string).collect();
+            Some(amounts.join(" + "))
+        }
+    };
+    Some(Condition {
+        key: ConditionKey {
+            kind: ConditionKind::BalanceBlocked,
+            ..of_payouts.key
+        },
+        money: large.and_then(|large| large.into_iter().next()),
+        detail,
+        ..of_payouts
+    })
 }
 
 fn charges_lost(account: &Account) -> Option<Condition> {
@@ -110,7 +139,7 @@ fn onboarding_incomplete(account: &Account) -> Option<Condition> {
     let is_silent = said.is_unsure(account.created_s) && account.is_old_at(said.created_s);
     let is_unknown = said.facts.details_submitted != Some(false)
         && (is_silent || said.was_so_before(&["details_submitted", "charges_enabled"]));
-    if is_unknown {
+    if is_unknown || is_disabled(account) {
         return None;
     }
     let kind = ConditionKind::OnboardingIncomplete;
@@ -119,24 +148,20 @@ fn onboarding_incomplete(account: &Account) -> Option<Condition> {
     Some(condition(account, kind, &start, 24 * HOUR_S, detail))
 }
 
+/// By decision of Stripe or the platform: nothing that its holder submits leads on (C9).
+fn is_disabled(account: &Account) -> bool {
+    let row = account.current().and_then(|facts| standing(&facts));
+    row == Some(AccountStanding::Disabled)
+}
+
 fn capability_waiting(account: &Account) -> Option<Condition> {
-    let waits = |status: &CapabilityStatus| {
-        matches!(
-            status,
-            CapabilityStatus::Inactive | CapabilityStatus::Pending
-        )
-    };
-    capabilities(
-        account,
-        ConditionKind::CapabilityWaiting,
-        72 * HOUR_S,
-        waits,
-    )
+    let kind = ConditionKind::CapabilityWaiting;
+    capabilities(account, kind, 72 * HOUR_S, CapabilityFacts::is_waiting)
 }
 
 fn capability_disabled(account: &Account) -> Option<Condition> {
-    let is_disabled = |status: &CapabilityStatus| *status == CapabilityStatus::Disabled;
-    capabilities(account, ConditionKind::CapabilityDisabled, 0, is_disabled)
+    let kind = ConditionKind::CapabilityDisabled;
+    capabilities(account, kind, 0, CapabilityFacts::is_disabled)
 }
 
 fn stale(account: &Account) -> Option<Condition> {
@@ -175,27 +200,43 @@ fn since(
     Some(condition(account, kind, &start, after_s, detail))
 }
 
-/// One condition for all capabilities with such a status: it began with the first of them.
+/// One condition for all capabilities of which something holds: it began with the first of them.
 fn capabilities(
     account: &Account,
     kind: ConditionKind,
     after_s: i64,
-    holds: impl Fn(&CapabilityStatus) -> bool,
+    holds: fn(&CapabilityFacts) -> bool,
 ) -> Option<Condition> {
     let matching = account.capabilities.iter().filter_map(|(name, states)| {
-        let held = |from| CapabilityStatus::with_fingerprint(from).is_some_and(|s| holds(&s));
-        let held_before = |s: &RecordedState<_>| s.held_before("status", held);
-        let first = states.since(|f| holds(&f.status), held_before)?;
+        let held_before = |s: &RecordedState<CapabilityFacts>| s.capability_before(holds);
+        let first = states.since(holds, held_before)?;
         let start = Start {
             began_before: states.began_before(first, held_before),
             ..Start::at(first.created_s, first.event_id.as_str())
         };
-        Some((name.as_str(), start))
+        let reason = states.last().and_then(|state| state.facts.reason());
+        Some(((name.as_str(), reason), start))
     });
-    let (names, starts): (Vec<_>, Vec<_>) = matching.unzip();
+    let (named, starts): (Vec<_>, Vec<_>) = matching.unzip();
     let start = starts.into_iter().min_by_key(|s| (s.at_s, s.event_id))?;
-    let detail = Some(names.join(", "));
+    let detail = Some(names_and_reasons(&named));
     Some(condition(account, kind, &start, after_s, detail))
+}
+
+/// For example `card_payments, transfers; card_payments: requirements.fields_needed (information is
+/// missing)`.
+fn names_and_reasons(named: &[(&str, Option<String>)]) -> String {
+    let names = named.iter().map(|(name, _)| *name);
+    let names = names.collect::<Vec<_>>().join(", ");
+    let reasons = named.iter().filter_map(|(name, reason)| {
+        let reason = reason.as_ref()?;
+        Some(format!("{name}: {reason}"))
+    });
+    let mut parts: Vec<_> = reasons.collect();
+    if named.len() > 1 || parts.is_empty() {
+        parts.insert(0, names);
+    }
+    parts.join("; ")
 }
 
 /// The start of a condition.

@@ -4,7 +4,6 @@ use super::facts::AccountFacts;
 use super::milestone::Milestone;
 use super::state::Account;
 use crate::counters::{Bucket, Tally, UNKNOWN};
-use crate::entity::risk::Risk;
 use crate::histogram;
 
 /// Cohorts count in the hour in which onboarding began, everything else in the hour in which it
@@ -13,8 +12,7 @@ pub(super) fn add(account: &Account, tally: &mut Tally) {
     if account.first_seen_s.is_none() {
         return;
     }
-    let risk = account.risk().map_or(UNKNOWN, Risk::as_str);
-    tally.add(Bucket::Current, &["accounts", risk], 1);
+    tally.add(Bucket::Current, &["accounts", account.risk_label()], 1);
     if account.connected() && account.current().is_some_and(|f| f.charges_enabled) {
         tally.add(Bucket::Current, &["accounts_charging"], 1);
     }
@@ -25,11 +23,7 @@ pub(super) fn add(account: &Account, tally: &mut Tally) {
     add_onboarding(account, tally);
     add_stages(account, tally);
     add_charging(account, tally);
-    let removed = account
-        .deauthorized
-        .as_ref()
-        .filter(|_| !account.connected());
-    if let Some((removed_s, _)) = removed {
+    if let Some((removed_s, _)) = account.removed() {
         tally.add(Bucket::hour_of(*removed_s), &["deauthorized"], 1);
     }
 }
@@ -102,7 +96,7 @@ fn add_charging(account: &Account, tally: &mut Tally) {
         .filter(|_| !is_cut && !first.is_unsure(account.created_s));
     let charged = charged.unwrap_or(now);
     let mut before = i64::from(charged && account.connected_at(first.created_s));
-    let connections = [&account.deauthorized, &account.authorized]
+    let connections = [&account.deauthorized, &account.authorized, &account.closed]
         .into_iter()
         .flatten()
         .map(|(at_s, _)| *at_s);

@@ -1,10 +1,14 @@
 //! What events say about an account.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use super::balance::Balance;
 use crate::entity::application_ids::ApplicationIds;
+use crate::entity::disabled_reason::{ANY_REASON, explained, is_rejection, reasons_with};
 use crate::entity::stripe_enums::CapabilityStatus;
-use crate::entity::timeline::{Facts, RecordedState, value_fingerprint};
+use crate::entity::timeline::{Before, Facts, RecordedState, value_fingerprint};
 
 /// A payout destination: only last four digits, country and currency, never more (C4).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -76,6 +80,76 @@ impl AccountFacts {
 pub struct CapabilityFacts {
     /// Stripe's status.
     pub status: CapabilityStatus,
+    /// Its own `requirements.disabled_reason`; `None`: there is none, or the event does not say.
+    #[serde(default)]
+    pub disabled_reason: Option<String>,
+    /// Whether it was requested; `None`: unknown.
+    #[serde(default)]
+    pub requested: Option<bool>,
+}
+
+impl CapabilityFacts {
+    /// Whether it was refused for good. Today, the status of such a capability is `inactive`, and only the
+    /// reason says it.
+    /// Source: <https://docs.stripe.com/api/capabilities/object#capability_object-status>.
+    pub fn is_disabled(&self) -> bool {
+        let rejected = self.disabled_reason.as_deref().is_some_and(is_rejection);
+        match self.status {
+            CapabilityStatus::Disabled | CapabilityStatus::Rejected => true,
+            CapabilityStatus::Active | CapabilityStatus::Unrequested => false,
+            _ => rejected,
+        }
+    }
+
+    /// Whether it was requested and is not usable yet, or no longer.
+    pub fn is_waiting(&self) -> bool {
+        let unusable = matches!(
+            self.status,
+            CapabilityStatus::Inactive | CapabilityStatus::Pending | CapabilityStatus::Restricted
+        );
+        unusable && self.requested != Some(false) && !self.is_disabled()
+    }
+
+    /// Why it is not usable, in Stripe's words and in plain ones, as far as the event says it.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.disabled_reason.as_deref().map(explained)
+    }
+}
+
+impl RecordedState<CapabilityFacts> {
+    /// Whether something held of the capability before the event, if the event says enough of it.
+    pub(super) fn capability_before(
+        &self,
+        holds: impl Fn(&CapabilityFacts) -> bool,
+    ) -> Option<bool> {
+        let now = &self.facts;
+        let status = match self.before("status") {
+            Before::Same => now.status.clone(),
+            // One that this version does not know is neither.
+            Before::Was(from) => CapabilityStatus::with_fingerprint(from)
+                .unwrap_or(CapabilityStatus::Other(String::new())),
+            Before::Nothing | Before::NotSaid | Before::Unknown => return None,
+        };
+        let reasons = match self.before("requirements.disabled_reason") {
+            Before::Same => vec![now.disabled_reason.as_deref()],
+            Before::Was(from) => reasons_with(from),
+            Before::Nothing | Before::NotSaid | Before::Unknown => ANY_REASON.to_vec(),
+        };
+        let requested = match self.unchanged("requested") {
+            Some(true) => vec![now.requested],
+            Some(false) => vec![now.requested.map(|requested| !requested)],
+            None => vec![Some(false), Some(true)],
+        };
+        let possible = reasons.iter().flat_map(|reason| {
+            requested.iter().map(|requested| CapabilityFacts {
+                status: status.clone(),
+                disabled_reason: reason.map(str::to_owned),
+                requested: *requested,
+            })
+        });
+        let held: BTreeSet<bool> = possible.map(|facts| holds(&facts)).collect();
+        held.first().copied().filter(|_| held.len() == 1)
+    }
 }
 
 /// What an event says of something that is or is not.
@@ -119,6 +193,13 @@ pub enum AccountUpdate {
         /// The event.
         event_id: String,
     },
+    /// `v2.core.account.closed`
+    Closed {
+        /// The event.
+        event_id: String,
+    },
+    /// `balance.available`
+    Balance(Balance),
     /// `account.application.authorized` or `.deauthorized`
     Connection {
         /// Which of the two.
@@ -163,13 +244,18 @@ impl Facts for AccountFacts {
 }
 
 impl Facts for CapabilityFacts {
-    const FIELDS: &'static [&'static str] = &["status"];
+    const FIELDS: &'static [&'static str] =
+        &["status", "requirements.disabled_reason", "requested"];
 
     fn progress(&self) -> u64 {
         0
     }
 
-    fn value(&self, _: usize) -> u32 {
-        value_fingerprint(self.status.as_str())
+    fn value(&self, place: usize) -> u32 {
+        match place {
+            0 => value_fingerprint(self.status.as_str()),
+            1 => value_fingerprint(self.disabled_reason.as_deref()),
+            _ => value_fingerprint(self.requested),
+        }
     }
 }

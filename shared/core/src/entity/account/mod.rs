@@ -1,5 +1,6 @@
 //! A connected account: can it take charges, can it be paid out, is it still connected?
 
+pub mod balance;
 mod conditions;
 mod contributions;
 pub mod facts;
@@ -79,6 +80,7 @@ impl EntityState for Account {
         for (latest, what) in [
             (&self.authorized, "connected"),
             (&self.deauthorized, "disconnected"),
+            (&self.closed, "closed"),
         ] {
             if let Some((at_s, event_id)) = latest {
                 found.push(Transition {
@@ -102,10 +104,13 @@ impl EntityState for Account {
             .external_accounts
             .iter()
             .map(|(id, view)| (&view.last_event, format!("external account {id}")));
+        let balance = self.balance.as_ref().map(|b| b.last_event.clone());
         let single = [
             (&self.authorized, "authorization"),
             (&self.deauthorized, "deauthorization"),
             (&self.thin, "a change that only the API shows"),
+            (&self.closed, "its closing"),
+            (&balance, "its balance"),
         ];
         let single = single
             .into_iter()

@@ -6,8 +6,10 @@ use std::mem;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::balance::Balance;
 use super::facts::{AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount, Shown};
 use super::milestone::Milestone;
+use crate::counters::UNKNOWN;
 use crate::entity::application_ids::ApplicationIds;
 use crate::entity::merge::{keep_greater, keep_smaller};
 use crate::entity::risk::{Risk, risk};
@@ -54,6 +56,13 @@ pub struct Account {
     /// Ids of the platform's own application, as the newest event shows them.
     #[serde(default)]
     pub ids: Option<ApplicationIds>,
+    /// The first event that says that it was closed, which is for good: Unix seconds and event.
+    /// Source: <https://docs.stripe.com/api/v2/core/accounts/close>.
+    #[serde(default)]
+    pub closed: Option<(i64, String)>,
+    /// What it could be paid out, as the newest event shows it.
+    #[serde(default)]
+    pub balance: Option<Balance>,
 }
 
 /// Why the earliest event that shows a milestone does not say when it was reached.
@@ -136,6 +145,10 @@ impl Account {
             AccountUpdate::Thin { event_id } => {
                 keep_greater(&mut self.thin, &Some((created_s, event_id)));
             }
+            AccountUpdate::Closed { event_id } => {
+                keep_smaller(&mut self.closed, (created_s, event_id));
+            }
+            AccountUpdate::Balance(balance) => keep_greater(&mut self.balance, &Some(balance)),
             AccountUpdate::Connection {
                 connected,
                 event_id,
@@ -177,6 +190,10 @@ impl Account {
         keep_greater(&mut self.deauthorized, &other.deauthorized);
         keep_greater(&mut self.authorized, &other.authorized);
         keep_greater(&mut self.thin, &other.thin);
+        keep_greater(&mut self.balance, &other.balance);
+        if let Some(closed) = &other.closed {
+            keep_smaller(&mut self.closed, closed.clone());
+        }
         for (name, timeline) in &other.capabilities {
             let kept = self.capabilities.entry(name.clone()).or_default();
             kept.union(timeline);
@@ -232,13 +249,31 @@ impl Account {
     }
 
     /// The risk, if the account's state is known. A disconnected account can earn nothing through
-    /// the platform.
+    /// the platform; a closed one has no risk any more.
     pub fn risk(&self) -> Option<Risk> {
-        if self.connected() {
-            self.current().and_then(|facts| risk(&facts))
-        } else {
-            Some(Risk::Critical)
+        match self.connected() {
+            _ if self.closed.is_some() => None,
+            true => self.current().and_then(|facts| risk(&facts)),
+            false => Some(Risk::Critical),
         }
+    }
+
+    /// The risk as exports and counters name it.
+    pub fn risk_label(&self) -> &'static str {
+        match &self.closed {
+            Some(_) => "closed",
+            None => self.risk().map_or(UNKNOWN, Risk::as_str),
+        }
+    }
+
+    /// When it removed the platform, unless it is connected again: Unix seconds and event. What comes with
+    /// or after its closing is a consequence of that.
+    pub(super) fn removed(&self) -> Option<&(i64, String)> {
+        let closed_s = self.closed.as_ref().map(|(closed_s, _)| *closed_s);
+        let removed = self.deauthorized.as_ref()?;
+        let before_closing = closed_s.is_none_or(|closed_s| removed.0 < closed_s);
+        let last_s = closed_s.map_or(i64::MAX, |closed_s| closed_s.saturating_sub(1));
+        (before_closing && !self.connected_at(last_s)).then_some(removed)
     }
 
     /// Whether a thin event reported a change that no later state has shown. A removed account is
@@ -253,9 +288,10 @@ impl Account {
     }
 
     /// As far as the latest removal and the latest authorization show: disconnected from the
-    /// removal to the authorization, or for good, and connected at all other times.
+    /// removal to the authorization, or for good, and connected at all other times before it was closed.
     pub(super) fn connected_at(&self, at_s: i64) -> bool {
         match (&self.deauthorized, &self.authorized) {
+            _ if self.closed.as_ref().is_some_and(|(s, _)| *s <= at_s) => false,
             (Some((removed_s, _)), _) if at_s < *removed_s => true,
             (Some((removed_s, _)), Some((authorized_s, _))) => {
                 authorized_s > removed_s && *authorized_s <= at_s

@@ -70,6 +70,9 @@ pub struct MoneyMovementFacts {
     /// The charge of a payment's latest attempt. It identifies two events about the same attempt.
     #[serde(default)]
     pub charge: Option<String>,
+    /// How much of a transfer was reversed, in minor units.
+    #[serde(default)]
+    pub reversed_minor: Option<i64>,
 }
 
 /// What is different for one kind of movement.
@@ -81,6 +84,10 @@ pub struct MovementRules {
     pub contributions: fn(&MoneyMovement, &mut Tally),
     /// The problem that its current state is.
     pub condition: fn(&MoneyMovementFacts) -> Option<ConditionKind>,
+    /// The field of Stripe's object that decides the status: see [`Facts::FIELDS`].
+    pub status_field: &'static str,
+    /// Why it has that problem.
+    pub detail: fn(&MoneyMovement) -> Option<String>,
 }
 
 /// A kind without outcomes, contributions and conditions of its own.
@@ -88,6 +95,8 @@ pub(super) const NO_RULES: MovementRules = MovementRules {
     record: |_, _| {},
     contributions: |_, _| {},
     condition: |_| None,
+    status_field: "status",
+    detail: |movement| movement.current()?.reason.clone(),
 };
 
 fn any_kind() -> EntityKind {
@@ -116,6 +125,9 @@ impl MoneyMovementOrigin {
         keep_greater(&mut self.of, &other.of);
     }
 }
+
+/// How much of a transfer was reversed.
+pub(super) const AMOUNT_REVERSED: &str = "amount_reversed";
 
 /// The maximum of failed attempts that are counted separately per payment. The smallest of a union
 /// are among the smallest of its parts, so the result does not depend on the order.
@@ -194,7 +206,7 @@ const STATUSES: &[&str] = &[
 ];
 
 impl Facts for MoneyMovementFacts {
-    const FIELDS: &'static [&'static str] = &["status", "amount"];
+    const FIELDS: &'static [&'static str] = &["status", "amount", AMOUNT_REVERSED];
 
     /// Final statuses come last; a refund or transfer can still change after it succeeded. The
     /// statuses of all kinds share one list, because none has two meanings.
@@ -210,9 +222,13 @@ impl Facts for MoneyMovementFacts {
             "requires_payment_method" if self.attempt_failed => 2,
             "requires_action" => 3,
             "requires_capture" => 4,
-            "succeeded" | "complete" | "partially_reversed" => 5,
-            "canceled" | "expired" | "won" | "lost" | "warning_closed" | "prevented" | "failed"
-            | "reversed" => 6,
+            "succeeded" | "complete" => 5,
+            "canceled" | "expired" | "won" | "lost" | "warning_closed" | "prevented" | "failed" => {
+                6
+            }
+            // What was reversed only grows.
+            "partially_reversed" => self.reversed_minor.unwrap_or(1).max(1).cast_unsigned(),
+            "reversed" => u64::MAX,
             _ => 0,
         }
     }
@@ -220,7 +236,8 @@ impl Facts for MoneyMovementFacts {
     fn value(&self, place: usize) -> u32 {
         match place {
             0 => value_fingerprint(&self.status),
-            _ => value_fingerprint(self.amount_minor),
+            1 => value_fingerprint(self.amount_minor),
+            _ => value_fingerprint(self.reversed_minor),
         }
     }
 }

@@ -43,6 +43,13 @@ impl MoneyMovement {
         self.timeline.union(&other.timeline);
     }
 
+    /// The connected account concerned: the one that it belongs to, or that a transfer goes to.
+    pub fn account(&self) -> Option<&str> {
+        let destination = self.origin.of.as_deref();
+        let destination = destination.filter(|_| self.kind == EntityKind::Transfer);
+        self.origin.account.as_deref().or(destination)
+    }
+
     /// What is different for its kind.
     fn rules(&self) -> &'static MovementRules {
         match self.kind {
@@ -94,10 +101,11 @@ impl EntityState for MoneyMovement {
             return Vec::new();
         };
         let kind = (self.rules().condition)(facts);
-        let held_before = |s: &RecordedState<_>| s.unchanged("status");
-        let first = self
-            .timeline
-            .since(|f| f.status == facts.status, held_before);
+        let status_field = self.rules().status_field;
+        let held_before = |s: &RecordedState<_>| s.unchanged(status_field);
+        let status = |f: &MoneyMovementFacts| (f.status.clone(), f.reversed_minor);
+        let now = status(facts);
+        let first = self.timeline.since(|f| status(f) == now, held_before);
         let Some((kind, first)) = kind.zip(first) else {
             return Vec::new();
         };
@@ -109,19 +117,26 @@ impl EntityState for MoneyMovement {
             since_s: first.created_s,
             began_before: self.timeline.began_before(first, held_before),
             due_s: first.created_s,
-            account: self.origin.account.clone(),
+            account: self.account().map(str::to_owned),
             customer: self.origin.customer.clone(),
             realm: self.realm.clone().unwrap_or_default(),
-            money: Money::known(facts.amount_minor, self.origin.currency.as_deref()),
-            detail: facts.reason.clone(),
+            money: Money::known(
+                facts.reversed_minor.or(facts.amount_minor),
+                self.origin.currency.as_deref(),
+            ),
+            detail: (self.rules().detail)(self),
             event_id: first.event_id.to_string(),
             times: None,
         }]
     }
 
-    /// Every change of status, oldest first.
+    /// Every change of status and of what was reversed, oldest first.
     fn transitions(&self) -> Vec<Transition> {
-        status_changes(&self.timeline, "status", None, |facts| &facts.status)
+        let status_field = self.rules().status_field;
+        let mut found = status_changes(&self.timeline, status_field, None, |facts| &facts.status);
+        found.extend(transfer::further_reversals(self));
+        found.sort_by_key(|transition| transition.at_s);
+        found
     }
 
     fn events(&self) -> Vec<EventRef> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::facts::{MoneyMovement, MoneyMovementFacts, MovementRules, Reached};
+use super::facts::{MoneyMovement, MoneyMovementFacts, MovementRules, NO_RULES, Reached};
 use crate::condition::ConditionKind;
 use crate::counters::{Bucket, Tally};
 use crate::entity::timeline::{RecordedState, fingerprint};
@@ -15,6 +15,7 @@ pub const RULES: MovementRules = MovementRules {
         let waits = facts.status == "requires_payment_method" && facts.reason.is_some();
         waits.then_some(ConditionKind::PaymentFailed)
     },
+    ..NO_RULES
 };
 
 fn record(reached: &mut Reached, state: &RecordedState<MoneyMovementFacts>) {

@@ -445,6 +445,7 @@ mod tests {
                 status: "failed".to_owned().into(),
                 failure_code: None,
                 failure_message: None,
+                reversed_by: None,
             };
             let failed = RecordedState {
                 created_s: 1,

@@ -50,6 +50,8 @@ const COSTS: &str = "
     payout.failed failure_code: conditions, current.failure_code, failure_code
     payout.failed failure_message: conditions, current.failure_message
     payout.failed id: the event
+    payout.failed original_payout: conditions, original_payout
+    payout.failed reversed_by: current.reversed_by, reversed_by
     payout.failed status: the event
     account.updated charges_enabled: the event
     account.updated country: country
@@ -95,15 +97,19 @@ const COSTS: &str = "
     refund.failed failure_reason: conditions, current.reason, reason
     refund.failed id: the event
     refund.failed status: the event
-    transfer.reversed amount: amount_minor, current.amount_minor
-    transfer.reversed amount_reversed:
-    transfer.reversed currency: currency
-    transfer.reversed destination: of
+    transfer.reversed amount: amount_minor, conditions, current.amount_minor
+    transfer.reversed amount_reversed: conditions, current.reversed_minor, reversed_minor
+    transfer.reversed currency: conditions, currency
+    transfer.reversed destination: account, of
     transfer.reversed id: the event
     transfer.reversed reversed: the event
-    capability.updated account: capabilities, events
+    capability.updated account: capabilities, capability_disabled_reasons, conditions, events
     capability.updated id: the event
+    capability.updated requested:
+    capability.updated requirements: capability_disabled_reasons, conditions
+    capability.updated requirements.disabled_reason: capability_disabled_reasons, conditions
     capability.updated status: the event
+    balance.available available: balance, events
     account.external_account.created country: external_accounts
     account.external_account.created currency: external_accounts
     account.external_account.created id: the event

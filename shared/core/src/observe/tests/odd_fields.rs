@@ -36,7 +36,8 @@ pub(super) fn samples() -> Vec<(&'static str, Value, &'static [&'static str])> {
         (
             "payout.failed",
             json!({"id": "po_1", "object": "payout", "status": "failed", "amount": 500, "currency": "usd",
-                "failure_code": "account_closed", "failure_message": "Closed."}),
+                "failure_code": "account_closed", "failure_message": "Closed.", "original_payout": "po_2",
+                "reversed_by": "po_3"}),
             status,
         ),
         (
@@ -80,8 +81,14 @@ pub(super) fn samples() -> Vec<(&'static str, Value, &'static [&'static str])> {
         ),
         (
             "capability.updated",
-            json!({"id": "transfers", "object": "capability", "status": "active", "account": "acct_1"}),
+            json!({"id": "transfers", "object": "capability", "status": "inactive", "account": "acct_1",
+                "requested": true, "requirements": {"disabled_reason": "rejected.other"}}),
             status,
+        ),
+        (
+            "balance.available",
+            json!({"object": "balance", "available": [{"amount": 500, "currency": "usd"}]}),
+            &[],
         ),
         (
             "account.external_account.created",
@@ -133,7 +140,7 @@ pub(super) fn odd_values() -> Vec<Option<Value>> {
 }
 
 pub(super) fn body(kind: &str, object: &Value, previous: &Value) -> String {
-    let about_account = ["account", "capability"].iter();
+    let about_account = ["account", "capability", "balance"].iter();
     let account = about_account.clone().any(|start| kind.starts_with(start));
     let account = account.then_some("acct_1");
     json!({"id": "evt_1", "type": kind, "created": 1000, "account": account,
