@@ -78,6 +78,9 @@ fn account() -> Life {
             (ConditionKind::PayoutsBlocked, |a| {
                 enabled(a) == (true, false)
             }),
+            (ConditionKind::BalanceBlocked, |a| {
+                enabled(a) == (true, false)
+            }),
             (ConditionKind::ChargesBlocked, |a| {
                 enabled(a) == (false, true)
             }),
@@ -113,19 +116,32 @@ fn capability() -> Life {
     Life {
         updated: "capability.updated",
         object: json!({"id": "transfers", "object": "capability", "account": "acct_1", "status": "unrequested",
-            "requested": false}),
+            "requested": true, "requirements": {"disabled_reason": null}}),
         patches: ["active", "pending", "inactive", "disabled"]
             .map(|status| json!({"status": status}))
-            .into(),
+            .into_iter()
+            .chain([
+                json!({"requested": false}),
+                json!({"requested": true}),
+                json!({"requirements": {"disabled_reason": "rejected.other"}}),
+                json!({"requirements": {"disabled_reason": "requirements.fields_needed"}}),
+            ])
+            .collect(),
         conditions: &[
             (ConditionKind::CapabilityWaiting, |c| {
-                c["status"] == "pending" || c["status"] == "inactive"
+                let waits = c["status"] == "pending" || c["status"] == "inactive";
+                waits && c["requested"] == true && !is_rejected(c)
             }),
             (ConditionKind::CapabilityDisabled, |c| {
-                c["status"] == "disabled"
+                let may_be = c["status"] != "active" && c["status"] != "unrequested";
+                c["status"] == "disabled" || may_be && is_rejected(c)
             }),
         ],
     }
+}
+
+fn is_rejected(capability: &Value) -> bool {
+    capability["requirements"]["disabled_reason"] == "rejected.other"
 }
 
 fn dispute() -> Life {

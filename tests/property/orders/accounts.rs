@@ -174,6 +174,117 @@ fn capabilities_change_in_any_order() {
 }
 
 #[test]
+fn a_capability_is_rejected_in_any_order() {
+    let changed = |status: &str, reason: &Value, previous: Value| {
+        let object = json!({"id": "card_payments", "object": "capability", "account": "acct_1", "status": status,
+            "requested": true, "requirements": {"disabled_reason": reason}});
+        json!({"!object": object, "!previous": previous})
+    };
+    let (missing, rejected) = (json!("requirements.fields_needed"), json!("rejected.other"));
+    let reason = |reason: &Value| json!({"requirements": {"disabled_reason": reason}});
+    let waits = changed(
+        "inactive",
+        &missing,
+        json!({"status": "active", "requirements": {"disabled_reason": null}}),
+    );
+    account("missing information, then rejected within a second", true).check(
+        &[
+            (0, UPDATED, json!({"details_submitted": true})),
+            (
+                1,
+                CAPABILITY,
+                changed("active", &Value::Null, json!({"status": "pending"})),
+            ),
+            (2, CAPABILITY, waits),
+            (
+                3,
+                CAPABILITY,
+                changed("inactive", &rejected, reason(&missing)),
+            ),
+            (
+                3,
+                CAPABILITY,
+                changed("inactive", &missing, reason(&rejected)),
+            ),
+            (
+                3,
+                CAPABILITY,
+                changed("inactive", &rejected, reason(&missing)),
+            ),
+            (3, REPEAT, json!({})),
+        ],
+        &[("accounts|low", 1)],
+        &[("capability_disabled", 3)],
+    );
+}
+
+#[test]
+fn an_account_is_closed_in_any_order() {
+    const CLOSED: &str = "v2.core.account.closed";
+    account("loses its charges, is removed and closed", true).check(
+        &[
+            (0, UPDATED, json!({"details_submitted": true})),
+            (1, CAPABILITY, capability("card_payments", "pending")),
+            (2, UPDATED, json!({"charges_enabled": false})),
+            (4, "v2.core.account.updated", json!({})),
+            (5, CLOSED, json!({})),
+            (5, DEAUTHORIZED, application()),
+            (6, CLOSED, json!({})),
+        ],
+        &[
+            ("accounts|closed", 1),
+            ("accounts|critical", 0),
+            ("accounts_charging", 0),
+            ("accounts_stale", 0),
+        ],
+        &[],
+    );
+    account("charges until it is closed, removed before", true).check(
+        &[
+            (0, UPDATED, json!({"details_submitted": true})),
+            (1, DEAUTHORIZED, application()),
+            (2, AUTHORIZED, application()),
+            (3, DEAUTHORIZED, application()),
+            (5, CLOSED, json!({})),
+            (6, AUTHORIZED, application()),
+            (6, REPEAT, json!({})),
+        ],
+        &[("accounts|closed", 1), ("accounts_charging", 0)],
+        &[],
+    );
+}
+
+#[test]
+fn a_balance_waits_in_any_order() {
+    const AVAILABLE: &str = "balance.available";
+    let balance = |usd: i64, eur: i64| {
+        other(&json!({"object": "balance", "available": [
+            {"amount": usd, "currency": "usd"}, {"amount": eur, "currency": "eur"}]}))
+    };
+    account("large, small, large", true).check(
+        &[
+            (0, UPDATED, json!({"details_submitted": true})),
+            (1, AVAILABLE, balance(20_000, 0)),
+            (2, UPDATED, json!({"payouts_enabled": false})),
+            (3, AVAILABLE, balance(100, 10_000)),
+            (4, AVAILABLE, balance(100, 10_001)),
+            (4, REPEAT, json!({})),
+            (
+                5,
+                UPDATED,
+                json!({"requirements": {"currently_due": ["a"]}}),
+            ),
+        ],
+        &[("accounts|high", 1)],
+        &[
+            ("balance_blocked", 2),
+            ("payouts_blocked", 2),
+            ("requirements_due", 5),
+        ],
+    );
+}
+
+#[test]
 fn connecting_and_disconnecting_in_any_order() {
     account("connected, removed, connected, removed", true).check(
         &[

@@ -292,6 +292,36 @@ fn refunds_in_any_order() {
 }
 
 #[test]
+fn a_payout_reversal_in_any_order() {
+    let more = json!({"status": "pending", "amount": -7000, "original_payout": "po_1"});
+    of("paid, then failed", EntityKind::Payout, "po_2", &more).check(
+        &[
+            (0, "payout.created", json!({})),
+            (1, "payout.updated", json!({"status": "in_transit"})),
+            (2, "payout.paid", json!({"status": "paid"})),
+            (2, "payout.updated", json!({"arrival_date": 1_700_000_000})),
+            (
+                4,
+                "payout.failed",
+                json!({"status": "failed", "failure_code": "debit_not_authorized"}),
+            ),
+            (4, REPEAT, json!({})),
+            (
+                5,
+                "payout.updated",
+                json!({"failure_balance_transaction": "txn_1"}),
+            ),
+        ],
+        &[
+            ("payouts|failed|usd", 0),
+            ("payouts_reached|failed|usd", 0),
+            ("payout_reversals|failed|usd", 1),
+        ],
+        &[("payout_reversal_failed", 4)],
+    );
+}
+
+#[test]
 fn transfers_in_any_order() {
     let transfer = |name| {
         let more = json!({"amount_reversed": 0, "reversed": false, "destination": "acct_2"});
@@ -313,6 +343,19 @@ fn transfers_in_any_order() {
         ],
         &[("transfers|reversed", 1)],
         &[("transfer_reversed", 2)],
+    );
+    transfer("reversed in parts, one after the other").check(
+        &[
+            (0, "transfer.created", json!({})),
+            (1, "transfer.reversed", json!({"amount_reversed": 1000})),
+            (2, "transfer.updated", json!({"description": "x"})),
+            (3, "transfer.reversed", json!({"amount_reversed": 2000})),
+            (3, REPEAT, json!({})),
+            (4, "transfer.updated", json!({"description": "y"})),
+            (5, "transfer.updated", json!({"description": "z"})),
+        ],
+        &[("transfers|partially_reversed", 1)],
+        &[("transfer_reversed", 3)],
     );
     transfer("a part stays back").check(
         &[

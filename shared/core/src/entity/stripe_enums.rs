@@ -3,6 +3,13 @@
 
 use super::timeline::value_fingerprint;
 
+/// Stripe's statuses: the kind of object, the field and the value. The file names its sources and the API version.
+pub fn documented_statuses() -> impl Iterator<Item = [&'static str; 3]> {
+    let lines = include_str!("../statuses.txt").lines();
+    let lines = lines.filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split(' ').collect::<Vec<_>>().try_into().ok())
+}
+
 /// Declares an enum of Stripe's values plus `Other(text)`. In storage a known value is its index in
 /// the list: append new variants at the end.
 macro_rules! open_enum {
@@ -162,5 +169,53 @@ open_enum! {
         Rejected = "rejected",
         /// Not offered for such an account.
         Unsupported = "unsupported",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::entity::disabled_reason::explained;
+    use crate::entity::movement::MoneyMovementFacts;
+
+    fn documented(object: &str, field: &str) -> BTreeSet<&'static str> {
+        let statuses = documented_statuses();
+        let of_object = statuses.filter(|[o, f, _]| (*o, *f) == (object, field));
+        of_object.map(|[.., value]| value).collect()
+    }
+
+    #[test]
+    fn the_known_statuses_are_the_documented_ones() {
+        // A deleted draft has a status of our own.
+        let invoice = InvoiceStatus::WORDS.iter().filter(|w| **w != "deleted");
+        let table = [
+            ("subscription", SubscriptionStatus::WORDS.iter().collect()),
+            ("invoice", invoice.collect::<BTreeSet<_>>()),
+            ("payout", PayoutStatus::WORDS.iter().collect()),
+            ("capability", CapabilityStatus::WORDS.iter().collect()),
+        ];
+        for (object, known) in table {
+            let known: BTreeSet<&str> = known.into_iter().copied().collect();
+            assert_eq!(known, documented(object, "status"), "{object}");
+        }
+        for object in ["payment_intent", "checkout_session", "dispute", "refund"] {
+            for status in documented(object, "status") {
+                let facts = MoneyMovementFacts::with_status(status);
+                assert_eq!(facts.status_label(), status, "{object}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_documented_reason_is_explained() {
+        for object in ["account", "capability"] {
+            let reasons = documented(object, "requirements.disabled_reason");
+            assert!(reasons.len() >= 10);
+            for reason in reasons {
+                assert_ne!(explained(reason), reason, "{object}");
+            }
+        }
     }
 }

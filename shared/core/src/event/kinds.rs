@@ -17,9 +17,10 @@ pub fn kind_label(kind: &str) -> &str {
     }
 }
 
-/// All documented snapshot event types, sorted (Stripe API 2026-09-30.endive).
+/// All documented snapshot event types, sorted. The file names its source and the API version.
 pub fn known_kinds() -> impl Iterator<Item = &'static str> {
-    include_str!("../event_types.txt").lines()
+    let lines = include_str!("../event_types.txt").lines();
+    lines.filter(|line| !line.starts_with('#'))
 }
 
 static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| known_kinds().collect());

@@ -200,7 +200,7 @@ metrics! {
         while no payout was",
         &["window"],
     );
-    accounts: GaugeSet = gauge_set("revwatch_accounts", "Connected accounts by risk", &["risk"]);
+    accounts: GaugeSet = gauge_set("revwatch_accounts", "Connected accounts by risk: low, medium, high, critical, unknown; closed ones apart", &["risk"]);
     onboarding_funnel: GaugeSet = gauge_set(
         "revwatch_onboarding_funnel",
         "Connected accounts that reached each onboarding stage",

@@ -8,7 +8,7 @@ use crate::histogram;
 const HOUR_S: i64 = 3600;
 
 /// Time and event: `+` a state that may take charges, `-` one that may not, `a` authorized, `d`
-/// deauthorized.
+/// deauthorized, `c` closed.
 type Story = [(i64, char)];
 
 fn account_after(story: &Story) -> Account {
@@ -20,6 +20,7 @@ fn account_after(story: &Story) -> Account {
         let event_id = format!("evt_{i:03}");
         let update = match symbol {
             '+' | '-' => view(*at_s, event_id, *symbol == '+'),
+            'c' => AccountUpdate::Closed { event_id },
             _ => AccountUpdate::Connection {
                 connected: *symbol == 'a',
                 event_id,
@@ -104,7 +105,7 @@ fn transitions_are_listed_oldest_first_connections_too() {
 #[test]
 fn charging_changes_count_in_their_hour() {
     const H: i64 = HOUR_S;
-    let table: [(&Story, &[(u32, i64)]); 12] = [
+    let table: [(&Story, &[(u32, i64)]); 15] = [
         (&[], &[]),
         (&[(H, '-')], &[]),
         (&[(H, '+'), (2 * H, '+')], &[(1, 1)]),
@@ -136,6 +137,13 @@ fn charging_changes_count_in_their_hour() {
             &[(1, 1), (5, -1)],
         ),
         (&[(3 * H, 'd'), (4 * H, '+')], &[]),
+        // It charged until it was closed, or lost that before.
+        (&[(H, '+'), (3 * H, 'c'), (4 * H, '+')], &[(1, 1), (3, -1)]),
+        (
+            &[(H, '+'), (2 * H, '-'), (3 * H, 'c'), (3 * H, 'd')],
+            &[(1, 1), (2, -1)],
+        ),
+        (&[(H, '+'), (3 * H, 'd'), (4 * H, 'c')], &[(1, 1), (3, -1)]),
         (&[(3 * H, 'd'), (4 * H, '+'), (5 * H, 'a')], &[(5, 1)]),
     ];
     for (story, changes) in table {
@@ -154,7 +162,7 @@ fn charging_changes_count_in_their_hour() {
 
 #[test]
 fn changes_of_charging_add_up_to_the_current_level() {
-    const SYMBOLS: [char; 4] = ['+', '-', 'a', 'd'];
+    const SYMBOLS: [char; 5] = ['+', '-', 'a', 'd', 'c'];
     // Some in the same second, some in the same hour.
     const TIMES: [i64; 6] = [3600, 3600, 3601, 7200, 7200, 20_000];
     for number in 0..SYMBOLS.len().pow(6) {
@@ -185,6 +193,35 @@ fn changes_of_charging_add_up_to_the_current_level() {
                 "{story:?} at the end of hour {hour}"
             );
         }
+    }
+}
+
+/// What Stripe reports of the connection with or after the closing is a consequence of it.
+#[test]
+fn a_closed_account_is_not_lost_twice() {
+    const H: i64 = HOUR_S;
+    let table: [(&Story, i64); 4] = [
+        (&[(H, '+'), (2 * H, 'd'), (3 * H, 'c')], 1),
+        (&[(H, '+'), (2 * H, 'd'), (2 * H, 'c')], 0),
+        (&[(H, '+'), (2 * H, 'c'), (3 * H, 'd')], 0),
+        (&[(H, '+'), (H, 'd'), (2 * H, 'a'), (3 * H, 'c')], 0),
+    ];
+    for (story, removals) in table {
+        let account = account_after(story);
+        let counters = counters_of(&account);
+        let found = counters
+            .iter()
+            .filter(|(_, name, _)| *name == "deauthorized");
+        assert_eq!(
+            found.map(|(_, _, by)| by).sum::<i64>(),
+            removals,
+            "{story:?}"
+        );
+        assert_eq!(counters.get(Bucket::Current, &["accounts", "closed"]), 1);
+        assert_eq!(counters.get(Bucket::Current, &["accounts", "critical"]), 0);
+        assert_eq!(account.conditions(), []);
+        let last = account.transitions().pop().expect("a change");
+        assert!(["closed", "disconnected"].contains(&last.what.as_str()));
     }
 }
 

@@ -162,8 +162,20 @@ impl MoneyMovement {
 }
 
 impl MoneyMovementFacts {
+    #[cfg(test)]
+    pub(in crate::entity) fn with_status(status: &str) -> Self {
+        Self {
+            status: status.to_owned(),
+            amount_minor: None,
+            reason: None,
+            attempt_failed: false,
+            charge: None,
+            reversed_minor: None,
+        }
+    }
+
     /// The status if this version knows it, else `other`: bounded, for counters.
-    pub(super) fn status_label(&self) -> &'static str {
+    pub(in crate::entity) fn status_label(&self) -> &'static str {
         let known = STATUSES.iter().find(|known| **known == self.status);
         known.copied().unwrap_or("other")
     }

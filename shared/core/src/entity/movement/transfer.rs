@@ -23,7 +23,8 @@ pub(super) fn further_reversals(movement: &MoneyMovement) -> Vec<Transition> {
     for state in movement.timeline.in_order() {
         let now = state.facts.reversed_minor.filter(|minor| *minor > 0);
         if let Some((was, is)) = before.zip(now).filter(|(was, is)| was != is) {
-            let (was, is) = (movement.shown(was), movement.shown(is));
+            let shown = |minor: i64| movement.shown(minor).unwrap_or_else(|| minor.to_string());
+            let (was, is) = (shown(was), shown(is));
             found.push(Transition {
                 at_s: state.created_s,
                 event_id: state.event_id.clone(),
@@ -45,18 +46,18 @@ fn detail(transfer: &MoneyMovement) -> Option<String> {
     let earlier = earlier.flatten().find(|minor| *minor < reversed);
     let last = match earlier {
         Some(earlier) if earlier > 0 => {
-            format!(", {} of it last", transfer.shown(reversed - earlier))
+            format!(", {} of it last", transfer.shown(reversed - earlier)?)
         }
         _ => String::new(),
     };
-    let (reversed, amount) = (transfer.shown(reversed), transfer.shown(amount));
+    let (reversed, amount) = (transfer.shown(reversed)?, transfer.shown(amount)?);
     Some(format!("{reversed} of {amount}{last}"))
 }
 
 impl MoneyMovement {
     /// An amount with its currency, if that is known.
-    fn shown(&self, minor: i64) -> String {
-        Money::known(Some(minor), self.origin.currency.as_deref())
-            .map_or_else(|| minor.to_string(), |money| money.to_string())
+    fn shown(&self, minor: i64) -> Option<String> {
+        let money = Money::known(Some(minor), self.origin.currency.as_deref())?;
+        Some(money.to_string())
     }
 }
