@@ -9,6 +9,9 @@ use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
+use crate::entity::account::balance::BALANCE_UNKNOWN;
+use crate::entity::disabled_reason::explained;
+
 /// An id: `evt_…`, `acct_…`, `al_…`; for Stripe's limit of 255 characters see
 /// <https://docs.stripe.com/upgrades>.
 pub fn id(text: &str) -> Cow<'_, str> {
@@ -147,14 +150,25 @@ pub fn phrase(text: &str) -> Cow<'_, str> {
 /// The detail of a condition: our own words with numbers, a plan, or Stripe's words. What follows
 /// the code of a failure is Stripe's sentence, and is replaced.
 pub fn detail(text: &str) -> Cow<'_, str> {
-    if is_count(text) {
+    let parts: Vec<_> = text.split("; ").map(part_of_detail).collect();
+    Cow::Owned(parts.join("; "))
+}
+
+fn part_of_detail(text: &str) -> Cow<'_, str> {
+    if text == BALANCE_UNKNOWN || is_count(text) || are_amounts(text) {
         return Cow::Borrowed(text);
+    }
+    if let Some(payout) = text.strip_prefix("reverses ") {
+        return Cow::Owned(format!("reverses {}", id(payout)));
     }
     if let Some(plan) = text.strip_prefix("plan ") {
         return Cow::Owned(format!("plan {}", name(plan)));
     }
     if let Some(step) = text.strip_prefix("reached ") {
         return Cow::Owned(format!("reached {}", kind(step)));
+    }
+    if let Some((capability, reason)) = text.split_once(": ").filter(|(_, r)| is_explained(r)) {
+        return Cow::Owned(format!("{}: {reason}", kind(capability)));
     }
     if let Some((code, sentence)) = text.split_once(": ") {
         return Cow::Owned(format!("{}: {}", kind(code), digest(sentence)));
@@ -171,6 +185,31 @@ fn is_count(text: &str) -> bool {
         [due, "due,", overdue, "overdue"] => number(due) && number(overdue),
         _ => false,
     }
+}
+
+/// For example `USD 3.00 of USD 50.00, USD 2.00 of it last`, or `EUR 5.00 + JPY 500`.
+fn are_amounts(text: &str) -> bool {
+    let is_currency =
+        |text: &str| (3..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase());
+    let is_number = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || b".,-".contains(&b))
+    };
+    let text = text.strip_suffix(" of it last").unwrap_or(text);
+    let amounts = text.split(", ").flat_map(|text| text.split(" of "));
+    let mut amounts = amounts.flat_map(|text| text.split(" + "));
+    amounts.all(|amount| {
+        let parts = amount.split_once(' ');
+        parts.is_some_and(|(currency, number)| is_currency(currency) && is_number(number))
+    })
+}
+
+/// Whether it is a `disabled_reason` with our explanation.
+fn is_explained(text: &str) -> bool {
+    let (reason, rest) = text.split_once(' ').unwrap_or((text, ""));
+    !rest.is_empty() && explained(reason) == text
 }
 
 /// Whether it could contain a telephone or account number.
@@ -259,6 +298,11 @@ mod tests {
             "reached onboarding_started",
             "requirements.past_due",
             "card_payments, transfers",
+            "card_payments, transfers; card_payments: rejected.fraud (Stripe suspects fraud)",
+            "reverses po_1; account_closed",
+            "USD 3.00 of USD 1,050.00, USD 2.00 of it last",
+            "EUR 5.00 + JPY 500",
+            "the balance is unknown",
         ] {
             assert_eq!(detail(text), text);
         }
@@ -269,6 +313,10 @@ mod tests {
             ("jane doe", "unusual-"),
             ("jane attempt(s)", "unusual-"),
             ("transfers, Jane", "transfers, unusual-"),
+            ("transfers: rejected.jane (Jane)", "transfers: unusual-"),
+            ("reverses Jane", "reverses unusual-"),
+            ("account_closed; Jane", "account_closed; unusual-"),
+            ("Jane 5 of Jane 6", "unusual-"),
         ] {
             let redacted = detail(text);
             assert!(redacted.starts_with(shown), "{redacted}");

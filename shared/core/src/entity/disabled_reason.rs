@@ -90,7 +90,7 @@ pub(super) fn is_resolvable(reason: &str) -> bool {
 }
 
 /// The value, with its meaning if that is known.
-pub(super) fn explained(reason: &str) -> String {
+pub(crate) fn explained(reason: &str) -> String {
     let is_it = |(known, _): &&(&str, &str)| match known.split_once('.') {
         Some(("rejected", what)) => reason.strip_prefix("rejected_") == Some(what),
         _ => false,

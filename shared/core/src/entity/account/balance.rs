@@ -15,6 +15,9 @@ pub struct Balance {
     pub available_minor: BTreeMap<String, i64>,
 }
 
+/// The detail of a condition that depends on it.
+pub const BALANCE_UNKNOWN: &str = "the balance is unknown";
+
 /// What may wait without anybody being reminded of it: 100.00 of each currency (C9).
 const SMALL: i64 = 100;
 

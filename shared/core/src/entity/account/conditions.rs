@@ -1,6 +1,6 @@
 //! The problems of an account.
 
-use super::balance::Balance;
+use super::balance::{BALANCE_UNKNOWN, Balance};
 use super::facts::{AccountFacts, CapabilityFacts};
 use super::milestone::Milestone;
 use super::state::Account;
@@ -73,7 +73,7 @@ fn balance_blocked(account: &Account) -> Option<Condition> {
     }
     let large = account.balance.as_ref().map(Balance::large);
     let detail = match large.as_deref() {
-        None => Some("the balance is unknown".to_owned()),
+        None => Some(BALANCE_UNKNOWN.to_owned()),
         Some([]) => return None,
         Some([_]) => of_payouts.detail,
         Some(several) => {
