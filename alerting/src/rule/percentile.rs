@@ -51,6 +51,8 @@ metrics! {
         StageExternalAccount = "external_account_seconds" of Accounts by [],
         /// From there to enabled charges.
         StageCharges = "charges_enabled_seconds" of Accounts by [],
+        /// From there to the first payment of its own.
+        StageFirstPayment = "first_payment_seconds" of Accounts by [],
     }
 }
 
@@ -188,6 +190,7 @@ impl DurationMetric {
             Self::StageStarted => ("stage_bucket", "onboarding_started"),
             Self::StageExternalAccount => ("stage_bucket", "external_account_added"),
             Self::StageCharges => ("stage_bucket", "charges_enabled"),
+            Self::StageFirstPayment => ("stage_bucket", "first_payment"),
         }
     }
 
@@ -197,9 +200,10 @@ impl DurationMetric {
         match self {
             Self::Processing => None,
             Self::Onboarding => Some(("onboarded", label)),
-            Self::StageStarted | Self::StageExternalAccount | Self::StageCharges => {
-                Some(("stage", label))
-            }
+            Self::StageStarted
+            | Self::StageExternalAccount
+            | Self::StageCharges
+            | Self::StageFirstPayment => Some(("stage", label)),
         }
     }
 }

@@ -54,6 +54,8 @@ metrics! {
         StageExternalAccount = "external_account_share" of Accounts by ["country", "weekday"],
         /// Of those, the ones that may accept charges.
         StageCharges = "charges_enabled_share" of Accounts by ["country", "weekday"],
+        /// Of the accounts whose charges were enabled in the window, those that took a payment of their own.
+        FirstPayment = "first_payment_share" of Accounts by ["country", "weekday"],
     }
 }
 
@@ -74,6 +76,7 @@ enum Counted {
     },
     /// Accounts that reached a step, of those that reached an earlier one.
     Steps {
+        family: &'static str,
         from: &'static str,
         to: &'static str,
         /// Whether the part are those that did not reach it.
@@ -142,8 +145,13 @@ impl Ratio {
                     }
                 }
             }
-            Counted::Steps { from, to, is_lost } => {
-                for (hour, step, segment, n) in query.pairs(self.window, "cohort") {
+            Counted::Steps {
+                family,
+                from,
+                to,
+                is_lost,
+            } => {
+                for (hour, step, segment, n) in query.pairs(self.window, family) {
                     if step == from {
                         add(query.segment(hour, segment), if is_lost { n } else { 0 }, n);
                     } else if step == to {
@@ -155,6 +163,10 @@ impl Ratio {
                     }
                 }
             }
+        }
+        // Where no account takes payments of its own, the platform takes them.
+        if self.metric == RatioMetric::FirstPayment && ratios.values().all(|r| r.part == 0) {
+            ratios.clear();
         }
         ratios
     }
@@ -182,7 +194,12 @@ impl RatioMetric {
             part: "failed",
             rest,
         };
-        let steps = |from, to, is_lost| Counted::Steps { from, to, is_lost };
+        let steps = |from, to, is_lost| Counted::Steps {
+            family: "cohort",
+            from,
+            to,
+            is_lost,
+        };
         match self {
             Self::PayoutFailures => failed_of("payouts", "paid"),
             Self::PaymentFailures => failed_of("payments", "succeeded"),
@@ -193,6 +210,12 @@ impl RatioMetric {
                 steps("onboarding_started", "external_account_added", false)
             }
             Self::StageCharges => steps("external_account_added", "charges_enabled", false),
+            Self::FirstPayment => Counted::Steps {
+                family: "first_payment",
+                from: "enabled",
+                to: "paid",
+                is_lost: false,
+            },
         }
     }
 }

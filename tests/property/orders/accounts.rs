@@ -285,6 +285,27 @@ fn a_balance_waits_in_any_order() {
 }
 
 #[test]
+fn the_first_payment_in_any_order() {
+    let payment = |id: &str| other(&json!({"id": id, "object": "charge", "captured": true}));
+    account("takes two payments after its charges were enabled", false).check(
+        &[
+            (0, UPDATED, json!({"details_submitted": true})),
+            (2, UPDATED, json!({"charges_enabled": true})),
+            (4, "charge.succeeded", payment("ch_1")),
+            (5, "charge.succeeded", payment("ch_2")),
+            (5, "charge.failed", payment("ch_3")),
+            (6, UPDATED, json!({"payouts_enabled": true})),
+            (6, REPEAT, json!({})),
+        ],
+        &[
+            ("funnel|first_payment", 1),
+            ("funnel|onboarding_completed", 1),
+        ],
+        &[],
+    );
+}
+
+#[test]
 fn connecting_and_disconnecting_in_any_order() {
     account("connected, removed, connected, removed", true).check(
         &[

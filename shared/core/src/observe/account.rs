@@ -39,13 +39,30 @@ pub(super) fn observe(
     }
 }
 
-/// The account whose object an event carries: it exists. A thin event carries none, and may come in
-/// another account's context.
+/// The account whose object an event carries: it exists, and may have taken a payment. A thin event carries none,
+/// and may come in another account's context.
 pub(super) fn seen(event: &Event<'_>) -> Option<Observation> {
     event.object?;
     let account = event.account.as_deref()?;
+    let update = match took_payment(event) {
+        true => AccountUpdate::Paid,
+        false => AccountUpdate::Seen,
+    };
     let is_account = account.starts_with("acct_");
-    is_account.then(|| about_account(event, account, AccountUpdate::Seen))
+    is_account.then(|| about_account(event, account, update))
+}
+
+/// A charge that is only authorized has succeeded, too.
+/// Source: <https://docs.stripe.com/api/charges/object#charge_object-captured>.
+fn took_payment(event: &Event<'_>) -> bool {
+    match event.kind.as_ref() {
+        "payment_intent.succeeded" | "charge.captured" => true,
+        "charge.succeeded" => {
+            let charge = read::<ChargeObject>(event);
+            charge.is_ok_and(|charge| charge.captured.known() == Some(true))
+        }
+        _ => false,
+    }
 }
 
 /// The platform's own account is no connected one: its events name no connected account. Source:
@@ -302,6 +319,12 @@ pub(super) struct CapabilityObject {
 #[serde(default)]
 struct CapabilityRequirements {
     disabled_reason: Lenient<String>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct ChargeObject {
+    captured: Lenient<bool>,
 }
 
 #[derive(Debug, Deserialize, Default)]

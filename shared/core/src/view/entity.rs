@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::column::{Column, Unit, cell, column, time};
 use super::field::Columns;
 use crate::entity::account::Account;
+use crate::entity::account::milestone::FIRST_PAYMENT;
 use crate::entity::coupon::{Coupon, CouponFacts};
 use crate::entity::customer::{Customer, CustomerFacts};
 use crate::entity::invoice::Invoice;
@@ -238,9 +239,12 @@ impl Columns for Account {
         });
         // Reached at an unknown time: null.
         let milestones = self.milestones.keys();
-        let milestones: Map<_, _> = milestones
+        let mut milestones: Map<_, _> = milestones
             .map(|m| (m.as_str().to_owned(), json!(self.milestone_s(*m))))
             .collect();
+        if self.paid_s.is_some() {
+            milestones.insert(FIRST_PAYMENT.to_owned(), json!(self.first_payment_s()));
+        }
         json!({
             "current": self.current(), "milestones": milestones, "capabilities": status.collect::<Map<_, _>>(),
             "capability_disabled_reasons": reasons.collect::<Map<_, _>>(), "balance": self.balance,

@@ -203,7 +203,7 @@ metrics! {
     accounts: GaugeSet = gauge_set("revwatch_accounts", "Connected accounts by risk: low, medium, high, critical, unknown; closed ones apart", &["risk"]);
     onboarding_funnel: GaugeSet = gauge_set(
         "revwatch_onboarding_funnel",
-        "Connected accounts that reached each onboarding stage",
+        "Connected accounts that reached each onboarding stage, and that took a first payment",
         &["stage"],
     );
     mrr_minor: GaugeSet = gauge_set(

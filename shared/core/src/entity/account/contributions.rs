@@ -1,7 +1,7 @@
 //! What an account adds to aggregates.
 
 use super::facts::AccountFacts;
-use super::milestone::Milestone;
+use super::milestone::{FIRST_PAYMENT, Milestone};
 use super::state::Account;
 use crate::counters::{Bucket, Tally, UNKNOWN};
 use crate::histogram;
@@ -22,6 +22,7 @@ pub(super) fn add(account: &Account, tally: &mut Tally) {
     add_funnel(account, tally);
     add_onboarding(account, tally);
     add_stages(account, tally);
+    add_first_payment(account, tally);
     add_charging(account, tally);
     if let Some((removed_s, _)) = account.removed() {
         tally.add(Bucket::hour_of(*removed_s), &["deauthorized"], 1);
@@ -78,6 +79,31 @@ fn add_stages(account: &Account, tally: &mut Tally) {
             tally.add(hour, &["stage_bucket", name, &bucket], 1);
         }
     }
+}
+
+/// The last stage of the funnel (C16): of the accounts whose charges were enabled in an hour, those that took a payment,
+/// and how long that took. Of an account whose charges were enabled at an unknown time, earlier payments may be
+/// unknown.
+fn add_first_payment(account: &Account, tally: &mut Tally) {
+    if account.paid_s.is_some() {
+        tally.add(Bucket::Current, &["funnel", FIRST_PAYMENT], 1);
+    }
+    let Some(enabled_s) = account.milestone_s(Milestone::ChargesEnabled) else {
+        return;
+    };
+    let country = account.country.as_deref().unwrap_or(UNKNOWN);
+    let enabled_hour = Bucket::hour_of(enabled_s);
+    tally.add(enabled_hour, &[FIRST_PAYMENT, "enabled", country], 1);
+    let Some(paid_s) = account.first_payment_s() else {
+        return;
+    };
+    tally.add(enabled_hour, &[FIRST_PAYMENT, "paid", country], 1);
+    let (hour, seconds) = (Bucket::hour_of(paid_s), paid_s - enabled_s);
+    tally.add(hour, &["milestone", FIRST_PAYMENT], 1);
+    tally.add(hour, &["stage", FIRST_PAYMENT, "count"], 1);
+    tally.add(hour, &["stage", FIRST_PAYMENT, "seconds"], seconds);
+    let bucket = histogram::bucket(seconds).to_string();
+    tally.add(hour, &["stage_bucket", FIRST_PAYMENT, &bucket], 1);
 }
 
 /// The hourly changes of `accounts_charging`: the level at the end of an earlier hour is the current

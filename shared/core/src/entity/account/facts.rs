@@ -198,6 +198,8 @@ pub enum AccountUpdate {
         /// The event.
         event_id: String,
     },
+    /// It took a payment: an event about a payment of its own.
+    Paid,
     /// `balance.available`
     Balance(Balance),
     /// `account.application.authorized` or `.deauthorized`

@@ -19,6 +19,10 @@ pub enum Milestone {
     OnboardingCompleted,
 }
 
+/// The name of the last stage of the funnel: it took a payment (C16). It is no milestone of onboarding: it can come
+/// before payouts work.
+pub const FIRST_PAYMENT: &str = "first_payment";
+
 impl Milestone {
     /// All, in order. New milestones are appended: their places are stored.
     pub const ALL: [Self; 5] = [

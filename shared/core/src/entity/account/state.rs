@@ -63,6 +63,10 @@ pub struct Account {
     /// What it could be paid out, as the newest event shows it.
     #[serde(default)]
     pub balance: Option<Balance>,
+    /// The earliest payment that it took itself, Unix seconds. For when it took its first one, see
+    /// [`Account::first_payment_s`].
+    #[serde(default)]
+    pub paid_s: Option<i64>,
 }
 
 /// Why the earliest event that shows a milestone does not say when it was reached.
@@ -148,6 +152,7 @@ impl Account {
             AccountUpdate::Closed { event_id } => {
                 keep_smaller(&mut self.closed, (created_s, event_id));
             }
+            AccountUpdate::Paid => keep_smaller(&mut self.paid_s, created_s),
             AccountUpdate::Balance(balance) => keep_greater(&mut self.balance, &Some(balance)),
             AccountUpdate::Connection {
                 connected,
@@ -173,6 +178,7 @@ impl Account {
         let times = [
             (&mut self.created_s, other.created_s),
             (&mut self.first_seen_s, other.first_seen_s),
+            (&mut self.paid_s, other.paid_s),
         ];
         for (kept, new) in times {
             if let Some(new) = new {
@@ -349,6 +355,13 @@ impl Account {
     pub(super) fn is_old_at(&self, at_s: i64) -> bool {
         let old_s = at_s.saturating_sub(HORIZON_S);
         self.began_s().is_some_and(|began_s| began_s < old_s)
+    }
+
+    /// When it took its first payment (C16), if that is known: an earlier one would have been seen only since its
+    /// charges were enabled.
+    pub fn first_payment_s(&self) -> Option<i64> {
+        let enabled_s = self.milestone_s(Milestone::ChargesEnabled)?;
+        self.paid_s.filter(|paid_s| *paid_s >= enabled_s)
     }
 
     /// From the start of onboarding to charges enabled, if both are known.

@@ -225,6 +225,47 @@ fn a_closed_account_is_not_lost_twice() {
     }
 }
 
+/// C16: the last stage of the funnel. An account that charged before may have been paid before, too.
+#[test]
+fn the_first_payment_is_timed_if_it_is_known_when_charges_were_enabled() {
+    const H: i64 = HOUR_S;
+    let counts = |story: &Story, paid: &[i64]| {
+        let mut account = account_after(story);
+        account.merge(
+            story[0].0,
+            AccountUpdate::Connection {
+                connected: true,
+                event_id: "evt_a".into(),
+            },
+        );
+        for at_s in paid {
+            account.merge(*at_s, AccountUpdate::Paid);
+        }
+        let counters = counters_of(&account);
+        let sum = |start: &str| -> i64 {
+            let found = counters
+                .iter()
+                .filter(|(_, name, _)| name.starts_with(start));
+            found.map(|(_, _, by)| by).sum()
+        };
+        [
+            "funnel|first_payment",
+            "first_payment|enabled",
+            "first_payment|paid",
+            "milestone|first_payment",
+            "stage|first_payment|seconds",
+        ]
+        .map(sum)
+    };
+    let enabled: &Story = &[(H, '-'), (2 * H, '+')];
+    assert_eq!(counts(enabled, &[]), [0, 1, 0, 0, 0]);
+    assert_eq!(counts(enabled, &[5 * H, 4 * H]), [1, 1, 1, 1, 2 * H]);
+    // The payment shows that charges were enabled before the event that says so.
+    assert_eq!(counts(enabled, &[H]), [1, 1, 0, 0, 0]);
+    let old: &Story = &[(H, 'a'), (H + HORIZON_S + 1, '+')];
+    assert_eq!(counts(old, &[H + HORIZON_S + 2]), [1, 0, 0, 0, 0]);
+}
+
 #[test]
 fn the_oldest_remembered_state_is_not_a_gain_of_charging() {
     let mut story: Vec<_> = (0..1300).map(|hour| (hour * HOUR_S, '+')).collect();
