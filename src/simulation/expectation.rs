@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use revwatch_alerting::alert::NoticeKind;
+use revwatch_alerting::alert::{Alert, DIGEST, NoticeKind};
 use revwatch_alerting::stage::Stage;
 
-use super::scenario::{Expect, Want};
+use super::scenario::{Expect, SubjectMatch, Want};
 use super::simulator::{SentMessage, Simulator, View};
 
 /// Checks an expectation. The error is the actual state.
@@ -65,14 +65,23 @@ fn check_expect(simulator: &Simulator, expect: &Expect) -> Result<(), String> {
     if fits {
         return Ok(());
     }
-    let mut seen = format!(
-        "{}; notified {notified}, notices {notices}",
-        view_summary(&views)
-    );
+    let mut seen = format!("notified {notified}, notices {notices}");
+    // The digest has no stage.
+    if subject.rule != DIGEST {
+        seen = format!("{}; {seen}", view_summary(&views));
+        let mut alerts = simulator.alerts();
+        if alerts.any(|alert| alert.pre_existing && is_about(subject, alert)) {
+            seen.push_str("; wrong already when revwatch began, see `began`");
+        }
+    }
     if let Some(line) = last.filter(|_| !says_fit) {
         seen.push_str(&format!("; says {:?}", line.text));
     }
     Err(seen)
+}
+
+fn is_about(subject: &SubjectMatch, alert: &Alert) -> bool {
+    subject.fits(&alert.rule, &alert.subject, alert.account())
 }
 
 fn stage_fits(views: &[View], expect: &Expect) -> bool {

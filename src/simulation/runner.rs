@@ -13,8 +13,9 @@ use revwatch_worker::batch::Outcome;
 use uuid::Uuid;
 
 use super::expectation::{check_want, view_summary};
-use super::scenario::{Moment, Order, OrderKind, Scenario, SubjectMatch};
+use super::scenario::{Arrival, Moment, Order, OrderKind, Origin, Scenario, SubjectMatch};
 use super::simulator::{SentMessage, SimulationConfig, Simulator, View};
+use super::template::field_setting;
 
 /// The result of a test.
 #[derive(Debug, Clone)]
@@ -127,9 +128,11 @@ fn new_simulator(
     policy: &Policy,
     variant: Variant,
 ) -> anyhow::Result<Simulator> {
+    let mut policy = policy.clone();
+    policy.began_s = Some(scenario.began_s);
     let setting = SimulationConfig {
         rules: scenario.rules.clone(),
-        policy: policy.clone(),
+        policy,
         events: EventSettings::default(),
         restarts: variant == Variant::Restarted,
         tick_s: scenario.tick_s,
@@ -149,10 +152,10 @@ fn replay(scenario: &Scenario, simulator: &mut Simulator) -> anyhow::Result<Play
     let all = scenario
         .moments
         .values()
-        .flat_map(|moment| &moment.deliveries);
+        .flat_map(|moment| &moment.arrivals);
     let repeated: Vec<_> = all
         .enumerate()
-        .map(|(n, delivery)| repeat(delivery, n, 2))
+        .map(|(n, arrival)| repeat(&arrival.delivery, n, 2))
         .collect();
     simulator.apply(&repeated)?;
     simulator.tick(at_s)?;
@@ -174,7 +177,8 @@ fn run_moment(
     if let Some(pipeline) = &moment.pipeline {
         simulator.set_pipeline(pipeline.clone());
     }
-    let mut deliveries = moment.deliveries.clone();
+    let arrivals = moment.arrivals.iter();
+    let mut deliveries: Vec<_> = arrivals.map(|arrival| arrival.delivery.clone()).collect();
     if variant == Variant::Doubled {
         let repeated: Vec<_> = deliveries
             .iter()
@@ -191,15 +195,11 @@ fn run_moment(
             submit(simulator, order, at_s);
         }
     } else {
-        for (delivery, outcome) in deliveries.iter().zip(&outcomes) {
+        for (Arrival { delivery, origin }, outcome) in moment.arrivals.iter().zip(&outcomes) {
             if let Outcome::Dead(why) = outcome {
                 let event = format!("{} {}", delivery.event_type, delivery.event_id);
-                played.fail(
-                    String::new(),
-                    at_s,
-                    format!("{event} can be applied"),
-                    why.clone(),
-                );
+                let expected = format!("{event} can be applied");
+                played.fail(origin.place.clone(), at_s, expected, dead(why, origin));
             }
         }
         for order in &moment.orders {
@@ -234,6 +234,20 @@ impl Played {
             seen,
             logs: None,
         });
+    }
+}
+
+/// Why an event cannot be applied, with the field of the test that made it so.
+fn dead(why: &str, origin: &Origin) -> String {
+    let after = why.split_once("data.object.");
+    let path = after.map_or("", |(_, after)| after.split(':').next().unwrap_or_default());
+    let given = format!("object.{path}");
+    let field = [given.as_str(), field_setting(path)]
+        .into_iter()
+        .find_map(|field| Some((field, origin.fields.get(field)?)));
+    match field {
+        Some((field, place)) => format!("{why} (`{field}` at {place})"),
+        None => why.to_owned(),
     }
 }
 
@@ -488,21 +502,64 @@ mod tests {
     #[test]
     fn an_invalid_event_and_a_command_without_an_alert_fail() {
         let verdict = verdict(
-            "[[test.step]]\nat = \"+1h\"\nsend = { event = \"payout.failed\", object = { status = true } }\n\
-             command = { acknowledge = { rule = \"past_due_share\" } }\n",
+            "[[test.step]]\nat = \"+1h\"\nsend = [\n\
+             { event = \"payout.failed\", object = { status = true } },\n\
+             { event = \"payout.failed\", id = \"\" },\n\
+             { json = '{\"id\":\"evt_9\",\"type\":\"payout.paid\",\"created\":1767574800,\"data\":{\"object\":{\"id\":\"po_9\"}}}' },\n\
+             ]\ncommand = { acknowledge = { rule = \"past_due_share\" } }\n",
         );
         let says: Vec<_> = verdict
             .failures
             .iter()
-            .map(|f| f.expected.as_str())
+            .map(|f| format!("{}: {}: {}", f.place, f.expected, f.seen))
             .collect();
         assert_eq!(
             says,
             [
-                "payout.failed evt_1 can be applied",
-                "an alert for the command"
+                "t.toml:7:1: payout.failed evt_1 can be applied: payout.failed: data.object.status: does not have the \
+                 documented type (`object.status` at t.toml:7:39)",
+                "t.toml:8:1: payout.failed evt_2 can be applied: payout.failed: data.object.id: missing \
+                 (`id` at t.toml:8:28)",
+                "t.toml:9:1: payout.paid evt_3 can be applied: payout.paid: data.object.status: missing",
+                "t.toml:11:11: an alert for the command: inactive",
             ]
         );
+    }
+
+    /// As in a deployment: what was wrong before it began is in the digest, and in no message of its own.
+    #[test]
+    fn what_was_wrong_before_the_beginning_is_in_the_digest() {
+        let steps = |began: &str, created: &str| {
+            format!(
+                "{began}\n[[test.step]]\nat = \"+1h\"\nsend = {{ event = \"payout.failed\", id = \"po_1\", created = {created:?} }}\n\
+                 expect = [\n{{ rule = \"payout_failed\", state = \"firing\", notified = 1 }},\n\
+                 {{ rule = \"pre-existing\", notified = 0 }}]\n"
+            )
+        };
+        let failures = |began: &str, created: &str| {
+            let rules = rule_text::built_in().expect("valid");
+            let text = format!(
+                "[[test]]\nname = \"t\"\nonly = [\"payout_failed\"]\n{}",
+                steps(began, created)
+            );
+            let scenarios = parse(&("t.toml".into(), text), &rules, &NoFiles).expect("valid");
+            let verdict = play(&scenarios[0], &policy()).expect("played");
+            let seen = verdict.failures.into_iter().map(|failure| failure.seen);
+            seen.collect::<Vec<_>>()
+        };
+        let none: [&str; 0] = [];
+        assert_eq!(
+            failures("", "-2h"),
+            none,
+            "an hour before the start is still news"
+        );
+        assert_eq!(failures("began = \"-30d\"", "-3d"), none);
+        let digest = [
+            "payout_failed firing (payout po_1); notified 0, notices 0; wrong already when revwatch began, see `began`",
+            "notified 1, notices 0",
+        ];
+        assert_eq!(failures("", "-3d"), digest);
+        assert_eq!(failures("began = \"+30m\"", "-45m"), digest);
     }
 
     #[test]
@@ -527,6 +584,7 @@ mod tests {
             name: "t".into(),
             place: "t.toml:1:1".into(),
             start_s: 0,
+            began_s: 0,
             tick_s: 300,
             rules: Vec::new(),
             missing: Vec::new(),

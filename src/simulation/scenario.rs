@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use revwatch_alerting::alert::Subject;
@@ -22,6 +23,8 @@ pub struct Scenario {
     pub place: String,
     /// Unix seconds.
     pub start_s: i64,
+    /// When the simulated revwatch began, Unix seconds: what was wrong before was wrong already.
+    pub began_s: i64,
     /// See [`super::simulator::SimulationConfig::tick_s`].
     pub tick_s: i64,
     /// The rules under test.
@@ -38,11 +41,29 @@ pub struct Moment {
     /// The new state of the pipeline.
     pub pipeline: Option<PipelineStatus>,
     /// Deliveries that arrive.
-    pub deliveries: Vec<Delivery>,
+    pub arrivals: Vec<Arrival>,
     /// Commands, submitted after a tick.
     pub orders: Vec<Order>,
     /// Checks, made after that.
     pub checks: Vec<Check>,
+}
+
+/// A delivery that arrives.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// The `send` that it is of.
+    pub origin: Arc<Origin>,
+}
+
+/// A `send` in a test file.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// File, line and column.
+    pub place: String,
+    /// Its fields, and those of the tables in it (`object.status`), each with its line and column.
+    pub fields: BTreeMap<String, String>,
 }
 
 /// A command of a person.
@@ -134,7 +155,7 @@ pub enum When {
     At(i64),
     /// Seconds after the start.
     After(i64),
-    /// Seconds before the event arrives.
+    /// Seconds before the event arrives, or before the start.
     Before(i64),
 }
 

@@ -1,13 +1,14 @@
 //! Builds events from a few fields: completes the fields of a rule test to the body that Stripe
 //! would send. Pure.
 
-use revwatch_core::event::is_known_kind;
+use revwatch_core::event::{is_known_kind, known_kinds};
+use revwatch_runtime::config::closest_match;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::scenario::When;
 
-/// The short form of an event. [`Template::check`] defines the fields of each type. Texts may hold
+/// The short form of an event. [`fields_of`] lists the fields of each type. Texts may hold
 /// `{n}` (the number of the copy), `{seq}` (the number of the event in its test), `{at_s}`, `{at}`
 /// and `{created_s}`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -77,6 +78,67 @@ const RETRY_S: i64 = 3 * 86_400;
 const MONEY: &str =
     "payout payment_intent customer.subscription invoice charge.dispute refund transfer";
 
+/// The fields of every event.
+const FIELDS: [&str; 5] = ["event", "event_id", "account", "object", "previous"];
+
+/// The fields that only some families have, with those families.
+const FAMILY_FIELDS: [(&str, &str); 24] = [
+    ("id", MONEY),
+    ("currency", MONEY),
+    ("amount_minor", MONEY),
+    ("customer", "payment_intent customer.subscription invoice"),
+    ("subscription", "invoice"),
+    ("reversed_minor", "transfer"),
+    (
+        "status",
+        "payout payment_intent customer.subscription invoice charge.dispute refund capability",
+    ),
+    ("reason", "payout payment_intent charge.dispute refund"),
+    ("attempts", "invoice"),
+    ("next_attempt", "invoice"),
+    ("next_attempt", "invoice"),
+    ("interval", "customer.subscription"),
+    ("price", "customer.subscription"),
+    ("trial_end", "customer.subscription"),
+    ("cancel_at_period_end", "customer.subscription"),
+    ("country", "account"),
+    ("account_created", "account"),
+    ("charges_enabled", "account"),
+    ("payouts_enabled", "account"),
+    ("details_submitted", "account"),
+    ("external_account", "account"),
+    ("currently_due", "account"),
+    ("past_due", "account"),
+    ("disabled_reason", "account"),
+    ("capability", "capability"),
+];
+
+/// The fields of an event of this type; of an unknown type, those of any.
+pub fn fields_of(event: Option<&str>) -> Vec<&'static str> {
+    let has = |families: &str| {
+        event.is_none_or(|event| families.split(' ').any(|family| family == family_of(event)))
+    };
+    let of_family = FAMILY_FIELDS.iter().filter(|(_, families)| has(families));
+    FIELDS
+        .into_iter()
+        .chain(of_family.map(|(field, _)| *field))
+        .collect()
+}
+
+/// The field that sets this one of Stripe's object.
+pub fn field_setting(of_object: &str) -> &str {
+    match of_object {
+        "amount" | "amount_due" | "amount_paid" | "items" => "amount_minor",
+        "amount_reversed" => "reversed_minor",
+        same => same,
+    }
+}
+
+/// `payout` of `payout.failed`.
+fn family_of(event: &str) -> &str {
+    event.rsplit_once('.').map_or(event, |(family, _)| family)
+}
+
 impl Instance {
     /// Replaces the placeholders of a text.
     pub fn fill(&self, text: &str) -> String {
@@ -107,91 +169,27 @@ impl Template {
         }
     }
 
-    /// Checks the fields. The error names the field.
+    /// Checks the type. Its fields are those of [`fields_of`].
     pub fn check(&self) -> Result<(), String> {
         if !is_known_kind(&self.event) {
-            return Err(format!(
-                "`event` {:?} is not a Stripe event type",
-                self.event
-            ));
+            let what = format!("`event` {:?} is not a Stripe event type", self.event);
+            let of_family = known_kinds().filter(|kind| family_of(kind) == self.family());
+            let of_family: Vec<&str> = of_family.collect();
+            let near = closest_match(&self.event, known_kinds());
+            return Err(match near {
+                Some(near) => format!("{what}; did you mean {near:?}?"),
+                None if of_family.is_empty() => what,
+                None => format!("{what}; there are {}", of_family.join(", ")),
+            });
         }
-        let family = self.family();
         let known = format!("{MONEY} account account.application capability");
-        if !known.split(' ').any(|k| k == family) && self.object.is_none() {
+        if !known.split(' ').any(|k| k == self.family()) && self.object.is_none() {
             return Err(format!(
                 "`event` {:?} has no template: give its `object`",
                 self.event
             ));
         }
-        let misplaced = self
-            .fields()
-            .into_iter()
-            .find(|(_, set, families)| *set && !families.split(' ').any(|f| f == family));
-        match misplaced {
-            Some((field, ..)) => Err(format!(
-                "`{field}` does not apply to an event of type {}",
-                self.event
-            )),
-            None => Ok(()),
-        }
-    }
-
-    /// The fields that only some families have: the name, whether it is set, and those families.
-    fn fields(&self) -> [(&'static str, bool, &'static str); 24] {
-        [
-            ("id", self.id.is_some(), MONEY),
-            ("currency", self.currency.is_some(), MONEY),
-            ("amount_minor", self.amount_minor.is_some(), MONEY),
-            (
-                "customer",
-                self.customer.is_some(),
-                "payment_intent customer.subscription invoice",
-            ),
-            ("subscription", self.subscription.is_some(), "invoice"),
-            ("reversed_minor", self.reversed_minor.is_some(), "transfer"),
-            (
-                "status",
-                self.status.is_some(),
-                "payout payment_intent customer.subscription invoice charge.dispute refund capability",
-            ),
-            (
-                "reason",
-                self.reason.is_some(),
-                "payout payment_intent charge.dispute refund",
-            ),
-            ("attempts", self.attempts.is_some(), "invoice"),
-            ("next_attempt", self.next_attempt.is_some(), "invoice"),
-            ("interval", self.interval.is_some(), "customer.subscription"),
-            ("price", self.price.is_some(), "customer.subscription"),
-            (
-                "trial_end",
-                self.trial_end.is_some(),
-                "customer.subscription",
-            ),
-            (
-                "cancel_at_period_end",
-                self.cancel_at_period_end.is_some(),
-                "customer.subscription",
-            ),
-            ("country", self.country.is_some(), "account"),
-            ("account_created", self.account_created.is_some(), "account"),
-            ("charges_enabled", self.charges_enabled.is_some(), "account"),
-            ("payouts_enabled", self.payouts_enabled.is_some(), "account"),
-            (
-                "details_submitted",
-                self.details_submitted.is_some(),
-                "account",
-            ),
-            (
-                "external_account",
-                self.external_account.is_some(),
-                "account",
-            ),
-            ("currently_due", self.currently_due.is_some(), "account"),
-            ("past_due", self.past_due.is_some(), "account"),
-            ("disabled_reason", self.disabled_reason.is_some(), "account"),
-            ("capability", self.capability.is_some(), "capability"),
-        ]
+        Ok(())
     }
 
     /// The body that Stripe would post.
@@ -212,9 +210,7 @@ impl Template {
     }
 
     fn family(&self) -> &str {
-        self.event
-            .rsplit_once('.')
-            .map_or(&self.event, |(family, _)| family)
+        family_of(&self.event)
     }
 
     fn verb(&self) -> &str {
@@ -496,14 +492,8 @@ mod tests {
             .expect_err("wrong");
             assert!(error.contains(expected), "{error}");
         }
-        let wrong = Template {
-            event: "payout.paid".into(),
-            attempts: Some(1),
-            ..Template::default()
-        };
-        assert_eq!(
-            wrong.check(),
-            Err("`attempts` does not apply to an event of type payout.paid".into())
-        );
+        let fields = fields_of(Some("payout.paid"));
+        assert!(fields.contains(&"reason") && !fields.contains(&"attempts"));
+        assert!(fields_of(None).contains(&"attempts"));
     }
 }

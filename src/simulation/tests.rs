@@ -87,8 +87,8 @@ fn random_history(rng: &mut Rng, rules: &[Rule]) -> (i64, Vec<(i64, Delivery)>) 
     let scenarios = parse(&("t.toml".into(), text), rules, &NoFiles).expect("valid");
     let moments = scenarios[0].moments.iter();
     let deliveries = moments.flat_map(|(at_s, moment)| {
-        let deliveries = moment.deliveries.iter().cloned();
-        deliveries.map(|delivery| (*at_s, delivery))
+        let arrivals = moment.arrivals.iter();
+        arrivals.map(|arrival| (*at_s, arrival.delivery.clone()))
     });
     (scenarios[0].start_s, deliveries.collect())
 }

@@ -118,7 +118,11 @@ mod tests {
         let table = [
             (
                 rule("kind = \"condition\"\ncondition = \"charges_lost\"\nbelow = 1"),
-                "f.toml:10:1: `below` does not apply",
+                "f.toml:10:1: `below` does not apply to a rule of kind condition; there are `name`, `kind`, ",
+            ),
+            (
+                rule("kind = \"condition\"\ncondition = \"charges_lost\"\naftr = \"1h\""),
+                "f.toml:10:1: unknown field `aftr`; did you mean `after`? There are `name`, `kind`, ",
             ),
             (
                 rule("kind = \"gage\""),

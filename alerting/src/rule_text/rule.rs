@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use revwatch_core::durations::Span;
-use revwatch_runtime::config::Clock;
+use revwatch_runtime::config::{Clock, closest_match};
 use revwatch_runtime::wording;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -98,30 +98,37 @@ fn check_names(fields: &mut Fields<'_>, kind: Option<&Kind>) {
         if COMMON.contains(&name) || kind.is_some_and(of_kind) {
             continue;
         }
-        match kind {
-            _ if !KINDS.into_iter().any(of_kind) => {
-                let known = known_fields().join(", ");
-                fields.fault_at(span, format!("unknown field `{name}`; there are {known}"));
-            }
-            Some(kind) => {
-                let kind = kind.name;
-                let what = format!("`{name}` does not apply to a rule of kind {kind}");
-                fields.fault_at(span, what);
-            }
-            None => {}
-        }
+        let what = match kind {
+            _ if !KINDS.into_iter().any(of_kind) => format!("unknown field `{name}`"),
+            Some(kind) => format!("`{name}` does not apply to a rule of kind {}", kind.name),
+            None => continue,
+        };
+        fields.fault_at(span, format!("{what}; {}", hint(name, kind)));
     }
 }
 
-/// All fields in backticks: those of every rule, then those of the kinds.
-fn known_fields() -> Vec<String> {
+/// The field that was probably meant, and all that a rule of this kind may have; of an unknown kind, those of any.
+fn hint(name: &str, kind: Option<&Kind>) -> String {
+    let known = known_fields(kind);
+    let list: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+    let list = list.join(", ");
+    match closest_match(name, known.into_iter()) {
+        Some(near) => format!("did you mean `{near}`? There are {list}"),
+        None => format!("there are {list}"),
+    }
+}
+
+fn known_fields(kind: Option<&Kind>) -> Vec<&'static str> {
     let mut known: Vec<&str> = COMMON.to_vec();
-    for name in KINDS.iter().flat_map(|kind| kind.fields) {
+    let kinds = KINDS
+        .iter()
+        .filter(|of| kind.is_none_or(|kind| kind.name == of.name));
+    for name in kinds.flat_map(|kind| kind.fields) {
         if !known.contains(name) {
             known.push(name);
         }
     }
-    known.iter().map(|name| format!("`{name}`")).collect()
+    known
 }
 
 fn name(fields: &mut Fields<'_>) -> Option<String> {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use revwatch_alerting::alert::DIGEST;
 use revwatch_alerting::stage::Stage;
 use revwatch_core::durations::Span;
+use revwatch_runtime::config::closest_match;
 use revwatch_runtime::files::place;
 use revwatch_runtime::wording;
 use serde::Deserialize;
@@ -11,14 +13,20 @@ use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
 use super::super::scenario::{Expect, Order, OrderKind, Scenario, SubjectMatch, Want};
+use super::subjects::{NamedSubject, Part};
 use super::{Item, Reader};
+
+/// The fields of a command, of the alerts that one is about, of a silence and of an expectation.
+const COMMAND: [&str; 4] = ["acknowledge", "resolve", "silence", "by"];
+const SUBJECT: [&str; 4] = ["rule", "subject", "account", "segment"];
+const SILENCE: [&str; 5] = ["rule", "account", "labels", "for", "reason"];
+const EXPECT: [&str; 9] = [
+    "rule", "subject", "account", "segment", "state", "count", "notified", "notices", "says",
+];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawCommand {
-    acknowledge: Option<RawSubject>,
-    resolve: Option<RawSubject>,
-    silence: Option<RawSilence>,
     by: Option<String>,
 }
 
@@ -26,9 +34,9 @@ struct RawCommand {
 #[serde(deny_unknown_fields)]
 struct RawSubject {
     rule: Spanned<String>,
-    subject: Option<String>,
-    account: Option<String>,
-    segment: Option<String>,
+    subject: Option<Spanned<String>>,
+    account: Option<Spanned<String>>,
+    segment: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -55,12 +63,11 @@ fn default_text() -> String {
 #[serde(deny_unknown_fields)]
 struct RawExpect {
     rule: Spanned<String>,
-    subject: Option<String>,
-    account: Option<String>,
-    segment: Option<String>,
+    subject: Option<Spanned<String>>,
+    account: Option<Spanned<String>>,
+    segment: Option<Spanned<String>>,
     state: Option<RawStage>,
     count: Option<usize>,
-    #[serde(alias = "told")]
     notified: Option<usize>,
     notices: Option<usize>,
     says: Option<String>,
@@ -78,41 +85,16 @@ enum RawStage {
 
 impl Reader<'_> {
     pub(super) fn command(&mut self, item: &Item<'_>, scenario: &mut Scenario) -> Option<Order> {
-        let raw: RawCommand = self.read(item)?;
+        let mut head = item.clone();
+        let acknowledge = self.take(&mut head, "acknowledge");
+        let resolve = self.take(&mut head, "resolve");
+        let silence = self.take(&mut head, "silence");
+        let raw: RawCommand = self.table(&head, &COMMAND)?;
         let by = raw.by.unwrap_or_else(default_text);
-        let what = match (raw.acknowledge, raw.resolve, raw.silence) {
-            (Some(subject), None, None) => OrderKind::Acknowledge(self.subject(subject, scenario)),
-            (None, Some(subject), None) => OrderKind::Resolve(self.subject(subject, scenario)),
-            (
-                None,
-                None,
-                Some(RawSilence {
-                    rule,
-                    account,
-                    labels,
-                    lasts,
-                    reason,
-                }),
-            ) => {
-                if let Some(rule) = &rule {
-                    self.note_rule(scenario, rule);
-                }
-                if rule.is_none() && account.is_none() && labels.is_empty() {
-                    self.fault(
-                        Some(item.span()),
-                        "a silence needs `rule`, `account` or `labels`",
-                    );
-                    return None;
-                }
-                let rule = rule.map(Spanned::into_inner);
-                OrderKind::Silence {
-                    rule,
-                    account,
-                    labels,
-                    for_s: lasts.0,
-                    reason,
-                }
-            }
+        let what = match (acknowledge, resolve, silence) {
+            (Some(alerts), None, None) => OrderKind::Acknowledge(self.alerts(&alerts, scenario)?),
+            (None, Some(alerts), None) => OrderKind::Resolve(self.alerts(&alerts, scenario)?),
+            (None, None, Some(silence)) => self.silence(&silence, scenario)?,
             _ => {
                 self.fault(
                     Some(item.span()),
@@ -128,8 +110,41 @@ impl Reader<'_> {
         })
     }
 
+    /// The alerts that a command is about.
+    fn alerts(&mut self, item: &Item<'_>, scenario: &mut Scenario) -> Option<SubjectMatch> {
+        let raw: RawSubject = self.table(item, &SUBJECT)?;
+        Some(self.subject(raw, scenario))
+    }
+
+    fn silence(&mut self, item: &Item<'_>, scenario: &mut Scenario) -> Option<OrderKind> {
+        let RawSilence {
+            rule,
+            account,
+            labels,
+            lasts,
+            reason,
+        } = self.table(item, &SILENCE)?;
+        if let Some(rule) = &rule {
+            self.note_rule(scenario, rule);
+        }
+        if rule.is_none() && account.is_none() && labels.is_empty() {
+            self.fault(
+                Some(item.span()),
+                "a silence needs `rule`, `account` or `labels`",
+            );
+            return None;
+        }
+        Some(OrderKind::Silence {
+            rule: rule.map(Spanned::into_inner),
+            account,
+            labels,
+            for_s: lasts.0,
+            reason,
+        })
+    }
+
     pub(super) fn expect(&mut self, item: &Item<'_>, scenario: &mut Scenario) -> Option<Want> {
-        let raw: RawExpect = self.read(item)?;
+        let raw: RawExpect = self.table(&with_new_names(item), &EXPECT)?;
         let RawExpect {
             rule,
             subject,
@@ -153,6 +168,11 @@ impl Reader<'_> {
                 Some(item.span()),
                 "`count` needs `state`: it is the number of subjects in it",
             );
+            return None;
+        }
+        if *rule.get_ref() == DIGEST && state.is_some() {
+            let what = "the digest of what was wrong already has no `state`: expect `notified`, `notices` or `says`";
+            self.fault(Some(item.span()), what);
             return None;
         }
         let stage = state.map(|state| match state {
@@ -209,24 +229,52 @@ impl Reader<'_> {
 
     fn subject(&mut self, raw: RawSubject, scenario: &mut Scenario) -> SubjectMatch {
         self.note_rule(scenario, &raw.rule);
+        let rule = raw.rule.into_inner();
+        let given = [
+            (Part::Subject, &raw.subject),
+            (Part::Account, &raw.account),
+            (Part::Segment, &raw.segment),
+        ];
+        for (part, value) in given {
+            let named = value.as_ref().map(|value| NamedSubject {
+                rule: rule.clone(),
+                part,
+                value: value.get_ref().clone(),
+                span: value.span(),
+            });
+            self.named.extend(named);
+        }
         SubjectMatch {
-            rule: raw.rule.into_inner(),
-            subject: raw.subject,
-            account: raw.account,
-            segment: raw.segment,
+            rule,
+            subject: raw.subject.map(Spanned::into_inner),
+            account: raw.account.map(Spanned::into_inner),
+            segment: raw.segment.map(Spanned::into_inner),
         }
     }
 
     /// Records a rule that is named but does not exist.
     pub(super) fn note_rule(&mut self, scenario: &mut Scenario, name: &Spanned<String>) {
-        if !scenario
-            .rules
-            .iter()
-            .any(|rule| rule.name == *name.get_ref())
-        {
-            let what = format!("there is no rule {:?} here", name.get_ref());
-            let place = format!("{}: {what}", place(self.file, Some(name.span())));
-            scenario.missing.push((name.get_ref().clone(), place));
+        let known = || scenario.rules.iter().map(|rule| rule.name.as_str());
+        let wanted = name.get_ref();
+        if wanted == DIGEST || known().any(|known| known == wanted) {
+            return;
         }
+        let hint = closest_match(wanted, known())
+            .map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+        let place = place(self.file, Some(name.span()));
+        let what = format!("{place}: there is no rule {wanted:?} here{hint}");
+        scenario.missing.push((wanted.clone(), what));
     }
+}
+
+/// An expectation with today's names: `told` is the earlier one of `notified`.
+fn with_new_names<'a>(item: &Item<'a>) -> Item<'a> {
+    let mut item = item.clone();
+    if let DeValue::Table(table) = item.get_mut()
+        && !table.contains_key("notified")
+        && let Some((key, value)) = table.remove_entry("told")
+    {
+        table.insert(Spanned::new(key.span(), "notified".into()), value);
+    }
+    item
 }

@@ -2,13 +2,16 @@
 //! column. Pure; `docs/rules.md` explains the format.
 
 mod checks;
+mod fields;
 mod send;
+mod subjects;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use revwatch_alerting::engine::Engine;
 use revwatch_alerting::metric_value::PipelineStatus;
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rule_text::{self, NamedText};
@@ -21,7 +24,8 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::scenario::{Check, Scenario, Want, When};
+use self::subjects::NamedSubject;
+use super::scenario::{Check, Moment, Scenario, Want, When};
 
 /// Files that a test file refers to.
 pub trait FileSource {
@@ -40,8 +44,9 @@ pub fn parse(
     let mut reader = Reader {
         file,
         faults: Vec::new(),
+        named: Vec::new(),
     };
-    let scenarios = reader.file(in_effect, files);
+    let scenarios = reader.file(in_effect, files).unwrap_or_default();
     if scenarios.is_empty() && reader.faults.is_empty() {
         let fault = format!("no [[test]] in {}", file.0);
         reader.faults.push(fault.into());
@@ -61,11 +66,24 @@ const DEFAULT_TICK_S: i64 = 300;
 
 type Item<'a> = Spanned<DeValue<'a>>;
 
+/// The fields of a file, of a test and of a step; [`Reader::take`] reads some of them separately.
+const FILE: [&str; 6] = ["rules", "start", "began", "tick", "test", "rule"];
+const TEST: [&str; 6] = ["name", "start", "began", "tick", "only", "step"];
+const STEP: [&str; 6] = ["at", "pipeline", "send", "command", "expect", "expect_none"];
+const PIPELINE: [&str; 5] = [
+    "queue_depth",
+    "dead_letters",
+    "parked",
+    "stalled",
+    "broken_notifiers",
+];
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFile {
     rules: Option<Spanned<String>>,
-    start: Option<When>,
+    start: Option<Spanned<When>>,
+    began: Option<When>,
     tick: Option<Span>,
 }
 
@@ -73,7 +91,8 @@ struct RawFile {
 #[serde(deny_unknown_fields)]
 struct RawTest {
     name: String,
-    start: Option<When>,
+    start: Option<Spanned<When>>,
+    began: Option<When>,
     tick: Option<Span>,
     /// The rules under test; other rules are left out.
     only: Option<Vec<Spanned<String>>>,
@@ -83,7 +102,6 @@ struct RawTest {
 #[serde(deny_unknown_fields)]
 struct RawStep {
     at: When,
-    pipeline: Option<RawPipeline>,
 }
 
 #[derive(Deserialize)]
@@ -100,6 +118,16 @@ struct RawPipeline {
 struct Reader<'f> {
     file: &'f NamedText,
     faults: Vec<Fault>,
+    /// The subjects that the current test names.
+    named: Vec<NamedSubject>,
+}
+
+/// What all tests of a file have in common, unless they say otherwise.
+struct Defaults<'r> {
+    rules: &'r [Rule],
+    start_s: i64,
+    began: Option<When>,
+    tick_s: i64,
 }
 
 impl From<RawPipeline> for PipelineStatus {
@@ -115,7 +143,7 @@ impl From<RawPipeline> for PipelineStatus {
 }
 
 impl Reader<'_> {
-    fn file(&mut self, in_effect: &[Rule], files: &dyn FileSource) -> Vec<Scenario> {
+    fn file(&mut self, in_effect: &[Rule], files: &dyn FileSource) -> Option<Vec<Scenario>> {
         let file = self.file;
         let (table, errors) = DeTable::parse_recoverable(&file.1);
         for error in &errors {
@@ -124,18 +152,15 @@ impl Reader<'_> {
         let mut head = table.get_ref().clone();
         let tests = head.remove("test");
         let inline = head.remove("rule");
-        let all = 0..0;
         let head = Spanned::new(table.span(), DeValue::Table(head));
-        let Some(raw) = self.read::<RawFile>(&head) else {
-            return Vec::new();
-        };
+        let raw: RawFile = self.table(&head, &FILE)?;
         let rules = match (inline, raw.rules) {
             (Some(_), Some(rules)) => {
                 self.fault(
                     Some(rules.span()),
                     "`rules` and [[rule]] exclude each other",
                 );
-                return Vec::new();
+                return None;
             }
             (Some(_), None) => {
                 rule_text::parse(&[(file.0.clone(), only_rules(&file.1, table.get_ref()))])
@@ -144,7 +169,7 @@ impl Reader<'_> {
                 Ok(texts) => rule_text::parse(&texts),
                 Err(why) => {
                     self.fault(Some(path.span()), &why);
-                    return Vec::new();
+                    return None;
                 }
             },
             (None, None) => Ok(in_effect.to_vec()),
@@ -153,31 +178,23 @@ impl Reader<'_> {
             Ok(rules) => rules,
             Err(invalid) => {
                 self.faults.extend(invalid.faults);
-                return Vec::new();
+                return None;
             }
         };
-        let Some(tests) = tests else {
-            return Vec::new();
-        };
-        let start_s = match raw.start {
-            None => DEFAULT_START_S,
-            Some(When::At(start_s)) => start_s,
-            Some(_) => {
-                self.fault(
-                    Some(all),
-                    "`start` must be a time, like \"2026-03-01T09:00:00Z\"",
-                );
-                return Vec::new();
-            }
+        let tests = tests?;
+        let defaults = Defaults {
+            rules: &rules,
+            start_s: self.start_s(raw.start, DEFAULT_START_S)?,
+            began: raw.began,
+            tick_s: raw.tick.map_or(DEFAULT_TICK_S, |tick| tick.0),
         };
         let DeValue::Array(items) = tests.get_ref() else {
             self.fault(Some(tests.span()), "tests are written as [[test]]");
-            return Vec::new();
+            return None;
         };
         let mut scenarios: Vec<Scenario> = Vec::new();
         for item in items.iter() {
-            let tick_s = raw.tick.map_or(DEFAULT_TICK_S, |tick| tick.0);
-            let Some(scenario) = self.test(item, &rules, start_s, tick_s, files) else {
+            let Some(scenario) = self.test(item, &defaults, files) else {
                 continue;
             };
             if scenarios.iter().any(|other| other.name == scenario.name) {
@@ -188,37 +205,41 @@ impl Reader<'_> {
             }
             scenarios.push(scenario);
         }
-        scenarios
+        Some(scenarios)
+    }
+
+    fn start_s(&mut self, start: Option<Spanned<When>>, default_s: i64) -> Option<i64> {
+        let Some(start) = start else {
+            return Some(default_s);
+        };
+        let When::At(start_s) = *start.get_ref() else {
+            let what = "`start` must be a time, like \"2026-03-01T09:00:00Z\"";
+            self.fault(Some(start.span()), what);
+            return None;
+        };
+        Some(start_s)
     }
 
     fn test(
         &mut self,
         item: &Item<'_>,
-        rules: &[Rule],
-        start_s: i64,
-        tick_s: i64,
+        defaults: &Defaults<'_>,
         files: &dyn FileSource,
     ) -> Option<Scenario> {
         let mut item = item.clone();
         let steps = self.take(&mut item, "step");
-        let raw: RawTest = self.read(&item)?;
-        let start_s = match raw.start {
-            None => start_s,
-            Some(When::At(start_s)) => start_s,
-            Some(_) => {
-                self.fault(
-                    Some(item.span()),
-                    "`start` must be a time, like \"2026-03-01T09:00:00Z\"",
-                );
-                return None;
-            }
-        };
+        let raw: RawTest = self.table(&item, &TEST)?;
+        let start_s = self.start_s(raw.start, defaults.start_s)?;
+        let began = raw.began.or(defaults.began);
         let mut scenario = Scenario {
             name: raw.name,
             place: place(self.file, Some(item.span())).to_string(),
             start_s,
-            tick_s: raw.tick.map_or(tick_s, |tick| tick.0).max(1),
-            rules: rules.to_vec(),
+            began_s: began.map_or(Engine::beginning_s(start_s * 1000), |began| {
+                began.second(start_s, start_s)
+            }),
+            tick_s: raw.tick.map_or(defaults.tick_s, |tick| tick.0).max(1),
+            rules: defaults.rules.to_vec(),
             missing: Vec::new(),
             moments: BTreeMap::new(),
         };
@@ -238,8 +259,14 @@ impl Reader<'_> {
             );
         }
         let (mut seq, mut before_s) = (0, start_s);
+        let faults = self.faults.len();
         for step in steps {
             self.step(step, &mut scenario, &mut seq, &mut before_s, files);
+        }
+        let named = std::mem::take(&mut self.named);
+        // Without some of its events, right subjects would be unknown.
+        if self.faults.len() == faults {
+            self.check_subjects(&scenario, &named);
         }
         Some(scenario)
     }
@@ -257,19 +284,29 @@ impl Reader<'_> {
         let commands = self.take(&mut template, "command");
         let expects = self.take(&mut template, "expect");
         let quiet = self.take(&mut template, "expect_none");
-        let raw: RawStep = self.read(&template)?;
+        let pipeline = self.take(&mut template, "pipeline");
+        let raw: RawStep = self.table(&template, &STEP)?;
         let at_s = self.step_time(raw.at, item, scenario.start_s, *before_s)?;
         *before_s = at_s;
-        let moment = scenario.moments.entry(at_s).or_default();
-        if let Some(pipeline) = raw.pipeline {
-            moment.pipeline = Some(pipeline.into());
+        let has_some = |part: &Option<Item<'_>>| !items_of(part.as_ref()).is_empty();
+        if ![&pipeline, &sends, &commands, &expects, &quiet]
+            .map(has_some)
+            .contains(&true)
+        {
+            let what = "nothing happens in this step, and nothing is checked: give it `send`, `command`, `expect`, \
+                        `expect_none` or `pipeline`, or leave it out";
+            self.fault(Some(item.span()), what);
+        }
+        if let Some(pipeline) = pipeline {
+            let raw: Option<RawPipeline> = self.table(&pipeline, &PIPELINE);
+            moment(scenario, at_s).pipeline = raw.map(PipelineStatus::from);
         }
         for send in items_of(sends.as_ref()) {
             self.send(send, scenario, seq, at_s, files);
         }
         for command in items_of(commands.as_ref()) {
             if let Some(order) = self.command(command, scenario) {
-                scenario.moments.entry(at_s).or_default().orders.push(order);
+                moment(scenario, at_s).orders.push(order);
             }
         }
         for expect in items_of(expects.as_ref()) {
@@ -301,19 +338,18 @@ impl Reader<'_> {
             place: place(self.file, Some(item.span())).to_string(),
             want,
         });
-        let moment = scenario.moments.entry(at_s).or_default();
-        moment.checks.extend(checks);
+        moment(scenario, at_s).checks.extend(checks);
     }
 
     fn read<T: DeserializeOwned>(&mut self, item: &Item<'_>) -> Option<T> {
         let read = T::deserialize(ValueDeserializer::from(item.clone()));
-        read.map_err(|error| {
-            self.fault(
-                error.span().or(Some(item.span())),
-                &wording::plain(error.message()),
-            );
-        })
-        .ok()
+        read.map_err(|error| self.unread(item, &error)).ok()
+    }
+
+    /// A value that cannot be read.
+    fn unread(&mut self, item: &Item<'_>, error: &toml::de::Error) {
+        let span = error.span().unwrap_or(item.span());
+        self.fault(Some(span), &wording::plain(error.message()));
     }
 
     /// Takes a field out of a table, to be read separately.
@@ -327,6 +363,11 @@ impl Reader<'_> {
     fn fault(&mut self, span: Option<Range<usize>>, what: &str) {
         self.faults.push(Fault::at(place(self.file, span), what));
     }
+}
+
+/// What happens at a second.
+fn moment(scenario: &mut Scenario, at_s: i64) -> &mut Moment {
+    scenario.moments.entry(at_s).or_default()
 }
 
 /// A single value, or each item of a list.

@@ -1,19 +1,23 @@
 //! Events to send: from a template, from text, or from a file; copied and spread over time. Pure.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use revwatch_core::durations::Span;
-use revwatch_core::event::Event;
+use revwatch_core::event::{Event, is_known_kind};
+use revwatch_runtime::files::place;
 use revwatch_storage::ports::Delivery;
 use serde::Deserialize;
 use toml::Spanned;
-use toml::de::DeValue;
+use toml::de::{DeString, DeValue};
 use uuid::Uuid;
 
-use super::super::scenario::{Scenario, When};
-use super::super::template::{Instance, Template};
-use super::{FileSource, Item, Reader};
+use super::super::scenario::{Arrival, Origin, Scenario, When};
+use super::super::template::{Instance, Template, fields_of};
+use super::fields::{hint, parted};
+use super::{FileSource, Item, Reader, moment};
 
 /// The maximum `count` of one `send`.
 const MAX_COPIES: u32 = 100_000;
@@ -31,9 +35,10 @@ struct RawCopies {
     arrive: Option<RawArrive>,
 }
 
-const COPY_FIELDS: [&str; 8] = [
-    "count", "first", "every", "created", "took", "json", "file", "arrive",
-];
+/// The fields of every `send`.
+const COPIES: [&str; 5] = ["count", "first", "every", "created", "took"];
+/// Those of a `send` of complete events.
+const TEXTS: [&str; 3] = ["json", "file", "arrive"];
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
@@ -60,7 +65,7 @@ impl Reader<'_> {
         at_s: i64,
         files: &dyn FileSource,
     ) -> Option<()> {
-        let (of_copies, of_template) = split_send(item);
+        let (of_copies, of_template) = self.split_send(item)?;
         let raw: RawCopies = self.read(&of_copies)?;
         if let Some(count) = raw
             .count
@@ -72,6 +77,7 @@ impl Reader<'_> {
             return None;
         }
         let source = self.source(item, &raw, &of_template, files)?;
+        let origin = Arc::new(self.origin(item));
         let took_s = raw.took.map_or(0, |took| took.0);
         let every_s = raw.every.map_or(0, |every| every.0);
         let first = u64::from(raw.first.unwrap_or(1));
@@ -93,7 +99,7 @@ impl Reader<'_> {
                     *seq += 1;
                     instance.seq = *seq;
                     let body = template.body(&instance);
-                    push(scenario, &instance, took_s, &template.event, body);
+                    push(scenario, &instance, took_s, &template.event, body, &origin);
                 }
                 Source::Texts(texts) => {
                     for (text, span) in texts {
@@ -105,12 +111,45 @@ impl Reader<'_> {
                             at_s: arrives_s,
                             ..instance
                         };
-                        push(scenario, &arriving, took_s, &kind, body);
+                        push(scenario, &arriving, took_s, &kind, body, &origin);
                     }
                 }
             }
         }
         Some(())
+    }
+
+    /// Splits a `send` into the fields about copies and those of the template. A field that neither has is a fault.
+    fn split_send<'a>(&mut self, item: &Item<'a>) -> Option<(Item<'a>, Item<'a>)> {
+        let DeValue::Table(table) = item.get_ref() else {
+            return Some((item.clone(), item.clone()));
+        };
+        let known = known_fields(item);
+        let faults = self.faults.len();
+        for (key, _) in table {
+            let name = key.get_ref().as_ref();
+            if !known.contains(&name) {
+                let what = format!("{}; {}", misplaced(item, name), hint(name, &known));
+                self.fault(Some(key.span()), &what);
+            }
+        }
+        let is_of_copies = |name: &str| COPIES.contains(&name) || TEXTS.contains(&name);
+        let (copies, template) = parted(table, is_of_copies);
+        let spanned = |table| Spanned::new(item.span(), DeValue::Table(table));
+        (self.faults.len() == faults).then(|| (spanned(copies), spanned(template)))
+    }
+
+    /// Where a `send` is, and its fields, for events that turn out to be wrong.
+    fn origin(&self, item: &Item<'_>) -> Origin {
+        let at = |span: Range<usize>| place(self.file, Some(span)).to_string();
+        let mut fields = BTreeMap::new();
+        note_fields(item, "", &mut |path, span| {
+            fields.insert(path, at(span));
+        });
+        Origin {
+            place: at(item.span()),
+            fields,
+        }
     }
 
     fn source(
@@ -140,7 +179,8 @@ impl Reader<'_> {
             (None, None, true) => {
                 let template: Template = self.read(of_template)?;
                 if let Err(what) = template.check() {
-                    self.fault(Some(place_of(of_template, &what)), &what);
+                    let event = field(of_template, "event").map(|(key, _)| key.span());
+                    self.fault(event, &what);
                     return None;
                 }
                 Some(Source::Template(Box::new(template)))
@@ -177,53 +217,83 @@ impl Reader<'_> {
     }
 }
 
-/// Splits a `send` into the fields about copies and the others.
-fn split_send<'a>(item: &Item<'a>) -> (Item<'a>, Item<'a>) {
-    let (mut copies, mut template) = (item.clone(), item.clone());
-    if let (DeValue::Table(copies), DeValue::Table(template)) =
-        (copies.get_mut(), template.get_mut())
-    {
-        let names: Vec<String> = template
-            .keys()
-            .map(|key| key.get_ref().to_string())
-            .collect();
-        for name in names {
-            let other = if COPY_FIELDS.contains(&name.as_str()) {
-                &mut *template
-            } else {
-                &mut *copies
-            };
-            other.remove(name.as_str());
-        }
-    }
-    (copies, template)
-}
-
 /// An event is applied when it arrives; it waited in the queue until then.
-fn push(scenario: &mut Scenario, of: &Instance, took_s: i64, kind: &str, body: String) {
-    scenario
-        .moments
-        .entry(of.at_s)
-        .or_default()
-        .deliveries
-        .push(Delivery {
-            id: Uuid::from_u128(u128::from(of.seq)),
-            event_id: format!("evt_{}", of.seq),
-            event_type: kind.to_owned(),
-            partition: 0,
-            endpoint: "test".to_owned(),
-            received_ms: (of.at_s - took_s).saturating_mul(1000),
-            traceparent: None,
-            body: Bytes::from(body),
-        });
+fn push(
+    scenario: &mut Scenario,
+    of: &Instance,
+    took_s: i64,
+    kind: &str,
+    body: String,
+    origin: &Arc<Origin>,
+) {
+    let delivery = Delivery {
+        id: Uuid::from_u128(u128::from(of.seq)),
+        event_id: format!("evt_{}", of.seq),
+        event_type: kind.to_owned(),
+        partition: 0,
+        endpoint: "test".to_owned(),
+        received_ms: (of.at_s - took_s).saturating_mul(1000),
+        traceparent: None,
+        body: Bytes::from(body),
+    };
+    moment(scenario, of.at_s).arrivals.push(Arrival {
+        delivery,
+        origin: Arc::clone(origin),
+    });
 }
 
-/// The place of the field that the error quotes first, or of the table.
-fn place_of(item: &Item<'_>, what: &str) -> Range<usize> {
-    let quoted = what.split('`').nth(1).unwrap_or_default();
-    let field = item
+/// The type of the events, if Stripe documents it.
+fn event_type<'i>(item: &'i Item<'_>) -> Option<&'i str> {
+    let (_, event) = field(item, "event")?;
+    event
         .get_ref()
-        .as_table()
-        .and_then(|table| table.iter().find(|(key, _)| key.get_ref() == quoted));
-    field.map_or_else(|| item.span(), |(key, _)| key.span())
+        .as_str()
+        .filter(|event| is_known_kind(event))
+}
+
+/// The fields that this `send` may have: those of its type, those of complete events, or all while it is neither.
+fn known_fields(item: &Item<'_>) -> Vec<&'static str> {
+    let is_made = field(item, "event").is_some();
+    let is_complete = field(item, "json").or(field(item, "file")).is_some();
+    let mut known = match is_complete {
+        true if !is_made => Vec::new(),
+        _ => fields_of(event_type(item)),
+    };
+    if is_complete || !is_made {
+        known.extend(TEXTS);
+    }
+    known.extend(COPIES);
+    known
+}
+
+/// Why a field does not belong into this `send`.
+fn misplaced(item: &Item<'_>, name: &str) -> String {
+    let exists = fields_of(None).contains(&name) || TEXTS.contains(&name);
+    match event_type(item) {
+        Some(event) if exists => {
+            format!("`{name}` does not apply to an event of type {event}")
+        }
+        None if exists => format!("`{name}` does not apply to complete events"),
+        _ => format!("unknown field `{name}`"),
+    }
+}
+
+/// A field of a table.
+fn field<'i, 'a>(
+    item: &'i Item<'a>,
+    name: &str,
+) -> Option<(&'i Spanned<DeString<'a>>, &'i Item<'a>)> {
+    item.get_ref().as_table()?.get_key_value(name)
+}
+
+/// Notes the fields of a table, and those of the tables in it.
+fn note_fields(item: &Item<'_>, path: &str, note: &mut dyn FnMut(String, Range<usize>)) {
+    for (key, value) in item.get_ref().as_table().into_iter().flatten() {
+        let path = match path {
+            "" => key.get_ref().to_string(),
+            path => format!("{path}.{}", key.get_ref()),
+        };
+        note_fields(value, &path, note);
+        note(path, key.span());
+    }
 }

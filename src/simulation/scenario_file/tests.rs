@@ -41,9 +41,12 @@ fn copies_are_spread_numbered_and_may_arrive_late() {
         .moments
         .iter()
         .flat_map(|(at_s, m)| {
-            m.deliveries
-                .iter()
-                .map(move |d| (*at_s, String::from_utf8_lossy(&d.body).into_owned()))
+            m.arrivals.iter().map(move |a| {
+                (
+                    *at_s,
+                    String::from_utf8_lossy(&a.delivery.body).into_owned(),
+                )
+            })
         })
         .collect();
     let times: Vec<_> = bodies.iter().map(|(at_s, _)| *at_s).collect();
@@ -63,7 +66,7 @@ fn copies_are_spread_numbered_and_may_arrive_late() {
     let received: Vec<_> = scenarios[0]
         .moments
         .values()
-        .map(|m| m.deliveries[0].received_ms / 1000)
+        .map(|m| m.arrivals[0].delivery.received_ms / 1000)
         .collect();
     assert_eq!(received, [hour(1) - 9, hour(2) - 9, hour(3) - 9]);
 }
@@ -75,7 +78,7 @@ fn events_of_a_file_arrive_together_or_when_created() {
         together[0]
             .moments
             .values()
-            .map(|m| m.deliveries.len())
+            .map(|m| m.arrivals.len())
             .collect::<Vec<_>>(),
         [2]
     );
@@ -86,7 +89,7 @@ fn events_of_a_file_arrive_together_or_when_created() {
     let counts: Vec<_> = apart[0]
         .moments
         .iter()
-        .map(|(at_s, m)| (*at_s, m.deliveries.len()))
+        .map(|(at_s, m)| (*at_s, m.arrivals.len()))
         .collect();
     assert_eq!(
         counts,
@@ -115,92 +118,185 @@ fn inline_rules_report_faults_at_their_place() {
     );
 }
 
+/// What people read for each mistake, with its line and column.
 #[test]
 fn every_fault_has_its_line_and_column() {
-    let send = |fields: &str| step(&format!("send = {{ {fields} }}"));
-    let table = [
-        (String::new(), "no [[test]] in t.toml"),
-        ("[[test]".to_owned(), "t.toml:1:"),
-        ("x = 1".to_owned(), "t.toml:1:1: unknown field `x`"),
-        (
-            "rules = \"r.toml\"\n[[test]]\nname = \"t\"".to_owned(),
-            "t.toml:1:9: r.toml is not there",
-        ),
-        (
-            "[[test]]\nname = \"t\"".to_owned(),
-            "test \"t\" has no [[test.step]]",
-        ),
-        (step("wait = 1"), "t.toml:5:1: unknown field `wait`"),
-        (
-            step("").replace("+1h", "soon"),
-            "t.toml:4:6: \"soon\" is not a valid time",
-        ),
-        (
-            format!("{}[[test.step]]\nat = \"+1m\"", step("")),
-            "before the step above",
-        ),
-        (
-            send("event = \"payout.lost\""),
-            "t.toml:5:10: `event` \"payout.lost\" is not a Stripe event type",
-        ),
-        (
-            send("event = \"payout.paid\", attempts = 2"),
-            "t.toml:5:33: `attempts` does not apply",
-        ),
-        (
-            send("event = \"payout.paid\", colour = 2"),
-            "unknown field `colour`",
-        ),
-        (
-            send("event = \"payout.paid\", file = \"events.jsonl\""),
-            "either `event` and its fields",
-        ),
-        (
-            send("file = \"other.jsonl\""),
-            "t.toml:5:17: other.jsonl is not there",
-        ),
-        (send("json = \"{}\""), "t.toml:5:17: not an event"),
-        (
-            send("event = \"payout.paid\", count = 1000000"),
-            "`count` must be at most",
-        ),
-        (
-            step("expect = { rule = \"past_due_share\" }"),
-            "needs `state`, `notified`",
-        ),
-        (
-            step("expect = { rule = \"past_due_share\", state = \"on\" }"),
-            "t.toml:5:45: must be one of: inactive, ",
-        ),
-        (
-            step("expect = { rule = \"past_due_share\", notified = 1, count = 1 }"),
-            "`count` needs `state`",
-        ),
-        (
-            step("expect_none = false"),
-            "t.toml:5:15: `expect_none` must be true",
-        ),
-        (
-            step("command = { silence = { for = \"1h\" } }"),
-            "a silence needs",
-        ),
-        (step("command = {}"), "a command must be one of"),
-    ];
-    for (text, expected) in table {
-        let faults = read(&text).expect_err(expected).join("\n");
-        assert!(
-            faults.contains(expected),
-            "{faults:?} should contain {expected:?}"
-        );
+    let mut shown = String::new();
+    for (mistake, text) in mistakes() {
+        let faults = read(&text).expect_err(mistake);
+        shown.push_str(&format!("{mistake}\n"));
+        for fault in faults {
+            assert!(
+                fault.starts_with("t.toml:") || !text.contains('='),
+                "{fault}"
+            );
+            shown.push_str(&format!("    {fault}\n"));
+        }
     }
-    let two = step(
-        "send = [{ event = \"x\" }, { event = \"payout.paid\", id = 5 }]\nexpect = { rule = 1 }",
-    );
-    assert_eq!(read(&two).expect_err("three faults").len(), 3);
-    let scenarios =
-        read(&step("expect = { rule = \"gone\", state = \"inactive\" }")).expect("valid");
+    insta::assert_snapshot!(shown);
+}
+
+fn mistakes() -> Vec<(&'static str, String)> {
+    let send = |fields: &str| step(&format!("send = {{ {fields} }}"));
+    let paid = |fields: &str| send(&format!("event = \"payout.paid\", {fields}"));
+    let expect = |fields: &str| step(&format!("expect = {{ {fields} }}"));
+    // A payout of acct_1 in euros, and an expectation about it.
+    let about = |fields: &str| {
+        let sent = "event = \"payout.failed\", id = \"po_1\", currency = \"eur\"";
+        step(&format!("send = {{ {sent} }}\nexpect = {{ {fields} }}"))
+    };
+    [file_mistakes(), step_mistakes()].concat().into_iter().chain([
+        ("an unknown type", send("event = \"payout.lost\"")),
+        ("a misspelled type", send("event = \"payout.payed\"")),
+("a type without a template", send("event = \"product.created\"")),
+        ("a field of other types", paid("attempts = 2")),
+        ("an unknown field of an event", paid("colour = 2")),
+        ("a misspelled field of an event", paid("acount = \"acct_1\"")),
+        ("the beginning of a field of an event", paid("amount = 5")),
+        ("a misspelled `event`", send("evnt = \"payout.paid\"")),
+        ("a field of files", paid("arrive = \"created\"")),
+        ("two sources", paid("file = \"events.jsonl\"")),
+        ("a file that is not there", send("file = \"other.jsonl\"")),
+        ("no event", send("json = \"{}\"")),
+        ("a field beside a complete event", send("json = \"{}\", status = \"paid\"")),
+        ("too many copies", paid("count = 1000000")),
+        ("a misspelled field of an expectation", expect("rule = \"past_due_share\", notifies = 1")),
+        ("an earlier name and today's", expect("rule = \"past_due_share\", told = 1, notified = 1")),
+        ("nothing expected", expect("rule = \"past_due_share\"")),
+        ("an unknown state", expect("rule = \"past_due_share\", state = \"on\"")),
+        ("a count of nothing", expect("rule = \"past_due_share\", notified = 1, count = 1")),
+        ("the state of the digest", expect("rule = \"pre-existing\", state = \"firing\"")),
+        ("a wrong `expect_none`", step("expect_none = false")),
+        ("a command without a command", step("command = {}")),
+        ("a misspelled command", step("command = { acknowlege = { rule = \"past_due_share\" } }")),
+        ("a misspelled field of a command", step("command = { resolve = { rule = \"past_due_share\", acount = \"acct_1\" } }")),
+        ("a silence of everything", step("command = { silence = { for = \"1h\" } }")),
+        ("a misspelled field of a silence", step("command = { silence = { rule = \"past_due_share\", four = \"1h\" } }")),
+        ("a misspelled field of the pipeline", step("pipeline = { queue_dept = 1 }")),
+        ("an unknown subject", about("rule = \"payout_failed\", subject = \"payout po_2\", state = \"inactive\"")),
+        ("the id alone", about("rule = \"payout_failed\", subject = \"po_1\", state = \"inactive\"")),
+        ("a subject before any event", expect("rule = \"payout_failed\", subject = \"payout po_2\", state = \"inactive\"")),
+        ("an unknown account", about("rule = \"payout_failed\", account = \"acct_2\", state = \"inactive\"")),
+        ("a segment of a condition", about("rule = \"payout_failed\", segment = \"eur\", state = \"inactive\"")),
+        ("an unknown segment", about("rule = \"mrr_drop\", segment = \"usd\", state = \"inactive\"")),
+        ("the subject of another dimension", about("rule = \"mrr_drop\", subject = \"country US\", state = \"inactive\"")),
+        ("a subject of all of the business", about("rule = \"payout_failure_rate\", subject = \"payout po_1\", state = \"inactive\"")),
+        ("an account of a metric", about("rule = \"payout_failure_rate\", account = \"acct_1\", state = \"inactive\"")),
+        ("several mistakes", step("send = [{ event = \"x\" }, { event = \"payout.paid\", id = 5 }]\nexpect = { rule = 1 }")),
+    ]).collect()
+}
+
+fn file_mistakes() -> Vec<(&'static str, String)> {
+    vec![
+        ("no test", String::new()),
+        ("no TOML", "[[test]".to_owned()),
+        ("an unknown field of the file", "x = 1".to_owned()),
+        (
+            "a misspelled field of the file",
+            "[[tests]]\nname = \"t\"".to_owned(),
+        ),
+        (
+            "rules that are not there",
+            "rules = \"r.toml\"\n[[test]]\nname = \"t\"".to_owned(),
+        ),
+        ("no step", "[[test]]\nname = \"t\"".to_owned()),
+        (
+            "a misspelled field of a test",
+            step("expect_none = true").replace("name", "nam"),
+        ),
+        (
+            "a start after the start",
+            format!("start = \"+1h\"\n{}", step("expect_none = true")),
+        ),
+        (
+            "two tests of one name",
+            step("expect_none = true").repeat(2),
+        ),
+    ]
+}
+
+fn step_mistakes() -> Vec<(&'static str, String)> {
+    vec![
+        (
+            "an unknown field of a step",
+            step("expect_none = true\nwait = 1"),
+        ),
+        (
+            "a misspelled field of a step",
+            step("expct = { rule = \"past_due_share\", state = \"firing\" }"),
+        ),
+        ("no time", step("expect_none = true").replace("+1h", "soon")),
+        (
+            "a time before the step above",
+            format!(
+                "{0}[[test.step]]\nat = \"+1m\"\nexpect_none = true",
+                step("expect_none = true")
+            ),
+        ),
+        ("an empty step", step("")),
+        ("a step with empty lists", step("send = []\nexpect = []")),
+        ("no rule that must be silent", step("expect_none = []")),
+    ]
+}
+
+#[test]
+fn a_rule_that_is_named_may_be_missing() {
+    let missing = |rule: &str| {
+        let text = step(&format!(
+            "expect = {{ rule = {rule:?}, state = \"inactive\" }}"
+        ));
+        read(&text).expect("valid").remove(0).missing
+    };
     assert_eq!(
-        scenarios[0].missing[0].1,
-        "t.toml:5:19: there is no rule \"gone\" here"
+        missing("gone"),
+        [(
+            "gone".to_owned(),
+            "t.toml:5:19: there is no rule \"gone\" here".to_owned()
+        )]
     );
+    assert_eq!(
+        missing("past_due_shares")[0].1,
+        "t.toml:5:19: there is no rule \"past_due_shares\" here; did you mean \"past_due_share\"?"
+    );
+}
+
+#[test]
+fn subjects_of_later_steps_and_those_that_events_only_name_are_known() {
+    let text = step(
+        "expect = [{ rule = \"payout_failed\", subject = \"payout po_later\", state = \"inactive\" },\n\
+         { rule = \"transfer_reversed\", account = \"acct_7\", state = \"inactive\" },\n\
+         { rule = \"mrr_drop\", subject = \"currency jpy\", state = \"inactive\" },\n\
+         { rule = \"mrr_drop\", segment = \"unknown\", state = \"inactive\" }]\n\
+         [[test.step]]\nat = \"+2h\"\n\
+         send = [{ event = \"payout.failed\", id = \"po_later\" },\n\
+         { event = \"transfer.reversed\", account = \"acct_7\", currency = \"jpy\" }]",
+    );
+    read(&text).expect("valid");
+}
+
+#[test]
+fn the_earlier_name_of_notified_is_still_read() {
+    let wants = |field: &str| {
+        let text = step(&format!(
+            "expect = {{ rule = \"past_due_share\", {field} = 2 }}"
+        ));
+        let scenarios = read(&text).expect("valid");
+        scenarios[0].moments.values().next().expect("a step").checks[0]
+            .want
+            .to_string()
+    };
+    assert_eq!(wants("told"), wants("notified"));
+}
+
+#[test]
+fn revwatch_begins_an_hour_before_the_start_unless_the_test_says_when() {
+    let began_s = |of_file: &str, of_test: &str| {
+        let text = step("expect_none = true")
+            .replace("[[test]]", &format!("{of_file}\n[[test]]\n{of_test}"));
+        read(&text).expect("valid")[0].began_s - DEFAULT_START_S
+    };
+    assert_eq!(began_s("", ""), -3600);
+    assert_eq!(began_s("began = \"+1h\"", ""), 3600);
+    assert_eq!(began_s("began = \"+1h\"", "began = \"-30d\""), -30 * 86400);
+    assert_eq!(began_s("", "began = \"2026-01-05T00:00:07Z\""), 7);
 }
