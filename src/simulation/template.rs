@@ -96,7 +96,6 @@ const FAMILY_FIELDS: [(&str, &str); 24] = [
     ("reason", "payout payment_intent charge.dispute refund"),
     ("attempts", "invoice"),
     ("next_attempt", "invoice"),
-    ("next_attempt", "invoice"),
     ("interval", "customer.subscription"),
     ("price", "customer.subscription"),
     ("trial_end", "customer.subscription"),

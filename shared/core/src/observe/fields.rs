@@ -101,7 +101,7 @@ impl TryFrom<i64> for Seconds {
 /// Three letters (ISO 4217), or more for a currency that no state issues; here in lower case.
 /// Currencies become parts of counters and labels, so other text is unknown.
 /// Source: <https://docs.stripe.com/currencies>.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Currency(String);
 

@@ -28,8 +28,10 @@ pub(super) fn observe(
     let (charges, discounts) = object
         .charges()
         .map_err(|TooMuch { field, bound_minor }| beyond(event, field, bound_minor))?;
-    let currency = object.currency.as_known().map(Currency::code);
-    let monthly = charges.as_ref().map(|c| c.monthly(&discounts, currency));
+    let currency = object.currency().map(str::to_owned);
+    let monthly = charges
+        .as_ref()
+        .map(|c| c.monthly(&discounts, currency.as_deref()));
     let recurring_minor = monthly.and_then(Monthly::known);
     let mrr_unknown = match &charges {
         None => Some(MrrUnknown::Items),
@@ -52,7 +54,7 @@ pub(super) fn observe(
     let origin = SubscriptionOrigin {
         account: event.account.as_deref().map(str::to_owned),
         customer: object.customer.into_id(),
-        currency: object.currency.into_code(),
+        currency,
         ids,
         discounts,
         started_s: [object.start_date, object.created]
@@ -105,7 +107,7 @@ impl SubscriptionObject {
         let parts = Parts {
             items: items.unwrap_or_default(),
             has_more: !matches!(self.has_more(), Lenient::Absent | Lenient::Known(false)),
-            currency: self.currency.as_known().map(Currency::code),
+            currency: self.currency(),
             discounts: &self.discounts.0,
             legacy: &self.discount.0,
             tax_rates: &self.default_tax_rates,
@@ -120,6 +122,22 @@ impl SubscriptionObject {
             Lenient::Known(items) => &items.has_more,
             Lenient::Absent | Lenient::Odd => &Lenient::Absent,
         }
+    }
+
+    /// Its own currency; of an API version in which it has none, that of all its prices. Stripe added the field
+    /// together with prices in several currencies: <https://github.com/stripe/stripe-php/releases/tag/v8.10.0>.
+    fn currency(&self) -> Option<&str> {
+        match &self.currency {
+            Lenient::Known(currency) => return Some(currency.code()),
+            Lenient::Odd => return None,
+            Lenient::Absent => {}
+        }
+        let items = self.items()?.iter();
+        let mut currencies = items.map(|item| item.as_known()?.price()?.currency.as_known());
+        let first = currencies.next()??;
+        currencies
+            .all(|other| other == Some(first))
+            .then(|| first.code())
     }
 
     /// A subscription that will be cancelled is not in MRR.

@@ -253,6 +253,44 @@ fn a_monthly_amount_beyond_the_bound_is_unreadable() {
     observe_object("customer.subscription.updated", None, &object).expect("at the bound");
 }
 
+/// API versions before 2022 have the currency of a subscription in its prices only.
+#[test]
+fn a_subscription_without_a_currency_has_that_of_all_its_prices() {
+    let currency = |own: &Value, of_prices: &[Value]| {
+        let item = |currency: &Value| {
+            json!({"quantity": 1, "price": {"id": "p", "unit_amount": 100, "currency": currency,
+            "recurring": {"interval": "month", "interval_count": 1}}})
+        };
+        let items: Vec<Value> = of_prices.iter().map(item).collect();
+        let mut object = json!({"id": "sub_1", "status": "active", "items": {"data": items}});
+        if !own.is_null() {
+            object["currency"] = own.clone();
+        }
+        let seen = observe_object("customer.subscription.updated", None, &object);
+        match &seen.expect("readable")[0].update {
+            Update::Subscription(origin, _) => origin.currency.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let table = [
+        (Value::Null, vec![json!("EUR")], Some("eur")),
+        (Value::Null, vec![json!("eur"), json!("eur")], Some("eur")),
+        (Value::Null, vec![json!("eur"), json!("usd")], None),
+        (Value::Null, vec![json!("eur"), json!(7)], None),
+        (Value::Null, vec![json!("eur"), Value::Null], None),
+        (Value::Null, vec![], None),
+        (json!("jpy"), vec![json!("usd")], Some("jpy")),
+        (json!(7), vec![json!("usd")], None),
+    ];
+    for (own, of_prices, expected) in table {
+        assert_eq!(
+            currency(&own, &of_prices).as_deref(),
+            expected,
+            "{own} {of_prices:?}"
+        );
+    }
+}
+
 #[test]
 fn an_invoice_names_its_subscription_in_either_form() {
     for link in [
