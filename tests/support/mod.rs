@@ -4,6 +4,7 @@
 pub(crate) mod collector;
 pub(crate) mod echo_server;
 pub(crate) mod history;
+pub(crate) mod localstripe;
 pub(crate) mod mail;
 pub(crate) mod port;
 pub(crate) mod prometheus;

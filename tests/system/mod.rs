@@ -15,6 +15,7 @@ mod entities;
 mod evidence;
 mod failing_events;
 mod identity;
+mod localstripe;
 mod mail;
 mod modes;
 mod order;
