@@ -77,9 +77,9 @@ fn of(deployment: &Deployment, stripe: &Localstripe) -> Variables {
 
 /// The objects that change later.
 struct Business {
-    /// Its first payment failed.
+    /// A subscription whose first payment failed.
     unpaid: Value,
-    /// The customer of that subscription.
+    /// Its customer.
     unpaid_customer: String,
 }
 
@@ -100,50 +100,65 @@ async fn business(stripe: &Localstripe) -> Business {
         ];
         stripe.post("/v1/plans", &form).await;
     }
-    let paying = customer(stripe, PAID).await;
+    let paying = customer(stripe, CARD).await;
     subscribe(stripe, &paying, "pro", "2").await;
-    subscribe(stripe, &customer(stripe, PAID).await, "enterprise", "1").await;
-    let leaving = subscribe(stripe, &customer(stripe, PAID).await, "starter", "1").await;
-    stripe
-        .delete(&format!("/v1/subscriptions/{}", id_of(&leaving)))
-        .await;
-    let unpaid_customer = customer(stripe, DECLINED).await;
+    for (means, plan) in [(CARD, "enterprise"), (BANK, "pro"), (DECLINED_BANK, "pro")] {
+        subscribe(stripe, &customer(stripe, means).await, plan, "1").await;
+    }
+    let leaving = subscribe(stripe, &customer(stripe, CARD).await, "starter", "1").await;
+    let leaving = format!("/v1/subscriptions/{}", id_of(&leaving));
+    stripe.delete(&leaving).await;
+    let unpaid_customer = customer(stripe, DECLINED_CARD).await;
     let unpaid = subscribe(stripe, &unpaid_customer, "starter", "3").await;
-    let gone = customer(stripe, PAID).await;
+    let gone = customer(stripe, CARD).await;
     stripe.delete(&format!("/v1/customers/{gone}")).await;
     for (amount, status) in [("70000", "paid"), ("500", "failed"), ("800", "pending")] {
         let form = [("amount", amount), ("currency", "eur"), ("status", status)];
         stripe.post("/v1/payouts", &form).await;
     }
+    until_or(WAIT, "the banks answer", || async {
+        let payments = stripe.all("/v1/payment_intents").await;
+        let mut on_the_way = payments
+            .iter()
+            .filter(|payment| payment["status"] == "processing");
+        on_the_way
+            .next()
+            .map_or(Ok(()), |payment| Err(payment.to_string()))
+    })
+    .await;
     Business {
         unpaid,
         unpaid_customer,
     }
 }
 
-/// Stripe's test cards: one that pays, and one that is attached and then declined.
+/// Stripe's test cards and bank accounts: each pays, or is attached and then declined. Debits take a while.
 /// <https://docs.stripe.com/testing>
-const PAID: &str = "4242424242424242";
-const DECLINED: &str = "4000000000000341";
+const CARD: (&str, &str) = ("card", "4242424242424242");
+const DECLINED_CARD: (&str, &str) = ("card", "4000000000000341");
+const BANK: (&str, &str) = ("sepa_debit", "DE89370400440532013000");
+const DECLINED_BANK: (&str, &str) = ("sepa_debit", "DE62370400440532013001");
 
-async fn customer(stripe: &Localstripe, card: &str) -> String {
-    let customer = stripe
-        .post("/v1/customers", &[("email", "ana@example.com")])
-        .await;
-    give_card(stripe, id_of(&customer), card).await;
+async fn customer(stripe: &Localstripe, means: (&str, &str)) -> String {
+    let form = [("email", "ana@example.com")];
+    let customer = stripe.post("/v1/customers", &form).await;
+    pay_with(stripe, id_of(&customer), means).await;
     id_of(&customer).to_owned()
 }
 
-/// The customer pays with this card from now on.
-async fn give_card(stripe: &Localstripe, customer: &str, card: &str) {
-    let form = [
-        ("type", "card"),
-        ("card[number]", card),
-        ("card[exp_month]", "12"),
-        ("card[exp_year]", "2099"),
-        ("card[cvc]", "123"),
-    ];
-    let method = stripe.post("/v1/payment_methods", &form).await;
+/// The customer pays with this from now on.
+async fn pay_with(stripe: &Localstripe, customer: &str, (kind, number): (&str, &str)) {
+    let form: &[(&str, &str)] = match kind {
+        "card" => &[
+            ("type", kind),
+            ("card[number]", number),
+            ("card[exp_month]", "12"),
+            ("card[exp_year]", "2099"),
+            ("card[cvc]", "123"),
+        ],
+        _ => &[("type", kind), ("sepa_debit[iban]", number)],
+    };
+    let method = stripe.post("/v1/payment_methods", form).await;
     let attach = format!("/v1/payment_methods/{}/attach", id_of(&method));
     stripe.post(&attach, &[("customer", customer)]).await;
     let form = [("invoice_settings[default_payment_method]", id_of(&method))];
@@ -162,43 +177,46 @@ async fn subscribe(stripe: &Localstripe, customer: &str, plan: &str, quantity: &
 }
 
 /// The unpaid invoice is paid with another card, which makes its subscription active, and a part of it is refunded.
-/// Returns the events that Stripe would send about objects of which localstripe sends none.
+/// Then the next payment fails, which makes it past due. Returns the events that Stripe would send about objects of which
+/// localstripe sends none.
 async fn changes_without_event(stripe: &Localstripe, business: &Business) -> Vec<Value> {
-    let subscription = format!("/v1/subscriptions/{}", id_of(&business.unpaid));
-    assert_eq!(business.unpaid["status"], "incomplete");
-    let declined = stripe.all("/v1/payment_intents").await;
-    let mut events: Vec<Value> = declined
-        .iter()
-        .filter(|payment| payment["status"] == "requires_payment_method")
-        .map(|payment| event("payment_intent.payment_failed", payment))
-        .collect();
-    assert_eq!(events.len(), 1, "{declined:?}");
-
-    give_card(stripe, &business.unpaid_customer, PAID).await;
+    let path = format!("/v1/subscriptions/{}", id_of(&business.unpaid));
+    let mut events = Vec::new();
+    let mut changed = |from: &str, to: &str, subscription: &Value| {
+        assert_eq!(subscription["status"], to);
+        let mut updated = event("customer.subscription.updated", subscription);
+        updated["data"]["previous_attributes"] = json!({"status": from});
+        events.push(updated);
+    };
+    pay_with(stripe, &business.unpaid_customer, CARD).await;
     let invoice = business.unpaid["latest_invoice"].as_str().expect("an id");
     let invoice = stripe
         .post(&format!("/v1/invoices/{invoice}/pay"), &[])
         .await;
+    changed("incomplete", "active", &stripe.get(&path).await);
+    pay_with(stripe, &business.unpaid_customer, DECLINED_CARD).await;
+    let form = [
+        ("items[0][plan]", "enterprise"),
+        ("items[0][quantity]", "1"),
+    ];
+    changed("active", "past_due", &stripe.post(&path, &form).await);
+
     let form = [("charge", id_of(&invoice["charge"])), ("amount", "700")];
     let refund = stripe.post("/v1/refunds", &form).await;
     events.push(event("refund.created", &refund));
-    let payments = stripe.all("/v1/payment_intents").await;
-    let paid = payments
-        .iter()
-        .filter(|payment| payment["status"] == "succeeded");
-    events.extend(paid.map(|payment| event("payment_intent.succeeded", payment)));
-    let now_active = stripe.get(&subscription).await;
-    assert_eq!(now_active["status"], "active");
-    let mut updated = event("customer.subscription.updated", &now_active);
-    updated["data"]["previous_attributes"] = json!({"status": "incomplete"});
-    events.push(updated);
+    for payment in stripe.all("/v1/payment_intents").await {
+        events.push(match payment["status"].as_str() {
+            Some("succeeded") => event("payment_intent.succeeded", &payment),
+            _ => event("payment_intent.payment_failed", &payment),
+        });
+    }
     events
 }
 
 /// The event that Stripe sends about an object, in the form of localstripe's own.
 fn event(kind: &str, object: &Value) -> Value {
     let now_s = jiff::Timestamp::now().as_second();
-    json!({"id": format!("evt_{kind}_{}", id_of(object)), "object": "event", "type": kind, "created": now_s,
+    json!({"id": format!("evt_{}", uuid::Uuid::now_v7().simple()), "object": "event", "type": kind, "created": now_s,
         "livemode": false, "api_version": "2017-08-15", "data": {"object": object}})
 }
 
@@ -286,12 +304,13 @@ fn expected(kind: &str, object: &Value) -> Map<String, Value> {
     fields.as_object().expect("a table").clone()
 }
 
-/// What an active subscription brings in a month.
+/// What a subscription that counts brings in a month.
 fn mrr_minor(subscription: &Value) -> i64 {
     let plan = &subscription["plan"];
     let months = if plan["interval"] == "year" { 12 } else { 1 };
-    let is_active = subscription["status"] == "active";
-    i64::from(is_active) * minor(&plan["amount"]) * minor(&subscription["quantity"]) / months
+    let counts =
+        ["active", "past_due"].contains(&subscription["status"].as_str().expect("a status"));
+    i64::from(counts) * minor(&plan["amount"]) * minor(&subscription["quantity"]) / months
 }
 
 fn by_status(objects: &[Value]) -> BTreeMap<&str, usize> {
