@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use revwatch_core::kpi::{Billing, Kpis, hours_needed};
+use revwatch_core::kpi::{Billing, Kpis, buckets_needed};
 use revwatch_core::realm::KERNEL;
 use revwatch_runtime::telemetry::GaugeSet;
 use revwatch_storage::ports::StoreError;
@@ -18,8 +18,8 @@ impl Alerting {
     /// Shows the KPIs on the metrics page.
     pub(crate) async fn show_kpis(&self) -> Result<(), StoreError> {
         let now_s = self.clock.now_s();
-        let (from, to) = hours_needed(now_s);
-        self.set_kpis(&Kpis::compute(&self.store.counters(from, to).await?, now_s));
+        let buckets = buckets_needed(now_s);
+        self.set_kpis(&Kpis::compute(&self.store.counters(&buckets).await?, now_s));
         Ok(())
     }
 

@@ -57,8 +57,8 @@ pub fn trend(rule: &MetricRule, inputs: MetricInputs<'_>, segment: &str) -> Vec<
     let figures = inputs.counters.of(&rule.scope);
     let query = MetricQuery::new(inputs, &figures, rule.by.as_deref());
     let step_s = i64::from(step_hours) * 3600;
-    let point = |back: i64| {
-        let at_s = inputs.now_s - back * step_s;
+    let point = |back: u32| {
+        let at_s = inputs.now_s - i64::from(back) * step_s;
         let sample = rule.measure.samples(query.at(at_s)).remove(segment);
         let known = sample.filter(|sample| sample.samples >= rule.threshold.min_samples);
         Point {
@@ -127,6 +127,12 @@ mod tests {
         }
     }
 
+    /// Counts in a minute and in its hour.
+    fn count(counters: &mut Counters, at_s: i64, parts: &[&str], n: i64) {
+        counters.add(Bucket::minute_of(at_s), parts, n);
+        counters.add(Bucket::hour_of(at_s), parts, n);
+    }
+
     fn outcome_name(evaluation: Option<&Evaluation>) -> &'static str {
         match evaluation {
             None => "none",
@@ -165,18 +171,10 @@ mod tests {
             (0, 20, "clear"),
         ] {
             let mut counters = Counters::default();
-            counters.add(
-                Bucket::Hour(100),
-                &["main/connected:payouts", "failed", "usd"],
-                failed,
-            );
-            counters.add(
-                Bucket::Hour(100),
-                &["main/connected:payouts", "paid", "usd"],
-                paid,
-            );
-            counters.add(
-                Bucket::Hour(100),
+            let mut add = |parts: &[&str], n| count(&mut counters, 100 * 3600, parts, n);
+            add(&["main/connected:payouts", "failed", "usd"], failed);
+            add(&["main/connected:payouts", "paid", "usd"], paid);
+            add(
                 &["main/connected:payouts_minor", "failed", "usd"],
                 failed * 10,
             );
@@ -194,16 +192,9 @@ mod tests {
             "kind = \"ratio\"\nmetric = \"payout_failures\"\nby = \"currency\"\nwindow = \"1h\"\nabove = 0.5\nno_data = \"clear\"",
         );
         let mut counters = Counters::default();
-        counters.add(
-            Bucket::Hour(100),
-            &["main/connected:payouts", "failed", "usd"],
-            1,
-        );
-        counters.add(
-            Bucket::Hour(100),
-            &["main/connected:payouts", "paid", "eur"],
-            1,
-        );
+        let mut add = |parts: &[&str]| count(&mut counters, 100 * 3600, parts, 1);
+        add(&["main/connected:payouts", "failed", "usd"]);
+        add(&["main/connected:payouts", "paid", "eur"]);
         let inputs = MetricInputs {
             begun_s: None,
             counters: &counters,
@@ -225,20 +216,21 @@ mod tests {
     fn counts_gauges_falls_durations_and_absence() {
         let now_s = 1000 * 3600 + 60;
         let at = |back: u32| Bucket::Hour(1000 - back);
+        let ago_s = |hours: i64| now_s - hours * 3600;
         let mut c = Counters::default();
         c.add(Bucket::Current, &["events", "applied"], 9);
         c.add(at(0), &["events", "created"], 9);
-        c.add(at(0), &["cohort", "account_created", "BR"], 6);
-        c.add(at(1), &["cohort", "account_created", "PT"], 5);
-        c.add(at(2), &["cohort", "account_created", "PT"], 50);
-        c.add(at(30), &["deauthorized"], 2);
-        c.add(at(3), &["deauthorized"], 2);
+        count(&mut c, ago_s(0), &["cohort", "account_created", "BR"], 6);
+        count(&mut c, ago_s(1), &["cohort", "account_created", "PT"], 5);
+        count(&mut c, ago_s(2), &["cohort", "account_created", "PT"], 50);
+        count(&mut c, ago_s(30), &["deauthorized"], 2);
+        count(&mut c, ago_s(3), &["deauthorized"], 2);
         c.add(Bucket::Current, &["mrr", "usd"], 800);
-        c.add(at(3), &["mrr_change", "usd"], -200);
+        count(&mut c, ago_s(3), &["mrr_change", "usd"], -200);
         c.add(Bucket::Current, &["mrr", "eur"], 799);
-        c.add(at(24), &["mrr_change", "eur"], -999);
-        c.add(at(3), &["mrr_change", "eur"], -201);
-        c.add(at(5), &["mrr_change", "jpy"], -7);
+        count(&mut c, ago_s(24), &["mrr_change", "eur"], -999);
+        count(&mut c, ago_s(3), &["mrr_change", "eur"], -201);
+        count(&mut c, ago_s(5), &["mrr_change", "jpy"], -7);
         c.add(Bucket::Current, &["accounts_charging"], 9);
         c.add(at(100), &["charging_change"], -1);
         c.add(Bucket::Current, &["invoices_retrying"], 100);
@@ -497,16 +489,12 @@ mod tests {
         let rule =
             rule("kind = \"ratio\"\nmetric = \"payout_failures\"\nwindow = \"24h\"\nabove = 0.05");
         let mut counters = Counters::default();
-        counters.add(
-            Bucket::Hour(1000),
-            &["main/connected:payouts", "failed", "usd"],
-            1,
-        );
-        counters.add(
-            Bucket::Hour(990),
-            &["main/connected:payouts", "paid", "usd"],
-            1,
-        );
+        let mut add = |hour: i64, outcome| {
+            let parts = ["main/connected:payouts", outcome, "usd"];
+            count(&mut counters, hour * 3600, &parts, 1);
+        };
+        add(1000, "failed");
+        add(990, "paid");
         let inputs = MetricInputs {
             begun_s: None,
             counters: &counters,

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use revwatch_core::counters::{Bucket, Counters, Figures, hour_of, sum};
+use revwatch_core::bucket::{Bucket, covering, hour_of, last_minute, window_minutes};
+use revwatch_core::counters::{Counters, Figures, sum};
 use revwatch_core::kpi::Ratio;
 use revwatch_core::mode::OTHER_MODE;
 use revwatch_core::money::Money;
@@ -30,7 +31,7 @@ pub struct PipelineStatus {
 /// Everything that metric values are computed from.
 #[derive(Debug, Clone, Copy)]
 pub struct MetricInputs<'a> {
-    /// Current counters, and those of all hours that the rules need.
+    /// Current counters, and those of all buckets that the rules need.
     pub counters: &'a Counters,
     /// See [`PipelineStatus`].
     pub pipeline: &'a PipelineStatus,
@@ -108,7 +109,7 @@ pub(crate) fn number(value: i64) -> f64 {
     value as f64
 }
 
-/// Counters as of the end of one hour.
+/// Counters as of one time.
 #[derive(Debug, Clone, Copy)]
 pub struct MetricQuery<'a> {
     /// The counters and the pipeline's status.
@@ -117,8 +118,8 @@ pub struct MetricQuery<'a> {
     pub figures: &'a Figures<'a>,
     /// The dimension that divides the business into segments.
     pub by: Option<&'a str>,
-    /// The hour.
-    pub hour: u32,
+    /// Unix seconds, not after now.
+    pub at_s: i64,
 }
 
 impl<'a> MetricQuery<'a> {
@@ -128,15 +129,14 @@ impl<'a> MetricQuery<'a> {
             inputs,
             figures,
             by,
-            hour: hour_of(inputs.now_s),
+            at_s: inputs.now_s,
         }
     }
 
     /// The same as of `at_s`, which is not after now.
     #[must_use]
     pub fn at(self, at_s: i64) -> Self {
-        let hour = hour_of(at_s);
-        Self { hour, ..self }
+        Self { at_s, ..self }
     }
 
     /// Whether any event of the deployment's mode was ever processed.
@@ -146,52 +146,51 @@ impl<'a> MetricQuery<'a> {
         events.any(|(rest, _)| rest[0] != OTHER_MODE)
     }
 
-    /// The hour of now.
-    pub fn now_hour(self) -> u32 {
-        hour_of(self.inputs.now_s)
+    /// The minutes of a window, for the counters below `name`.
+    pub fn minutes(self, window: Window, name: &str) -> RangeInclusive<u32> {
+        let until_s = self.at_s - i64::from(window.delay_hours) * 3600;
+        let from_s = until_s - i64::from(window.hours) * 3600;
+        window_minutes(name, from_s, until_s, self.inputs.now_s)
     }
 
-    /// The hours of a window.
-    pub fn hours(self, window: Window) -> RangeInclusive<u32> {
-        let last = self.hour.saturating_sub(window.delay_hours);
-        last.saturating_sub(window.hours)..=last
+    /// The sum of a counter over a window.
+    pub fn sum(self, window: Window, name: &str) -> i64 {
+        let parts: Vec<&str> = name.split('|').collect();
+        let buckets = covering(self.minutes(window, name));
+        sum(buckets.map(|bucket| self.figures.get(bucket, &parts)))
     }
 
-    /// The counters of a family over a window: hour, the rest of the name, and the value.
+    /// The counters below `name` over a window: bucket, the rest of the name, and the value.
     pub fn family(
         self,
         window: Window,
-        first: &'a str,
-    ) -> impl Iterator<Item = (u32, Vec<&'a str>, i64)> {
+        name: &'a str,
+    ) -> impl Iterator<Item = (Bucket, Vec<&'a str>, i64)> {
         let figures = self.figures;
-        self.hours(window).flat_map(move |hour| {
+        covering(self.minutes(window, name)).flat_map(move |bucket| {
             figures
-                .under(Bucket::Hour(hour), first)
-                .map(move |(rest, n)| (hour, rest, n))
+                .under(bucket, name)
+                .map(move |(rest, n)| (bucket, rest, n))
         })
     }
 
-    /// The counters of a family with a kind and a segment: hour, kind, segment and value.
-    pub fn pairs(
-        self,
-        window: Window,
-        first: &'a str,
-    ) -> impl Iterator<Item = (u32, &'a str, &'a str, i64)> {
-        self.family(window, first)
-            .filter_map(|(hour, rest, n)| match rest.as_slice() {
-                [kind, segment] => Some((hour, *kind, *segment, n)),
+    /// The counters directly below `name`, whose last part is a segment: that and the value.
+    pub fn by_segment(self, window: Window, name: &'a str) -> impl Iterator<Item = (String, i64)> {
+        self.family(window, name)
+            .filter_map(move |(bucket, rest, n)| match rest.as_slice() {
+                [segment] => Some((self.segment(bucket, segment), n)),
                 _ => None,
             })
     }
 
     /// The segment that a counter belongs to; `segment` is the end of its name.
-    pub fn segment(self, hour: u32, segment: &str) -> String {
+    pub fn segment(self, bucket: Bucket, segment: &str) -> String {
         const DAYS: [&str; 7] = ["thu", "fri", "sat", "sun", "mon", "tue", "wed"];
-        match self.by {
-            None => String::new(),
+        match (self.by, bucket.hour()) {
+            (None, _) => String::new(),
             // 1970-01-01 was a Thursday.
-            Some("weekday") => DAYS[(hour / 24 % 7) as usize].to_owned(),
-            Some(_) => segment.to_owned(),
+            (Some("weekday"), Some(hour)) => DAYS[(hour / 24 % 7) as usize].to_owned(),
+            (Some(_), _) => segment.to_owned(),
         }
     }
 
@@ -212,16 +211,17 @@ impl<'a> MetricQuery<'a> {
             .collect()
     }
 
-    /// The level at the end of `hour`: the current one minus the changes since.
-    pub fn level_at(self, hour: u32, current: &[&str], change: &[&str]) -> i64 {
-        let since = hour.saturating_add(1)..=self.now_hour();
-        let since = sum(since.map(|hour| self.figures.get(Bucket::Hour(hour), change)));
+    /// The level before a minute: the current one minus the changes since.
+    pub fn level_before(self, minute: u32, current: &[&str], change: &[&str]) -> i64 {
+        let since = covering(minute..=last_minute(hour_of(self.inputs.now_s)));
+        let since = sum(since.map(|bucket| self.figures.get(bucket, change)));
         self.current(current).saturating_sub(since)
     }
 
     /// Past due ÷ (active + past due) subscriptions, with the MRR that is past due.
     pub fn past_due(self) -> Sample {
-        let level = |name: &str| self.level_at(self.hour, &["base", name], &["base", name]);
+        let next_hour = last_minute(hour_of(self.at_s)).saturating_add(1);
+        let level = |name: &str| self.level_before(next_hour, &["base", name], &["base", name]);
         let ratio = Ratio {
             part: level("past_due"),
             total: level("all"),

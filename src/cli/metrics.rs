@@ -7,7 +7,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
 use revwatch_core::clock::Ids as _;
-use revwatch_core::kpi::{Kpis, hours_needed};
+use revwatch_core::kpi::{Kpis, buckets_needed};
 use revwatch_core::view;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::system::SystemIds;
@@ -28,8 +28,8 @@ pub async fn run(options: &GlobalOptions, args: &MetricsArgs) -> anyhow::Result<
     let config = options.config()?;
     let store = Backend::store(&config).await?;
     let now_s = Timestamp::now().as_second();
-    let (from, to) = hours_needed(now_s);
-    let counters = async { Ok(store.counters(from, to).await?) };
+    let buckets = buckets_needed(now_s);
+    let counters = async { Ok(store.counters(&buckets).await?) };
     let counters = args
         .partial
         .read(store.as_ref(), Shown::Entities, counters)

@@ -9,8 +9,9 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
+use revwatch_core::bucket::Buckets;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind};
-use revwatch_core::recount::{Comparison, Recount, StoredAggregates, first_hour};
+use revwatch_core::recount::{Comparison, Recount, StoredAggregates, compared};
 use revwatch_core::view::verification::{self, Verification};
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::ports::{StateStore, StoreError};
@@ -31,18 +32,18 @@ const PROGRESS_MIN_ENTITIES: u64 = 5_000;
 /// Runs `verify`.
 pub async fn run(options: &GlobalOptions) -> anyhow::Result<()> {
     let store = Backend::store(&options.config()?).await?;
-    let first_hour = first_hour(Timestamp::now().as_second());
+    let compared = compared(Timestamp::now().as_second());
     let found = wait_until_complete(store.as_ref(), Shown::Entities).await?;
     let incomplete = found
         .health
         .iter()
         .filter(|health| !health.is_complete())
         .count();
-    let (mut entities, mut comparison) = recount(store.as_ref(), first_hour).await?;
+    let (mut entities, mut comparison) = recount(store.as_ref(), &compared).await?;
     let mut recounts = 1;
     while !comparison.agrees() && !comparison.undisturbed && recounts < MAX_CHECKS {
         tokio::time::sleep(CHECK_INTERVAL).await;
-        let (counted, later) = recount(store.as_ref(), first_hour).await?;
+        let (counted, later) = recount(store.as_ref(), &compared).await?;
         (entities, comparison) = (counted, comparison.confirmed_by(later));
         recounts += 1;
     }
@@ -96,8 +97,8 @@ pub async fn run(options: &GlobalOptions) -> anyhow::Result<()> {
 }
 
 /// Reads counters, conditions and entities once.
-async fn recount(store: &dyn StateStore, first_hour: u32) -> anyhow::Result<(u64, Comparison)> {
-    let before = stored_values(store, first_hour).await?;
+async fn recount(store: &dyn StateStore, compared: &Buckets) -> anyhow::Result<(u64, Comparison)> {
+    let before = stored_values(store, compared).await?;
     let partitions = store.health().await?.len();
     let mut recount = Recount::new(u32::try_from(partitions).unwrap_or(u32::MAX));
     let mut unreadable = None;
@@ -118,20 +119,16 @@ async fn recount(store: &dyn StateStore, first_hour: u32) -> anyhow::Result<(u64
     if let Some(error) = unreadable {
         bail!("an entity cannot be read: {error}");
     }
-    let after = stored_values(store, first_hour).await?;
-    Ok((
-        recount.entities,
-        recount.compare(&before, &after, first_hour),
-    ))
+    let after = stored_values(store, compared).await?;
+    Ok((recount.entities, recount.compare(&before, &after, compared)))
 }
 
 async fn stored_values(
     store: &dyn StateStore,
-    first_hour: u32,
+    compared: &Buckets,
 ) -> Result<StoredAggregates, StoreError> {
-    // Up to the last hour: Stripe's clock may be ahead of this one.
     Ok(StoredAggregates {
-        counters: store.counters(first_hour, u32::MAX).await?,
+        counters: store.counters(compared).await?,
         conditions: store.conditions().await?,
     })
 }

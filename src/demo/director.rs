@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
-use revwatch_core::kpi::{Kpis, hours_needed};
+use revwatch_core::kpi::{Kpis, buckets_needed};
 use revwatch_storage::ports::Aggregates;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -247,11 +247,11 @@ impl Director {
 
     async fn kpis(&self) -> anyhow::Result<Kpis> {
         let now_s = now_s();
-        let (from, to) = hours_needed(now_s);
+        let buckets = buckets_needed(now_s);
         Ok(Kpis::compute(
             &self
                 .store
-                .counters(from, to)
+                .counters(&buckets)
                 .await
                 .context("cannot read the metrics")?,
             now_s,

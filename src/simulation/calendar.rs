@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
-use revwatch_alerting::rule::{Rule, RuleKind};
-use revwatch_core::counters::hour_of;
+use revwatch_alerting::rule::{History, Rule, RuleKind};
+use revwatch_core::bucket::{hour_of, minute_of};
 
 use super::memory_store::MemoryStore;
 
 /// See the module.
 pub struct Calendar {
-    /// Ages in hours at which a counter begins or ceases to matter to some rule.
-    edges: BTreeSet<u32>,
+    /// Ages in hours at which the counter of an hour begins or ceases to matter to some rule.
+    edges_hours: BTreeSet<u32>,
+    /// Ages in minutes at which that of a minute does.
+    edges_minutes: BTreeSet<u32>,
     /// Time zones in which some rule counts days.
     zones: Vec<TimeZone>,
 }
@@ -20,18 +22,27 @@ pub struct Calendar {
 impl Calendar {
     /// For these rules.
     pub fn new(rules: &[Rule]) -> Self {
+        let histories = || rules.iter().filter_map(history);
         Self {
-            edges: rules.iter().flat_map(edges).chain([0]).collect(),
+            edges_hours: histories()
+                .flat_map(|it| it.edges_hours())
+                .chain([0])
+                .collect(),
+            edges_minutes: histories().flat_map(|it| it.edges_minutes()).collect(),
             zones: rules.iter().filter_map(zone).collect(),
         }
     }
 
     /// The first Unix second after `since_s` at which time alone moves a metric.
     pub fn next_s(&self, since_s: i64, store: &MemoryStore) -> Option<i64> {
-        let hour = hour_of(since_s);
-        let of_hours = self.edges.iter().filter_map(|edge| {
+        let (hour, minute) = (hour_of(since_s), minute_of(since_s));
+        let of_hours = self.edges_hours.iter().filter_map(|edge| {
             let first = (hour + 1).saturating_sub(*edge);
             Some(i64::from(store.hour_from(first)? + edge) * 3600)
+        });
+        let of_minutes = self.edges_minutes.iter().filter_map(|edge| {
+            let first = (minute + 1).saturating_sub(*edge);
+            Some(i64::from(store.minute_from(first)? + edge) * 60)
         });
         let zones = match store.is_empty() {
             true => &[][..],
@@ -40,16 +51,16 @@ impl Calendar {
         let of_days = zones
             .iter()
             .filter_map(|zone| next_midnight_s(since_s, zone));
-        of_hours.chain(of_days).min()
+        of_hours.chain(of_minutes).chain(of_days).min()
     }
 }
 
-/// The edges of a rule's windows.
-fn edges(rule: &Rule) -> Vec<u32> {
+/// What a rule reads of the past.
+fn history(rule: &Rule) -> Option<History> {
     let RuleKind::Metric(metric) = &rule.kind else {
-        return Vec::new();
+        return None;
     };
-    metric.measure.history().edges_hours
+    Some(metric.measure.history())
 }
 
 fn zone(rule: &Rule) -> Option<TimeZone> {

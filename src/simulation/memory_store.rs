@@ -29,6 +29,8 @@ pub struct MemoryStore {
     counters: Counters,
     /// The hours of `counters`, and perhaps some in which the sum is zero by now.
     hours: BTreeSet<u32>,
+    /// The same of minutes.
+    minutes: BTreeSet<u32>,
     conditions: BTreeMap<ConditionKey, Condition>,
     due: BTreeSet<(i64, ConditionKey)>,
     changes: VecDeque<ConditionChange>,
@@ -102,6 +104,17 @@ impl MemoryStore {
     /// The first hour from `hour` on that has counters.
     pub fn hour_from(&self, hour: u32) -> Option<u32> {
         self.hours.range(hour..).next().copied()
+    }
+
+    /// The first minute from `minute` on that has counters.
+    pub fn minute_from(&self, minute: u32) -> Option<u32> {
+        self.minutes.range(minute..).next().copied()
+    }
+
+    /// Forgets the counters of minutes before `minute`: no rule evaluates them any more.
+    pub fn forget_minutes_before(&mut self, minute: u32) {
+        self.minutes = self.minutes.split_off(&minute);
+        self.counters.forget_minutes_before(minute);
     }
 
     /// Forgets the counters of hours before `hour`: no rule evaluates them any more.
@@ -206,15 +219,13 @@ impl MemoryStore {
                 None => drop(self.entities.remove(&write.key)),
             }
         }
-        self.hours.extend(
-            commit
-                .counters
-                .iter()
-                .filter_map(|(bucket, ..)| match bucket {
-                    Bucket::Hour(hour) => Some(hour),
-                    Bucket::Current => None,
-                }),
-        );
+        for (bucket, ..) in commit.counters.iter() {
+            match bucket {
+                Bucket::Current => {}
+                Bucket::Hour(hour) => drop(self.hours.insert(hour)),
+                Bucket::Minute(minute) => drop(self.minutes.insert(minute)),
+            }
+        }
         self.counters.merge(commit.counters, 1);
         for change in commit.conditions {
             if let Some(earlier) = self.conditions.remove(change.key()) {

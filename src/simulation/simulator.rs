@@ -22,7 +22,7 @@ use revwatch_alerting::outcome::Outcome;
 use revwatch_alerting::policy::Policy;
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::stage::Stage;
-use revwatch_core::counters::hour_of;
+use revwatch_core::bucket::{first_minute_kept, hour_of};
 use revwatch_core::event_settings::EventSettings;
 use revwatch_storage::ports::{Delivery, DocumentWrite};
 use revwatch_worker::batch;
@@ -512,6 +512,8 @@ impl Simulator {
         let hour = hour_of(self.now_s);
         if hour >= self.pruned_hour + DAY {
             self.pruned_hour = hour;
+            let minute = first_minute_kept(self.now_s);
+            self.store.forget_minutes_before(minute);
             self.store
                 .forget_hours_before(hour.saturating_sub(self.engine.hours_needed() + DAY));
         }

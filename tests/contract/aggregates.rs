@@ -1,7 +1,8 @@
 //! Counters, as sums over commits.
 
-use revwatch_core::counters::{Bucket, Counters, HOURS_KEPT_DAYS, hour_of};
-use revwatch_core::recount::first_hour;
+use revwatch_core::bucket::{Bucket, Buckets, HOURS_KEPT_DAYS, hour_of};
+use revwatch_core::counters::Counters;
+use revwatch_core::recount::{compared, first_hour};
 use revwatch_storage::ports::{Commit, StateStore};
 
 use crate::contract::StorePlace;
@@ -11,6 +12,8 @@ contract!(store: [
     current_counters_are_summed_over_partitions,
     a_counter_at_zero_is_removed,
     only_the_requested_hours_are_summed,
+    only_the_minutes_of_requested_hours_are_summed,
+    minutes_are_kept_while_they_are_compared_and_then_dropped,
     hours_are_kept_while_they_are_compared_and_then_dropped,
     large_numbers_stay_exact,
 ]);
@@ -22,7 +25,7 @@ async fn current_counters_are_summed_over_partitions(place: &dyn StorePlace) {
         add(&*store, partition, Bucket::Current, "failed", -1).await;
     }
     add(&*store, 0, Bucket::Current, "negative", -5).await;
-    let counters = store.counters(1, 0).await.expect("counters");
+    let counters = store.counters(&Buckets::none()).await.expect("counters");
     assert_eq!(counters.get(Bucket::Current, &["payouts", "failed"]), 8);
     assert_eq!(counters.get(Bucket::Current, &["payouts", "negative"]), -5);
     assert_eq!(counters.len(), 2);
@@ -44,14 +47,22 @@ async fn current_counters_are_summed_over_partitions(place: &dyn StorePlace) {
 
 async fn a_counter_at_zero_is_removed(place: &dyn StorePlace) {
     let store = place.store().await;
-    for bucket in [Bucket::Current, Bucket::Hour(DAY * 24)] {
+    for bucket in [
+        Bucket::Current,
+        Bucket::Hour(DAY * 24),
+        Bucket::Minute(DAY * 1440),
+    ] {
         add(&*store, 0, bucket, "failed", 2).await;
         add(&*store, 0, bucket, "failed", -2).await;
         add(&*store, 1, bucket, "across", 2).await;
         add(&*store, 2, bucket, "across", -2).await;
     }
+    let all = Buckets {
+        hours: 0..=u32::MAX,
+        minutes_of: [DAY * 24].into(),
+    };
     assert_eq!(
-        store.counters(0, u32::MAX).await.expect("counters"),
+        store.counters(&all).await.expect("counters"),
         Counters::default()
     );
 }
@@ -80,7 +91,10 @@ async fn only_the_requested_hours_are_summed(place: &dyn StorePlace) {
         ((0, u32::MAX), vec![0, 1, 5, 6, 23, 24, 1_000, 3_000]),
         ((last + 1, u32::MAX), vec![]),
     ] {
-        let counters = store.counters(window.0, window.1).await.expect("counters");
+        let counters = store
+            .counters(&Buckets::of_hours(window.0, window.1))
+            .await
+            .expect("counters");
         let mut sums = Counters::default();
         sums.add(Bucket::Current, &["payouts", "failed"], 77);
         for back in expected {
@@ -94,6 +108,79 @@ async fn only_the_requested_hours_are_summed(place: &dyn StorePlace) {
     }
 }
 
+async fn only_the_minutes_of_requested_hours_are_summed(place: &dyn StorePlace) {
+    let store = place.store().await;
+    let hour = hour_of(now_s());
+    let minutes = [
+        hour * 60 - 1,
+        hour * 60,
+        hour * 60 + 7,
+        hour * 60 + 59,
+        hour * 60 + 60,
+    ];
+    for (by, minute) in (1..).zip(minutes) {
+        add(
+            &*store,
+            minute % PARTITIONS,
+            Bucket::Minute(minute),
+            "failed",
+            by,
+        )
+        .await;
+        add(&*store, 0, Bucket::Minute(minute), "failed", 10).await;
+    }
+    add(&*store, 0, Bucket::Hour(hour), "failed", 100).await;
+    for (minutes_of, expected) in [
+        (vec![], vec![]),
+        (vec![hour], vec![1, 2, 3]),
+        (vec![hour - 1, hour + 1], vec![0, 4]),
+        (vec![hour - 1, hour, hour + 1], vec![0, 1, 2, 3, 4]),
+    ] {
+        let mut sums = Counters::default();
+        for i in expected {
+            let by = i64::try_from(i).expect("small") + 11;
+            sums.add(Bucket::Minute(minutes[i]), &["payouts", "failed"], by);
+        }
+        let mut buckets = Buckets {
+            minutes_of: minutes_of.into_iter().collect(),
+            ..Buckets::none()
+        };
+        let counters = store.counters(&buckets).await.expect("counters");
+        assert_eq!(counters, sums, "{buckets:?}");
+        buckets.hours = hour..=hour;
+        sums.add(Bucket::Hour(hour), &["payouts", "failed"], 100);
+        let counters = store.counters(&buckets).await.expect("counters");
+        assert_eq!(counters, sums, "{buckets:?}");
+    }
+}
+
+/// `revwatch verify` compares the minutes that are kept.
+async fn minutes_are_kept_while_they_are_compared_and_then_dropped(place: &dyn StorePlace) {
+    let store = place.store().await;
+    let now_s = now_s();
+    let (minute, hour) = (Bucket::minute_of(now_s), Bucket::hour_of(now_s));
+    add(&*store, 0, minute, "failed", 2).await;
+    add(&*store, 1, hour, "failed", 3).await;
+    let all = Buckets {
+        hours: 0..=u32::MAX,
+        minutes_of: [hour_of(now_s)].into(),
+    };
+    let stored = async || {
+        let counters = store.counters(&all).await.expect("counters");
+        [minute, hour].map(|bucket| counters.get(bucket, &["payouts", "failed"]))
+    };
+    let is_compared = |hours: i64| compared(now_s + hours * 3600).contains(minute);
+    assert_eq!([47, 48].map(is_compared), [true, false]);
+    place.let_days_pass(0..2).await;
+    assert_eq!(
+        stored().await,
+        [2, 3],
+        "a little longer than they are compared"
+    );
+    place.let_days_pass(2..3).await;
+    assert_eq!(stored().await, [0, 3], "dropped, unlike hours");
+}
+
 /// `revwatch verify` compares the hours that are kept.
 async fn hours_are_kept_while_they_are_compared_and_then_dropped(place: &dyn StorePlace) {
     let store = place.store().await;
@@ -101,7 +188,10 @@ async fn hours_are_kept_while_they_are_compared_and_then_dropped(place: &dyn Sto
     add(&*store, 0, Bucket::Hour(today), "failed", 2).await;
     add(&*store, 1, Bucket::Current, "failed", 3).await;
     let stored = async |from_hour| {
-        let counters = store.counters(from_hour, u32::MAX).await.expect("counters");
+        let counters = store
+            .counters(&Buckets::of_hours(from_hour, u32::MAX))
+            .await
+            .expect("counters");
         [Bucket::Hour(today), Bucket::Current]
             .map(|bucket| counters.get(bucket, &["payouts", "failed"]))
     };
@@ -126,14 +216,14 @@ async fn large_numbers_stay_exact(place: &dyn StorePlace) {
     add(&*store, 0, Bucket::Current, "failed", large).await;
     add(&*store, 0, Bucket::Current, "failed", 1).await;
     let sum = store
-        .counters(1, 0)
+        .counters(&Buckets::none())
         .await
         .expect("counters")
         .get(Bucket::Current, &["payouts", "failed"]);
     assert_eq!(sum, large + 1);
     add(&*store, 0, Bucket::Current, "failed", -large).await;
     let rest = store
-        .counters(1, 0)
+        .counters(&Buckets::none())
         .await
         .expect("counters")
         .get(Bucket::Current, &["payouts", "failed"]);

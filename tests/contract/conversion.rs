@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use revwatch_core::counters::{Bucket, Counters};
+use revwatch_core::bucket::{Bucket, Buckets};
+use revwatch_core::counters::Counters;
 use revwatch_core::entity::EntityKind;
 use revwatch_storage::ports::{Commit, Committed, Health, ShardEntity, StateStore, StoreError};
 use uuid::Uuid;
@@ -21,6 +22,10 @@ contract!(store: [
     readers_of_changes_get_a_gap,
     dropped_state_needs_no_conversion,
 ]);
+
+fn hours_from(hour: u32) -> Buckets {
+    Buckets::of_hours(hour, u32::MAX)
+}
 
 async fn all_health(store: &dyn StateStore) -> Vec<Health> {
     store.health().await.expect("health")
@@ -211,11 +216,13 @@ async fn a_shard_has_its_partitions_entities_and_aggregates(place: &dyn StorePla
                 break;
             }
         }
-        let found = store.shard_aggregates(shard, DAY * 24).await;
+        let found = store.shard_aggregates(shard, &hours_from(DAY * 24)).await;
         let found = found.expect("aggregates");
         counters.merge(found.counters, 1);
         conditions += found.conditions.len();
-        let later = store.shard_aggregates(shard, DAY * 24 + 6).await;
+        let later = store
+            .shard_aggregates(shard, &hours_from(DAY * 24 + 6))
+            .await;
         let buckets: BTreeSet<Bucket> = later
             .expect("aggregates")
             .counters
@@ -225,7 +232,10 @@ async fn a_shard_has_its_partitions_entities_and_aggregates(place: &dyn StorePla
         assert_eq!(buckets, [Bucket::Current].into());
     }
     assert_eq!(seen.len(), 4 * 3_001);
-    let all = store.counters(0, u32::MAX).await.expect("counters");
+    let all = store
+        .counters(&Buckets::of_hours(0, u32::MAX))
+        .await
+        .expect("counters");
     assert_eq!((counters, conditions), (all, 4));
 }
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use revwatch_core::counters::{Bucket, Counters};
+use revwatch_core::bucket::{Bucket, Buckets};
+use revwatch_core::counters::Counters;
 use revwatch_core::entity::{EntityKey, EntityKind};
 use revwatch_storage::ports::{
     Commit, Committed, ConditionChange, DedupeKey, EntityCursor, EntityFilter, EntityWrite,
@@ -260,7 +261,10 @@ async fn a_large_commit_is_applied(place: &dyn StorePlace) {
             .is_some_and(|e| e.version == 1 && e.body == [7; 300])
     }));
     assert_eq!(
-        store.counters(0, u32::MAX).await.expect("counters"),
+        store
+            .counters(&Buckets::of_hours(0, u32::MAX))
+            .await
+            .expect("counters"),
         counters
     );
     assert_eq!(store.conditions().await.expect("conditions").len(), 2_000);

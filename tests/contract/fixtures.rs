@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use revwatch_core::bucket::{Bucket, Buckets};
 use revwatch_core::condition::{Condition, ConditionKey, ConditionKind};
-use revwatch_core::counters::{Bucket, Counters};
+use revwatch_core::counters::Counters;
 use revwatch_core::entity::{EntityKey, EntityKind};
 use revwatch_core::realm::Realm;
 use revwatch_storage::ports::{
@@ -178,7 +179,10 @@ pub(crate) async fn everything(store: &dyn StateStore, partition: u32, ids: &[&s
             .iter()
             .map(|e| e.as_ref().map(|e| e.version))
             .collect(),
-        counters: store.counters(0, u32::MAX).await.expect("counters"),
+        counters: store
+            .counters(&Buckets::of_hours(0, u32::MAX))
+            .await
+            .expect("counters"),
         conditions,
         changes: store
             .condition_changes(&Default::default(), 1_000)

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use revwatch_alerting::engine::{ALERTS, HISTORY};
-use revwatch_core::counters::hour_of;
+use revwatch_core::bucket::{Buckets, hour_of};
 use revwatch_core::entity::{Entity, EntityKey};
 use revwatch_core::event::{Event, event_id_of};
 use revwatch_core::observe::{ObserveSettings, observe};
-use revwatch_core::recount::{Recount, StoredAggregates, first_hour};
+use revwatch_core::recount::{Recount, StoredAggregates, compared};
 use revwatch_storage::memory::Memory;
 use revwatch_storage::ports::{
     Aggregates as _, AuditTrail as _, ConditionFeed as _, Documents as _, Entities as _,
@@ -89,19 +89,20 @@ pub(super) async fn state(memory: &Memory, applied: &[String]) -> Result<(), Bro
         }
         recount.add(*partition, key, entity);
     }
+    let compared = Buckets {
+        minutes_of: (hour_of(START_S)..=hour_of(START_S) + 24).collect(),
+        ..compared(START_S)
+    };
     let held = StoredAggregates {
-        counters: memory
-            .counters(0, hour_of(START_S) + 24)
-            .await
-            .expect("read"),
+        counters: memory.counters(&compared).await.expect("read"),
         conditions: memory.conditions().await.expect("read"),
     };
-    let compared = recount.compare(&held, &held, first_hour(START_S));
-    match compared.agrees() {
+    let comparison = recount.compare(&held, &held, &compared);
+    match comparison.agrees() {
         true => Ok(()),
         false => Err(format!(
             "aggregates differ, or entities are misplaced: {:#?} {:#?}",
-            compared.differences, compared.misplaced
+            comparison.differences, comparison.misplaced
         )),
     }
 }

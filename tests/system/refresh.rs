@@ -1,5 +1,6 @@
 //! A thin event reports that an account changed; its current state is fetched from Stripe's API.
 
+use revwatch_core::bucket::Buckets;
 use revwatch_storage::ports::Aggregates as _;
 use revwatch_storage::sqlite::{Open, Sqlite};
 use serde_json::{Value, json};
@@ -86,7 +87,10 @@ async fn api_errors(deployment: &Deployment) -> i64 {
         panic!("an embedded deployment")
     };
     let store = Sqlite::open(folder.path(), Open::Existing).expect("the store");
-    let counters = store.counters(0, u32::MAX).await.expect("counters");
+    let counters = store
+        .counters(&Buckets::of_hours(0, u32::MAX))
+        .await
+        .expect("counters");
     counters
         .iter()
         .filter(|(_, name, _)| *name == "events|api_error")

@@ -9,6 +9,7 @@ mod plan;
 
 use std::collections::HashSet;
 
+use revwatch_core::bucket::first_minute_kept;
 use revwatch_core::counters::Counters;
 use revwatch_core::entity::{Entity, EntityKey, Observation, Transition};
 use revwatch_core::event::kind_label;
@@ -97,13 +98,17 @@ impl Batch {
     }
 
     /// Decides, given the store's answer to `read_set`. `now_ms` (Unix milliseconds) is used only
-    /// to count processing times. Fails if the store holds data that this version cannot decode.
+    /// to count processing times, and to leave out minutes that no store keeps. Fails if the store holds data that this version cannot decode.
     ///
     /// If revwatch panics, it is a bug at one event. That delivery is dead, and the others do not wait for it.
     pub fn decide(&self, found: &ReadResult, now_ms: i64) -> Result<Decision, String> {
-        let now_ms = self.timed.then_some(now_ms);
-        catch(|| self.plan(found, now_ms, |_, _| None))
-            .unwrap_or_else(|_| self.plan(found, now_ms, plan::fault))
+        let timed_ms = self.timed.then_some(now_ms);
+        let mut decision = catch(|| self.plan(found, timed_ms, |_, _| None))
+            .unwrap_or_else(|_| self.plan(found, timed_ms, plan::fault))?;
+        let first_minute = first_minute_kept(now_ms.div_euclid(1000));
+        let counters = &mut decision.commit.counters;
+        counters.forget_minutes_before(first_minute);
+        Ok(decision)
     }
 
     /// `fault` says why a delivery that should change entities is dead nevertheless.

@@ -19,10 +19,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use revwatch_core::bucket::Buckets;
 use revwatch_core::correction::{Correction, Sums};
 use revwatch_core::counters::Counters;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind, STATE_FORMAT};
-use revwatch_core::recount::first_hour;
+use revwatch_core::recount::compared;
 use revwatch_storage::ports::{
     Commit, Committed, ConditionChange, EntityCursor, EntityWrite, Health, ReadSet, ShardEntity,
     StoredEntity,
@@ -60,8 +61,8 @@ struct Conversion<'a> {
     id: String,
     partitions: u32,
     archived: &'a Archived,
-    /// The hours that are compared.
-    first_hour: u32,
+    /// What is corrected of the counters.
+    compared: Buckets,
     progress: Mutex<Progress>,
 }
 
@@ -128,7 +129,7 @@ pub async fn convert(
         id: worker.ids.fresh().simple().to_string(),
         partitions: worker.queue.partitions(),
         archived,
-        first_hour: first_hour(worker.clock.now_s()),
+        compared: compared(worker.clock.now_s()),
         progress: Mutex::new(Progress {
             began: now,
             logged: now,
@@ -393,8 +394,8 @@ impl Conversion<'_> {
     /// Adds to the stored aggregates of a shard what they lack.
     async fn correct(&self, shard: u32, sums: &Sums) -> Result<(), PartitionError> {
         for _ in 0..MAX_CORRECTIONS {
-            let stored = self.worker.store.shard_aggregates(shard, self.first_hour);
-            let correction = sums.correction(&stored.await?, self.first_hour);
+            let stored = self.worker.store.shard_aggregates(shard, &self.compared);
+            let correction = sums.correction(&stored.await?, &self.compared);
             if correction.is_empty() {
                 return Ok(());
             }

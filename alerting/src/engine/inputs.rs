@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use revwatch_core::bucket::Buckets;
 use revwatch_core::condition::{BeganBefore, Condition, ConditionKey};
 use revwatch_core::entity::EntityKey;
 use revwatch_storage::ports::{ConditionChange, DueWindow};
@@ -46,6 +47,11 @@ impl Engine {
     /// How many hours of counters the rules need.
     pub fn hours_needed(&self) -> u32 {
         self.rules.hours_needed()
+    }
+
+    /// The counters that the rules need at a time.
+    pub fn buckets_needed(&self, now_s: i64) -> Buckets {
+        self.rules.buckets_needed(now_s)
     }
 
     /// Follows changes of conditions: all that were not read yet, in their order. What a later one of them replaces was

@@ -67,8 +67,8 @@ use self::rule_set::RuleSet;
 use self::sla_clocks::SlaClocks;
 use self::tick::Progress;
 pub use self::tick::{
-    ChangeRead, CounterRead, DELIVERIES, Decisions, HoursRead, ReadIntervals, ReadResult, ReadSet,
-    ScanReason, TickOutput, TickTime, Unfinished, UnreadableCommand,
+    ChangeRead, CounterRead, DELIVERIES, Decisions, HistoryRead, ReadIntervals, ReadResult,
+    ReadSet, ScanReason, TickOutput, TickTime, Unfinished, UnreadableCommand,
 };
 use self::watches::{StoredWatch, Watch, Watches};
 pub use crate::alert::{ALERTS, HISTORY, SILENCES};

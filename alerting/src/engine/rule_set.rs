@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use revwatch_core::bucket::{Buckets, hour_of};
 use revwatch_core::condition::{Condition, ConditionKind};
 
 use crate::rule::{Rule, RuleKind};
@@ -14,6 +15,8 @@ pub(super) struct RuleSet {
     /// Indexes of the rules on each kind of condition.
     by_condition: HashMap<ConditionKind, Vec<usize>>,
     hours_needed: u32,
+    /// How many hours before now the hours are whose minutes the rules need.
+    ages_of_minutes: BTreeSet<u32>,
 }
 
 impl RuleSet {
@@ -27,6 +30,7 @@ impl RuleSet {
         Self {
             fingerprints: rules.iter().map(fingerprint).collect(),
             hours_needed: rules.iter().map(hours_needed).max().unwrap_or(0),
+            ages_of_minutes: rules.iter().flat_map(ages_of_minutes).collect(),
             rules,
             by_condition,
         }
@@ -82,6 +86,16 @@ impl RuleSet {
     pub fn hours_needed(&self) -> u32 {
         self.hours_needed
     }
+
+    /// The counters that the rules need at a time.
+    pub fn buckets_needed(&self, now_s: i64) -> Buckets {
+        let now = hour_of(now_s);
+        let ago = |age: &u32| now.saturating_sub(*age);
+        Buckets {
+            hours: ago(&self.hours_needed)..=now,
+            minutes_of: self.ages_of_minutes.iter().map(ago).collect(),
+        }
+    }
 }
 
 /// The condition that a rule evaluates, and how many seconds after it falls due.
@@ -110,6 +124,14 @@ fn hours_needed(rule: &Rule) -> u32 {
     match &rule.kind {
         RuleKind::Metric(metric) => metric.measure.hours_needed().max(fresh),
         RuleKind::Condition { .. } => fresh,
+    }
+}
+
+/// How many hours before now the hours are whose minutes a rule needs.
+fn ages_of_minutes(rule: &Rule) -> BTreeSet<u32> {
+    match &rule.kind {
+        RuleKind::Metric(metric) => metric.measure.ages_of_minutes(),
+        RuleKind::Condition { .. } => BTreeSet::new(),
     }
 }
 

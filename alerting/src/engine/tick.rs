@@ -15,11 +15,11 @@
 //! evaluated, and changes, conditions and what falls due are read afterwards.
 
 use std::borrow::Cow;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use revwatch_core::bucket::Buckets;
 use revwatch_core::condition::Condition;
-use revwatch_core::counters::{Counters, hour_of};
+use revwatch_core::counters::Counters;
 use revwatch_core::redact;
 use revwatch_storage::ports::{
     ChangeCursor, Changes as ChangePage, ConditionChange, DocumentWrite, DueWindow,
@@ -73,7 +73,7 @@ pub struct ReadSet {
     /// The sum of the current counters [`DELIVERIES`].
     pub deliveries: bool,
     /// Counters, and why.
-    pub counters: Option<HoursRead>,
+    pub counters: Option<HistoryRead>,
     /// One page of condition changes.
     pub changes: Option<ChangeRead>,
     /// All open conditions, and why.
@@ -86,11 +86,11 @@ pub struct ReadSet {
     pub first_delivery: bool,
 }
 
-/// The current counters, and those of some hours.
+/// The current counters, and those of some hours and minutes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HoursRead {
-    /// Unix hours.
-    pub hours: RangeInclusive<u32>,
+pub struct HistoryRead {
+    /// The hours and minutes.
+    pub buckets: Buckets,
     /// Why now.
     pub reason: CounterReadReason,
 }
@@ -238,7 +238,7 @@ struct Follow {
 }
 
 struct PlannedCounterRead {
-    read: HoursRead,
+    read: HistoryRead,
     at: Duration,
     deliveries: i64,
 }
@@ -381,13 +381,12 @@ impl Engine {
         }
         let is_ripe = !is_catching_up && self.watches.is_ripe(time.now_s);
         let interval = self.intervals.counters;
-        let hour = hour_of(time.now_s);
-        let hours = hour.saturating_sub(self.hours_needed())..=hour;
+        let buckets = self.buckets_needed(time.now_s);
         let counters = read.deliveries.and_then(|deliveries| {
             let reads = &self.counter_reads;
             let reason = reads.reason(deliveries, is_ripe, interval, time)?;
             Some(PlannedCounterRead {
-                read: HoursRead { hours, reason },
+                read: HistoryRead { buckets, reason },
                 at: time.elapsed,
                 deliveries,
             })
@@ -499,7 +498,7 @@ impl Engine {
         self.counter_reads.note(LastCounterRead {
             at: planned.at,
             took: read.took,
-            hour: *planned.read.hours.end(),
+            hour: *planned.read.buckets.hours.end(),
             deliveries: planned.deliveries,
         });
     }

@@ -16,7 +16,7 @@ use super::lease::LeaseGuard;
 use crate::Alerting;
 use crate::alert::Alert;
 use crate::engine::{
-    self, BacklogRead, CounterRead, DELIVERIES, Decisions, Engine, HoursRead, PartitionBacklog,
+    self, BacklogRead, CounterRead, DELIVERIES, Decisions, Engine, HistoryRead, PartitionBacklog,
     PipelineRead, ReadResult, ReadSet, TransitionEvent, UnreadableCommand,
 };
 use crate::metric_value::PipelineStatus;
@@ -150,10 +150,10 @@ impl Alerting {
 
     async fn counters(
         &self,
-        HoursRead { hours, .. }: HoursRead,
+        HistoryRead { buckets, .. }: HistoryRead,
     ) -> Result<CounterRead<'static>, StoreError> {
         let began = Instant::now();
-        let counters = self.store.counters(*hours.start(), *hours.end()).await?;
+        let counters = self.store.counters(&buckets).await?;
         Ok(CounterRead {
             counters: Cow::Owned(counters),
             took: began.elapsed(),

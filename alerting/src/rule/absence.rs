@@ -1,6 +1,6 @@
 //! `absence`: no occurrence in a sliding window. Pure.
 
-use revwatch_core::counters::hour_of;
+use revwatch_core::bucket::minute_of;
 
 use super::condition_or_metric::{MetricRule, RuleKind};
 use super::count::CountMetric;
@@ -55,14 +55,15 @@ impl Measure for Absence {
     }
 
     fn history(&self) -> History {
-        self.window.history()
+        self.window.history(self.metric.counter())
     }
 
     fn samples(&self, query: MetricQuery<'_>) -> Samples {
         let mut samples = self.metric.occurrences(query, self.window);
         // Before the window began, there was no revwatch: nothing is missing yet.
-        let begun = query.inputs.begun_s.map(hour_of);
-        if begun.is_some_and(|begun| begun >= *query.hours(self.window).start()) {
+        let minutes = query.minutes(self.window, self.metric.counter());
+        let begun = query.inputs.begun_s.map(minute_of);
+        if begun.is_some_and(|begun| begun >= *minutes.start()) {
             let unseen = samples.values_mut().filter(|s| s.value == Some(0.0));
             unseen.for_each(|sample| *sample = Sample::default());
         }

@@ -89,7 +89,7 @@ impl Measure for Consecutive {
             // A local day can begin up to 26 hours away from the UTC day and last 25.
             hours: (self.days + 2) * 25,
             trend_step_hours: Some(24),
-            edges_hours: Vec::new(),
+            ..History::default()
         }
     }
 

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use revwatch_core::counters::Bucket;
-
 use super::condition_or_metric::{MetricRule, RuleKind};
 use super::fields::Fields;
 use super::kind_description::Kind;
@@ -85,7 +83,7 @@ impl Measure for Count {
     }
 
     fn history(&self) -> History {
-        self.window.history()
+        self.window.history(self.metric.counter())
     }
 
     fn samples(&self, query: MetricQuery<'_>) -> Samples {
@@ -108,45 +106,37 @@ impl CountMetric {
         if !query.has_data() {
             return Sample::default().alone();
         }
-        let (family, label) = self.counter();
+        let counter = self.counter();
         let mut sums = BTreeMap::<String, i64>::new();
+        if self.segments().is_empty() {
+            sums.insert(String::new(), query.sum(window, counter));
+        } else {
+            for (segment, n) in query.by_segment(window, counter) {
+                *sums.entry(segment).or_default() += n;
+            }
+        }
         if query.by.is_none() {
-            sums.insert(String::new(), 0);
-        }
-        for (hour, rest, n) in query.family(window, family) {
-            let segment = match (label, rest.as_slice()) {
-                ("", [segment]) => segment,
-                (label, [first]) if *first == label => "",
-                (label, [first, segment]) if *first == label => segment,
-                _ => continue,
-            };
-            *sums.entry(query.segment(hour, segment)).or_default() += n;
-        }
-        if self == Self::Deauthorizations {
-            let hours = query
-                .hours(window)
-                .map(|hour| query.figures.get(Bucket::Hour(hour), &["deauthorized"]));
-            *sums.entry(String::new()).or_default() += hours.sum::<i64>();
+            sums.entry(String::new()).or_default();
         }
         sums.into_iter()
             .map(|(segment, sum)| (segment, Sample::count(sum)))
             .collect()
     }
 
-    /// The family, and the first label to count (empty: all); the segment is the label after it.
-    fn counter(self) -> (&'static str, &'static str) {
+    /// The counter; if the metric has segments, they are below it.
+    pub fn counter(self) -> &'static str {
         match self {
-            Self::Events => ("events", "created"),
-            Self::AccountsCreated => ("cohort", "account_created"),
-            Self::OnboardingsCompleted => ("onboarded", "count"),
-            Self::Milestones => ("milestone", ""),
-            Self::Deauthorizations => ("deauthorized", ""),
-            Self::PayoutsFailed => ("payouts", "failed"),
-            Self::PayoutsPaid => ("payouts", "paid"),
-            Self::PaymentsFailed => ("payments", "failed"),
-            Self::PaymentsSucceeded => ("payments", "succeeded"),
-            Self::SubscriptionsLost => ("churn", "lost"),
-            Self::ApiErrors => ("events", "api_error"),
+            Self::Events => "events|created",
+            Self::AccountsCreated => "cohort|account_created",
+            Self::OnboardingsCompleted => "onboarded|count",
+            Self::Milestones => "milestone",
+            Self::Deauthorizations => "deauthorized",
+            Self::PayoutsFailed => "payouts|failed",
+            Self::PayoutsPaid => "payouts|paid",
+            Self::PaymentsFailed => "payments|failed",
+            Self::PaymentsSucceeded => "payments|succeeded",
+            Self::SubscriptionsLost => "churn|lost",
+            Self::ApiErrors => "events|api_error",
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use revwatch_core::counters::{Bucket, UNKNOWN};
+use revwatch_core::bucket::Bucket;
+use revwatch_core::counters::{UNKNOWN, name};
 use revwatch_core::kpi::Ratio;
 use revwatch_core::money::Money;
 
@@ -13,7 +14,7 @@ use super::measure::{Measure, MeasureNames};
 use super::metric::{Named, metrics};
 use super::mrr_bounds::MrrBounds;
 use super::threshold::Bounds;
-use super::window::{History, Window, hours_span, trend_step_hours};
+use super::window::{History, Window};
 use crate::alert::Unit;
 use crate::metric_value::{MetricQuery, Sample, Samples, number};
 
@@ -52,12 +53,15 @@ metrics! {
     }
 }
 
+/// The changes of MRR, by currency.
+const MRR_CHANGE: &str = "mrr_change";
+
 /// How much a level has fallen.
 #[derive(Debug)]
 pub struct Drop {
     metric: LevelMetric,
-    /// Compared with the level this many hours ago.
-    hours: u32,
+    /// Compared with the level before it.
+    window: Window,
     /// In units instead of as a share of the earlier level.
     absolute: bool,
 }
@@ -67,7 +71,7 @@ fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
     let absolute = fields.optional("absolute").unwrap_or(false);
     let measure = metric.map(|metric| Drop {
         metric,
-        hours: window.hours,
+        window,
         absolute,
     });
     MetricRule::read(fields, measure)
@@ -99,11 +103,11 @@ impl Measure for Drop {
     }
 
     fn history(&self) -> History {
-        History {
-            hours: self.hours,
-            trend_step_hours: Some(trend_step_hours(self.hours)),
-            edges_hours: vec![self.hours],
-        }
+        self.window.history(match self.metric {
+            LevelMetric::Mrr => MRR_CHANGE,
+            LevelMetric::AccountsCharging => "charging_change",
+            LevelMetric::ActiveBase | LevelMetric::Paying => "base",
+        })
     }
 
     fn samples(&self, query: MetricQuery<'_>) -> Samples {
@@ -123,25 +127,18 @@ impl Measure for Drop {
     }
 
     fn describe(&self) -> String {
-        format!(
-            "fall of {} within {}",
-            self.metric(),
-            hours_span(self.hours)
-        )
+        format!("fall of {} within {}", self.metric(), self.window)
     }
 }
 
 impl Drop {
-    fn before_hour(&self, query: MetricQuery<'_>) -> u32 {
-        query.hour.saturating_sub(self.hours)
-    }
-
     fn fallen(&self, query: MetricQuery<'_>, current: &[&str], change: &[&str]) -> Sample {
-        let before = query.level_at(self.before_hour(query), current, change);
+        let (first, last) = query.minutes(self.window, &name(change)).into_inner();
+        let before = query.level_before(first, current, change);
         if before <= 0 {
             return nothing_fell();
         }
-        let now = query.level_at(query.hour, current, change);
+        let now = query.level_before(last.saturating_add(1), current, change);
         let share = Ratio {
             part: before.saturating_sub(now),
             total: before,
@@ -162,19 +159,17 @@ impl Drop {
     fn mrr(&self, query: MetricQuery<'_>) -> Samples {
         let figures = query.figures;
         // A currency whose MRR fell to zero exists in the changes only.
-        let changed = (self.before_hour(query)..=query.now_hour())
-            .flat_map(|hour| figures.under(Bucket::Hour(hour), "mrr_change"));
-        let current = ["mrr", "mrr_extra", "mrr_unbounded"];
-        let current = current.into_iter();
+        let changed = query.family(self.window, MRR_CHANGE);
+        let current = ["mrr", "mrr_extra", "mrr_unbounded"].into_iter();
         let current = current.flat_map(|family| figures.under(Bucket::Current, family));
-        let all = current
-            .chain(changed)
-            .filter(|(rest, _)| rest[0] != UNKNOWN);
-        let currencies: BTreeSet<&str> = all.map(|(rest, _)| rest[0]).collect();
-        let before = |currency: &str| MrrBounds::at(query, self.before_hour(query), currency);
-        let now = |currency: &str| MrrBounds::at(query, query.hour, currency);
+        let all = changed.map(|(_, rest, _)| rest[0]);
+        let all = all.chain(current.map(|(rest, _)| rest[0]));
+        let currencies: BTreeSet<&str> = all.filter(|name| *name != UNKNOWN).collect();
+        let (first, last) = query.minutes(self.window, MRR_CHANGE).into_inner();
+        let before = |currency: &str| MrrBounds::before(query, first, currency);
+        let now = |currency: &str| MrrBounds::before(query, last.saturating_add(1), currency);
         let sample = |currency: &str| {
-            let fallen = self.fallen(query, &["mrr", currency], &["mrr_change", currency]);
+            let fallen = self.fallen(query, &["mrr", currency], &[MRR_CHANGE, currency]);
             let lost = fallen
                 .parts
                 .map_or(0, |(now, before)| before.saturating_sub(now));

@@ -210,7 +210,7 @@ fn mrr(query: MetricQuery<'_>) -> Samples {
     let currencies = counters.into_iter().flatten().map(|(rest, _)| rest[0]);
     let currencies = currencies.filter(|currency| *currency != UNKNOWN);
     let sample = |currency: &str| {
-        let mrr = MrrBounds::at(query, query.hour, currency);
+        let mrr = MrrBounds::before(query, u32::MAX, currency);
         Sample {
             range: mrr.range(),
             ..Sample::count(query.current(&["mrr", currency]))
@@ -224,7 +224,9 @@ fn mrr(query: MetricQuery<'_>) -> Samples {
 fn sums<'a>(query: MetricQuery<'a>, family: &'a str) -> Samples {
     let mut sums = BTreeMap::<String, i64>::new();
     for (rest, value) in query.figures.under(Bucket::Current, family) {
-        let sum = sums.entry(query.segment(query.hour, rest[0])).or_default();
+        let sum = sums
+            .entry(query.segment(Bucket::Current, rest[0]))
+            .or_default();
         *sum = sum.saturating_add(value);
     }
     sums.into_iter()

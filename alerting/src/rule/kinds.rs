@@ -73,7 +73,7 @@ mod tests {
             assert!(measure.hours_needed() >= history.hours, "{measure:?}");
             assert!(
                 history
-                    .edges_hours
+                    .edges_hours()
                     .iter()
                     .all(|edge| *edge <= history.hours + 1),
                 "{measure:?}"

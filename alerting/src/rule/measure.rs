@@ -1,5 +1,6 @@
 //! What differs between the kinds of rules on metrics. Pure.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::tz::TimeZone;
@@ -57,7 +58,7 @@ pub trait Measure: fmt::Debug + Send + Sync {
         false
     }
 
-    /// The earlier hours that it reads.
+    /// The earlier counters that it reads.
     fn history(&self) -> History;
 
     /// The time zone whose midnights matter.
@@ -126,6 +127,11 @@ impl dyn Measure {
             trend_step_hours,
             ..
         } = self.history();
-        hours + trend_step_hours.unwrap_or(0) * u32::try_from(POINTS).unwrap_or(0)
+        hours + trend_step_hours.unwrap_or(0) * POINTS
+    }
+
+    /// How many hours before now the hours are whose minutes it needs, including its trend.
+    pub fn ages_of_minutes(&self) -> BTreeSet<u32> {
+        self.history().ages_of_minutes()
     }
 }

@@ -13,10 +13,10 @@ pub(super) struct MrrBounds {
 }
 
 impl MrrBounds {
-    /// At the end of an hour.
-    pub(super) fn at(query: MetricQuery<'_>, hour: u32, currency: &str) -> Self {
+    /// Before a minute.
+    pub(super) fn before(query: MetricQuery<'_>, minute: u32, currency: &str) -> Self {
         let level = |family: &str, change: &str| {
-            query.level_at(hour, &[family, currency], &[change, currency])
+            query.level_before(minute, &[family, currency], &[change, currency])
         };
         let low = level("mrr", "mrr_change");
         let extra = level("mrr_extra", "mrr_extra_change");

@@ -119,7 +119,7 @@ impl Measure for Percentile {
     }
 
     fn history(&self) -> History {
-        self.window.history()
+        self.window.history(self.metric.buckets().0)
     }
 
     fn samples(&self, query: MetricQuery<'_>) -> Samples {

@@ -66,11 +66,13 @@ pub struct Ratio {
     window: Window,
 }
 
+/// The accounts that reached each step, by step and country, at the time at which onboarding began.
+const STEPS: &str = "cohort";
+
 /// The counters of a share: those of `part` belong to it, those of `rest` do not.
 enum Counted {
-    /// Two outcomes of the same thing.
+    /// Two outcomes of the same thing: their counters, with segments below them.
     Outcomes {
-        family: &'static str,
         part: &'static str,
         rest: &'static str,
     },
@@ -99,7 +101,11 @@ impl Measure for Ratio {
     }
 
     fn history(&self) -> History {
-        self.window.history()
+        let name = match self.metric.counted() {
+            Counted::Outcomes { part, .. } => part,
+            Counted::Steps { .. } => STEPS,
+        };
+        self.window.history(name)
     }
 
     fn samples(&self, query: MetricQuery<'_>) -> Samples {
@@ -136,30 +142,24 @@ impl Ratio {
             ratio.total += total;
         };
         match self.metric.counted() {
-            Counted::Outcomes { family, part, rest } => {
-                for (hour, outcome, segment, n) in query.pairs(self.window, family) {
-                    if outcome == part {
-                        add(query.segment(hour, segment), n, n);
-                    } else if outcome == rest {
-                        add(query.segment(hour, segment), 0, n);
-                    }
+            Counted::Outcomes { part, rest } => {
+                for (segment, n) in query.by_segment(self.window, part) {
+                    add(segment, n, n);
+                }
+                for (segment, n) in query.by_segment(self.window, rest) {
+                    add(segment, 0, n);
                 }
             }
-            Counted::Steps {
-                family,
-                from,
-                to,
-                is_lost,
-            } => {
-                for (hour, step, segment, n) in query.pairs(self.window, family) {
-                    if step == from {
-                        add(query.segment(hour, segment), if is_lost { n } else { 0 }, n);
-                    } else if step == to {
-                        add(
-                            query.segment(hour, segment),
-                            if is_lost { -n } else { n },
-                            0,
-                        );
+            Counted::Steps { from, to, is_lost } => {
+                for (bucket, name, n) in query.family(self.window, STEPS) {
+                    let [step, segment] = name.as_slice() else {
+                        continue;
+                    };
+                    let segment = query.segment(bucket, segment);
+                    if *step == from {
+                        add(segment, if is_lost { n } else { 0 }, n);
+                    } else if *step == to {
+                        add(segment, if is_lost { -n } else { n }, 0);
                     }
                 }
             }
@@ -175,12 +175,11 @@ impl Ratio {
     fn money(&self, query: MetricQuery<'_>) -> BTreeMap<String, BTreeMap<String, i64>> {
         let mut amounts = BTreeMap::<String, BTreeMap<String, i64>>::new();
         if self.metric == RatioMetric::PayoutFailures {
-            for (hour, outcome, currency, minor) in query.pairs(self.window, "payouts_minor") {
-                if outcome == "failed" {
-                    let segment = amounts.entry(query.segment(hour, currency)).or_default();
-                    let sum = segment.entry(currency.to_owned()).or_default();
-                    *sum = sum.saturating_add(minor);
-                }
+            for (bucket, name, minor) in query.family(self.window, "payouts_minor|failed") {
+                let currency = name[0];
+                let segment = amounts.entry(query.segment(bucket, currency)).or_default();
+                let sum = segment.entry(currency.to_owned()).or_default();
+                *sum = sum.saturating_add(minor);
             }
         }
         amounts
@@ -189,20 +188,16 @@ impl Ratio {
 
 impl RatioMetric {
     fn counted(self) -> Counted {
-        let failed_of = |family, rest| Counted::Outcomes {
-            family,
-            part: "failed",
-            rest,
-        };
-        let steps = |from, to, is_lost| Counted::Steps {
-            family: "cohort",
-            from,
-            to,
-            is_lost,
-        };
+        let steps = |from, to, is_lost| Counted::Steps { from, to, is_lost };
         match self {
-            Self::PayoutFailures => failed_of("payouts", "paid"),
-            Self::PaymentFailures => failed_of("payments", "succeeded"),
+            Self::PayoutFailures => Counted::Outcomes {
+                part: "payouts|failed",
+                rest: "payouts|paid",
+            },
+            Self::PaymentFailures => Counted::Outcomes {
+                part: "payments|failed",
+                rest: "payments|succeeded",
+            },
             Self::OnboardingAbandonment => steps("account_created", "charges_enabled", true),
             Self::OnboardingConversion => steps("account_created", "charges_enabled", false),
             Self::StageStarted => steps("account_created", "onboarding_started", false),

@@ -1,33 +1,38 @@
-//! Windows of full hours, and which earlier hours a metric reads. Pure.
+//! Windows, and which earlier counters a metric reads. Pure.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
+use revwatch_core::bucket::{MINUTES_READ_HOURS, has_minutes};
 use revwatch_core::durations::Span;
 
 use super::fields::Fields;
 
-/// Full hours of history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A stretch of time that ends now, or some hours ago.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Window {
-    /// Number of hours, in addition to the current one.
+    /// How long it is. It begins and ends with minutes or, where no minutes are kept, with hours, which are in it
+    /// completely: it is never shorter.
     pub hours: u32,
     /// Number of newest hours to leave out: what began only now cannot have completed.
     pub delay_hours: u32,
 }
 
-/// Which earlier hours of counters a metric reads.
+/// Which earlier counters a metric reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
     /// Number of hours before the current one that a value needs.
     pub hours: u32,
     /// The time between two points of its trend. `None`: no value is known for earlier times.
     pub trend_step_hours: Option<u32>,
-    /// How many hours after its own a counter begins or ceases to matter.
-    pub edges_hours: Vec<u32>,
+    /// The window over which it is computed.
+    pub window: Option<Window>,
+    /// Whether that begins and ends with minutes.
+    pub has_minutes: bool,
 }
 
 /// The number of points of a trend.
-pub const POINTS: i64 = 6;
+pub const POINTS: u32 = 6;
 
 /// The longest window: metric values are computed from hours, all of which are read.
 const MAX_HOURS: i64 = 24 * 62;
@@ -46,13 +51,43 @@ impl Window {
         }
     }
 
-    /// The hours that a value over this window reads.
-    pub fn history(self) -> History {
+    /// What a value over this window of the counters below `name` reads.
+    pub fn history(self, name: &str) -> History {
+        let hours = self.hours + self.delay_hours;
         History {
-            hours: self.hours + self.delay_hours,
+            hours,
             trend_step_hours: Some(trend_step_hours(self.hours)),
-            edges_hours: vec![self.delay_hours, self.delay_hours + self.hours + 1],
+            window: Some(self),
+            has_minutes: has_minutes(name) && hours <= MINUTES_READ_HOURS,
         }
+    }
+}
+
+impl History {
+    /// How many hours after its own the counter of an hour begins or ceases to matter.
+    pub fn edges_hours(&self) -> Vec<u32> {
+        let window = self.window.filter(|_| !self.has_minutes);
+        let edges = window.map(|it| [it.delay_hours, it.delay_hours + it.hours + 1]);
+        edges.into_iter().flatten().collect()
+    }
+
+    /// How many minutes after its own the counter of a minute begins or ceases to matter.
+    pub fn edges_minutes(&self) -> Vec<u32> {
+        let window = self.window.filter(|_| self.has_minutes);
+        let edges = window.map(|it| [it.delay_hours * 60, (it.delay_hours + it.hours) * 60 + 1]);
+        edges.into_iter().flatten().collect()
+    }
+
+    /// How many hours before now the hours are whose minutes a value and its trend read.
+    pub(super) fn ages_of_minutes(&self) -> BTreeSet<u32> {
+        let Some(window) = self.window.filter(|_| self.has_minutes) else {
+            return BTreeSet::new();
+        };
+        let step = self.trend_step_hours.unwrap_or(0);
+        let ends = (0..POINTS).map(|back| back * step + window.delay_hours);
+        ends.flat_map(|end| [end, end + window.hours])
+            .filter(|age| *age <= MINUTES_READ_HOURS)
+            .collect()
     }
 }
 

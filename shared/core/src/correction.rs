@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::bucket::Buckets;
 use crate::condition::{Condition, ConditionKey};
-use crate::counters::{Bucket, Counters};
+use crate::counters::Counters;
 use crate::entity::Entity;
 use crate::recount::{StoredAggregates, is_of_entities};
 
@@ -34,14 +35,12 @@ impl Sums {
         }
     }
 
-    /// How to correct aggregates, whose hours are stored from `first_hour` on. Counters that are no sums
-    /// over entities stay.
-    pub fn correction(&self, stored: &StoredAggregates, first_hour: u32) -> Correction {
+    /// How to correct aggregates, of which these buckets are stored. Counters that are no sums over entities stay.
+    pub fn correction(&self, stored: &StoredAggregates, buckets: &Buckets) -> Correction {
         let mut counters = Counters::default();
         for (all, sign) in [(&self.counters, 1), (&stored.counters, -1)] {
             for (bucket, name, value) in all.iter() {
-                let expired = matches!(bucket, Bucket::Hour(hour) if hour < first_hour);
-                if !expired && is_of_entities(name) {
+                if buckets.contains(bucket) && is_of_entities(name) {
                     counters.add_named(bucket, name.to_owned(), value.saturating_mul(sign));
                 }
             }
@@ -71,6 +70,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::counters::Bucket;
     use crate::event::Event;
     use crate::observe::{ObserveSettings, observe};
 
@@ -110,7 +110,8 @@ mod tests {
         other.detail = None;
         stored.conditions = vec![other, invoice("in_9", "open").conditions().remove(0)];
 
-        let correction = sums.correction(&stored, 10);
+        let buckets = Buckets::of_hours(10, u32::MAX);
+        let correction = sums.correction(&stored, &buckets);
         assert_eq!(correction.opened.len(), 2);
         assert_eq!(correction.closed.len(), 1);
         stored.counters.merge(correction.counters, 1);
@@ -121,7 +122,7 @@ mod tests {
             stored.conditions.retain(|it| it.key != opened.key);
             stored.conditions.push(opened);
         }
-        assert!(sums.correction(&stored, 10).is_empty());
+        assert!(sums.correction(&stored, &buckets).is_empty());
         let current = |parts: &[&str]| stored.counters.get(Bucket::Current, parts);
         assert_eq!(current(&["events", "applied"]), 7);
         assert_eq!(current(&["invoices", "open"]), 2);

@@ -6,38 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
-
+pub use crate::bucket::{Bucket, Buckets, hour_of, minute_of};
+use crate::bucket::{has_minutes, hour_of_minute};
 use crate::class::{Class, Scope};
 use crate::realm::Realm;
 
-/// The number of days whose hourly counters are kept, including today: a year and a month, for
-/// comparisons. Stores delete older hours eventually.
-pub const HOURS_KEPT_DAYS: u32 = 400;
-
 /// The part of a name for what no event has shown.
 pub const UNKNOWN: &str = "unknown";
-
-/// When a number counts: while the entity has its current state, or in one hour of history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Bucket {
-    /// The current state.
-    Current,
-    /// Events of this hour (hours since 1970-01-01 UTC).
-    Hour(u32),
-}
-
-impl Bucket {
-    /// The hour of a Unix second.
-    pub fn hour_of(unix_s: i64) -> Self {
-        Self::Hour(hour_of(unix_s))
-    }
-}
-
-/// Hours since 1970-01-01 UTC.
-pub fn hour_of(unix_s: i64) -> u32 {
-    u32::try_from(unix_s.div_euclid(3600)).unwrap_or(0)
-}
 
 /// Named integers, by bucket. Names are parts joined by `|`, see [`name`], after the prefix of their
 /// [`Class`].
@@ -60,7 +35,7 @@ pub struct Tally {
     prefix: String,
     /// All names, concatenated.
     names: String,
-    /// The bucket, the end of the name, and the amount.
+    /// The bucket, the end of the name, and the amount. What counts in a minute also counts in its hour.
     entries: Vec<(Bucket, usize, i64)>,
 }
 
@@ -101,13 +76,22 @@ impl Tally {
         }
     }
 
-    /// Adds `by` to a counter.
+    /// Adds `by` to a counter. In a minute it also counts in the hour of that minute, and only there if no minutes
+    /// are kept of this counter; see [`has_minutes`].
     pub fn add(&mut self, bucket: Bucket, parts: &[&str], by: i64) {
-        if by != 0 {
-            self.names.push_str(&self.prefix);
-            join(parts, &mut self.names);
-            self.entries.push((bucket, self.names.len(), by));
+        if by == 0 {
+            return;
         }
+        self.names.push_str(&self.prefix);
+        let begin = self.names.len();
+        join(parts, &mut self.names);
+        let bucket = match bucket {
+            Bucket::Minute(minute) if !has_minutes(&self.names[begin..]) => {
+                Bucket::Hour(hour_of_minute(minute))
+            }
+            bucket => bucket,
+        };
+        self.entries.push((bucket, self.names.len(), by));
     }
 
     /// Adds an amount to the counter of its currency, below `parts`. If the amount or the currency
@@ -128,9 +112,14 @@ impl Tally {
 
     fn iter(&self) -> impl Iterator<Item = (Bucket, &str, i64)> {
         let mut begin = 0;
-        self.entries.iter().map(move |(bucket, end, by)| {
+        self.entries.iter().flat_map(move |(bucket, end, by)| {
             let name = &self.names[std::mem::replace(&mut begin, *end)..*end];
-            (*bucket, name, *by)
+            let hour = match bucket {
+                Bucket::Minute(minute) => Some(Bucket::Hour(hour_of_minute(*minute))),
+                _ => None,
+            };
+            let buckets = std::iter::once(*bucket).chain(hour);
+            buckets.map(move |bucket| (bucket, name, *by))
         })
     }
 }
@@ -190,6 +179,12 @@ impl Counters {
                 self.add_named(same[0].0, same[0].1.to_owned(), by);
             }
         }
+    }
+
+    /// Forgets the minutes before `first`: nothing reads them, and no store keeps them.
+    pub fn forget_minutes_before(&mut self, first: u32) {
+        self.0
+            .retain(|(bucket, _), _| !matches!(bucket, Bucket::Minute(it) if *it < first));
     }
 
     /// One counter; 0 if it is not stored.
@@ -400,6 +395,29 @@ mod tests {
             Counters::from(&after).get(Bucket::Current, &["mrr", "usd"]),
             8
         );
+    }
+
+    #[test]
+    fn what_counts_in_a_minute_counts_in_its_hour_and_only_there_if_no_minutes_are_kept() {
+        let mut tally = Tally::of(Class {
+            realm: Realm::main(),
+            owner: Owner::Connected,
+        });
+        for (minute, name) in [(179, "failed"), (179, "pending"), (180, "failed")] {
+            tally.add(Bucket::Minute(minute), &["payouts", name], 2);
+        }
+        let mut counters = Counters::from(&tally);
+        let hours = [
+            (Bucket::Hour(2), "main/connected:payouts|failed", 2),
+            (Bucket::Hour(2), "main/connected:payouts|pending", 2),
+            (Bucket::Hour(3), "main/connected:payouts|failed", 2),
+        ];
+        let minutes = [179, 180].map(|it| (Bucket::Minute(it), hours[0].1, 2));
+        let all: Vec<_> = counters.iter().collect();
+        assert_eq!(all, [&hours[..], &minutes[..]].concat());
+        counters.forget_minutes_before(180);
+        let kept: Vec<_> = counters.iter().collect();
+        assert_eq!(kept, [&hours[..], &minutes[1..]].concat());
     }
 
     #[test]

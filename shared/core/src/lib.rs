@@ -12,6 +12,7 @@
 
 pub mod alert;
 pub mod backoff;
+pub mod bucket;
 pub mod class;
 pub mod clock;
 pub mod condition;

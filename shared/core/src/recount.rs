@@ -13,8 +13,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::RangeInclusive;
 
+use crate::bucket::{Bucket, Buckets, HOURS_KEPT_DAYS, MINUTES_READ_HOURS, hour_of};
 use crate::condition::{Condition, ConditionKey};
-use crate::counters::{Bucket, Counters, HOURS_KEPT_DAYS, hour_of};
+use crate::counters::Counters;
 use crate::entity::{Entity, EntityKey};
 
 /// The counters and conditions of all added entities.
@@ -55,7 +56,7 @@ pub enum Misplacement {
 /// The aggregates of a store, read at one time.
 #[derive(Debug, Clone, Default)]
 pub struct StoredAggregates {
-    /// The current counters and those of the hours since [`first_hour`].
+    /// The current counters and those of the buckets that are [`compared`].
     pub counters: Counters,
     /// All open conditions.
     pub conditions: Vec<Condition>,
@@ -111,6 +112,16 @@ pub fn first_hour(now_s: i64) -> u32 {
     (hour_of(now_s) / 24).saturating_sub(HOURS_KEPT_DAYS - 1) * 24
 }
 
+/// What is compared of the counters: what every store keeps. Hours do not end with the present one, because Stripe's
+/// clock may be ahead of this one.
+pub fn compared(now_s: i64) -> Buckets {
+    let hour = hour_of(now_s);
+    Buckets {
+        hours: first_hour(now_s)..=u32::MAX,
+        minutes_of: (hour.saturating_sub(MINUTES_READ_HOURS - 1)..=hour).collect(),
+    }
+}
+
 /// Whether a counter is a sum over entities. The others count deliveries and requests.
 pub fn is_of_entities(name: &str) -> bool {
     !name.starts_with("events|")
@@ -159,14 +170,13 @@ impl Recount {
         })
     }
 
-    /// Compares with the store's aggregates before and after the entities were read, from
-    /// `first_hour` on. Counters of deliveries and requests are left out: an entity does not know
+    /// Compares these buckets of the store's aggregates before and after the entities were read. Counters of deliveries and requests are left out: an entity does not know
     /// how many deliveries reached it.
     pub fn compare(
         &self,
         before: &StoredAggregates,
         after: &StoredAggregates,
-        first_hour: u32,
+        buckets: &Buckets,
     ) -> Comparison {
         // Every commit counts the events that it applied.
         let mut comparison = Comparison {
@@ -174,12 +184,7 @@ impl Recount {
             misplaced: self.misplaced.clone(),
             ..Comparison::default()
         };
-        self.compare_counters(
-            &before.counters,
-            &after.counters,
-            first_hour,
-            &mut comparison,
-        );
+        self.compare_counters(&before.counters, &after.counters, buckets, &mut comparison);
         self.compare_conditions(&before.conditions, &after.conditions, &mut comparison);
         comparison
     }
@@ -188,14 +193,13 @@ impl Recount {
         &self,
         before: &Counters,
         after: &Counters,
-        first_hour: u32,
+        buckets: &Buckets,
         comparison: &mut Comparison,
     ) {
         let mut all: BTreeMap<(Bucket, &str), [i64; 3]> = BTreeMap::new();
         for (i, counters) in [before, &self.counters, after].into_iter().enumerate() {
             for (bucket, name, value) in counters.iter() {
-                let expired = matches!(bucket, Bucket::Hour(hour) if hour < first_hour);
-                if !expired && is_of_entities(name) {
+                if buckets.contains(bucket) && is_of_entities(name) {
                     all.entry((bucket, name)).or_default()[i] = value;
                 }
             }
@@ -351,6 +355,18 @@ mod tests {
     use crate::entity::timeline::{Changes, RecordedState, Stage};
     use crate::entity::{EntityKey, EntityKind, Observation, Update};
 
+    fn all() -> Buckets {
+        from_hour(0)
+    }
+
+    /// With the minutes of the hours that tests have payouts in.
+    fn from_hour(hour: u32) -> Buckets {
+        Buckets {
+            hours: hour..=u32::MAX,
+            minutes_of: [hour, 100].into(),
+        }
+    }
+
     /// One payout that failed in the given hour, and a store that has it.
     fn failed_payout(hour: u32) -> (Recount, StoredAggregates) {
         let key = EntityKey::new(EntityKind::Payout, "po_1");
@@ -396,9 +412,9 @@ mod tests {
     fn a_consistent_store_has_no_differences_and_deliveries_are_left_out() {
         let (recount, held) = failed_payout(100);
         assert_eq!(
-            recount.compare(&held, &held, 0),
+            recount.compare(&held, &held, &all()),
             Comparison {
-                counters: 4,
+                counters: 6,
                 conditions: 1,
                 undisturbed: true,
                 ..Comparison::default()
@@ -456,10 +472,10 @@ mod tests {
             counter("payouts|paid|eur", Bucket::Hour(7), 3, 0),
             counter("payouts|failed|usd", Bucket::Hour(100), 0, 1),
         ];
-        assert_eq!(recount.compare(&held, &held, 0).differences, expected);
-        // Hours that a store may have deleted are not compared.
+        assert_eq!(recount.compare(&held, &held, &all()).differences, expected);
+        // What a store may have deleted is not compared.
         assert_eq!(
-            recount.compare(&held, &held, 8).differences,
+            recount.compare(&held, &held, &from_hour(8)).differences,
             [expected[0].clone(), expected[2].clone()]
         );
     }
@@ -473,13 +489,13 @@ mod tests {
             ..held.clone()
         };
         assert_eq!(
-            recount.compare(&empty, &empty, 0).differences,
+            recount.compare(&empty, &empty, &all()).differences,
             [Difference::MissingCondition(stored.clone())]
         );
         let mut late = held.clone();
         late.conditions[0].since_s += 1;
         assert_eq!(
-            recount.compare(&late, &late, 0).differences,
+            recount.compare(&late, &late, &all()).differences,
             [Difference::OtherCondition {
                 stored: late.conditions[0].clone().into(),
                 recomputed: stored.clone().into()
@@ -491,7 +507,7 @@ mod tests {
         };
         assert_eq!(
             Recount::new(1)
-                .compare(&left_over, &left_over, 0)
+                .compare(&left_over, &left_over, &all())
                 .differences,
             [Difference::LeftOverCondition(stored.clone())]
         );
@@ -501,23 +517,23 @@ mod tests {
     fn a_concurrent_commit_is_not_a_difference_and_vanished_differences_are_not_confirmed() {
         let (recount, held) = failed_payout(100);
         let empty = StoredAggregates::default();
-        let disturbed = recount.compare(&empty, &held, 0);
+        let disturbed = recount.compare(&empty, &held, &all());
         assert!(
             disturbed.differences.is_empty(),
             "committed after the first read"
         );
-        assert!(!disturbed.undisturbed && recount.compare(&empty, &empty, 0).undisturbed);
+        assert!(!disturbed.undisturbed && recount.compare(&empty, &empty, &all()).undisturbed);
         assert!(
             Recount::new(1)
-                .compare(&empty, &held, 0)
+                .compare(&empty, &held, &all())
                 .differences
                 .is_empty(),
             "committed after the entities were read"
         );
         let mut wrong = held;
         wrong.counters.add(Bucket::Current, &["mrr", "usd"], 5);
-        let lagging = recount.compare(&empty, &empty, 0);
-        let certain = recount.compare(&wrong, &wrong, 0);
+        let lagging = recount.compare(&empty, &empty, &all());
+        let certain = recount.compare(&wrong, &wrong, &all());
         let both = Comparison {
             undisturbed: false,
             ..certain.clone()
@@ -541,7 +557,7 @@ mod tests {
             };
             Comparison {
                 undisturbed: false,
-                ..recount.compare(&with(before), &with(after), 0)
+                ..recount.compare(&with(before), &with(after), &all())
             }
         };
         let excess = |comparison: &Comparison| match comparison.differences.as_slice() {
@@ -571,5 +587,16 @@ mod tests {
         let day = 20_000;
         assert_eq!(first_hour(day * 86_400 + 5), (20_000 - 399) * 24);
         assert_eq!(first_hour(day * 86_400 + 86_399), (20_000 - 399) * 24);
+        let hour = 20_000 * 24;
+        let compared = compared(day * 86_400 + 5);
+        let minute_of = |hour: u32| compared.contains(Bucket::Minute(hour * 60));
+        assert_eq!(
+            [hour - 48, hour - 47, hour, hour + 1].map(minute_of),
+            [false, true, true, false]
+        );
+        assert!(
+            compared.contains(Bucket::Hour(hour + 1))
+                && !compared.contains(Bucket::Hour(first_hour(day * 86_400) - 1))
+        );
     }
 }

@@ -14,7 +14,7 @@ use clap::Args;
 use jiff::Timestamp;
 use revwatch_core::alert::Alert;
 use revwatch_core::entity::EntityKind;
-use revwatch_core::kpi::{Kpis, hours_needed};
+use revwatch_core::kpi::{Kpis, buckets_needed};
 use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::journal::OperatorAction;
@@ -57,12 +57,12 @@ struct State {
 
 impl State {
     async fn read(store: &dyn StateStore, now_s: i64) -> anyhow::Result<Self> {
-        let (from, to) = hours_needed(now_s);
+        let buckets = buckets_needed(now_s);
         Ok(Self {
             subscriptions: export::csv(store, ExportKind::Entities(EntityKind::Subscription))
                 .await?,
             alerts: load_alerts(store).await?,
-            kpis: Kpis::compute(&store.counters(from, to).await?, now_s),
+            kpis: Kpis::compute(&store.counters(&buckets).await?, now_s),
         })
     }
 }

@@ -256,12 +256,12 @@ async fn is_converted(memory: &Memory) {
         memory.entities(kind, &mut each).await.expect("read");
     }
     assert_eq!(found, expected());
-    let first_hour = first_hour(NOW_S);
+    let compared = compared(NOW_S);
     let stored = StoredAggregates {
-        counters: memory.counters(first_hour, u32::MAX).await.expect("read"),
+        counters: memory.counters(&compared).await.expect("read"),
         conditions: memory.conditions().await.expect("read"),
     };
-    let comparison = recount.compare(&stored, &stored, first_hour);
+    let comparison = recount.compare(&stored, &stored, &compared);
     assert!(comparison.agrees(), "{comparison:?}");
     let applied = stored.counters.get(Bucket::Current, &["events", "applied"]);
     assert_eq!(applied, i64::try_from(events().len()).expect("small"));

@@ -55,7 +55,7 @@ fn pending_rules_are_counted_after_a_restart_too() {
     let mut harness = Harness::new();
     let mut counters = Counters::default();
     counters.add(
-        Bucket::Hour(0),
+        Bucket::Minute(0),
         &["main/connected:payouts", "failed", "usd"],
         3,
     );

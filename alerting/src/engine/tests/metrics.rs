@@ -7,12 +7,12 @@ fn a_metric_rule_waits_for_its_time_and_evaluates_each_segment() {
     let mut harness = Harness::new();
     let mut counters = Counters::default();
     counters.add(
-        Bucket::Hour(0),
+        Bucket::Minute(0),
         &["main/connected:payouts", "failed", "usd"],
         3,
     );
     counters.add(
-        Bucket::Hour(0),
+        Bucket::Minute(0),
         &["main/connected:payouts", "paid", "eur"],
         3,
     );
@@ -30,7 +30,7 @@ fn a_metric_rule_waits_for_its_time_and_evaluates_each_segment() {
     );
     assert_eq!(harness.alerts(), ["failures currency usd firing"]);
     counters.add(
-        Bucket::Hour(0),
+        Bucket::Minute(0),
         &["main/connected:payouts", "paid", "usd"],
         3,
     );
@@ -44,7 +44,7 @@ fn a_trend_ends_with_the_value_that_the_alert_shows() {
     let mut harness = Harness::new();
     let mut counters = Counters::default();
     counters.add(
-        Bucket::Hour(0),
+        Bucket::Minute(0),
         &["main/connected:payouts", "failed", "usd"],
         3,
     );
@@ -61,14 +61,14 @@ fn a_trend_ends_with_the_value_that_the_alert_shows() {
     ends_now(&harness);
     // It moved, too soon for a change of its message.
     counters.add(
-        Bucket::Hour(0),
+        Bucket::Minute(0),
         &["main/connected:payouts", "paid", "usd"],
         1,
     );
     harness.engine.on_counters(facts(&counters, 170));
     ends_now(&harness);
     counters.add(
-        Bucket::Hour(0),
+        Bucket::Minute(0),
         &["main/connected:payouts", "paid", "usd"],
         9,
     );
@@ -89,7 +89,7 @@ fn an_unknown_metric_does_not_resolve_by_time_alone() {
     let of = |status: &str| {
         let mut counters = Counters::default();
         counters.add(
-            Bucket::Hour(0),
+            Bucket::Minute(0),
             &["main/connected:payouts", status, "usd"],
             3,
         );
@@ -141,7 +141,7 @@ fn a_metric_that_moved_within_the_refresh_period_is_shown_after_it() {
     let mut harness = Harness::new();
     let mut counters = Counters::default();
     counters.add(
-        Bucket::Hour(0),
+        Bucket::Minute(0),
         &["main/connected:payouts", "failed", "usd"],
         3,
     );
@@ -151,7 +151,7 @@ fn a_metric_that_moved_within_the_refresh_period_is_shown_after_it() {
     }
     harness.deliver_all(160);
     counters.add(
-        Bucket::Hour(0),
+        Bucket::Minute(0),
         &["main/connected:payouts", "paid", "usd"],
         1,
     );
@@ -228,7 +228,7 @@ fn a_metric_rule_that_is_removed_or_has_other_segments_ends_its_alerts() {
         let mut harness = Harness::new();
         let mut counters = Counters::default();
         counters.add(
-            Bucket::Hour(0),
+            Bucket::Minute(0),
             &["main/connected:payouts", "failed", "usd"],
             3,
         );

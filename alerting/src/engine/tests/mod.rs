@@ -425,15 +425,11 @@ fn every_listed_transition_is_taken_and_no_other() {
                 3 => harness.close(&payout(&po, &account, 5), now_s),
                 4 | 5 => {
                     let mut counters = Counters::default();
-                    counters.add(
-                        Bucket::hour_of(now_s),
-                        &[
-                            "main/connected:payouts",
-                            if next(2) == 0 { "failed" } else { "paid" },
-                            "usd",
-                        ],
-                        3,
-                    );
+                    let outcome = if next(2) == 0 { "failed" } else { "paid" };
+                    for bucket in [Bucket::minute_of(now_s), Bucket::hour_of(now_s)] {
+                        let parts = ["main/connected:payouts", outcome, "usd"];
+                        counters.add(bucket, &parts, 3);
+                    }
                     harness.engine.on_counters(MetricInputs {
                         begun_s: None,
                         counters: &counters,

@@ -167,7 +167,7 @@ fn a_broken_notifier_that_is_retried_is_replaced_once() {
     );
     let mut counters = Counters::default();
     counters.add(
-        Bucket::Hour(0),
+        Bucket::Minute(0),
         &["main/connected:payouts", "failed", "usd"],
         3,
     );

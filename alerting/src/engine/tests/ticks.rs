@@ -179,8 +179,8 @@ fn the_first_tick_of_all_reads_everything() {
         ..probe()
     };
     let with_counters = ReadSet {
-        counters: Some(HoursRead {
-            hours: 500 - harness.engine.hours_needed()..=500,
+        counters: Some(HistoryRead {
+            buckets: harness.engine.buckets_needed(500 * HOUR_S),
             reason: CounterReadReason::NeverRead,
         }),
         ..changes_after(ChangeCursor::new())
@@ -240,7 +240,7 @@ fn counters_are_read_when_deliveries_were_processed_and_not_a_second_time() {
     let (mut harness, mut found) = ticked();
     found.deliveries += 1;
     found.counters.add(
-        Bucket::Hour(0),
+        Bucket::Minute(0),
         &["main/connected:payouts", "failed", "usd"],
         3,
     );

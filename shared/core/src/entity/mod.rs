@@ -59,7 +59,7 @@ use crate::realm::Realm;
 /// | 1 | all versions before stores recorded their format |
 /// | 2 | one object is one entity, whatever its events say of `context` or of its customer |
 /// | 3 | of facts, what differs from others of the object |
-/// | 4 | bounds of amounts; next attempts and payments of invoices; why a capability is not usable, what reverses a payout, how much of a transfer was reversed, the balance and the closing of an account |
+/// | 4 | bounds of amounts; next attempts and payments of invoices; why a capability is not usable, what reverses a payout, how much of a transfer was reversed, the balance and the closing of an account; some counters by the minute |
 pub const STATE_FORMAT: u32 = 4;
 
 /// One entity.

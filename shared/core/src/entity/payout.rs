@@ -172,10 +172,10 @@ impl EntityState for Payout {
         if self.began_before() == Some(BeganBefore::FirstSeen) {
             return;
         }
-        let hour = Bucket::hour_of(since_s);
-        tally.add(hour, &["payouts", status, currency], 1);
+        let minute = Bucket::minute_of(since_s);
+        tally.add(minute, &["payouts", status, currency], 1);
         tally.add_amount(
-            hour,
+            minute,
             &["payouts_minor", status],
             self.origin.amount_minor,
             self.origin.currency.as_deref(),

@@ -586,12 +586,13 @@ impl Level {
         }
         let Some(currency) = currency else { return };
         let by_minor = now.mrr.low_minor - self.mrr.low_minor;
-        tally.add(hour, &["mrr_change", currency], by_minor);
+        let minute = Bucket::minute_of(at_s);
+        tally.add(minute, &["mrr_change", currency], by_minor);
         let ((extra, unbounded), (new_extra, new_unbounded)) =
             (self.mrr.beyond_low(), now.mrr.beyond_low());
-        tally.add(hour, &["mrr_extra_change", currency], new_extra - extra);
+        tally.add(minute, &["mrr_extra_change", currency], new_extra - extra);
         let by = new_unbounded - unbounded;
-        tally.add(hour, &["mrr_unbounded_change", currency], by);
+        tally.add(minute, &["mrr_unbounded_change", currency], by);
     }
 }
 

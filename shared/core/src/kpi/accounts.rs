@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use super::Ratio;
-use super::sums::{by_first, over};
+use super::sums::{by_first, of_last, over};
 use crate::counters::{Bucket, Figures, hour_of};
 use crate::histogram::percentile;
 
@@ -47,7 +47,7 @@ impl Accounts {
             accounts_charging: current("accounts_charging"),
             accounts_needing_refresh: current("accounts_stale"),
             funnel: by_first(figures, "funnel"),
-            onboarding_started_24h: onboardings_started(figures, day.clone()),
+            onboarding_started_24h: of_last(figures, "cohort|account_created", 24, now_s),
             onboarding_completed_24h: over(figures, &day, &["onboarded", "count"]),
             onboarding_conversion_7d: onboarding_conversion(figures, week.clone()),
             onboarding_seconds: onboarding_percentiles(figures),
@@ -80,11 +80,6 @@ fn cohorts<'a>(
             .filter(|(rest, _)| rest.len() == 2);
         cohorts.map(|(rest, count)| (rest[0], rest[1], count))
     })
-}
-
-fn onboardings_started(figures: &Figures<'_>, hours: RangeInclusive<u32>) -> i64 {
-    let started = cohorts(figures, hours).filter(|(stage, _, _)| *stage == "account_created");
-    started.map(|(_, _, count)| count).sum()
 }
 
 /// By country, and of `all`.

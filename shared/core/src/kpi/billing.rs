@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use super::Ratio;
-use super::sums::{by_first, by_two, over};
+use super::sums::{by_first, by_two, of_last, over};
 use crate::counters::{Bucket, Figures, UNKNOWN, hour_of};
 
 /// Subscriptions, invoices and payments.
@@ -77,22 +77,13 @@ pub struct Billing {
     pub trial_conversion: Option<f64>,
 }
 
-/// Failed ÷ all payment attempts of the window, which is the same as in [`super::payout_failures`].
-pub fn payment_failures(figures: &Figures<'_>, now_s: i64, window_hours: u32) -> Ratio {
-    let last = hour_of(now_s);
-    let sum = |outcome: &str| -> i64 {
-        let hours = last.saturating_sub(window_hours)..=last;
-        let of_hour = |hour| {
-            figures
-                .under(Bucket::Hour(hour), "payments")
-                .filter(|(rest, _)| rest[0] == outcome)
-        };
-        hours.flat_map(of_hour).map(|(_, count)| count).sum()
-    };
-    let (failed, succeeded) = (sum("failed"), sum("succeeded"));
+/// Failed ÷ all payment attempts of the last `hours`.
+pub fn payment_failures(figures: &Figures<'_>, now_s: i64, hours: u32) -> Ratio {
+    let failed = of_last(figures, "payments|failed", hours, now_s);
+    let succeeded = of_last(figures, "payments|succeeded", hours, now_s);
     Ratio {
         part: failed,
-        total: failed + succeeded,
+        total: failed.saturating_add(succeeded),
     }
 }
 

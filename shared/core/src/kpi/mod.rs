@@ -13,15 +13,20 @@ use serde::Serialize;
 pub use self::accounts::Accounts;
 pub use self::billing::{Billing, past_due_at, payment_failures};
 pub use self::payouts::{Payouts, payout_failures};
+use crate::bucket::{Bucket, Buckets, hour_of};
 use crate::class::{Owner, Scope};
-use crate::counters::{Bucket, Counters, hour_of};
+use crate::counters::Counters;
 use crate::mode::{LACKS_MODE, OTHER_MODE};
 use crate::realm::Realm;
 
-/// The hours that [`Kpis::compute`] needs at `now_s` (Unix seconds): 60 days, to evaluate the
-/// cohorts of the 30 days before the last 30.
-pub fn hours_needed(now_s: i64) -> (u32, u32) {
-    (hour_of(now_s).saturating_sub(60 * 24), hour_of(now_s))
+/// What [`Kpis::compute`] needs at `now_s` (Unix seconds): the hours of 60 days, to evaluate the
+/// cohorts of the 30 days before the last 30, and the minutes at both ends of the last 24 hours.
+pub fn buckets_needed(now_s: i64) -> Buckets {
+    let now = hour_of(now_s);
+    Buckets {
+        hours: now.saturating_sub(60 * 24)..=now,
+        minutes_of: [now.saturating_sub(24), now].into(),
+    }
 }
 
 /// The state of the business.
@@ -87,7 +92,7 @@ impl Ratio {
 }
 
 impl Kpis {
-    /// Computes from the current counters and those of [`hours_needed`].
+    /// Computes from the current counters and those of [`buckets_needed`].
     pub fn compute(counters: &Counters, now_s: i64) -> Self {
         let events = |outcome: &str| counters.get(Bucket::Current, &["events", outcome]);
         let realms = counters.realms().into_iter();
@@ -133,6 +138,12 @@ mod tests {
     use crate::class::Class;
     use crate::counters::Tally;
 
+    /// Counts in a minute and in its hour.
+    fn count(counters: &mut Counters, at_s: i64, parts: &[&str], n: i64) {
+        counters.add(Bucket::minute_of(at_s), parts, n);
+        counters.add(Bucket::hour_of(at_s), parts, n);
+    }
+
     #[test]
     fn a_past_level_is_the_current_level_minus_the_changes_since() {
         let mut c = Counters::default();
@@ -173,7 +184,7 @@ mod tests {
         assert_eq!(kpis.main.billing.downgrade_retention_30d, Some(0.8));
         assert_eq!(kpis.main.billing.trial_conversion, Some(0.5));
         c.add(ago(3), &["cohort", "account_created", "BR"], 4);
-        c.add(ago(0), &["cohort", "account_created", "PT"], 1);
+        count(&mut c, now_s, &["cohort", "account_created", "PT"], 1);
         c.add(ago(3), &["cohort", "charges_enabled", "BR"], 2);
         let kpis = Kpis::compute(&c, now_s);
         let conversion: Vec<_> = kpis
@@ -222,25 +233,58 @@ mod tests {
     #[test]
     fn the_payout_failure_share_counts_only_the_window() {
         let mut c = Counters::default();
-        c.add(Bucket::Hour(100), &["payouts", "failed", "usd"], 1);
-        c.add(Bucket::Hour(110), &["payouts", "paid", "eur"], 18);
-        c.add(Bucket::Hour(124), &["payouts", "failed", "usd"], 1);
-        c.add(Bucket::Hour(124), &["payouts", "in_transit", "usd"], 50);
-        assert_eq!(
-            payout_failures(&c.of(&Scope::PLATFORM), 124 * 3600 + 5, 24),
-            Ratio { part: 2, total: 20 }
+        let minute = |hour: i64, minute: i64| hour * 3600 + minute * 60;
+        count(&mut c, minute(100, 20), &["payouts", "failed", "usd"], 1);
+        count(&mut c, minute(100, 21), &["payouts", "failed", "usd"], 2);
+        count(&mut c, minute(110, 0), &["payouts", "paid", "eur"], 18);
+        count(&mut c, minute(124, 21), &["payouts", "failed", "usd"], 1);
+        count(
+            &mut c,
+            minute(124, 21),
+            &["payouts", "in_transit", "usd"],
+            50,
         );
-        assert_eq!(
-            payout_failures(&c.of(&Scope::PLATFORM), 125 * 3600, 24),
-            Ratio { part: 1, total: 19 }
-        );
-        assert_eq!(
-            Kpis::compute(&c, 500 * 3600)
-                .main
-                .own_payouts
-                .payout_failure_ratio_24h,
-            None
-        );
+        for (now_s, hours, part, total) in [
+            (minute(124, 20), 24, 3, 21),
+            (minute(124, 21), 24, 3, 21),
+            (minute(124, 22), 24, 1, 19),
+            (minute(124, 22), 1, 1, 1),
+            (minute(124, 22), 30, 4, 22),
+            // No minutes are kept for so long.
+            (minute(149, 59), 49, 4, 22),
+        ] {
+            let ratio = payout_failures(&c.of(&Scope::PLATFORM), now_s, hours);
+            assert_eq!(ratio, Ratio { part, total }, "{hours} h before {now_s}");
+        }
+        let later = Kpis::compute(&c, 500 * 3600);
+        assert_eq!(later.main.own_payouts.payout_failure_ratio_24h, None);
+    }
+
+    /// Those that are read at some time give the same as all.
+    #[test]
+    fn the_buckets_that_are_needed_are_enough() {
+        let now_s = 1000 * 3600 + 34 * 60;
+        let mut all = Counters::default();
+        for ago_min in (0..26 * 60).step_by(7) {
+            count(
+                &mut all,
+                now_s - ago_min * 60,
+                &["payouts", "failed", "usd"],
+                1,
+            );
+            count(
+                &mut all,
+                now_s - ago_min * 60,
+                &["payouts", "paid", "usd"],
+                ago_min,
+            );
+        }
+        let buckets = buckets_needed(now_s);
+        let mut read = Counters::default();
+        let needed = all.iter().filter(|(bucket, ..)| buckets.contains(*bucket));
+        needed.for_each(|(bucket, name, n)| read.add_named(bucket, name.to_owned(), n));
+        assert!(read.len() < all.len());
+        assert_eq!(Kpis::compute(&read, now_s), Kpis::compute(&all, now_s));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use super::Ratio;
-use super::sums::{by_first, by_two};
+use super::sums::{by_first, by_two, of_last};
 use crate::counters::{Bucket, Figures, hour_of};
 
 /// Payouts. What takes money back from a bank account (a reversal, or another payout with a negative amount) is
@@ -29,24 +29,14 @@ pub struct Payouts {
     pub payout_reversed_minor_30d: BTreeMap<String, i64>,
 }
 
-/// Failed ÷ (paid + failed) over the payouts whose current outcome was reached in the last
-/// `window_hours` full hours or the current hour: nothing within the window is left out.
-pub fn payout_failures(figures: &Figures<'_>, now_s: i64, window_hours: u32) -> Ratio {
-    let last = hour_of(now_s);
-    let mut ratio = Ratio::default();
-    for hour in last.saturating_sub(window_hours)..=last {
-        for (rest, count) in figures.under(Bucket::Hour(hour), "payouts") {
-            match rest.first() {
-                Some(&"failed") => {
-                    ratio.part += count;
-                    ratio.total += count;
-                }
-                Some(&"paid") => ratio.total += count,
-                _ => {}
-            }
-        }
+/// Failed ÷ (paid + failed) over the payouts whose current outcome was reached in the last `hours`.
+pub fn payout_failures(figures: &Figures<'_>, now_s: i64, hours: u32) -> Ratio {
+    let failed = of_last(figures, "payouts|failed", hours, now_s);
+    let paid = of_last(figures, "payouts|paid", hours, now_s);
+    Ratio {
+        part: failed,
+        total: failed.saturating_add(paid),
     }
-    ratio
 }
 
 impl Payouts {

@@ -3,12 +3,22 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use crate::bucket::{covering, window_minutes};
 use crate::counters::{Bucket, Figures, sum};
 
 /// The sum of a counter over hours.
 pub(super) fn over(figures: &Figures<'_>, hours: &RangeInclusive<u32>, parts: &[&str]) -> i64 {
     let hours = hours.clone();
     sum(hours.map(|hour| figures.get(Bucket::Hour(hour), parts)))
+}
+
+/// The sum of all counters below `name` in a window of so many hours that ends now. Nothing within the window is left
+/// out.
+pub(super) fn of_last(figures: &Figures<'_>, name: &str, hours: u32, now_s: i64) -> i64 {
+    let from_s = now_s - i64::from(hours) * 3600;
+    let buckets = covering(window_minutes(name, from_s, now_s, now_s));
+    let counts = buckets.flat_map(|bucket| figures.under(bucket, name));
+    sum(counts.map(|(_, count)| count))
 }
 
 /// The current counters of a family, by the first part of their names.

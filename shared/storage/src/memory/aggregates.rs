@@ -1,8 +1,9 @@
 //! Counters.
 
 use async_trait::async_trait;
-use revwatch_core::counters::{Bucket, Counters};
-use revwatch_core::recount;
+use revwatch_core::bucket::{Bucket, Buckets, first_minute_kept};
+use revwatch_core::counters::Counters;
+use revwatch_core::recount::first_hour;
 
 use super::handle::Memory;
 use crate::lock::lock;
@@ -13,28 +14,28 @@ const DAY_S: i64 = 86_400;
 
 #[async_trait]
 impl Aggregates for Memory {
-    async fn counters(&self, from_hour: u32, to_hour: u32) -> Result<Counters, StoreError> {
+    async fn counters(&self, buckets: &Buckets) -> Result<Counters, StoreError> {
         self.shared.pass(&self.gate).await;
-        let first_hour = recount::first_hour(self.shared.clock.now_ms() / 1000 - DAY_S);
+        let now_s = self.shared.clock.now_ms() / 1000;
+        let (hour, minute) = (first_hour(now_s - DAY_S), first_minute_kept(now_s));
+        let is_kept = |bucket| match bucket {
+            Bucket::Current => true,
+            Bucket::Hour(it) => it >= hour,
+            Bucket::Minute(it) => it >= minute,
+        };
         let state = lock(&self.shared.store);
-        let mut counters = Counters::default();
-        for ((hour, name), value) in &state.derived.counters {
-            let bucket = match hour {
-                None => Bucket::Current,
-                Some(hour) if *hour < first_hour || *hour < from_hour || *hour > to_hour => {
-                    continue;
-                }
-                Some(hour) => Bucket::Hour(*hour),
-            };
-            counters.add_named(bucket, name.clone(), *value);
-        }
-        Ok(counters)
+        Ok(state.derived.counters(buckets, is_kept))
     }
 
     async fn current_counters(&self, names: &[&str]) -> Result<i64, StoreError> {
         self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.store);
-        let value = |name: &&str| state.derived.counters.get(&(None, (*name).to_owned()));
+        let value = |name: &&str| {
+            state
+                .derived
+                .counters
+                .get(&(Bucket::Current, (*name).to_owned()))
+        };
         Ok(names.iter().filter_map(value).sum())
     }
 }

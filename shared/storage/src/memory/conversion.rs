@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use async_trait::async_trait;
-use revwatch_core::counters::{Bucket, Counters};
+use revwatch_core::bucket::Buckets;
 use revwatch_core::entity::{EntityKey, EntityKind, STATE_FORMAT};
 use revwatch_core::recount::StoredAggregates;
 
@@ -65,19 +65,12 @@ impl Conversion for Memory {
     async fn shard_aggregates(
         &self,
         _: u32,
-        from_hour: u32,
+        buckets: &Buckets,
     ) -> Result<StoredAggregates, StoreError> {
         self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.store);
-        let mut counters = Counters::default();
-        for ((hour, name), value) in &state.derived.counters {
-            if hour.is_none_or(|hour| hour >= from_hour) {
-                let bucket = hour.map_or(Bucket::Current, Bucket::Hour);
-                counters.add_named(bucket, name.clone(), *value);
-            }
-        }
         Ok(StoredAggregates {
-            counters,
+            counters: state.derived.counters(buckets, |_| true),
             conditions: state.derived.conditions.values().cloned().collect(),
         })
     }

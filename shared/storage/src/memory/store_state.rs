@@ -3,8 +3,9 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
+use revwatch_core::bucket::{Bucket, Buckets};
 use revwatch_core::condition::{Condition, ConditionKey};
-use revwatch_core::counters::Bucket;
+use revwatch_core::counters::Counters;
 use revwatch_core::entity::EntityKind;
 use uuid::Uuid;
 
@@ -36,7 +37,7 @@ pub(super) struct Derived {
     pub(super) dedupe_keys: HashMap<(u32, u32, String), Uuid>,
     /// By kind, id and partition.
     pub(super) entities: BTreeMap<(EntityKind, String, u32), StoredEntity>,
-    pub(super) counters: BTreeMap<(Option<u32>, String), i64>,
+    pub(super) counters: BTreeMap<(Bucket, String), i64>,
     pub(super) conditions: BTreeMap<ConditionKey, Condition>,
     pub(super) changes: BTreeMap<u64, ConditionChange>,
     pub(super) audit: Vec<AuditEntry>,
@@ -204,11 +205,7 @@ impl Derived {
             }
         }
         for (bucket, name, by) in commit.counters.iter() {
-            let hour = match bucket {
-                Bucket::Current => None,
-                Bucket::Hour(hour) => Some(hour),
-            };
-            self.add((hour, name.to_string()), by);
+            self.add((bucket, name.to_string()), by);
         }
         for (change, number) in commit.conditions.iter().zip(numbers) {
             match change {
@@ -223,8 +220,19 @@ impl Derived {
         self.audit.extend(commit.audit.iter().cloned());
     }
 
+    /// Those of `buckets` that are `kept`.
+    pub(super) fn counters(&self, buckets: &Buckets, kept: impl Fn(Bucket) -> bool) -> Counters {
+        let mut counters = Counters::default();
+        for ((bucket, name), value) in &self.counters {
+            if buckets.contains(*bucket) && kept(*bucket) {
+                counters.add_named(*bucket, name.clone(), *value);
+            }
+        }
+        counters
+    }
+
     /// A counter that is 0 is not kept.
-    fn add(&mut self, counter: (Option<u32>, String), by: i64) {
+    fn add(&mut self, counter: (Bucket, String), by: i64) {
         match self.counters.entry(counter) {
             Entry::Occupied(mut counter) => {
                 *counter.get_mut() += by;

@@ -5,6 +5,7 @@
 //! earlier one, or a worker that applies deliveries, still sends is refused.
 
 use async_trait::async_trait;
+use revwatch_core::bucket::Buckets;
 use revwatch_core::entity::{EntityKey, EntityKind};
 use revwatch_core::recount::StoredAggregates;
 
@@ -55,11 +56,11 @@ pub trait Conversion: Send + Sync {
         after: Option<&EntityCursor>,
     ) -> Result<ShardPage, StoreError>;
 
-    /// The aggregates of a shard: current counters, those of hours from `from_hour` on, and conditions.
+    /// The aggregates of a shard: current counters, those of `buckets`, and conditions.
     async fn shard_aggregates(
         &self,
         shard: u32,
-        from_hour: u32,
+        buckets: &Buckets,
     ) -> Result<StoredAggregates, StoreError>;
 
     /// Records the end: the partition has this version's format and, if it was complete before, is complete again, by

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use revwatch_core::counters::{Bucket, Counters};
+use revwatch_core::bucket::{Bucket, hour_of_minute};
+use revwatch_core::counters::Counters;
 use revwatch_core::entity::{EntityKind, STATE_FORMAT};
 use serde::Serialize;
 
@@ -59,7 +60,6 @@ struct Batch<'a> {
     conditions: Vec<Change>,
     audit: Vec<String>,
     mark_seconds: u64,
-    hour_seconds: u64,
     changes_kept: u64,
     audit_kept: u64,
     stream_field: &'static str,
@@ -90,15 +90,26 @@ struct Entities<'a> {
     bytes: usize,
 }
 
-/// Current counters, or those of one day's hours.
+/// Current counters, those of one day's hours, or those of one hour's minutes.
 #[derive(Serialize)]
 struct Sums<'a> {
     key: usize,
     fields: Vec<&'a str>,
     /// As text, because Lua's numbers lose precision at 2^53.
     deltas: Vec<String>,
+    /// How long they are kept, where they are not kept for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     day: Option<u32>,
+}
+
+/// The counters that are in one hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Group {
+    Current,
+    HoursOf { day: u32 },
+    MinutesOf { hour: u32 },
 }
 
 #[derive(Serialize)]
@@ -162,7 +173,6 @@ fn pack(commit: &Commit, params: &mut Params) -> Result<Vec<u8>, StoreError> {
             .collect::<Result<_, _>>()?,
         audit: commit.audit.iter().map(json).collect::<Result<_, _>>()?,
         mark_seconds: keys::MARK_SECONDS,
-        hour_seconds: keys::HOUR_SECONDS,
         changes_kept: keys::CHANGES_KEPT,
         audit_kept: keys::AUDIT_KEPT,
         stream_field: keys::STREAM_FIELD,
@@ -226,39 +236,55 @@ fn versioned(version: u64, body: &[u8]) -> Vec<u8> {
     [&version.to_be_bytes(), body].concat()
 }
 
-/// Counters by day and by their field in the hash; no day: the current ones.
-fn named_counters(counters: &Counters) -> BTreeMap<Option<u32>, Vec<(String, i64)>> {
+/// Counters by their hash, and by their field in it.
+fn named_counters(counters: &Counters) -> BTreeMap<Group, Vec<(String, i64)>> {
     let mut named: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (bucket, name, delta) in counters.iter() {
-        let (day, name) = match bucket {
-            Bucket::Current => (None, name.to_owned()),
-            Bucket::Hour(hour) => (Some(hour / 24), format!("{}|{name}", hour % 24)),
+        let (group, name) = match bucket {
+            Bucket::Current => (Group::Current, name.to_owned()),
+            Bucket::Hour(hour) => {
+                let day = hour / 24;
+                (Group::HoursOf { day }, format!("{}|{name}", hour % 24))
+            }
+            Bucket::Minute(minute) => {
+                let hour = hour_of_minute(minute);
+                (Group::MinutesOf { hour }, format!("{}|{name}", minute % 60))
+            }
         };
-        named.entry(day).or_default().push((name, delta));
+        named.entry(group).or_default().push((name, delta));
     }
     named
 }
 
 fn pack_counters<'a>(
-    named: &'a BTreeMap<Option<u32>, Vec<(String, i64)>>,
+    named: &'a BTreeMap<Group, Vec<(String, i64)>>,
     params: &mut Params,
 ) -> Vec<Sums<'a>> {
+    let partition = params.partition;
     let mut packed = Vec::with_capacity(named.len());
-    for (day, counters) in named {
-        let name = day.map_or_else(
-            || keys::counters(params.partition),
-            |day| keys::hours(params.partition, day),
-        );
+    for (group, counters) in named {
+        let (key, seconds, day) = match *group {
+            Group::Current => (keys::counters(partition), None, None),
+            Group::HoursOf { day } => {
+                let key = keys::hours(partition, day);
+                (key, Some(keys::HOUR_SECONDS), Some(day))
+            }
+            Group::MinutesOf { hour } => {
+                let key = keys::minutes(partition, hour);
+                (key, Some(keys::MINUTE_SECONDS), None)
+            }
+        };
         let fields = counters.iter().map(|(name, _)| name.as_str()).collect();
         let deltas = counters
             .iter()
             .map(|(_, delta)| delta.to_string())
             .collect();
         packed.push(Sums {
-            key: params.key(name),
+            key: params.key(key),
             fields,
             deltas,
-            day: *day,
+            seconds,
+            day,
         });
     }
     packed

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use async_trait::async_trait;
+use revwatch_core::bucket::Buckets;
 use revwatch_core::entity::{EntityKey, EntityKind, STATE_FORMAT};
 use revwatch_core::recount::StoredAggregates;
 
@@ -60,10 +61,10 @@ impl Conversion for RedisStore {
     async fn shard_aggregates(
         &self,
         shard: u32,
-        from_hour: u32,
+        buckets: &Buckets,
     ) -> Result<StoredAggregates, StoreError> {
         Ok(StoredAggregates {
-            counters: self.partition_counters(shard, from_hour, u32::MAX).await?,
+            counters: self.partition_counters(shard, buckets).await?,
             conditions: self.partition_conditions(shard).await?,
         })
     }

@@ -6,6 +6,7 @@
 //! | `revwatch:{pN}:marks:<day>` | hash: event or delivery id → delivery id (16 bytes); expires |
 //! | `revwatch:{pN}:counters` | hash: name → value of the current counters; never a zero |
 //! | `revwatch:{pN}:hours:<day>` | hash: `<hour of the day>\|<name>` → value; never a zero; expires |
+//! | `revwatch:{pN}:minutes:<hour>` | hash: `<minute of the hour>\|<name>` → value; never a zero; expires |
 //! | `revwatch:{pN}:days` | set of the days that have, or had, a `hours:<day>` |
 //! | `revwatch:{pN}:conditions` | hash: `<kind> <entity kind> <id>` → the open condition as JSON |
 //! | `revwatch:{pN}:due` | sorted set of the same members by `due_s` |
@@ -21,8 +22,8 @@
 //! | `revwatch:{alerting}:members:<group>` | sorted set: member by the Unix millisecond at which it expires |
 //! | `revwatch:{meta}:partitions` | how many partitions the deployment was created with |
 
+use revwatch_core::bucket::{HOURS_KEPT_DAYS, MINUTES_KEPT_HOURS};
 use revwatch_core::condition::ConditionKey;
-use revwatch_core::counters::HOURS_KEPT_DAYS;
 use revwatch_core::entity::EntityKind;
 
 /// How long dedupe keys are kept: longer than the 30 days in which an event can be sent again.
@@ -30,6 +31,9 @@ pub(super) const MARK_SECONDS: u64 = 40 * 86_400;
 
 /// How long hours are kept, from the first count in their day.
 pub(super) const HOUR_SECONDS: u64 = HOURS_KEPT_DAYS as u64 * 86_400;
+
+/// How long minutes are kept, from the first count in their hour.
+pub(super) const MINUTE_SECONDS: u64 = (MINUTES_KEPT_HOURS as u64 + 1) * 3600;
 
 /// About how many condition changes each partition keeps for alerting to catch up on.
 pub(super) const CHANGES_KEPT: u64 = 100_000;
@@ -61,6 +65,10 @@ pub(super) fn counters(partition: u32) -> String {
 
 pub(super) fn hours(partition: u32, day: u32) -> String {
     of_partition(partition, format_args!("hours:{day}"))
+}
+
+pub(super) fn minutes(partition: u32, hour: u32) -> String {
+    of_partition(partition, format_args!("minutes:{hour}"))
 }
 
 pub(super) fn days(partition: u32) -> String {

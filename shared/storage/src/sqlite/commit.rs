@@ -1,12 +1,11 @@
 //! Applies a commit: the writes of the worker.
 
 use revwatch_core::condition::{Condition, ConditionKey};
-use revwatch_core::counters::Bucket;
 use revwatch_core::entity::STATE_FORMAT;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
-use super::aggregates::CURRENT;
+use super::aggregates::column_of;
 use super::json::to_json;
 use super::recovery;
 use crate::ports::{Commit, Committed, ConditionChange, StoreError};
@@ -123,10 +122,7 @@ fn apply(c: &Connection, commit: &Commit, today: u32) -> rusqlite::Result<()> {
     )?;
     let mut zero = c.prepare_cached("DELETE FROM counters WHERE hour = ?1 AND name = ?2")?;
     for (bucket, name, by) in commit.counters.iter() {
-        let hour = match bucket {
-            Bucket::Current => CURRENT,
-            Bucket::Hour(hour) => i64::from(hour),
-        };
+        let hour = column_of(bucket);
         let value: i64 = counter.query_row(params![hour, name, by], |row| row.get(0))?;
         if value == 0 {
             zero.execute(params![hour, name])?;

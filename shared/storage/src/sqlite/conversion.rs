@@ -1,6 +1,7 @@
 //! Conversion of the state; see [`Conversion`]. All partitions have their aggregates in common.
 
 use async_trait::async_trait;
+use revwatch_core::bucket::Buckets;
 use revwatch_core::condition::Condition;
 use revwatch_core::entity::{EntityKey, EntityKind, STATE_FORMAT};
 use revwatch_core::recount::StoredAggregates;
@@ -68,13 +69,13 @@ impl Conversion for Sqlite {
     async fn shard_aggregates(
         &self,
         _: u32,
-        from_hour: u32,
+        buckets: &Buckets,
     ) -> Result<StoredAggregates, StoreError> {
         let bodies = Sqlite::read(self, |c| texts(c, "SELECT body FROM conditions", [])).await;
         let conditions: Vec<Condition> =
             from_json(&bodies.map_err(store_error)?, "an open condition")?;
         Ok(StoredAggregates {
-            counters: self.counters(from_hour, u32::MAX).await?,
+            counters: self.counters(buckets).await?,
             conditions,
         })
     }

@@ -38,7 +38,7 @@ CREATE TABLE entities (
     PRIMARY KEY (kind, id, partition)
 ) WITHOUT ROWID;
 
--- hour is hours since 1970, or -1 for counters of the current state.
+-- hour is hours since 1970, -1 for counters of the current state, or 2^32 + minutes since 1970.
 CREATE TABLE counters (
     hour INTEGER NOT NULL,
     name TEXT NOT NULL,

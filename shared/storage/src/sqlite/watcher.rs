@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use revwatch_core::bucket::first_minute_kept;
 use revwatch_core::recount;
 use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
@@ -76,7 +77,8 @@ pub(super) fn prune(
     now_s: i64,
 ) -> rusqlite::Result<String> {
     queue::prune(connection, partitions, now_s * 1000 - ARCHIVE_KEPT_MS)?;
-    aggregates::prune_hours(connection, recount::first_hour(now_s - DAY_S))?;
+    let first_hour = recount::first_hour(now_s - DAY_S);
+    aggregates::prune(connection, first_hour, first_minute_kept(now_s))?;
     commit::prune_dedupe_keys(
         connection,
         until,

@@ -6,7 +6,7 @@ use super::state::Account;
 use crate::counters::{Bucket, Tally, UNKNOWN};
 use crate::histogram;
 
-/// Cohorts count in the hour in which onboarding began, everything else in the hour in which it
+/// Cohorts count at the time at which onboarding began, everything else at the time at which it
 /// happened.
 pub(super) fn add(account: &Account, tally: &mut Tally) {
     if account.first_seen_s.is_none() {
@@ -25,7 +25,7 @@ pub(super) fn add(account: &Account, tally: &mut Tally) {
     add_first_payment(account, tally);
     add_charging(account, tally);
     if let Some((removed_s, _)) = account.removed() {
-        tally.add(Bucket::hour_of(*removed_s), &["deauthorized"], 1);
+        tally.add(Bucket::minute_of(*removed_s), &["deauthorized"], 1);
     }
 }
 
@@ -38,7 +38,7 @@ fn add_funnel(account: &Account, tally: &mut Tally) {
         let name = milestone.as_str();
         tally.add(Bucket::Current, &["funnel", name], 1);
         if let Some(began_s) = account.began_s() {
-            tally.add(Bucket::hour_of(began_s), &["cohort", name, country], 1);
+            tally.add(Bucket::minute_of(began_s), &["cohort", name, country], 1);
         }
     }
 }

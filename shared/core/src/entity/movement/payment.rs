@@ -46,18 +46,18 @@ fn contributions(payment: &MoneyMovement, tally: &mut Tally) {
         if charge.is_some_and(|charge| !charges.insert(charge)) {
             continue;
         }
-        let hour = Bucket::hour_of(failed.created_s);
-        tally.add(hour, &["payments", "failed", currency], 1);
+        let minute = Bucket::minute_of(failed.created_s);
+        tally.add(minute, &["payments", "failed", currency], 1);
         tally.add(Bucket::Current, &["payment_attempts", "failed"], 1);
     }
     let done = ordered.iter().find(|s| s.facts.status == "succeeded");
     let was_done =
         |s: &RecordedState<_>| payment.timeline.is_first(s) && s.was_so_before(&["status"]);
     if let Some(done) = done.filter(|s| !was_done(s)) {
-        let hour = Bucket::hour_of(done.created_s);
-        tally.add(hour, &["payments", "succeeded", currency], 1);
+        let minute = Bucket::minute_of(done.created_s);
+        tally.add(minute, &["payments", "succeeded", currency], 1);
         tally.add_amount(
-            hour,
+            minute,
             &["payments_minor", "succeeded"],
             done.facts.amount_minor,
             payment.origin.currency.as_deref(),

@@ -51,7 +51,7 @@ pub(super) fn hourly(entity: &Entity, families: &[&str]) -> Vec<String> {
         .filter(|(_, name, _)| families.iter().any(|family| name.starts_with(family)))
         .filter_map(|(bucket, name, by)| match bucket {
             Bucket::Hour(hour) => Some(format!("{hour} {name} {by}")),
-            Bucket::Current => None,
+            Bucket::Current | Bucket::Minute(_) => None,
         })
         .collect();
     found.sort();

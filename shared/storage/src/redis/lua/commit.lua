@@ -118,8 +118,10 @@ for _, group in ipairs(batch.counters) do
       redis.call('HDEL', KEYS[group.key], field)
     end
   end
+  if group.seconds then
+    redis.call('EXPIRE', KEYS[group.key], group.seconds, 'NX')
+  end
   if group.day then
-    redis.call('EXPIRE', KEYS[group.key], batch.hour_seconds, 'NX')
     redis.call('SADD', DAYS, group.day)
   end
 end
