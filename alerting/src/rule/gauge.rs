@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use revwatch_core::counters::{Bucket, UNKNOWN};
+use revwatch_core::entity::NEEDING_FETCH;
 
 use super::condition_or_metric::{MetricRule, RuleKind};
 use super::fields::Fields;
@@ -52,6 +53,8 @@ metrics! {
         AccountsCharging = "accounts_charging" of Accounts by [],
         /// Connected accounts whose latest change is only available from Stripe's API.
         AccountsNeedingRefresh = "accounts_needing_refresh" of Accounts by [],
+        /// Other objects whose latest change is only available from Stripe's API.
+        ObjectsNeedingFetch = "objects_needing_fetch" of Unfetched by ["kind"],
         /// Open invoices of which every attempt failed and the next one is scheduled.
         RetryQueue = "retry_queue" of Billing by [],
         /// Amount remaining on open invoices.
@@ -178,6 +181,7 @@ impl GaugeMetric {
             Self::Accounts => Source::Family("accounts"),
             Self::AccountsCharging => Source::Counter("accounts_charging"),
             Self::AccountsNeedingRefresh => Source::Counter("accounts_stale"),
+            Self::ObjectsNeedingFetch => Source::Family(NEEDING_FETCH),
             Self::RetryQueue => {
                 Source::CounterWithMoney("invoices_retrying", "invoices_retrying_minor")
             }

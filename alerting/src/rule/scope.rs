@@ -16,6 +16,8 @@ pub enum About {
     Payouts,
     /// Connected accounts themselves: they have a realm.
     Accounts,
+    /// Objects that have to be fetched from Stripe: of any owner, in every realm.
+    Unfetched,
     /// Deliveries and revwatch itself: of all realms and owners together.
     Pipeline,
 }
@@ -59,6 +61,7 @@ impl About {
             | Kind::DisputeOpen
             | Kind::RefundFailed
             | Kind::MrrIncomplete => Self::Billing,
+            Kind::StateNeeded => Self::Unfetched,
         }
     }
 
@@ -66,7 +69,7 @@ impl About {
     pub fn condition_scope(self) -> Scope {
         let owner = match self {
             Self::Billing => Some(Owner::Platform),
-            Self::Payouts | Self::Accounts | Self::Pipeline => None,
+            Self::Payouts | Self::Accounts | Self::Unfetched | Self::Pipeline => None,
         };
         Scope { realm: None, owner }
     }
@@ -75,6 +78,10 @@ impl About {
     pub fn metric_scope(self) -> Scope {
         match self {
             Self::Payouts => Scope::CONNECTED,
+            Self::Unfetched => Scope {
+                realm: None,
+                owner: None,
+            },
             Self::Billing | Self::Accounts | Self::Pipeline => Scope::PLATFORM,
         }
     }
@@ -184,6 +191,10 @@ mod tests {
         let payouts =
             "kind = \"ratio\"\nmetric = \"payout_failures\"\nwindow = \"24h\"\nabove = 0.05";
         assert_eq!(scope(payouts), Scope::CONNECTED);
+        let (realm, owner) = (None, None);
+        assert_eq!(condition("state_needed"), Scope { realm, owner });
+        let (realm, owner) = (None, None);
+        assert_eq!(gauge("objects_needing_fetch"), Scope { realm, owner });
         let of_kernel =
             "kind = \"condition\"\ncondition = \"past_due\"\nowner = \"any\"\nrealm = \"kernel\"";
         let (realm, owner) = (Realm::named("kernel").ok(), None);

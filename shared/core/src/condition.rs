@@ -33,7 +33,7 @@ pub enum ConditionKind {
     CapabilityWaiting,
     /// A capability was disabled (C5).
     CapabilityDisabled,
-    /// A thin event reported a change that only the API can show.
+    /// A thin event reported a change of an account that only the API can show.
     AccountStale,
     /// A payout failed (C6).
     PayoutFailed,
@@ -65,11 +65,13 @@ pub enum ConditionKind {
     /// A connected account takes charges but cannot be paid out, and its balance is above 100.00 or unknown
     /// (C9).
     BalanceBlocked,
+    /// A thin event reported a change of an object other than an account, which only the API can show.
+    StateNeeded,
 }
 
 impl ConditionKind {
     /// Every kind, for rule files and metrics.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::ChargesLost,
         Self::Deauthorized,
         Self::AccountRestricted,
@@ -95,6 +97,7 @@ impl ConditionKind {
         Self::MrrIncomplete,
         Self::PayoutReversalFailed,
         Self::BalanceBlocked,
+        Self::StateNeeded,
     ];
 
     /// The name rule files use.
@@ -125,6 +128,7 @@ impl ConditionKind {
             Self::MrrIncomplete => "mrr_incomplete",
             Self::PayoutReversalFailed => "payout_reversal_failed",
             Self::BalanceBlocked => "balance_blocked",
+            Self::StateNeeded => "state_needed",
         }
     }
 

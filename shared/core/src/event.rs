@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use self::kinds::thin_family;
 pub use self::kinds::{is_known_kind, kind_label, known_kinds};
 pub(crate) use self::wire::Text;
 use self::wire::{Created, Wire, is_array, read};
@@ -46,7 +47,13 @@ pub struct Event<'a, Object = &'a RawValue> {
     pub previous: Option<&'a RawValue>,
     /// The object that a thin event names.
     pub related_id: Option<Cow<'a, str>>,
+    /// What the object is that a thin event names, such as `subscription`.
+    pub related_type: Option<Cow<'a, str>>,
 }
+
+/// The type of the thin event about an event that Stripe failed to make. It names the object in its data, which
+/// the API has. Source: <https://docs.stripe.com/webhooks/handle-irrecoverable-events>.
+pub const NEVER_MADE: &str = "v2.core.health.event_generation_failure.resolved";
 
 /// Begins the ids of the events that revwatch makes of objects that it fetched from Stripe's API. They
 /// say what is, not what happened.
@@ -134,25 +141,40 @@ impl<'a, Object> Event<'a, Object> {
         if !(0..=MAX_S).contains(&created_s) {
             return Err(EnvelopeError::WrongShape("created is out of range"));
         }
-        let data = wire.data.0;
-        let (wire_object, previous) =
-            data.map_or((None, None), |data| (data.object, data.previous_attributes));
-        let context = wire.context.0.map(|s| s.0).filter(|s| !s.is_empty());
+        let (wire_object, previous, impact) = match wire.data.0 {
+            Some(data) => (data.object, data.previous_attributes, data.impact.0),
+            None => (None, None, None),
+        };
+        let impact = impact.filter(|_| kind == NEVER_MADE);
+        let (impact_context, impact_object) =
+            impact.map_or((None, None), |i| (i.context.0, i.related_object.0));
+        let related = wire.related_object.0.or(impact_object);
+        let (related_id, related_type) = related.map_or((None, None), |r| (r.id.0, r.object.0));
+        let context = text(wire.context.0);
         Ok(Self {
             id,
             kind,
             created_s,
-            account: wire
-                .account
-                .map(|s| s.0)
-                .filter(|s| !s.is_empty())
+            account: text(wire.account)
+                .or_else(|| innermost_account(&text(impact_context)?))
                 .or_else(|| connected_account(context.clone()?)),
             context,
             livemode: wire.livemode.0,
             object: wire_object.map(object),
             previous,
-            related_id: wire.related_object.0.and_then(|r| r.id.0).map(|s| s.0),
+            related_id: related_id.map(|s| s.0),
+            related_type: related_type.map(|s| s.0),
         })
+    }
+
+    /// Whether it only names its object.
+    pub fn is_thin(&self) -> bool {
+        thin_family(&self.kind).is_some()
+    }
+
+    /// Whether revwatch made it of an object that it fetched.
+    pub fn is_fetched(&self) -> bool {
+        self.id.starts_with(FETCHED)
     }
 
     /// The type if Stripe documents it, else `other`: bounded, for metric labels.
@@ -295,8 +317,21 @@ pub(crate) fn connected_account(context: Cow<'_, str>) -> Option<Cow<'_, str>> {
     }
 }
 
+/// The last account of a context that names the owner of an object, also if it is the only one.
+fn innermost_account<'a>(context: &str) -> Option<Cow<'a, str>> {
+    let last = context.rsplit('/').find(is_account)?;
+    Some(Cow::Owned(last.to_owned()))
+}
+
+fn text(text: Option<Text<'_>>) -> Option<Cow<'_, str>> {
+    text.map(|text| text.0).filter(|text| !text.is_empty())
+}
+
+fn is_account(segment: &&str) -> bool {
+    segment.starts_with("acct_")
+}
+
 fn last_account(context: &str) -> Option<&str> {
-    let is_account = |segment: &&str| segment.starts_with("acct_");
     let mut accounts = context.split('/').filter(is_account);
     let first = accounts.next()?;
     accounts.next_back().filter(|last| *last != first)

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::application_ids::ApplicationIds;
 use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
+use super::mention::{Mention, unanswered};
 use super::merge::{keep_greater, keep_smaller};
 use super::state::EntityState;
 use super::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
@@ -29,6 +30,9 @@ pub struct Customer {
     /// Which of the platform's own Stripe accounts it is of.
     #[serde(default)]
     pub realm: Option<Realm>,
+    /// The newest thin event that names it.
+    #[serde(default)]
+    pub mention: Option<Mention>,
 }
 
 /// Facts outside of the recorded states.
@@ -102,6 +106,15 @@ impl EntityState for Customer {
 
     fn partition_key(&self) -> &str {
         self.origin.account.as_ref().unwrap_or(&self.id)
+    }
+
+    fn account(&self) -> Option<&str> {
+        self.origin.account.as_deref()
+    }
+
+    fn unanswered(&self) -> Option<&Mention> {
+        let newest_s = self.timeline.last().map(|state| state.created_s);
+        unanswered(self.mention.as_ref(), newest_s)
     }
 
     fn class(&self) -> Class<'_> {

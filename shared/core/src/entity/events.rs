@@ -16,6 +16,21 @@ pub struct EventRef {
     pub about: Option<String>,
 }
 
+impl EventRef {
+    /// A thin event, which names the entity.
+    pub(super) fn of_mention(created_s: i64, event_id: &str) -> Self {
+        Self {
+            created_s,
+            event_id: event_id.into(),
+            stage: None,
+            about: Some(MENTION.to_owned()),
+        }
+    }
+}
+
+/// What a thin event is about.
+pub(super) const MENTION: &str = "a change that only the API shows";
+
 /// The events of one timeline.
 pub(super) fn event_refs<F: Facts>(timeline: &Timeline<F>, about: Option<&str>) -> Vec<EventRef> {
     let all = timeline.in_order().into_iter().map(|s| EventRef {

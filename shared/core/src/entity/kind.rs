@@ -44,9 +44,17 @@ pub struct KindRow {
     pub name: &'static str,
     /// The name in exports and counters. It must never change.
     pub plural: &'static str,
+    /// The `object` of Stripe's JSON. Source: <https://docs.stripe.com/api>.
+    pub object: &'static str,
+    /// The path in Stripe's API, without the id.
+    pub api_path: &'static str,
+    /// The type of the event that revwatch makes of a fetched object: one that says nothing but how the object
+    /// is. Stripe sends some of them, and others for the rest.
+    pub fetched_type: &'static str,
     /// How Stripe's ids of this kind begin.
     pub id_prefixes: &'static [&'static str],
-    /// Stripe's events about it, without the last part of their type. A `*` stands for any rest.
+    /// Stripe's events about it, without the last part of their type. Thin ones name their object: `observe/thin.rs`
+    /// reads them.
     pub event_families: &'static [&'static str],
     /// Whether it is a subscription, or a payment for one.
     pub is_billing: bool,
@@ -61,6 +69,9 @@ pub const KINDS: [KindRow; 11] = [
         kind: EntityKind::Subscription,
         name: "subscription",
         plural: "subscriptions",
+        object: "subscription",
+        api_path: "/v1/subscriptions",
+        fetched_type: "customer.subscription.updated",
         id_prefixes: &["sub_"],
         event_families: &["customer.subscription"],
         is_billing: true,
@@ -70,6 +81,9 @@ pub const KINDS: [KindRow; 11] = [
         kind: EntityKind::Invoice,
         name: "invoice",
         plural: "invoices",
+        object: "invoice",
+        api_path: "/v1/invoices",
+        fetched_type: "invoice.updated",
         id_prefixes: &["in_"],
         event_families: &["invoice", "invoice_payment"],
         is_billing: true,
@@ -79,6 +93,9 @@ pub const KINDS: [KindRow; 11] = [
         kind: EntityKind::Payout,
         name: "payout",
         plural: "payouts",
+        object: "payout",
+        api_path: "/v1/payouts",
+        fetched_type: "payout.updated",
         id_prefixes: &["po_"],
         event_families: &["payout"],
         is_billing: false,
@@ -88,6 +105,9 @@ pub const KINDS: [KindRow; 11] = [
         kind: EntityKind::Account,
         name: "account",
         plural: "accounts",
+        object: "account",
+        api_path: "/v1/accounts",
+        fetched_type: "account.updated",
         id_prefixes: &["acct_"],
         event_families: &[
             "account",
@@ -95,7 +115,6 @@ pub const KINDS: [KindRow; 11] = [
             "account.external_account",
             "balance",
             "capability",
-            "v2.core.account*",
         ],
         is_billing: false,
         dashboard_path: Some("connect/accounts"),
@@ -104,6 +123,9 @@ pub const KINDS: [KindRow; 11] = [
         kind: EntityKind::Payment,
         name: "payment_intent",
         plural: "payment_intents",
+        object: "payment_intent",
+        api_path: "/v1/payment_intents",
+        fetched_type: "payment_intent.updated",
         id_prefixes: &["pi_"],
         event_families: &["payment_intent"],
         is_billing: true,
@@ -113,6 +135,9 @@ pub const KINDS: [KindRow; 11] = [
         kind: EntityKind::Checkout,
         name: "checkout_session",
         plural: "checkout_sessions",
+        object: "checkout.session",
+        api_path: "/v1/checkout/sessions",
+        fetched_type: "checkout.session.updated",
         id_prefixes: &["cs_"],
         event_families: &["checkout.session"],
         is_billing: true,
@@ -122,6 +147,9 @@ pub const KINDS: [KindRow; 11] = [
         kind: EntityKind::Dispute,
         name: "dispute",
         plural: "disputes",
+        object: "dispute",
+        api_path: "/v1/disputes",
+        fetched_type: "charge.dispute.updated",
         id_prefixes: &["dp_", "du_"],
         event_families: &["charge.dispute"],
         is_billing: false,
@@ -131,6 +159,9 @@ pub const KINDS: [KindRow; 11] = [
         kind: EntityKind::Refund,
         name: "refund",
         plural: "refunds",
+        object: "refund",
+        api_path: "/v1/refunds",
+        fetched_type: "refund.updated",
         id_prefixes: &["re_", "pyr_"],
         event_families: &["refund", "charge.refund"],
         is_billing: false,
@@ -140,6 +171,9 @@ pub const KINDS: [KindRow; 11] = [
         kind: EntityKind::Transfer,
         name: "transfer",
         plural: "transfers",
+        object: "transfer",
+        api_path: "/v1/transfers",
+        fetched_type: "transfer.updated",
         id_prefixes: &["tr_"],
         event_families: &["transfer"],
         is_billing: false,
@@ -149,6 +183,9 @@ pub const KINDS: [KindRow; 11] = [
         kind: EntityKind::Customer,
         name: "customer",
         plural: "customers",
+        object: "customer",
+        api_path: "/v1/customers",
+        fetched_type: "customer.updated",
         id_prefixes: &["cus_"],
         event_families: &["customer"],
         is_billing: true,
@@ -178,6 +215,14 @@ impl EntityKind {
         }
         kinds
     };
+
+    /// The kind of an object that an event only names, by `object` and id.
+    pub fn of_object(object: &str, id: &str) -> Option<Self> {
+        let is_so = |row: &&KindRow| {
+            row.object == object && row.id_prefixes.iter().any(|start| id.starts_with(start))
+        };
+        ROWS.iter().find(is_so).map(|row| row.kind)
+    }
 
     /// Its row of the table.
     pub fn row(self) -> &'static KindRow {
@@ -214,11 +259,7 @@ pub(crate) fn row_of_event(event_type: &str) -> Option<&'static KindRow> {
     let family = event_type
         .rsplit_once('.')
         .map_or(event_type, |(family, _)| family);
-    let is_in = |pattern: &&str| match pattern.strip_suffix('*') {
-        Some(start) => event_type.starts_with(start),
-        None => *pattern == family,
-    };
-    ROWS.iter().find(|row| row.event_families.iter().any(is_in))
+    ROWS.iter().find(|row| row.event_families.contains(&family))
 }
 
 impl std::str::FromStr for EntityKind {

@@ -17,6 +17,7 @@ pub mod format_1;
 pub mod invoice;
 pub mod key;
 pub mod kind;
+pub mod mention;
 mod merge;
 pub mod movement;
 pub mod payout;
@@ -37,6 +38,7 @@ use self::events::EventRef;
 use self::invoice::{Invoice, InvoiceFacts, InvoiceOrigin, InvoicePayment};
 pub use self::key::EntityKey;
 pub use self::kind::EntityKind;
+use self::mention::Mention;
 use self::merge::keep_greater;
 use self::movement::{MoneyMovement, MoneyMovementFacts, MoneyMovementOrigin};
 use self::payout::{Payout, PayoutFacts, PayoutOrigin};
@@ -46,7 +48,7 @@ use self::subscription::{Subscription, SubscriptionFacts, SubscriptionOrigin};
 use self::timeline::RecordedState;
 pub use self::transition::Transition;
 use crate::condition::Condition;
-use crate::counters::{Counters, Tally};
+use crate::counters::{Bucket, Counters, Tally};
 use crate::event::partition_of;
 use crate::realm::Realm;
 
@@ -59,8 +61,11 @@ use crate::realm::Realm;
 /// | 1 | all versions before stores recorded their format |
 /// | 2 | one object is one entity, whatever its events say of `context` or of its customer |
 /// | 3 | of facts, what differs from others of the object |
-/// | 4 | bounds of amounts; next attempts and payments of invoices; why a capability is not usable, what reverses a payout, how much of a transfer was reversed, the balance and the closing of an account; some counters by the minute |
+/// | 4 | bounds of amounts; next attempts and payments of invoices; why a capability is not usable, what reverses a payout, how much of a transfer was reversed, the balance and the closing of an account; which thin event named an object last; some counters by the minute |
 pub const STATE_FORMAT: u32 = 4;
+
+/// The counter of entities whose state has to be fetched, by kind; accounts have one of their own.
+pub const NEEDING_FETCH: &str = "objects_needing_fetch";
 
 /// One entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +120,13 @@ pub enum Update {
     Coupon(Option<String>, RecordedState<CouponFacts>),
     /// About a discount of a subscription.
     SubscriptionDiscount(SubscriptionOrigin),
+    /// Only that it changed.
+    Mention {
+        /// The connected account it belongs to.
+        account: Option<String>,
+        /// The thin event.
+        event_id: String,
+    },
 }
 
 impl Observation {
@@ -144,6 +156,7 @@ impl Observation {
             }
             Update::Coupon(Some(account), _) => account,
             Update::Coupon(None, _) => id.splitn(3, '/').last().unwrap_or(id),
+            Update::Mention { account, .. } => account.as_deref().unwrap_or(id),
             Update::Account(_) => id,
         };
         partition_of(key, partitions)
@@ -190,6 +203,10 @@ impl Entity {
             (Self::Account(a), Update::Account(update)) => {
                 a.merge(observation.created_s, update.clone());
             }
+            (entity, Update::Mention { account, event_id }) => {
+                let mention = (observation.created_s, event_id.clone());
+                entity.mention(account, &Some(mention));
+            }
             (entity, update) => debug_assert!(false, "{update:?} does not match {entity:?}"),
         }
     }
@@ -198,6 +215,9 @@ impl Entity {
     /// both. It is commutative, associative and idempotent, too.
     pub fn union(&mut self, other: &Self) {
         keep_greater(self.realm_mut(), &other.realm().cloned());
+        if let (Some((_, kept)), Some(other)) = (self.mention_mut(), other.mentioned()) {
+            keep_greater(kept, other);
+        }
         match (self, other) {
             (Self::Subscription(s), Self::Subscription(other)) => s.union(other),
             (Self::Invoice(i), Self::Invoice(other)) => i.union(other),
@@ -224,12 +244,23 @@ impl Entity {
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::of(self.state().class());
         self.state().contributions(&mut tally);
+        if self.needed().is_some() {
+            let kind = self.key().kind.plural();
+            tally.add(Bucket::Current, &[NEEDING_FETCH, kind], 1);
+        }
         tally
     }
 
     /// Its problems, present and scheduled.
     pub fn conditions(&self) -> Vec<Condition> {
-        self.state().conditions()
+        let state = self.state();
+        let mut conditions = state.conditions();
+        conditions.extend(
+            self.needed().map(|mention| {
+                mention::condition(self.key(), state.account(), self.realm(), mention)
+            }),
+        );
+        conditions
     }
 
     /// All remembered transitions, oldest first.
@@ -240,7 +271,13 @@ impl Entity {
     /// Every remembered event, whether it changed anything or not, in the order in which things
     /// happened. Where only the latest event counts (authorization, a bank account), only that one.
     pub fn events(&self) -> Vec<EventRef> {
-        self.state().events()
+        let mut events = self.state().events();
+        if let Some(Some((created_s, event_id))) = self.mentioned() {
+            let after = events.partition_point(|event| event.created_s <= *created_s);
+            let event = EventRef::of_mention(*created_s, event_id);
+            events.insert(after, event);
+        }
+        events
     }
 
     /// The stored bytes: a format number, then MessagePack with fields by position. New fields are
@@ -326,6 +363,59 @@ impl Entity {
             Self::Customer(c) => &mut c.realm,
             Self::Coupon(c) => &mut c.realm,
         }
+    }
+
+    /// The thin event that it needs a state since. Accounts count and tell theirs themselves.
+    fn needed(&self) -> Option<&Mention> {
+        let is_account = matches!(self, Self::Account(_));
+        self.state().unanswered().filter(|_| !is_account)
+    }
+
+    /// What it is.
+    pub fn key(&self) -> EntityKey {
+        let (kind, id) = match self {
+            Self::Subscription(s) => (EntityKind::Subscription, &s.id),
+            Self::Invoice(i) => (EntityKind::Invoice, &i.id),
+            Self::Payout(p) => (EntityKind::Payout, &p.id),
+            Self::Account(a) => (EntityKind::Account, &a.id),
+            Self::Movement(m) => (m.kind, &m.id),
+            Self::Customer(c) => (EntityKind::Customer, &c.id),
+        };
+        EntityKey::new(kind, id)
+    }
+
+    /// Whose it is comes with the event, so that it stays in its partition.
+    fn mention(&mut self, account: &Option<String>, mention: &Option<Mention>) {
+        if let Some((own_account, kept)) = self.mention_mut() {
+            keep_greater(own_account, account);
+            keep_greater(kept, mention);
+        } else {
+            debug_assert!(false, "an account has its own update");
+        }
+    }
+
+    /// The account that it belongs to, and the newest thin event that names it. `None`: an account, which has
+    /// the latter elsewhere.
+    fn mention_mut(&mut self) -> Option<(&mut Option<String>, &mut Option<Mention>)> {
+        Some(match self {
+            Self::Subscription(s) => (&mut s.origin.account, &mut s.mention),
+            Self::Invoice(i) => (&mut i.origin.account, &mut i.mention),
+            Self::Payout(p) => (&mut p.origin.account, &mut p.mention),
+            Self::Movement(m) => (&mut m.origin.account, &mut m.mention),
+            Self::Customer(c) => (&mut c.origin.account, &mut c.mention),
+            Self::Account(_) | Self::Coupon(_) => return None,
+        })
+    }
+
+    fn mentioned(&self) -> Option<&Option<Mention>> {
+        Some(match self {
+            Self::Subscription(s) => &s.mention,
+            Self::Invoice(i) => &i.mention,
+            Self::Payout(p) => &p.mention,
+            Self::Movement(m) => &m.mention,
+            Self::Customer(c) => &c.mention,
+            Self::Account(_) | Self::Coupon(_) => return None,
+        })
     }
 
     /// The state, without its type.

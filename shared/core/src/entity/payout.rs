@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
 use super::kind::EntityKind;
+use super::mention::{Mention, unanswered};
 use super::merge::keep_greater;
 use super::state::EntityState;
 use super::stripe_enums::PayoutStatus;
@@ -35,6 +36,9 @@ pub struct Payout {
     /// Which of the platform's own Stripe accounts it is of; unknown of what earlier versions stored.
     #[serde(default)]
     pub realm: Option<Realm>,
+    /// The newest thin event that names it.
+    #[serde(default)]
+    pub mention: Option<Mention>,
 }
 
 /// Facts that Stripe never changes during a payout's life.
@@ -133,6 +137,15 @@ impl EntityState for Payout {
 
     fn partition_key(&self) -> &str {
         self.origin.account.as_ref().unwrap_or(&self.id)
+    }
+
+    fn account(&self) -> Option<&str> {
+        self.origin.account.as_deref()
+    }
+
+    fn unanswered(&self) -> Option<&Mention> {
+        let newest_s = self.timeline.last().map(|state| state.created_s);
+        unanswered(self.mention.as_ref(), newest_s)
     }
 
     fn class(&self) -> Class<'_> {

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::events::EventRef;
 use super::key::EntityKey;
+use super::mention::Mention;
 use super::transition::Transition;
 use crate::class::Class;
 use crate::condition::Condition;
@@ -22,6 +23,12 @@ pub trait EntityState: Encode + Fields {
 
     /// What determines the partition of its events, as [`crate::event::Event::partition`] has it.
     fn partition_key(&self) -> &str;
+
+    /// The connected account that it belongs to, or that it is.
+    fn account(&self) -> Option<&str>;
+
+    /// The newest thin event that names it, if no state since then is known.
+    fn unanswered(&self) -> Option<&Mention>;
 
     /// Whose it is: its counters count for this class.
     fn class(&self) -> Class<'_>;

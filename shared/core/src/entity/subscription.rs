@@ -6,6 +6,7 @@ use super::application_ids::ApplicationIds;
 use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
 use super::kind::EntityKind;
+use super::mention::{Mention, unanswered};
 use super::merge::{keep_greater, keep_smaller};
 use super::recurring::{Charges, KnownDiscounts, Monthly, MrrUnknown};
 use super::state::EntityState;
@@ -31,6 +32,9 @@ pub struct Subscription {
     /// Which of the platform's own Stripe accounts it is of; unknown of what earlier versions stored.
     #[serde(default)]
     pub realm: Option<Realm>,
+    /// The newest thin event that names it.
+    #[serde(default)]
+    pub mention: Option<Mention>,
 }
 
 /// Facts that Stripe never changes during a subscription's life, and the platform's own ids.
@@ -379,6 +383,15 @@ impl EntityState for Subscription {
 
     fn partition_key(&self) -> &str {
         self.origin.account.as_ref().unwrap_or(&self.id)
+    }
+
+    fn account(&self) -> Option<&str> {
+        self.origin.account.as_deref()
+    }
+
+    fn unanswered(&self) -> Option<&Mention> {
+        let newest_s = self.timeline.last().map(|state| state.created_s);
+        unanswered(self.mention.as_ref(), newest_s)
     }
 
     fn class(&self) -> Class<'_> {

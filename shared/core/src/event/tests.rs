@@ -303,4 +303,13 @@ fn documented_types_are_known() {
     assert_eq!(known_kinds().count(), 268);
     assert!(is_known_kind("payout.failed") && !is_known_kind("transfer.failed"));
     assert_eq!(kind_label("made.up"), "other");
+    // Of thin events, also those without a snapshot event.
+    for (kind, label) in [
+        ("v1.payout.failed", "v1"),
+        ("v1.customer.subscription.past_due", "v1"),
+        ("v2.core.account.created", "v2"),
+    ] {
+        assert_eq!((is_known_kind(kind), kind_label(kind)), (true, label));
+    }
+    assert!(!is_known_kind("v1") && !is_known_kind("v10.payout.failed"));
 }

@@ -63,12 +63,25 @@ pub(super) struct WireData<'a, Object> {
     pub(super) object: Option<Object>,
     #[serde(borrow)]
     pub(super) previous_attributes: Option<&'a RawValue>,
+    #[serde(borrow, default = "IfObject::absent")]
+    pub(super) impact: IfObject<Impact<'a>>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Related<'a> {
     #[serde(borrow, default)]
     pub(super) id: IfDocumented<Text<'a>>,
+    #[serde(borrow, default, rename = "type")]
+    pub(super) object: IfDocumented<Text<'a>>,
+}
+
+/// What the event was about that Stripe failed to make.
+#[derive(Deserialize)]
+pub(super) struct Impact<'a> {
+    #[serde(borrow, default)]
+    pub(super) context: IfDocumented<Text<'a>>,
+    #[serde(borrow, default = "IfObject::absent")]
+    pub(super) related_object: IfObject<Related<'a>>,
 }
 
 /// A text or a flag. Of another type, it counts as absent.

@@ -16,6 +16,7 @@ pub use self::payouts::{Payouts, payout_failures};
 use crate::bucket::{Bucket, Buckets, hour_of};
 use crate::class::{Owner, Scope};
 use crate::counters::Counters;
+use crate::entity::{EntityKind, NEEDING_FETCH};
 use crate::mode::{LACKS_MODE, OTHER_MODE};
 use crate::realm::Realm;
 
@@ -72,6 +73,8 @@ pub struct RealmKpis {
     /// The connected accounts themselves.
     #[serde(flatten)]
     pub accounts: Accounts,
+    /// Objects of any owner whose last change only Stripe's API shows, by kind.
+    pub objects_needing_fetch: BTreeMap<String, i64>,
 }
 
 /// A share as numerator and denominator, so that a rule can require a minimum of samples.
@@ -117,15 +120,26 @@ impl Kpis {
 impl RealmKpis {
     fn compute(counters: &Counters, realm: Realm, now_s: i64) -> Self {
         let platform = Scope::of(realm.clone(), Owner::Platform);
-        let connected = Scope::of(realm, Owner::Connected);
+        let connected = Scope::of(realm.clone(), Owner::Connected);
+        let any_owner = Scope {
+            realm: Some(realm),
+            owner: None,
+        };
         let (platform, connected) = (counters.of(&platform), counters.of(&connected));
+        let accounts = Accounts::compute(&platform, now_s);
+        let mut objects_needing_fetch = sums::by_first(&counters.of(&any_owner), NEEDING_FETCH);
+        if accounts.accounts_needing_refresh > 0 {
+            let count = accounts.accounts_needing_refresh;
+            objects_needing_fetch.insert(EntityKind::Account.plural().to_owned(), count);
+        }
         Self {
             billing: Billing::compute(&platform, now_s),
             connected: Billing::compute(&connected, now_s),
             payouts: Payouts::compute(&connected, now_s),
             own_payouts: Payouts::compute(&platform, now_s),
             transfers: sums::by_first(&platform, "transfers"),
-            accounts: Accounts::compute(&platform, now_s),
+            accounts,
+            objects_needing_fetch,
         }
     }
 }
@@ -228,6 +242,20 @@ mod tests {
         // Without other realms there are none.
         let none = serde_json::to_value(Kpis::default()).expect("JSON");
         assert_eq!(none.get("realms"), None);
+    }
+
+    #[test]
+    fn what_is_not_fetched_is_shown_by_kind_whoever_owns_it() {
+        let mut c = Counters::default();
+        c.add(Bucket::Current, &["accounts_stale"], 1);
+        for prefix in ["", "main/connected:", "kernel/platform:"] {
+            let name = format!("{prefix}{NEEDING_FETCH}");
+            c.add(Bucket::Current, &[&name, "payouts"], 2);
+        }
+        let kpis = Kpis::compute(&c, 0);
+        let shown = |kpis: &RealmKpis| json!(kpis.objects_needing_fetch);
+        assert_eq!(shown(&kpis.main), json!({"accounts": 1, "payouts": 4}));
+        assert_eq!(shown(&kpis.realms["kernel"]), json!({"payouts": 2}));
     }
 
     #[test]

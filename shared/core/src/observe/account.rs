@@ -26,9 +26,6 @@ pub(super) fn observe(
     settings: &ObserveSettings,
 ) -> Result<Option<Observation>, ObserveError> {
     let event_type = event.kind.as_ref();
-    if event_type.starts_with("v2.") {
-        return Ok(thin(event));
-    }
     match event_type.rsplit_once('.') {
         Some(("account", "updated")) => snapshot(event, settings),
         Some(("account.application", _)) => Ok(connection(event)),
@@ -39,8 +36,7 @@ pub(super) fn observe(
     }
 }
 
-/// The account whose object an event carries: it exists, and may have taken a payment. A thin event carries none,
-/// and may come in another account's context.
+/// The account whose object an event carries: it exists, and may have taken a payment.
 pub(super) fn seen(event: &Event<'_>) -> Option<Observation> {
     event.object?;
     let account = event.account.as_deref()?;
@@ -160,18 +156,13 @@ fn external_account(event: &Event<'_>) -> Result<Option<Observation>, ObserveErr
 
 /// A thin event says that an account changed, but not its new state. A closed one has none: Stripe lets
 /// nothing be done with it any more (<https://docs.stripe.com/api/v2/core/accounts/close>).
-fn thin(event: &Event<'_>) -> Option<Observation> {
-    let id = event
-        .related_id
-        .as_deref()
-        .or(event.account.as_deref())
-        .filter(|id| id.starts_with("acct_"))?;
+pub(super) fn mentioned(event: &Event<'_>, id: &str) -> Observation {
     let event_id = event.id.clone().into_owned();
     let update = match event.kind.as_ref() {
         "v2.core.account.closed" => AccountUpdate::Closed { event_id },
         _ => AccountUpdate::Thin { event_id },
     };
-    Some(about_account(event, id, update))
+    about_account(event, id, update)
 }
 
 fn capability(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {

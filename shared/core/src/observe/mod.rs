@@ -28,6 +28,7 @@ mod prices;
 mod record;
 mod settings;
 mod subscription;
+mod thin;
 mod ways;
 
 #[cfg(test)]
@@ -46,6 +47,9 @@ pub fn observe(
     event: &Event<'_>,
     settings: &ObserveSettings,
 ) -> Result<Vec<Observation>, ObserveError> {
+    if event.is_thin() {
+        return Ok(thin::observe(event).into_iter().collect());
+    }
     let mut observations = Vec::new();
     observations.extend(account::seen(event));
     if event.is_discount() {

@@ -12,6 +12,9 @@ pub const PAST_DUE: &str = "Past due, of active and past due";
 /// The title of the subscriptions whose part of MRR is not exactly known, shown only if there are any.
 pub const MRR_INCOMPLETE: &str = "MRR incomplete, subscriptions";
 
+/// The title of the objects whose state is not known, shown only if there are any.
+pub const NOT_FETCHED: &str = "Changed, not yet fetched from Stripe";
+
 /// The metrics that a person reads first: name and value.
 pub fn rows(kpis: &Kpis) -> Vec<(String, String)> {
     // Dead-lettered is what happened: those that are requeued and fail again count again.
@@ -41,6 +44,11 @@ pub fn rows(kpis: &Kpis) -> Vec<(String, String)> {
         row("Accounts by risk", counts(&main.accounts.accounts)),
         row("Onboarding reached", counts(&main.accounts.funnel)),
     ]);
+    let needing_fetch = &main.objects_needing_fetch;
+    if !needing_fetch.is_empty() {
+        let fix = "(needs STRIPE_SECRET_KEY; with it, see the log)";
+        rows.push(row(NOT_FETCHED, format!("{} {fix}", counts(needing_fetch))));
+    }
     rows.extend(
         others(kpis)
             .into_iter()
@@ -157,6 +165,7 @@ mod tests {
         let main = RealmKpis {
             connected: billing.clone(),
             billing,
+            objects_needing_fetch: BTreeMap::from([("payouts".to_owned(), 2)]),
             ..RealmKpis::default()
         };
         let kpis = Kpis {
@@ -172,6 +181,8 @@ mod tests {
             assert_eq!(rows[name], mrr.join(", "), "{name}");
         }
         assert_eq!(rows[MRR_INCOMPLETE], "coupon 1, price 2");
+        let fetch = "payouts 2 (needs STRIPE_SECRET_KEY; with it, see the log)";
+        assert_eq!(rows[NOT_FETCHED], fetch);
         assert!(!rows.contains_key("Own payouts"), "it has none");
     }
 }

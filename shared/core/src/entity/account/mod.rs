@@ -12,8 +12,9 @@ mod tests;
 pub use self::facts::{AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount, Shown};
 pub use self::milestone::Milestone;
 pub use self::state::Account;
-use super::events::{EventRef, event_refs};
+use super::events::{EventRef, MENTION, event_refs};
 use super::key::EntityKey;
+use super::mention::Mention;
 use super::state::EntityState;
 use super::timeline::Before;
 use super::transition::{Transition, beginning};
@@ -28,6 +29,14 @@ impl EntityState for Account {
 
     fn partition_key(&self) -> &str {
         &self.id
+    }
+
+    fn account(&self) -> Option<&str> {
+        Some(&self.id)
+    }
+
+    fn unanswered(&self) -> Option<&Mention> {
+        self.thin.as_ref().filter(|_| self.is_stale())
     }
 
     /// The account itself is the platform's.
@@ -108,7 +117,7 @@ impl EntityState for Account {
         let single = [
             (&self.authorized, "authorization"),
             (&self.deauthorized, "deauthorization"),
-            (&self.thin, "a change that only the API shows"),
+            (&self.thin, MENTION),
             (&self.closed, "its closing"),
             (&balance, "its balance"),
         ];

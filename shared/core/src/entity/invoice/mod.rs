@@ -12,6 +12,7 @@ pub use self::payments::{InvoicePayment, InvoicePayments};
 use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
 use super::kind::EntityKind;
+use super::mention::{Mention, unanswered};
 use super::state::EntityState;
 use super::timeline::{RecordedState, Timeline};
 use super::transition::{Transition, status_changes};
@@ -37,6 +38,9 @@ pub struct Invoice {
     /// Its payments, as far as events are about them.
     #[serde(default)]
     pub payments: InvoicePayments,
+    /// The newest thin event that names it.
+    #[serde(default)]
+    pub mention: Option<Mention>,
 }
 
 impl Invoice {
@@ -151,6 +155,15 @@ impl EntityState for Invoice {
 
     fn partition_key(&self) -> &str {
         self.origin.account.as_ref().unwrap_or(&self.id)
+    }
+
+    fn account(&self) -> Option<&str> {
+        self.origin.account.as_deref()
+    }
+
+    fn unanswered(&self) -> Option<&Mention> {
+        let newest_s = self.timeline.last().map(|state| state.created_s);
+        unanswered(self.mention.as_ref(), newest_s)
     }
 
     fn class(&self) -> Class<'_> {

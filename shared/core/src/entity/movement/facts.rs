@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::condition::ConditionKind;
 use crate::counters::{Tally, UNKNOWN};
 use crate::entity::kind::EntityKind;
+use crate::entity::mention::Mention;
 use crate::entity::merge::keep_greater;
 use crate::entity::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
 use crate::realm::Realm;
@@ -30,6 +31,9 @@ pub struct MoneyMovement {
     /// Which of the platform's own Stripe accounts it is of; unknown of what earlier versions stored.
     #[serde(default)]
     pub realm: Option<Realm>,
+    /// The newest thin event that names it.
+    #[serde(default)]
+    pub mention: Option<Mention>,
 }
 
 /// The outcomes that a payment or a checkout ever reached. They are never revoked, whatever comes
@@ -113,6 +117,7 @@ impl Default for MoneyMovement {
             timeline: Timeline::default(),
             reached: Reached::default(),
             realm: None,
+            mention: None,
         }
     }
 }

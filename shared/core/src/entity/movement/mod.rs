@@ -16,6 +16,7 @@ pub use self::facts::{
 use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
 use super::kind::EntityKind;
+use super::mention::{Mention, unanswered};
 use super::state::EntityState;
 use super::timeline::RecordedState;
 use super::transition::{Transition, status_changes};
@@ -76,6 +77,15 @@ impl EntityState for MoneyMovement {
 
     fn partition_key(&self) -> &str {
         self.origin.account.as_ref().unwrap_or(&self.id)
+    }
+
+    fn account(&self) -> Option<&str> {
+        self.origin.account.as_deref()
+    }
+
+    fn unanswered(&self) -> Option<&Mention> {
+        let newest_s = self.timeline.last().map(|state| state.created_s);
+        unanswered(self.mention.as_ref(), newest_s)
     }
 
     fn class(&self) -> Class<'_> {
