@@ -140,7 +140,7 @@ async fn worker(config: &Config) -> anyhow::Result<Worker> {
         ready: Readiness::default().check("worker"),
         tasks: Supervisor::new(&Readiness::default()),
         batch_permits: BatchPermits::default(),
-        refresher: None,
+        resolver: None,
     })
 }
 

@@ -249,7 +249,7 @@ impl World {
             ready: readiness.check("worker"),
             tasks: Supervisor::new(&readiness),
             batch_permits: BatchPermits::default(),
-            refresher: None,
+            resolver: None,
         }
     }
 

@@ -11,11 +11,15 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-/// One recorded request for an account.
+/// One recorded request for an object or a page of items.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
-    /// The requested account.
+    /// The requested account, else the path.
     pub(crate) account: String,
+    /// The query.
+    pub(crate) query: Vec<(String, String)>,
+    /// The connected account that the request is made as.
+    pub(crate) owner: String,
     /// The authorization header.
     pub(crate) authorization: String,
     /// The requested API version.
@@ -62,6 +66,8 @@ struct Inner {
     calls: Vec<Call>,
     faults: VecDeque<Fault>,
     accounts: BTreeMap<String, Value>,
+    /// Other objects, and pages of items: by owner and path, a page with its `starting_after`.
+    objects: BTreeMap<(String, String), Value>,
     lists: Vec<ListCall>,
     /// In the order of the list: newest first, without the account.
     events: Vec<(Option<String>, i64, Value)>,
@@ -90,6 +96,7 @@ impl Stripe {
             .route("/v1/accounts", axum::routing::get(list_accounts))
             .route("/v1/accounts/{id}", axum::routing::get(retrieve_account))
             .route("/v1/events", axum::routing::get(list_events))
+            .fallback(axum::routing::get(retrieve_object))
             .with_state(stripe.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         stripe
@@ -108,6 +115,13 @@ impl Stripe {
             .unwrap_or_else(PoisonError::into_inner)
             .accounts
             .insert(id, account);
+    }
+
+    /// Sets the current state of what has this path, of a connected account or of the platform (``).
+    pub(crate) fn set_object(&self, owner: &str, path: &str, object: Value) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (owner.to_owned(), path.to_owned());
+        inner.objects.insert(key, object);
     }
 
     /// Adds these events, given in the form of Connect's webhooks; `key` may list them.
@@ -153,7 +167,30 @@ impl Stripe {
 async fn retrieve_account(
     State(stripe): State<Stripe>,
     Path(account): Path<String>,
+    uri: Uri,
     headers: HeaderMap,
+) -> Response {
+    let known = |inner: &Inner, _: &Call| inner.accounts.get(&account).cloned();
+    retrieve(&stripe, account.clone(), &uri, &headers, known).await
+}
+
+/// Any other object, and pages of items.
+async fn retrieve_object(State(stripe): State<Stripe>, uri: Uri, headers: HeaderMap) -> Response {
+    let path = uri.path().to_owned();
+    let known = |inner: &Inner, call: &Call| {
+        let after = call.query.iter().find(|(name, _)| name == "starting_after");
+        let path = after.map_or_else(|| path.clone(), |(_, after)| format!("{path} {after}"));
+        inner.objects.get(&(call.owner.clone(), path)).cloned()
+    };
+    retrieve(&stripe, path.clone(), &uri, &headers, known).await
+}
+
+async fn retrieve(
+    stripe: &Stripe,
+    account: String,
+    uri: &Uri,
+    headers: &HeaderMap,
+    known: impl Fn(&Inner, &Call) -> Option<Value>,
 ) -> Response {
     let header = |name: &str| {
         headers
@@ -162,11 +199,20 @@ async fn retrieve_account(
             .unwrap_or_default()
             .to_owned()
     };
+    let url = reqwest::Url::parse(&format!("http://stripe{uri}")).expect("a URL");
+    let mut call = Call {
+        account,
+        query: url.query_pairs().into_owned().collect(),
+        owner: header("stripe-account"),
+        authorization: header("authorization"),
+        version: header("stripe-version"),
+        status: 0,
+    };
     let (fault, known) = {
         let mut inner = stripe.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let fault = inner.faults.pop_front();
-        let known = inner.accounts.get(&account).cloned();
-        let status = match (fault, &known) {
+        let known = known(&inner, &call);
+        call.status = match (fault, &known) {
             (Some(Fault::TooMany), _) => 429,
             (Some(Fault::Status(status)), _) => status,
             (Some(Fault::Redirect), _) => 302,
@@ -174,19 +220,13 @@ async fn retrieve_account(
             (None, Some(_)) => 200,
             (None, None) => 404,
         };
-        let (authorization, version) = (header("authorization"), header("stripe-version"));
-        inner.calls.push(Call {
-            account,
-            authorization,
-            version,
-            status,
-        });
+        inner.calls.push(call);
         (fault, known)
     };
     match fault {
         Some(fault) => fault.respond().await,
         None => match known {
-            Some(account) => axum::Json(account).into_response(),
+            Some(object) => axum::Json(object).into_response(),
             None => (
                 StatusCode::NOT_FOUND,
                 axum::Json(json!({"error": {"code": "resource_missing"}})),

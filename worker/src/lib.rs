@@ -4,8 +4,8 @@
 //! [`batch`] decides purely what a batch changes; [`partition`] is the loop around it;
 //! [`membership`] assigns partitions to the live workers; [`recovery`] replays the archive after
 //! the store lost data, [`conversion`] makes the state of an older version this version's, and
-//! `maintenance` starts both and applies pauses; [`refresh`] fetches
-//! accounts from Stripe's API that thin events only named; [`backfill`] lists past events there and
+//! `maintenance` starts both and applies pauses; [`resolver`] fetches
+//! objects from Stripe's API that events only named; [`backfill`] lists past events there and
 //! publishes them to the queue.
 //!
 //! Invariant: a delivery is acknowledged only after its commit is durable, or after it is durable
@@ -23,7 +23,7 @@ pub mod membership;
 mod other_mode;
 pub mod partition;
 pub mod recovery;
-pub mod refresh;
+pub mod resolver;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,7 @@ use self::maintenance::Maintenance;
 use self::membership::Share;
 pub use self::other_mode::OtherModeCounts;
 use self::partition::{FailingPartitions, Partition};
-use self::refresh::Refresher;
+use self::resolver::Resolver;
 
 /// What a worker needs.
 #[derive(Clone)]
@@ -77,8 +77,8 @@ pub struct Worker {
     pub tasks: Supervisor,
     /// Limits the batches processed at the same time.
     pub batch_permits: BatchPermits,
-    /// Fetches accounts from Stripe's API. `None` disables it.
-    pub refresher: Option<Arc<Refresher>>,
+    /// Fetches objects from Stripe's API. `None` disables it.
+    pub resolver: Option<Arc<Resolver>>,
 }
 
 /// Why the worker cannot start.
@@ -107,7 +107,7 @@ impl Worker {
             ready: process.readiness.check("worker"),
             tasks: process.tasks.clone(),
             batch_permits: BatchPermits::default(),
-            refresher: Some(Arc::new(Refresher::of(process, backend)?)),
+            resolver: Some(Arc::new(Resolver::of(process, backend)?)),
         })
     }
 }
@@ -189,13 +189,13 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
             }),
     );
     tracing::info!(worker = name, partitions = owned.len(), "worker started");
-    if let Some(refresher) = worker.refresher.clone() {
-        let begin = move |stop| refresh::run(refresher.clone(), stop);
+    if let Some(resolver) = worker.resolver.clone() {
+        let begin = move |stop| resolver::run(resolver.clone(), stop);
         tasks.spawn(
             worker
                 .tasks
                 .clone()
-                .keep("refresher".into(), shutdown.clone(), begin),
+                .keep("resolver".into(), shutdown.clone(), begin),
         );
     }
     while !shutdown.is_cancelled() {

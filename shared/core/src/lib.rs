@@ -26,6 +26,7 @@ pub mod histogram;
 pub mod kpi;
 pub mod mode;
 pub mod money;
+pub mod need;
 pub mod observe;
 pub mod pauses;
 pub mod realm;

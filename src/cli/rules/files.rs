@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn every_built_in_rule_has_a_built_in_test() {
-        // No event reports that a request to Stripe failed; `tests/system/refresh.rs` causes such
+        // No event reports that a request to Stripe failed; `tests/system/resolver.rs` causes such
         // failures.
         let without_test = ["stripe_api_error_spike"];
         for rule in revwatch_alerting::rule_text::built_in().expect("valid") {

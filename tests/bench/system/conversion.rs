@@ -108,6 +108,6 @@ fn worker(store: Arc<dyn StateStore>) -> Worker {
         ready: readiness.check("worker"),
         tasks: Supervisor::new(&readiness),
         batch_permits: BatchPermits::default(),
-        refresher: None,
+        resolver: None,
     }
 }

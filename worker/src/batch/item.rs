@@ -93,7 +93,8 @@ pub(super) fn parse(
     let elsewhere = (partition != place.partition).then_some(partition);
     let content = match observed {
         Ok(observations) => Ok(Content {
-            known: is_known_kind(&event.kind),
+            // What was fetched is an update, also of what Stripe has no such event.
+            known: is_known_kind(&event.kind) || event.is_fetched(),
             created_s: event.created_s,
             observations: observations.into_iter().map(|o| o.of(realm)).collect(),
         }),

@@ -213,7 +213,7 @@ fn worker(memory: &Memory, clock: &Arc<VirtualClock>) -> Worker {
         ready: readiness.check("worker"),
         tasks: Supervisor::new(&readiness),
         batch_permits: crate::BatchPermits::default(),
-        refresher: None,
+        resolver: None,
     }
 }
 

@@ -12,7 +12,7 @@ use revwatch_storage::ports::{EventQueue, StateStore};
 use revwatch_storage::system::{SystemClock, SystemIds};
 use revwatch_worker::{BatchPermits, OtherModeCounts, Worker};
 
-/// On `queue` and `store`, with the default settings and no refresher.
+/// On `queue` and `store`, with the default settings and no resolver.
 pub fn worker(
     queue: Arc<dyn EventQueue>,
     store: Arc<dyn StateStore>,
@@ -32,6 +32,6 @@ pub fn worker(
         ready: readiness.check("worker"),
         tasks: Supervisor::new(readiness),
         batch_permits: BatchPermits::default(),
-        refresher: None,
+        resolver: None,
     }
 }

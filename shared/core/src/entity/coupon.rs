@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
 use super::kind::EntityKind;
+use super::mention::Mention;
 use super::recurring::Terms;
 use super::state::EntityState;
 use super::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
@@ -78,7 +79,7 @@ impl Coupon {
     }
 
     /// The connected account that it belongs to.
-    pub fn account(&self) -> Option<&str> {
+    pub fn owner_account(&self) -> Option<&str> {
         Some(self.path().0).filter(|owner| *owner != PLATFORM)
     }
 
@@ -99,8 +100,16 @@ impl EntityState for Coupon {
         if owner == PLATFORM { id } else { owner }
     }
 
+    fn account(&self) -> Option<&str> {
+        self.owner_account()
+    }
+
+    fn unanswered(&self) -> Option<&Mention> {
+        None
+    }
+
     fn class(&self) -> Class<'_> {
-        Class::of(self.realm.as_ref(), Owner::of(self.account()))
+        Class::of(self.realm.as_ref(), Owner::of(self.owner_account()))
     }
 
     fn contributions(&self, tally: &mut Tally) {
@@ -163,7 +172,7 @@ mod tests {
         ] {
             let mut coupon = Coupon::default();
             coupon.set_key(&coupon_key(realm, account, id));
-            assert_eq!((coupon.account(), coupon.stripe_id()), (account, id));
+            assert_eq!((coupon.owner_account(), coupon.stripe_id()), (account, id));
             assert_eq!(coupon.partition_key(), account.unwrap_or(id));
         }
     }

@@ -32,5 +32,6 @@ pub(super) fn condition(
         money: None,
         detail: None,
         event_id: event_id.clone(),
+        times: None,
     }
 }

@@ -330,7 +330,7 @@ impl Columns for Customer {
 impl Columns for Coupon {
     const COLUMNS: &'static [Column<Self>] = &[
         column("id", Unit::Text, |c| json!(c.id)),
-        column("account", Unit::Text, |c| json!(c.account())),
+        column("account", Unit::Text, |c| json!(c.owner_account())),
         column("status", Unit::Text, |c| {
             json!(c.current().map(CouponFacts::status))
         }),

@@ -68,8 +68,9 @@ metrics! {
     );
     refreshes: IntCounterVec = counters(
         "revwatch_refreshes_total",
-        "Accounts requested from Stripe's API, by outcome: refreshed, gone (no such account, or \
-        not visible to this key), refused (check the key and the base URL), limited, failed",
+        "Objects that events only named, requested from Stripe's API, by outcome: refreshed, known (the \
+        store had it, no request), gone (no such object, or not visible to this key), refused (check the \
+        key and the base URL), limited, failed",
         &["outcome"],
     );
     event_age_seconds: Histogram = seconds(

@@ -1,4 +1,4 @@
-//! A thin event reports that an account changed; its current state is fetched from Stripe's API.
+//! A thin event reports that an object changed; its current state is fetched from Stripe's API.
 
 use revwatch_core::bucket::Buckets;
 use revwatch_storage::ports::Aggregates as _;
@@ -148,6 +148,153 @@ async fn fetched_and_applied(deployment: &Deployment) {
     process.stop();
 }
 
+/// A thin event of v1 about an object, in this context.
+fn thin_v1(event: &str, kind: &str, (object, id): (&str, &str), context: Option<&str>) -> String {
+    let created = jiff::Timestamp::now().to_string();
+    json!({
+        "id": event, "object": "v2.core.event", "type": kind, "created": created, "livemode": true,
+        "context": context, "related_object": {"id": id, "type": object, "url": format!("/v1/x/{id}")},
+    })
+    .to_string()
+}
+
+fn exported_row(variables: &Variables, kind: &str, id: &str) -> Option<String> {
+    let csv = print(variables, &["export", kind]);
+    let mut rows = csv.lines();
+    rows.find(|line| line.starts_with(&format!("{id},")))
+        .map(str::to_owned)
+}
+
+/// Case 16.
+#[tokio::test]
+async fn what_thin_events_of_v1_name_is_needed_without_a_key() {
+    let deployment = Deployment::embedded();
+    let variables = deployment.variables(&[]);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    let events = [
+        thin_v1(
+            "evt_1",
+            "v1.customer.subscription.past_due",
+            ("subscription", "sub_1"),
+            None,
+        ),
+        thin_v1(
+            "evt_2",
+            "v1.payout.failed",
+            ("payout", "po_1"),
+            Some("acct_P/acct_1"),
+        ),
+        thin_v1(
+            "evt_3",
+            "v1.invoice.payment_failed",
+            ("invoice", "in_1"),
+            None,
+        ),
+        thin_v1(
+            "evt_4",
+            "v1.account.updated",
+            ("account", "acct_1"),
+            Some("acct_1"),
+        ),
+    ];
+    post_all(&process, &events).await;
+    applied(&variables, 4).await;
+    let shown = metrics(&variables);
+    assert_eq!(
+        shown["objects_needing_fetch"],
+        json!({"accounts": 1, "invoices": 1, "payouts": 1, "subscriptions": 1})
+    );
+    assert_eq!(
+        (&shown["events_ignored"], &shown["accounts_needing_refresh"]),
+        (&json!(0), &json!(1))
+    );
+    let text = print(&variables, &["metrics"]);
+    assert!(text.contains("needs STRIPE_SECRET_KEY"), "{text}");
+    assert_eq!(exported_row(&variables, "subscriptions", "sub_1"), None);
+    let state = print(&variables, &["state", "payout", "po_1"]);
+    assert!(
+        state.contains("state_needed") && state.contains("evt_2"),
+        "{state}"
+    );
+    process.stop();
+    print(&variables, &["verify"]);
+}
+
+#[tokio::test]
+async fn what_thin_events_of_v1_name_is_fetched_with_a_key() {
+    let stripe = Stripe::start(&[]).await;
+    let price = json!({"id": "price_1", "unit_amount": 500, "currency": "usd", "recurring": {"interval": "month", "interval_count": 1}});
+    let items = |ids: &[&str], has_more: bool| {
+        let data: Vec<_> = ids
+            .iter()
+            .map(|id| json!({"id": id, "quantity": 1, "price": price}))
+            .collect();
+        json!({"object": "list", "data": data, "has_more": has_more})
+    };
+    let subscription = json!({"id": "sub_1", "object": "subscription", "status": "past_due", "currency": "usd",
+        "customer": "cus_1", "items": items(&["si_1"], true)});
+    stripe.set_object("", "/v1/subscriptions/sub_1", subscription);
+    stripe.set_object(
+        "",
+        "/v1/subscription_items si_1",
+        items(&["si_2", "si_3"], true),
+    );
+    stripe.set_object("", "/v1/subscription_items si_3", items(&["si_4"], false));
+    let payout = json!({"id": "po_1", "object": "payout", "status": "failed", "amount": 700, "currency": "eur"});
+    stripe.set_object("acct_1", "/v1/payouts/po_1", payout);
+    let payment = json!({"id": "pi_1", "object": "payment_intent", "status": "succeeded", "amount": 900, "currency": "usd"});
+    stripe.set_object("", "/v1/payment_intents/pi_1", payment);
+    let deployment = Deployment::embedded();
+    let variables = asking(&deployment, &stripe);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    let events = [
+        thin_v1(
+            "evt_1",
+            "v1.customer.subscription.past_due",
+            ("subscription", "sub_1"),
+            None,
+        ),
+        thin_v1(
+            "evt_2",
+            "v1.payout.failed",
+            ("payout", "po_1"),
+            Some("acct_P/acct_1"),
+        ),
+        thin_v1(
+            "evt_3",
+            "v1.payment_intent.succeeded",
+            ("payment_intent", "pi_1"),
+            None,
+        ),
+    ];
+    post_all(&process, &events).await;
+    applied(&variables, 6).await;
+    until("nothing is needed", || async {
+        (metrics(&variables)["objects_needing_fetch"] == json!({})).then_some(())
+    })
+    .await;
+    let shown = metrics(&variables);
+    assert_eq!(shown["mrr_minor"], json!({"usd": 2000}), "of all pages");
+    assert_eq!(shown["payouts"], json!({"failed": 1}));
+    assert_eq!(shown["events_ignored"], 0);
+    let row = exported_row(&variables, "payment_intents", "pi_1").expect("a row");
+    assert!(row.contains("succeeded"), "{row}");
+    let calls = stripe.calls();
+    let of = |path: &str| {
+        calls
+            .iter()
+            .find(|call| call.account == path)
+            .expect("a request")
+    };
+    assert_eq!(of("/v1/payouts/po_1").owner, "acct_1");
+    assert_eq!(of("/v1/subscriptions/sub_1").owner, "");
+    let tiers = ("expand[]".to_owned(), "items.data.price.tiers".to_owned());
+    assert!(of("/v1/subscriptions/sub_1").query.contains(&tiers));
+    assert_eq!(calls.len(), 5, "{calls:?}");
+    process.stop();
+    print(&variables, &["verify"]);
+}
+
 #[tokio::test]
 async fn a_change_after_the_fetch_is_fetched_too() {
     let stripe = Stripe::start(&[]).await;
@@ -203,7 +350,7 @@ async fn a_deleted_account_is_fetched_only_after_another_event() {
     let named_s = now_s();
     post_all(&process, &[thin("evt_1", "acct_1", named_s)]).await;
     until("it is deleted", || async {
-        (process.logged("account not refreshed").len() == 1).then_some(())
+        (process.logged("object not fetched").len() == 1).then_some(())
     })
     .await;
     // Another account is fetched after several reads of the open requests.
@@ -231,7 +378,7 @@ async fn the_key_is_not_sent_to_redirects_and_a_refused_key_is_not_retried_immed
         let process = Revwatch::serve(&asking(&deployment, &stripe), "ingest,worker");
         post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
         let line = until("it is refused", || async {
-            process.logged("account not refreshed").pop()
+            process.logged("object not fetched").pop()
         })
         .await;
         assert!(
@@ -265,7 +412,7 @@ async fn the_key_is_not_sent_through_a_proxy_of_the_environment() {
     let process = Revwatch::serve(&variables, "ingest,worker");
     post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
     let refreshed = until("it was requested", || async {
-        process.logged("account refreshed").pop()
+        process.logged("object fetched").pop()
     });
     tokio::select! {
         _ = refreshed => {}

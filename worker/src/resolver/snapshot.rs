@@ -1,26 +1,31 @@
-//! The event that revwatch makes of an account fetched from Stripe's API. It is then handled like
+//! The event that revwatch makes of an object fetched from Stripe's API. It is then handled like
 //! any other event: archived, deduplicated, merged by its time.
+
 use std::time::Duration;
 
+use revwatch_core::entity::EntityKind;
 use revwatch_core::event::{Event, FETCHED};
+use revwatch_core::need::Need;
 use revwatch_core::observe::{ObserveSettings, observe};
 use revwatch_stripe::API_VERSION;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::agenda::ThinMention;
+use super::agenda::Cause;
 
 /// An event, ready to be published.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// `evt_refresh_…`: determined by the account, the thin event and the time.
+    /// `evt_refresh_…`: determined by the object, the event that began the wait for it, and the time.
     pub event_id: String,
+    /// One that Stripe itself could send when such an object changes.
+    pub event_type: &'static str,
     /// The complete event; `data.object` is Stripe's response, byte for byte.
     pub body: String,
 }
 
-/// Why a response is not an account that can be applied. Safe to log: it quotes nothing of the
+/// Why a response is not an object that can be applied. Safe to log: it quotes nothing of the
 /// response.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SnapshotError {
@@ -30,7 +35,7 @@ pub enum SnapshotError {
     /// It is another object.
     #[error("the response is about another object")]
     Another,
-    /// It lacks a field that every account has.
+    /// It lacks a field that every such object has.
     #[error("the response cannot be parsed: {0}")]
     Unreadable(String),
 }
@@ -42,7 +47,7 @@ pub enum SnapshotError {
 /// and every change that it reports for a later second wins over the response. Of our clock and
 /// Stripe's (its `Date`, written at most `took` after the request was sent) the earlier one is
 /// used: if ours were ahead, the response would hide later events. The result is never before the
-/// thin event, because the response certainly includes it.
+/// event that named the object, because the response certainly includes what that reported.
 pub fn observed_at(named_at_s: i64, sent_s: i64, date_s: Option<i64>, took: Duration) -> i64 {
     let took_s = i64::try_from(took.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
     let stripe_s = date_s.map_or(i64::MAX, |date_s| date_s.saturating_sub(took_s));
@@ -51,25 +56,27 @@ pub fn observed_at(named_at_s: i64, sent_s: i64, date_s: Option<i64>, took: Dura
 
 /// Makes the event and checks that it can be applied; otherwise it would only become a dead letter.
 pub fn event(
-    mention: &ThinMention,
+    need: &Need,
+    cause: &Cause,
     observed_at_s: i64,
     livemode: Option<bool>,
     response: &str,
 ) -> Result<Snapshot, SnapshotError> {
+    let row = need.kind.row();
     let object: &RawValue =
         serde_json::from_str(response).map_err(|_| SnapshotError::NotAnObject)?;
     let head: Head = serde_json::from_str(object.get()).map_err(|_| SnapshotError::NotAnObject)?;
-    if head.id != mention.account || head.object.is_some_and(|kind| kind != "account") {
+    if head.id != need.id || head.object.is_some_and(|object| object != row.object) {
         return Err(SnapshotError::Another);
     }
-    let event_id = event_id(mention, observed_at_s);
+    let event_id = event_id(need, cause, observed_at_s);
     let wire = Wire {
         id: &event_id,
         object: "event",
         api_version: API_VERSION,
         created: observed_at_s,
-        kind: KIND,
-        account: &mention.account,
+        kind: row.fetched_type,
+        account: owner(need),
         livemode,
         pending_webhooks: 0,
         request: None,
@@ -80,18 +87,24 @@ pub fn event(
         Event::parse(body.as_bytes()).map_err(|e| SnapshotError::Unreadable(e.to_string()))?;
     observe(&event, &ObserveSettings::default())
         .map_err(|e| SnapshotError::Unreadable(e.to_string()))?;
-    Ok(Snapshot { event_id, body })
+    Ok(Snapshot {
+        event_id,
+        event_type: row.fetched_type,
+        body,
+    })
 }
 
-/// The event type of a snapshot: the one that Stripe itself sends when an account changes.
-pub const KIND: &str = "account.updated";
+/// The events of a connected account name it, as those about its objects do.
+fn owner(need: &Need) -> Option<&str> {
+    match need.kind {
+        EntityKind::Account => Some(&need.id),
+        _ => need.account.as_deref(),
+    }
+}
 
-/// Derived from the thin event and the time of the fetch, so that a repeat has the same id.
-fn event_id(mention: &ThinMention, observed_at_s: i64) -> String {
-    let digest = Sha256::digest(format!(
-        "{} {} {observed_at_s}",
-        mention.account, mention.event_id
-    ));
+/// Derived from the event that began the wait and the time of the fetch, so that a repeat has the same id.
+fn event_id(need: &Need, cause: &Cause, observed_at_s: i64) -> String {
+    let digest = Sha256::digest(format!("{} {} {observed_at_s}", need.id, cause.event_id));
     format!("{FETCHED}{}", hex::encode(&digest[..12]))
 }
 
@@ -109,7 +122,8 @@ struct Wire<'a> {
     created: i64,
     #[serde(rename = "type")]
     kind: &'a str,
-    account: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     livemode: Option<bool>,
     pending_webhooks: u32,
@@ -124,14 +138,30 @@ struct Data<'a> {
 
 #[cfg(test)]
 mod tests {
+    use revwatch_core::event::partition_of;
+    use revwatch_core::realm::Realm;
+
     use super::*;
 
-    fn mention() -> ThinMention {
-        ThinMention {
-            account: "acct_1".into(),
-            named_at_s: 100,
-            event_id: "evt_1".into(),
+    fn account(id: &str) -> Need {
+        Need {
+            kind: EntityKind::Account,
+            id: id.to_owned(),
+            account: None,
+            realm: Realm::MAIN,
         }
+    }
+
+    fn cause(event_id: &str) -> Cause {
+        Cause {
+            since_s: 100,
+            event_id: event_id.to_owned(),
+        }
+    }
+
+    /// The event of an account, observed at 120.
+    fn of_account(livemode: Option<bool>, response: &str) -> Result<Snapshot, SnapshotError> {
+        event(&account("acct_1"), &cause("evt_1"), 120, livemode, response)
     }
 
     #[test]
@@ -139,13 +169,12 @@ mod tests {
         let response =
             "{ \"id\":\"acct_1\",\n \"object\": \"account\", \"charges_enabled\":true ,\"payouts_enabled\":false,
             \"unknown\": 1.50e1, \"name\": \"caf\\u00e9\" }";
-        let snapshot =
-            event(&mention(), 120, Some(true), &format!("{response}\n")).expect("an account");
+        let snapshot = of_account(Some(true), &format!("{response}\n")).expect("an account");
         let read = Event::parse(snapshot.body.as_bytes()).expect("an event");
         assert_eq!(read.object.expect("an object").get(), response);
         assert_eq!(
             (read.id.as_ref(), read.kind.as_ref(), read.created_s),
-            (snapshot.event_id.as_str(), KIND, 120)
+            (snapshot.event_id.as_str(), "account.updated", 120)
         );
         assert_eq!(
             (read.account.as_deref(), read.livemode),
@@ -155,24 +184,12 @@ mod tests {
 
     #[test]
     fn ids_depend_on_account_event_and_time() {
-        let id = event_id(&mention(), 120);
+        let id = event_id(&account("acct_1"), &cause("evt_1"), 120);
         assert_eq!(id, "evt_refresh_9fbc8edb2272449c1483af80");
         let others = [
-            event_id(
-                &ThinMention {
-                    account: "acct_2".into(),
-                    ..mention()
-                },
-                120,
-            ),
-            event_id(
-                &ThinMention {
-                    event_id: "evt_2".into(),
-                    ..mention()
-                },
-                120,
-            ),
-            event_id(&mention(), 121),
+            event_id(&account("acct_2"), &cause("evt_1"), 120),
+            event_id(&account("acct_1"), &cause("evt_2"), 120),
+            event_id(&account("acct_1"), &cause("evt_1"), 121),
         ];
         assert!(!others.contains(&id));
     }
@@ -190,15 +207,9 @@ mod tests {
             (r#"{"id":"acct_1","object":"list"}"#, SnapshotError::Another),
         ];
         for (response, expected) in table {
-            assert_eq!(
-                event(&mention(), 120, None, response),
-                Err(expected),
-                "{response}"
-            );
+            assert_eq!(of_account(None, response), Err(expected), "{response}");
         }
-        let error = event(
-            &mention(),
-            120,
+        let error = of_account(
             None,
             r#"{"id":"acct_1","object":"account","payouts_enabled":true}"#,
         );
@@ -210,8 +221,41 @@ mod tests {
         );
     }
 
+    /// Each names its owner as Stripe's events do, and says that something changed, not what.
     #[test]
-    fn the_earlier_clock_is_used_but_never_before_the_thin_event() {
+    fn the_event_of_each_kind_is_an_update_of_the_object_in_its_partition() {
+        for kind in EntityKind::ALL {
+            let row = kind.row();
+            let id = format!("{}1", row.id_prefixes[0]);
+            let response = serde_json::json!({"id": id, "object": row.object, "status": "open", "reversed": false,
+                "amount_reversed": 0, "charges_enabled": true, "payouts_enabled": true});
+            for account in [None, Some("acct_1")] {
+                let need = Need {
+                    kind,
+                    id: id.clone(),
+                    account: account.map(str::to_owned),
+                    realm: Realm::MAIN,
+                };
+                let made = event(&need, &cause("evt_1"), 120, None, &response.to_string());
+                let made = made.expect("an object");
+                let read = Event::parse(made.body.as_bytes()).expect("an event");
+                assert!(
+                    read.is_fetched() && read.kind.ends_with(".updated"),
+                    "{kind:?}"
+                );
+                let observed = observe(&read, &ObserveSettings::default()).expect("readable");
+                let last = observed.last().expect("an observation");
+                assert_eq!((last.key.kind, last.key.id.as_str()), (kind, id.as_str()));
+                let owner = account.filter(|_| kind != EntityKind::Account);
+                let partition = partition_of(owner.unwrap_or(&id), 64);
+                assert_eq!(last.partition(64), partition, "{kind:?} {account:?}");
+                assert_eq!(read.partition(64), partition, "{kind:?} {account:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_earlier_clock_is_used_but_never_before_the_event_that_named_the_object() {
         let took = Duration::from_millis(300);
         // named at, sent, Stripe's date → observed at
         let table = [

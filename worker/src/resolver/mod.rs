@@ -1,25 +1,29 @@
-//! Fetches accounts from Stripe's API when a thin event only reported that they changed.
+//! Meets needs: fetches objects of which an event says only that they changed.
 //!
-//! [`agenda`] decides purely which account to fetch and when; [`api`] sends the request;
-//! [`snapshot`] turns the response into an event, which is published to the queue like any other.
-//! One process does this at a time: the holder of a lease.
+//! [`agenda`] decides purely which object to fetch and when. The store is asked first, by [`Need::resolve`],
+//! then Stripe's API: [`api`] sends the requests. [`snapshot`] turns the response into an event, which
+//! is published to the queue like any other. One process does this at a time: the holder of a lease.
 //!
 //! Invariant: this module keeps no state that must survive. The work to do is the open conditions
-//! of kind `account_stale`; they close only when the account's state is applied. A holder may
+//! that are a [`Need`]; they close only when the object's state is applied. A holder may
 //! therefore die at any time, and the next one fetches again.
 
 pub mod agenda;
 pub mod api;
+mod items;
 pub mod snapshot;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use revwatch_core::clock::{Clock, Ids};
 use revwatch_core::counters::{Bucket, Counters};
+use revwatch_core::entity::{Entity, EntityKey};
 use revwatch_core::event::{Event, day_of, partition_of};
 use revwatch_core::event_settings::REFRESH;
 use revwatch_core::mode::Mode;
+use revwatch_core::need::{Need, Stored};
 use revwatch_core::realm::Realm;
 use revwatch_core::redact;
 use revwatch_runtime::backend::Backend;
@@ -29,7 +33,7 @@ use revwatch_runtime::process::Process;
 use revwatch_runtime::telemetry::{Correlation, Metrics};
 use revwatch_storage::ports::{
     ChangeCursor, Commit, ConditionFeed, Coordination, DedupeKey, Delivery, Entities, Publish,
-    StoreError,
+    ReadSet, StoreError,
 };
 use revwatch_stripe::StripeApi;
 use tokio::sync::watch;
@@ -37,18 +41,19 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use self::agenda::{Agenda, Next, Outcome, ThinMention};
-use self::api::RefreshError;
-use self::snapshot::Snapshot;
+use self::agenda::{Agenda, Cause, Next, Outcome, Task};
+use self::api::FetchError;
+use self::snapshot::{Snapshot, SnapshotError};
+use crate::guarded::on_entity;
 
-/// Fetches accounts and publishes their state.
-pub struct Refresher {
+/// Fetches objects and publishes their state.
+pub struct Resolver {
     /// `None` while no key is configured.
     api: watch::Receiver<Option<Arc<StripeApi>>>,
     queue: Arc<dyn Publish>,
     leases: Arc<dyn Coordination>,
     conditions: Arc<dyn ConditionFeed>,
-    /// Only counts failed requests.
+    /// What it already knows of an object. It also counts failed requests.
     entities: Arc<dyn Entities>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
@@ -61,7 +66,7 @@ pub struct Refresher {
     lease: Duration,
 }
 
-/// The name of the lease.
+/// The name of the lease. Earlier versions, which fetch accounts only, take it too.
 const LEASE: &str = "refresh";
 
 /// How often to poll for changed conditions.
@@ -74,8 +79,8 @@ const MAX_CONCURRENT: usize = 8;
 /// How long the queue may take to confirm a publish.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl Refresher {
-    /// Creates a refresher from the configuration of `process`, on `backend`. Without a key of the
+impl Resolver {
+    /// Creates a resolver from the configuration of `process`, on `backend`. Without a key of the
     /// deployment's mode it waits until a reload brings one.
     pub fn of(process: &Process, backend: &Backend) -> Result<Self, reqwest::Error> {
         let (clock, mode) = (process.clock.clone(), process.config.mode);
@@ -135,21 +140,21 @@ fn warn(warning: Option<&str>) {
     }
 }
 
-/// Refreshes until `shutdown`. One process holds the lease; the others are standbys.
-pub async fn run(refresher: Arc<Refresher>, shutdown: CancellationToken) {
-    let holder = format!("refresh-{}", refresher.ids.fresh().simple());
-    let mut keys = refresher.api.clone();
+/// Resolves until `shutdown`. One process holds the lease; the others are standbys.
+pub async fn run(resolver: Arc<Resolver>, shutdown: CancellationToken) {
+    let holder = format!("resolver-{}", resolver.ids.fresh().simple());
+    let mut keys = resolver.api.clone();
     while !shutdown.is_cancelled() {
         let api = keys.borrow_and_update().clone();
         let pause = match api {
             Some(api) => {
-                if let Err(error) = hold(&refresher, &api, &mut keys, &holder, &shutdown).await {
-                    tracing::warn!(%error, "account refresh restarts after an error");
+                if let Err(error) = hold(&resolver, &api, &mut keys, &holder, &shutdown).await {
+                    tracing::warn!(%error, "the resolver restarts after an error");
                 }
-                refresher.lease / 3
+                resolver.lease / 3
             }
             None => {
-                refresher.release(&holder).await;
+                resolver.release(&holder).await;
                 Duration::MAX
             }
         };
@@ -159,7 +164,7 @@ pub async fn run(refresher: Arc<Refresher>, shutdown: CancellationToken) {
             () = tokio::time::sleep(pause) => {}
         }
     }
-    refresher.release(&holder).await;
+    resolver.release(&holder).await;
 }
 
 /// Waits for a change of the key. Pends forever if the sender is gone: the process does not reload.
@@ -172,23 +177,23 @@ async fn changed(keys: &mut watch::Receiver<Option<Arc<StripeApi>>>) {
 /// Takes the lease and works until it is lost, something fails, the key changes, or `shutdown`.
 /// Requests in progress are then dropped: the next holder fetches again.
 async fn hold(
-    refresher: &Arc<Refresher>,
+    resolver: &Arc<Resolver>,
     api: &Arc<StripeApi>,
     keys: &mut watch::Receiver<Option<Arc<StripeApi>>>,
     holder: &str,
     shutdown: &CancellationToken,
 ) -> Result<(), StoreError> {
-    if !refresher.renew(holder).await? {
+    if !resolver.renew(holder).await? {
         return Ok(());
     }
-    tracing::info!(holder, "this process now refreshes accounts");
+    tracing::info!(holder, "this process now fetches what events only name");
     let started = tokio::time::Instant::now();
     let (mut agenda, mut cursor, mut scan) = (
-        Agenda::of(refresher.realm.clone()),
+        Agenda::of(resolver.realm.clone()),
         ChangeCursor::default(),
         true,
     );
-    let mut fetches: JoinSet<(ThinMention, Outcome)> = JoinSet::new();
+    let mut fetches: JoinSet<(Task, Outcome)> = JoinSet::new();
     let mut poll = interval(POLL_INTERVAL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut renewed, mut next_request_at) = (Instant::now(), Duration::ZERO);
@@ -202,12 +207,12 @@ async fn hold(
             agenda.next(now)
         };
         let wait = match next {
-            Next::Fetch(mention) => {
-                next_request_at = now + refresher.pace;
-                let (refresher, api) = (refresher.clone(), api.clone());
+            Next::Fetch(task) => {
+                next_request_at = now + resolver.pace;
+                let (resolver, api) = (resolver.clone(), api.clone());
                 fetches.spawn(async move {
-                    let outcome = refresher.refresh(&api, &mention).await;
-                    (mention, outcome)
+                    let outcome = resolver.resolve(&api, &task).await;
+                    (task, outcome)
                 });
                 continue;
             }
@@ -223,8 +228,8 @@ async fn hold(
                 return Ok(());
             }
             Some(ended) = fetches.join_next() => match ended {
-                Ok((mention, outcome)) => agenda.ended(mention, outcome, started.elapsed()),
-                // The account would stay in progress forever, so restart as after a panic of this
+                Ok((task, outcome)) => agenda.ended(&task, outcome, started.elapsed()),
+                // The object would stay in progress forever, so restart as after a panic of this
                 // task.
                 Err(error) => match error.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),
@@ -232,16 +237,16 @@ async fn hold(
                 },
             },
             _ = poll.tick() => {
-                if renewed.elapsed() > refresher.lease / 3 {
-                    if !refresher.renew(holder).await? {
+                if renewed.elapsed() > resolver.lease / 3 {
+                    if !resolver.renew(holder).await? {
                         return Err(StoreError::Fenced);
                     }
                     renewed = Instant::now();
                 }
                 scan |= agenda.needs_scan();
-                scan |= refresher.follow(&mut agenda, &mut cursor, started, scan).await?;
+                scan |= resolver.follow(&mut agenda, &mut cursor, started, scan).await?;
                 if scan {
-                    let open = refresher.conditions.conditions().await?;
+                    let open = resolver.conditions.conditions().await?;
                     agenda.on_scan(&open, started.elapsed());
                     scan = false;
                 }
@@ -251,7 +256,7 @@ async fn hold(
     }
 }
 
-impl Refresher {
+impl Resolver {
     async fn release(&self, holder: &str) {
         let _ =
             tokio::time::timeout(Duration::from_secs(2), self.leases.release(LEASE, holder)).await;
@@ -288,23 +293,25 @@ impl Refresher {
         }
     }
 
-    /// Fetches one account and publishes it to the queue.
-    async fn refresh(&self, api: &StripeApi, mention: &ThinMention) -> Outcome {
-        let account = mention.account.as_str();
-        let outcome = match self.fetch(api, mention).await {
-            Ok(event_id) => {
-                let (account, named_by) = (redact::id(account), redact::id(&mention.event_id));
-                tracing::info!(%account, event_id, trace_id = %Correlation::of(&event_id), %named_by, "account refreshed");
+    /// Meets one need, and says how that ended.
+    async fn resolve(&self, api: &StripeApi, task: &Task) -> Outcome {
+        let Need {
+            kind, id, account, ..
+        } = &task.need;
+        let Some(cause) = task.newest() else {
+            return Outcome::Known;
+        };
+        let (object, named_by) = (redact::id(id), redact::id(&cause.event_id));
+        let account = account.as_deref().map(redact::id).unwrap_or_default();
+        let outcome = match self.meet(api, &task.need, cause).await {
+            Ok(Some(event_id)) => {
+                tracing::info!(kind = kind.as_str(), %object, %account, event_id, trace_id = %Correlation::of(&event_id), %named_by, "object fetched");
                 Outcome::Refreshed
             }
-            Err(RefreshError { outcome, reason }) => {
-                let (outcome_name, account, named_by) = (
-                    outcome.as_str(),
-                    redact::id(account),
-                    redact::id(&mention.event_id),
-                );
-                let trace_id = Correlation::of(&mention.event_id);
-                tracing::warn!(%account, outcome = outcome_name, reason, %named_by, %trace_id, "account not refreshed");
+            Ok(None) => Outcome::Known,
+            Err(FetchError { outcome, reason }) => {
+                let trace_id = Correlation::of(&cause.event_id);
+                tracing::warn!(kind = kind.as_str(), %object, %account, outcome = outcome.as_str(), reason, %named_by, %trace_id, "object not fetched");
                 outcome
             }
         };
@@ -315,23 +322,62 @@ impl Refresher {
         outcome
     }
 
-    async fn fetch(&self, api: &StripeApi, mention: &ThinMention) -> Result<String, RefreshError> {
-        let fetched = snapshot_of(api, mention).await;
-        if let Err(RefreshError {
-            outcome: Outcome::Refused { .. } | Outcome::Failed,
-            ..
-        }) = &fetched
-        {
-            self.count_error(&mention.account).await;
-        }
-        let snapshot = fetched?;
+    /// Publishes what meets a need, and returns the event. `None`: it is met already.
+    async fn meet(
+        &self,
+        api: &StripeApi,
+        need: &Need,
+        cause: &Cause,
+    ) -> Result<Option<String>, FetchError> {
+        let snapshot = match self.stored(need).await? {
+            Stored::Met => return Ok(None),
+            Stored::Object(object) => {
+                let livemode = api.mode.map(Mode::livemode);
+                let at_s = cause.since_s;
+                checked(|| snapshot::event(need, cause, at_s, livemode, &object))?
+            }
+            Stored::Unknown => match snapshot_of(api, need, cause).await {
+                Ok(snapshot) => snapshot,
+                Err(error) => {
+                    if let Outcome::Refused { .. } | Outcome::Failed = error.outcome {
+                        self.count_error(&need.id).await;
+                    }
+                    return Err(error);
+                }
+            },
+        };
+        self.publish(snapshot).await.map(Some)
+    }
+
+    /// What the store says of the object.
+    async fn stored(&self, need: &Need) -> Result<Stored, FetchError> {
+        let key = EntityKey::new(need.kind, &need.id);
+        let partition = partition_of(need.partition_key(), self.queue.partitions());
+        let read_set = ReadSet {
+            entities: vec![key.clone()],
+            ..ReadSet::default()
+        };
+        let found = self.entities.read(partition, &read_set).await;
+        let mut found = found.map_err(|error| FetchError::failed(error.to_string()))?;
+        let Some(found) = found.entities.pop().flatten() else {
+            return Ok(Stored::Unknown);
+        };
+        let stored = || Entity::decode(&key, &found.body).map(|entity| need.resolve(&entity));
+        // What cannot be decoded is reported where it is merged.
+        Ok(on_entity(&key, stored)
+            .and_then(|stored| stored)
+            .unwrap_or(Stored::Unknown))
+    }
+
+    /// Publishes an event into its partition.
+    async fn publish(&self, snapshot: Snapshot) -> Result<String, FetchError> {
         let partition = Event::parse(snapshot.body.as_bytes())
             .map(|event| event.partition(self.queue.partitions()));
         let delivery = Delivery {
             id: self.ids.fresh(),
             event_id: snapshot.event_id.clone(),
-            event_type: snapshot::KIND.to_owned(),
-            partition: partition.map_err(|error| RefreshError::refused(error.to_string()))?,
+            event_type: snapshot.event_type.to_owned(),
+            partition: partition.map_err(|error| FetchError::refused(error.to_string()))?,
             endpoint: REFRESH.to_owned(),
             received_ms: self.clock.now_ms(),
             traceparent: None,
@@ -339,26 +385,20 @@ impl Refresher {
         };
         match tokio::time::timeout(PUBLISH_TIMEOUT, self.queue.publish(delivery)).await {
             Ok(Ok(())) => Ok(snapshot.event_id),
-            Ok(Err(error)) => Err(RefreshError {
-                outcome: Outcome::Failed,
-                reason: error.to_string(),
-            }),
-            Err(_) => Err(RefreshError {
-                outcome: Outcome::Failed,
-                reason: "the queue did not confirm in time".to_owned(),
-            }),
+            Ok(Err(error)) => Err(FetchError::failed(error.to_string())),
+            Err(_) => Err(FetchError::failed("the queue did not confirm in time")),
         }
     }
 
     /// Counts a request that Stripe's API did not serve, so that rules can evaluate the error rate.
     /// The dedupe key is unique to this commit: if the commit is sent again, it counts nothing
     /// more. If the count cannot be stored, it is dropped: it is not state.
-    async fn count_error(&self, account: &str) {
+    async fn count_error(&self, object: &str) {
         let (now_s, id) = (self.clock.now_s(), self.ids.fresh());
         let mut counters = Counters::default();
         counters.add(Bucket::hour_of(now_s), &["events", "api_error"], 1);
         let commit = Commit {
-            partition: partition_of(account, self.queue.partitions()),
+            partition: partition_of(object, self.queue.partitions()),
             dedupe_keys: vec![DedupeKey {
                 day: day_of(now_s),
                 key: id.simple().to_string(),
@@ -368,24 +408,29 @@ impl Refresher {
             ..Commit::default()
         };
         if let Err(error) = self.entities.commit(&commit).await {
-            tracing::warn!(account = %redact::id(account), %error, "cannot count a failed request");
+            tracing::warn!(object = %redact::id(object), %error, "cannot count a failed request");
         }
     }
 }
 
-/// Fetches the account and turns the response into an event.
-async fn snapshot_of(api: &StripeApi, mention: &ThinMention) -> Result<Snapshot, RefreshError> {
-    let response = api::account(api, &mention.account).await?;
+/// Fetches the object and turns the response into an event.
+async fn snapshot_of(api: &StripeApi, need: &Need, cause: &Cause) -> Result<Snapshot, FetchError> {
+    let response = api::object(api, need).await?;
     let observed_at_s = snapshot::observed_at(
-        mention.named_at_s,
+        cause.since_s,
         response.sent_s,
         response.date_s,
         response.took,
     );
     let livemode = api.mode.map(Mode::livemode);
-    let snapshot = || snapshot::event(mention, observed_at_s, livemode, &response.body);
-    // A bug at one account must not stop the others.
+    checked(|| snapshot::event(need, cause, observed_at_s, livemode, &response.body))
+}
+
+/// A bug at one object must not stop the others.
+fn checked(
+    snapshot: impl FnOnce() -> Result<Snapshot, SnapshotError>,
+) -> Result<Snapshot, FetchError> {
     catch(snapshot)
-        .map_err(|panic| RefreshError::refused(panic.to_string()))?
-        .map_err(|error| RefreshError::refused(error.to_string()))
+        .map_err(|panic| FetchError::refused(panic.to_string()))?
+        .map_err(|error| FetchError::refused(error.to_string()))
 }

@@ -1,0 +1,143 @@
+//! Needs: what an entity lacks that its events do not say, and which object has it. Each need is a condition,
+//! so it is durable; the worker's resolver meets it from the store or from Stripe's API, with an event.
+
+use crate::condition::{Condition, ConditionKind};
+use crate::entity::{Entity, EntityKind};
+use crate::realm::Realm;
+
+/// An object of which an entity lacks something. Entities that lack it of the same object have one need.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Need {
+    /// What the object is.
+    pub kind: EntityKind,
+    /// Stripe's id.
+    pub id: String,
+    /// The connected account that it belongs to: whoever asks Stripe asks as this account.
+    pub account: Option<String>,
+    /// Which of the platform's own Stripe accounts it is of.
+    pub realm: Realm,
+}
+
+/// What the store says of a need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// Nothing lacks it any more: an event came in the meantime.
+    Met,
+    /// The object, as Stripe would answer.
+    Object(String),
+    /// Only Stripe knows.
+    Unknown,
+}
+
+impl Need {
+    /// What a condition says that its entity needs. Most conditions are about something else.
+    pub fn of(condition: &Condition) -> Vec<Self> {
+        let subject = &condition.key.subject;
+        let account = match condition.key.kind {
+            // The platform asks for an account as itself.
+            ConditionKind::AccountStale => None,
+            ConditionKind::StateNeeded => condition.account.clone(),
+            _ => return Vec::new(),
+        };
+        vec![Self {
+            kind: subject.kind,
+            id: subject.id.clone(),
+            account,
+            realm: condition.realm.clone(),
+        }]
+    }
+
+    /// What determines the partition of the object, as [`crate::event::Event::partition`] has it.
+    pub fn partition_key(&self) -> &str {
+        self.account.as_deref().unwrap_or(&self.id)
+    }
+
+    /// What the object itself says in the store, as `entity`.
+    pub fn resolve(&self, entity: &Entity) -> Stored {
+        let conditions = entity.conditions();
+        let lacks_it = conditions
+            .iter()
+            .flat_map(Self::of)
+            .any(|need| need == *self);
+        if lacks_it {
+            Stored::Unknown
+        } else {
+            Stored::Met
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::condition::ConditionKey;
+    use crate::entity::{EntityKey, Observation};
+    use crate::event::Event;
+    use crate::observe::{ObserveSettings, observe};
+
+    fn after(bodies: &[serde_json::Value]) -> Entity {
+        let mut entity: Option<Entity> = None;
+        for body in bodies {
+            let body = body.to_string();
+            let event = Event::parse(body.as_bytes()).expect("an event");
+            let observed = observe(&event, &ObserveSettings::default()).expect("readable");
+            let is_payout = |o: &&Observation| o.key.kind == EntityKind::Payout;
+            for observation in observed.iter().filter(is_payout) {
+                let entity = entity.get_or_insert_with(|| Entity::new(&observation.key));
+                entity.merge(observation);
+            }
+        }
+        entity.expect("an observation")
+    }
+
+    #[test]
+    fn a_need_is_met_once_a_state_that_is_new_enough_is_stored() {
+        let thin = json!({"id": "evt_1", "type": "v1.payout.failed", "created": "1970-01-01T00:00:09Z",
+            "context": "acct_P/acct_1", "related_object": {"id": "po_1", "type": "payout"}});
+        let state = |at_s: i64| {
+            json!({"id": "evt_2", "type": "payout.failed", "created": at_s, "account": "acct_1",
+                "data": {"object": {"id": "po_1", "status": "failed"}}})
+        };
+        let need = Need {
+            kind: EntityKind::Payout,
+            id: "po_1".to_owned(),
+            account: Some("acct_1".to_owned()),
+            realm: Realm::MAIN,
+        };
+        let named = after(std::slice::from_ref(&thin));
+        let needs: Vec<_> = named.conditions().iter().flat_map(Need::of).collect();
+        assert_eq!(needs, [need.clone()]);
+        assert_eq!(need.partition_key(), named.state().partition_key());
+        assert_eq!(need.resolve(&named), Stored::Unknown);
+        assert_eq!(
+            need.resolve(&after(&[thin.clone(), state(8)])),
+            Stored::Unknown
+        );
+        assert_eq!(need.resolve(&after(&[thin, state(9)])), Stored::Met);
+    }
+
+    #[test]
+    fn an_account_is_asked_for_as_the_platform_and_other_conditions_are_no_needs() {
+        let mut condition = Condition {
+            key: ConditionKey {
+                kind: ConditionKind::AccountStale,
+                subject: EntityKey::new(EntityKind::Account, "acct_1"),
+            },
+            since_s: 1,
+            began_before: None,
+            due_s: 1,
+            account: Some("acct_1".to_owned()),
+            realm: Realm::kernel(),
+            customer: None,
+            money: None,
+            detail: None,
+            event_id: "evt_1".to_owned(),
+        };
+        let [need] = Need::of(&condition).try_into().expect("one");
+        assert_eq!((need.account, need.realm), (None, Realm::kernel()));
+        condition.key.kind = ConditionKind::ChargesLost;
+        assert_eq!(Need::of(&condition), []);
+    }
+}
