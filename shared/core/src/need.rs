@@ -134,6 +134,7 @@ mod tests {
             money: None,
             detail: None,
             event_id: "evt_1".to_owned(),
+            times: None,
         };
         let [need] = Need::of(&condition).try_into().expect("one");
         assert_eq!((need.account, need.realm), (None, Realm::kernel()));

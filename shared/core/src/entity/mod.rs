@@ -380,6 +380,7 @@ impl Entity {
             Self::Account(a) => (EntityKind::Account, &a.id),
             Self::Movement(m) => (m.kind, &m.id),
             Self::Customer(c) => (EntityKind::Customer, &c.id),
+            Self::Coupon(c) => (EntityKind::Coupon, &c.id),
         };
         EntityKey::new(kind, id)
     }
