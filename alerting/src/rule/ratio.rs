@@ -103,7 +103,7 @@ impl Measure for Ratio {
     fn history(&self) -> History {
         let name = match self.metric.counted() {
             Counted::Outcomes { part, .. } => part,
-            Counted::Steps { .. } => STEPS,
+            Counted::Steps { family, .. } => family,
         };
         self.window.history(name)
     }
@@ -150,8 +150,13 @@ impl Ratio {
                     add(segment, 0, n);
                 }
             }
-            Counted::Steps { from, to, is_lost } => {
-                for (bucket, name, n) in query.family(self.window, STEPS) {
+            Counted::Steps {
+                family,
+                from,
+                to,
+                is_lost,
+            } => {
+                for (bucket, name, n) in query.family(self.window, family) {
                     let [step, segment] = name.as_slice() else {
                         continue;
                     };
@@ -188,7 +193,12 @@ impl Ratio {
 
 impl RatioMetric {
     fn counted(self) -> Counted {
-        let steps = |from, to, is_lost| Counted::Steps { from, to, is_lost };
+        let steps = |from, to, is_lost| Counted::Steps {
+            family: STEPS,
+            from,
+            to,
+            is_lost,
+        };
         match self {
             Self::PayoutFailures => Counted::Outcomes {
                 part: "payouts|failed",

@@ -61,20 +61,37 @@ pub const FETCHED: &str = "evt_refresh_";
 
 /// The fields of an object that determine its partition.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct Head<'a> {
     #[serde(borrow)]
     id: Option<Text<'a>>,
     #[serde(borrow)]
-    invoice: Option<Text<'a>>,
+    invoice: Option<&'a RawValue>,
+    #[serde(borrow)]
+    subscription: Option<&'a RawValue>,
+    #[serde(borrow)]
+    coupon: Option<&'a RawValue>,
+    #[serde(borrow)]
+    promotion: Option<&'a RawValue>,
+}
+
+/// Of which object's state an event's object is a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartOf {
+    /// Its own.
+    Itself,
+    /// That of the invoice which it is a payment of.
+    Invoice,
+    /// That of the subscription which it is a discount of.
+    Subscription,
+    /// That of the coupon which it is a promotion code of.
+    Coupon,
 }
 
 /// An object, parsed completely or in part, with the keys that determine its partition.
 pub trait Keyed {
-    /// Its own id, if it has one.
-    fn key(&self) -> Option<Cow<'_, str>>;
-
-    /// The id of the invoice that it names, if it names one.
-    fn invoice(&self) -> Option<Cow<'_, str>>;
+    /// The id of the object whose state it is a part of, if it has that.
+    fn key(&self, part_of: PartOf) -> Option<Cow<'_, str>>;
 }
 
 /// Why a body is not a Stripe event. The text is safe to show and to log: it quotes nothing of the
@@ -189,14 +206,14 @@ impl<'a, Object> Event<'a, Object> {
         segments.find(|segment| segment.starts_with("acct_"))
     }
 
-    /// Whether it is about a discount: what it says is a part of the subscription's state.
-    pub fn is_discount(&self) -> bool {
-        self.kind.starts_with("customer.discount.")
-    }
-
-    /// Whether it is about a payment of an invoice: what it says is a part of the invoice's state.
-    pub fn is_invoice_payment(&self) -> bool {
-        self.kind.starts_with("invoice_payment.")
+    /// Of which object's state its object is a part.
+    pub fn part_of(&self) -> PartOf {
+        match self.kind.rsplit_once('.').map(|(family, _)| family) {
+            Some("invoice_payment") => PartOf::Invoice,
+            Some("customer.discount") => PartOf::Subscription,
+            Some("promotion_code") => PartOf::Coupon,
+            _ => PartOf::Itself,
+        }
     }
 
     /// The day of `created`, counted from 1970-01-01 UTC. Dedupe keys are grouped by it.
@@ -220,10 +237,7 @@ impl<Object: Keyed> Event<'_, Object> {
             (_, None, Some(related)) if related.starts_with("acct_") => related,
             (Some(account), _, _) => account,
             (None, Some(object), _) => {
-                let key = match self.is_invoice_payment() {
-                    true => object.invoice(),
-                    false => object.key(),
-                };
+                let key = object.key(self.part_of());
                 return key.unwrap_or(Cow::Borrowed(&self.id));
             }
             (None, None, Some(related)) => related,
@@ -237,58 +251,73 @@ impl<'a> Head<'a> {
     /// What can be parsed of it.
     fn of(object: &'a RawValue) -> Self {
         #[derive(Deserialize, Default)]
+        #[serde(default)]
         struct Fields<'a> {
             #[serde(borrow)]
             id: Option<&'a RawValue>,
             #[serde(borrow)]
             invoice: Option<&'a RawValue>,
+            #[serde(borrow)]
+            subscription: Option<&'a RawValue>,
+            #[serde(borrow)]
+            coupon: Option<&'a RawValue>,
+            #[serde(borrow)]
+            promotion: Option<&'a RawValue>,
         }
         let fields: Fields<'a> = serde_json::from_str(object.get()).unwrap_or_default();
-        let text = |json: Option<&'a RawValue>| serde_json::from_str(json?.get()).ok();
-        // An invoice that was expanded: its id is in its own object.
-        let expanded = |invoice: &'a RawValue| Self::id_of(invoice);
         Self {
-            id: text(fields.id),
-            invoice: text(fields.invoice).or_else(|| expanded(fields.invoice?)),
+            id: fields.id.and_then(|id| serde_json::from_str(id.get()).ok()),
+            invoice: fields.invoice,
+            subscription: fields.subscription,
+            coupon: fields.coupon,
+            promotion: fields.promotion,
         }
     }
 
-    fn id_of(object: &'a RawValue) -> Option<Text<'a>> {
+    /// Since 2025-09-30.clover, the coupon of a promotion code is below `promotion`.
+    fn coupon(&self) -> Option<&'a RawValue> {
         #[derive(Deserialize)]
-        struct Identified<'a> {
+        struct Promotion<'a> {
             #[serde(borrow)]
-            id: Text<'a>,
+            coupon: Option<&'a RawValue>,
         }
-        let object: Option<Identified<'a>> = serde_json::from_str(object.get()).ok();
-        object.map(|object| object.id)
+        let promotion = self.promotion.map(RawValue::get);
+        let promotion = promotion.and_then(|json| serde_json::from_str::<Promotion<'a>>(json).ok());
+        promotion.and_then(|it| it.coupon).or(self.coupon)
     }
 }
 
 impl Keyed for Head<'_> {
-    fn key(&self) -> Option<Cow<'_, str>> {
-        filled(self.id.as_ref())
-    }
-
-    fn invoice(&self) -> Option<Cow<'_, str>> {
-        filled(self.invoice.as_ref())
+    fn key(&self, part_of: PartOf) -> Option<Cow<'_, str>> {
+        let key = match part_of {
+            PartOf::Itself => self.id.as_ref().map(|id| Cow::Borrowed(id.0.as_ref())),
+            PartOf::Invoice => id_of(self.invoice?),
+            PartOf::Subscription => id_of(self.subscription?),
+            PartOf::Coupon => id_of(self.coupon()?),
+        };
+        key.filter(|key| !key.is_empty())
     }
 }
 
 impl Keyed for &RawValue {
-    fn key(&self) -> Option<Cow<'_, str>> {
+    fn key(&self, part_of: PartOf) -> Option<Cow<'_, str>> {
         let head = Head::of(self);
-        head.key().map(|key| Cow::Owned(key.into_owned()))
-    }
-
-    fn invoice(&self) -> Option<Cow<'_, str>> {
-        let head = Head::of(self);
-        head.invoice().map(|key| Cow::Owned(key.into_owned()))
+        let key = head.key(part_of)?;
+        Some(Cow::Owned(key.into_owned()))
     }
 }
 
-fn filled<'t>(text: Option<&'t Text<'_>>) -> Option<Cow<'t, str>> {
-    let text = text.map(|text| Cow::Borrowed(text.0.as_ref()));
-    text.filter(|text| !text.is_empty())
+/// The id of an object that is there only by its id, or completely if it was expanded.
+fn id_of(json: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Identified<'a> {
+        #[serde(borrow)]
+        id: Text<'a>,
+    }
+    let id: Option<Text<'_>> = serde_json::from_str(json.get()).ok();
+    let expanded = || serde_json::from_str(json.get()).ok();
+    let id = id.or_else(|| expanded().map(|object: Identified<'_>| object.id));
+    id.map(|id| id.0)
 }
 
 /// The id of a body that claims to be an event (`"object": "event"` or `"v2.core.event"`), even if

@@ -167,7 +167,13 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 5])> {
             EntityKind::Coupon,
             "coupon.created",
             json!({"id": "SUMMER", "object": "coupon", "duration": "forever", "percent_off": 12.5}),
-            ["", "", "", "", "0492c4180300e80714000b92c294c3a431322e35c0c0056576745f31a0"],
+            [
+                "",
+                "",
+                "",
+                "",
+                "0492c4180300e80714000b92c294c3a431322e35c0c0056576745f31a0",
+            ],
         ),
     ]
 }

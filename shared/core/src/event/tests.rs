@@ -275,6 +275,36 @@ fn a_payment_of_an_invoice_is_in_the_partition_of_the_invoice() {
             "{odd}"
         );
     }
+    let table = [
+        (
+            "customer.discount.created",
+            r#"{"id":"di_1","subscription":"sub_1"}"#,
+            "sub_1",
+        ),
+        (
+            "customer.discount.deleted",
+            r#"{"id":"di_1","subscription":null}"#,
+            "e",
+        ),
+        (
+            "promotion_code.created",
+            r#"{"id":"promo_1","coupon":{"id":"SUMMER"}}"#,
+            "SUMMER",
+        ),
+        (
+            "promotion_code.updated",
+            r#"{"id":"promo_1","promotion":{"type":"coupon","coupon":"SUMMER"}}"#,
+            "SUMMER",
+        ),
+        (
+            "promotion_code.updated",
+            r#"{"id":"promo_1","promotion":7,"coupon":[]}"#,
+            "e",
+        ),
+    ];
+    for (kind, object, expected) in table {
+        assert_eq!(keys(kind, object), [expected, expected], "{kind} {object}");
+    }
 }
 
 #[test]

@@ -10,14 +10,14 @@ use super::settings::ObserveSettings;
 use crate::entity::invoice::{InvoiceFacts, InvoiceOrigin, InvoicePayment, NextAttempt};
 use crate::entity::stripe_enums::InvoiceStatus;
 use crate::entity::{EntityKind, Observation, Update};
-use crate::event::Event;
+use crate::event::{Event, PartOf};
 
 /// The invoice of an `invoice.*` or `invoice_payment.*` event.
 pub(super) fn observe(
     event: &Event<'_>,
     _: &ObserveSettings,
 ) -> Result<Option<Observation>, ObserveError> {
-    if event.is_invoice_payment() {
+    if event.part_of() == PartOf::Invoice {
         return payment(event);
     }
     // A preview of a future invoice has no id and no invoice behind it.

@@ -40,7 +40,7 @@ pub use self::plans::{Plans, UNMAPPED_PLAN};
 pub use self::settings::ObserveSettings;
 use crate::entity::Observation;
 use crate::entity::kind::{EntityKind, row_of_event};
-use crate::event::Event;
+use crate::event::{Event, PartOf};
 
 /// The observations of `event`, one per entity. Types that change no entity give none.
 pub fn observe(
@@ -52,7 +52,7 @@ pub fn observe(
     }
     let mut observations = Vec::new();
     observations.extend(account::seen(event));
-    if event.is_discount() {
+    if event.part_of() == PartOf::Subscription {
         observations.extend(coupon::discount(event, settings)?);
     } else if let Some(row) = row_of_event(&event.kind) {
         observations.extend(reader(row.kind)(event, settings)?);
