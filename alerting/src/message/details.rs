@@ -1,6 +1,7 @@
 //! An alert for programs. Pure.
 
 use jiff::Timestamp;
+use revwatch_core::requirement::Detail;
 use serde_json::{Value, json};
 
 use super::links::stripe_url;
@@ -20,6 +21,11 @@ pub(super) fn details(alert: &Alert, notice: Option<&Notice>) -> Value {
         .iter()
         .map(|m| json!({"amount_minor": m.minor, "currency": m.currency}))
         .collect();
+    let detail = alert.evidence.detail.as_deref().map(Detail::of);
+    let reason = detail
+        .map(|detail| detail.reason)
+        .filter(|it| !it.is_empty());
+    let requirements: Vec<_> = detail.into_iter().flat_map(Detail::names).collect();
     json!({
         "id": alert.id, "rule": alert.rule, "severity": alert.severity, "state": alert.state, "route": alert.route,
         "title": alert.title, "subject": alert.subject_text(), "account": alert.evidence.account, "customer": alert.evidence.customer,
@@ -27,7 +33,7 @@ pub(super) fn details(alert: &Alert, notice: Option<&Notice>) -> Value {
         "acknowledged_at": iso(alert.acknowledged_s), "acknowledged_by": alert.acknowledged_by,
         "resolved_at": iso(alert.resolved_s), "respond_by": due(alert.sla.respond_due_s),
         "resolve_by": due(alert.sla.resolve_due_s), "pre_existing": alert.pre_existing, "metric_value": alert.evidence.metric_value, "money": money,
-        "due_at": iso(alert.evidence.due_s), "reason": alert.evidence.detail, "event_ids": alert.evidence.event_ids, "actions": alert.actions,
+        "due_at": iso(alert.evidence.due_s), "reason": reason, "requirements": requirements, "event_ids": alert.evidence.event_ids, "actions": alert.actions,
         "runbook": alert.runbook, "stripe_url": stripe_url(alert), "revision": alert.revision,
         "group": alert.group.as_ref().map(|group| json!({"joined": group.joined, "open": group.open})),
         "notice": notice.map(|notice| notice.kind),

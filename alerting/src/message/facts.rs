@@ -2,6 +2,7 @@
 
 use revwatch_core::durations::duration;
 use revwatch_core::entity::EntityKind;
+use revwatch_core::requirement::{Detail, reason_in_words};
 
 use super::format::{in_unit, measured, time};
 use super::links::{customer_page, event_page};
@@ -145,9 +146,17 @@ fn subjects(alert: &Alert) -> Vec<Fact> {
         facts.push(Fact::linked("Customer", customer, page));
     }
     if let Some(detail) = &evidence.detail {
-        facts.push(Fact::new("Reason", detail));
+        facts.extend(reason(Detail::of(detail)));
     }
     facts
+}
+
+/// Stripe's reason, and what the account's holder must provide (C6, C14).
+fn reason(detail: Detail<'_>) -> impl Iterator<Item = Fact> {
+    let reason = Fact::new("Reason", reason_in_words(detail.reason));
+    let needs = Fact::new("Needs", detail.needs().join(", "));
+    let facts = [reason, needs].into_iter();
+    facts.filter(|fact| !fact.plain.is_empty())
 }
 
 /// The deadline to respond, or the response.

@@ -236,6 +236,28 @@ fn a_digest_counts_what_was_wrong_already_by_rule() {
     );
 }
 
+/// C6, C14: requirements are words, not only their number; programs get Stripe's names.
+#[test]
+fn requirements_are_named_in_words() {
+    let mut alert = account();
+    let detail = "requirements.past_due; needs external_account, individual.dob.day, individual.dob.year, new_one";
+    alert.evidence.detail = Some(detail.into());
+    let message = show(&alert);
+    for line in [
+        "\nReason: requirements are past due (requirements.past_due)\n",
+        "\nNeeds: bank account, date of birth of the individual, new_one\n",
+    ] {
+        assert!(message.text.contains(line), "{line}: {}", message.text);
+    }
+    assert_eq!(message.details["reason"], "requirements.past_due");
+    assert_eq!(message.details["requirements"][3], "new_one");
+    alert.evidence.detail = Some("; needs external_account".into());
+    let message = show(&alert);
+    assert!(message.text.contains("\nNeeds: bank account\n"));
+    assert!(!message.text.contains("Reason"), "{}", message.text);
+    assert_eq!(message.details["reason"], serde_json::Value::Null);
+}
+
 #[test]
 fn metric_values_are_written_in_their_unit() {
     let usd = Subject::Segment {

@@ -32,5 +32,6 @@ pub mod pauses;
 pub mod realm;
 pub mod recount;
 pub mod redact;
+pub mod requirement;
 pub mod signature;
 pub mod view;

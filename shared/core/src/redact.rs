@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::entity::account::balance::BALANCE_UNKNOWN;
 use crate::entity::disabled_reason::explained;
+use crate::requirement::{self, Detail};
 
 /// An id: `evt_…`, `acct_…`, `al_…`; for Stripe's limit of 255 characters see
 /// <https://docs.stripe.com/upgrades>.
@@ -150,6 +151,19 @@ pub fn phrase(text: &str) -> Cow<'_, str> {
 /// The detail of a condition: our own words with numbers, a plan, or Stripe's words. What follows
 /// the code of a failure is Stripe's sentence, and is replaced.
 pub fn detail(text: &str) -> Cow<'_, str> {
+    let due = Detail::of(text);
+    if due.names().next().is_some() {
+        let names = due.names().map(|name| match requirement::is_known(name) {
+            true => id_or_kind(name),
+            false => Cow::Owned(digest(name)),
+        });
+        let names: Vec<_> = names.map(Cow::into_owned).collect();
+        let reason = match due.reason {
+            "" => Cow::Borrowed(""),
+            reason => detail(reason),
+        };
+        return Cow::Owned(Detail::text(&reason, &names, due.unnamed()));
+    }
     let parts: Vec<_> = text.split("; ").map(part_of_detail).collect();
     Cow::Owned(parts.join("; "))
 }
@@ -177,11 +191,23 @@ fn part_of_detail(text: &str) -> Cow<'_, str> {
     Cow::Owned(words.join(", "))
 }
 
-/// `3 attempt(s)`, or `2 due, 1 overdue`.
+/// A requirement, such as `external_account` or `person_1A2b.dob.day`.
+fn id_or_kind(name: &str) -> Cow<'_, str> {
+    match name
+        .split_once('.')
+        .filter(|(first, _)| first.starts_with("person_"))
+    {
+        Some((person, field)) => Cow::Owned(format!("{}.{}", id(person), kind(field))),
+        None => kind(name),
+    }
+}
+
+/// `3 attempt(s)`, `2 due` or `2 due, 1 overdue`.
 fn is_count(text: &str) -> bool {
     let number = |text: &str| text.parse::<u32>().is_ok();
     match text.split(' ').collect::<Vec<_>>()[..] {
         [attempts, "attempt(s)"] => number(attempts),
+        [due, "due"] => number(due),
         [due, "due,", overdue, "overdue"] => number(due) && number(overdue),
         _ => false,
     }
@@ -296,6 +322,10 @@ mod tests {
             "2 due, 1 overdue",
             "plan PRO",
             "reached onboarding_started",
+            "2 due",
+            "2 due, 1 overdue; needs external_account, person_1A2b.dob.day, +3",
+            "requirements.past_due; needs tos_acceptance.date",
+            "; needs external_account",
             "requirements.past_due",
             "card_payments, transfers",
             "card_payments, transfers; card_payments: rejected.fraud (Stripe suspects fraud)",
@@ -317,6 +347,12 @@ mod tests {
             ("reverses Jane", "reverses unusual-"),
             ("account_closed; Jane", "account_closed; unusual-"),
             ("Jane 5 of Jane 6", "unusual-"),
+            ("1 due; needs jane", "1 due; needs unusual-"),
+            (
+                "1 due; needs person_1.jane doe",
+                "1 due; needs person_1.unusual-",
+            ),
+            ("Jane; needs external_account", "unusual-"),
         ] {
             let redacted = detail(text);
             assert!(redacted.starts_with(shown), "{redacted}");

@@ -14,7 +14,7 @@ use super::settings::ObserveSettings;
 use super::ways;
 use crate::entity::account::balance::Balance;
 use crate::entity::account::{
-    AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount, Shown,
+    AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount, RequirementNames, Shown,
 };
 use crate::entity::timeline::Changes;
 use crate::entity::{EntityKind, Observation, Update};
@@ -74,6 +74,7 @@ fn snapshot(
     }
     let requirements = object.requirements.known().unwrap_or_default();
     let due_fingerprints = (requirements.currently_due.1, requirements.past_due.1);
+    let requirement_names = requirements.names(event.created_s);
     let count = |list: Fingerprinted<Vec<String>>| {
         let list = list.0.known()?;
         Some(u32::try_from(list.len()).unwrap_or(u32::MAX))
@@ -95,6 +96,7 @@ fn snapshot(
         created_s: object.created.known().map(|s| s.0),
         external_account: external_account_shown(event, &external, &state.changes),
         ids: object.metadata.ids(event, &settings.metadata),
+        requirement_names,
         state,
     };
     Ok(Some(about_account(event, &id, update)))
@@ -256,6 +258,14 @@ struct Requirements {
     disabled_reason: Lenient<String>,
     currently_due: Fingerprinted<Vec<String>>,
     past_due: Fingerprinted<Vec<String>>,
+}
+
+impl Requirements {
+    fn names(&self, created_s: i64) -> RequirementNames {
+        let lists = [&self.currently_due, &self.past_due];
+        let lists = lists.map(|Fingerprinted(list, of)| (*of, list.as_known().map(Vec::as_slice)));
+        RequirementNames::of(created_s, lists)
+    }
 }
 
 impl Default for Requirements {

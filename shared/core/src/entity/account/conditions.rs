@@ -3,6 +3,7 @@
 use super::balance::{BALANCE_UNKNOWN, Balance};
 use super::facts::{AccountFacts, CapabilityFacts};
 use super::milestone::Milestone;
+use super::requirement_names::{Wanted, detail};
 use super::state::Account;
 use crate::condition::{BeganBefore, Condition, ConditionKey, ConditionKind};
 use crate::entity::key::EntityKey;
@@ -48,7 +49,7 @@ fn blocked(account: &Account) -> Option<Condition> {
         AccountStanding::PayoutsBlocked => ConditionKind::PayoutsBlocked,
         AccountStanding::ChargesBlocked => ConditionKind::ChargesBlocked,
     };
-    let reason = facts.disabled_reason.clone();
+    let reason = detail(account, facts.disabled_reason.clone(), Wanted::Overdue);
     let held_before = |s: &RecordedState<_>| {
         let possible = standings_before(s);
         match possible.contains(&row) {
@@ -98,7 +99,7 @@ fn charges_lost(account: &Account) -> Option<Condition> {
         return None;
     }
     let kind = ConditionKind::ChargesLost;
-    let reason = facts.disabled_reason.clone();
+    let reason = detail(account, facts.disabled_reason.clone(), Wanted::Overdue);
     let held_before = |s: &RecordedState<_>| s.unchanged("charges_enabled");
     since(
         account,
@@ -114,8 +115,8 @@ fn requirements_due(account: &Account) -> Option<Condition> {
     let facts = account.current().filter(|f| is_due(f))?;
     let due = format!("{} due", facts.currently_due?);
     let overdue = facts.past_due.map(|count| format!("{count} overdue"));
-    let detail = [Some(due), overdue].into_iter().flatten();
-    let detail = detail.collect::<Vec<_>>().join(", ");
+    let counts = [Some(due), overdue].into_iter().flatten();
+    let counts = counts.collect::<Vec<_>>().join(", ");
     let kind = ConditionKind::RequirementsDue;
     let held_before =
         |s: &RecordedState<_>| s.held_before("requirements.currently_due", has_elements);
@@ -124,7 +125,7 @@ fn requirements_due(account: &Account) -> Option<Condition> {
         kind,
         48 * HOUR_S,
         (is_due, held_before),
-        Some(detail),
+        detail(account, Some(counts), Wanted::Due),
     )
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::balance::Balance;
+use super::requirement_names::RequirementNames;
 use crate::entity::application_ids::ApplicationIds;
 use crate::entity::disabled_reason::{ANY_REASON, explained, is_rejection, reasons_with};
 use crate::entity::stripe_enums::CapabilityStatus;
@@ -178,6 +179,8 @@ pub enum AccountUpdate {
         external_account: Shown,
         /// Ids of the platform's own application, if the event shows metadata.
         ids: Option<ApplicationIds>,
+        /// Which requirements it lists.
+        requirement_names: RequirementNames,
     },
     /// `account.external_account.*`
     ExternalAccount {

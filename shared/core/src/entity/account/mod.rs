@@ -5,12 +5,14 @@ mod conditions;
 mod contributions;
 pub mod facts;
 pub mod milestone;
+mod requirement_names;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use self::facts::{AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount, Shown};
 pub use self::milestone::Milestone;
+pub use self::requirement_names::RequirementNames;
 pub use self::state::Account;
 use super::events::{EventRef, MENTION, event_refs};
 use super::key::EntityKey;

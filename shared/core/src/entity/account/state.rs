@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::balance::Balance;
 use super::facts::{AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount, Shown};
 use super::milestone::Milestone;
+use super::requirement_names::RequirementNames;
 use crate::counters::UNKNOWN;
 use crate::entity::application_ids::ApplicationIds;
 use crate::entity::merge::{keep_greater, keep_smaller};
@@ -67,6 +68,9 @@ pub struct Account {
     /// [`Account::first_payment_s`].
     #[serde(default)]
     pub paid_s: Option<i64>,
+    /// Which requirements the newest state has; empty of what earlier versions stored.
+    #[serde(default)]
+    pub requirement_names: RequirementNames,
 }
 
 /// Why the earliest event that shows a milestone does not say when it was reached.
@@ -126,7 +130,9 @@ impl Account {
                 state,
                 external_account,
                 ids,
+                requirement_names,
             } => {
+                self.requirement_names.merge(&requirement_names);
                 keep_greater(&mut self.ids, &ids);
                 keep_greater(&mut self.country, &country);
                 if let Some(account_created_s) = account_created_s {
@@ -175,6 +181,7 @@ impl Account {
     pub(in crate::entity) fn union(&mut self, other: &Self) {
         keep_greater(&mut self.country, &other.country);
         keep_greater(&mut self.ids, &other.ids);
+        self.requirement_names.merge(&other.requirement_names);
         let times = [
             (&mut self.created_s, other.created_s),
             (&mut self.first_seen_s, other.first_seen_s),

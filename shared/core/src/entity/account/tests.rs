@@ -58,6 +58,7 @@ fn view(created_s: i64, event_id: String, charges_enabled: bool) -> AccountUpdat
             now: Some(false),
         },
         ids: None,
+        requirement_names: RequirementNames::default(),
     }
 }
 

@@ -77,11 +77,15 @@ fn requirements_that_an_event_does_not_say_are_as_before_it() {
     let due = json!({"currently_due": ["a"], "past_due": ["b"], "disabled_reason": null});
     let nothing = json!({"currently_due": [], "past_due": [], "disabled_reason": null});
     let expected = [
-        (ConditionKind::AccountRestricted, 100, None),
+        (
+            ConditionKind::AccountRestricted,
+            100,
+            Some("; needs b".to_owned()),
+        ),
         (
             ConditionKind::RequirementsDue,
             100,
-            Some("1 due, 1 overdue".to_owned()),
+            Some("1 due, 1 overdue; needs a".to_owned()),
         ),
     ];
     let first = (100, account(true, &due));
