@@ -8,8 +8,8 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use revwatch_core::redact;
 use revwatch_runtime::config::{
-    AlertingConfig, BusinessHours, Clock, ConfigError, Fault, Faults, NOTIFIERS, Route, Treatment,
-    both,
+    AlertingConfig, BusinessHours, Clock, ConfigError, EscalationStep, Fault, Faults, NOTIFIERS,
+    Route, Treatment, both,
 };
 
 use crate::alert::{Alert, AlertState, Mute, Notice, NoticeKind, Silence, Sla, Subject};
@@ -111,6 +111,7 @@ impl Policy {
         }
         let wanted = route
             .and_then(|r| r.notifiers.as_ref())
+            .or(rule.notifiers.as_ref())
             .unwrap_or(&treatment.notifiers);
         alert.notifiers = self.available(wanted);
         // A broken notifier cannot deliver the alert about itself.
@@ -127,18 +128,24 @@ impl Policy {
         alert.sla = self.clocks(rule, treatment, start_s);
     }
 
-    /// The notice that a clock causes.
-    pub fn notice(&self, alert: &Alert, kind: NoticeKind, now_s: i64) -> Notice {
+    /// The notice that a clock causes. `rule` is the alert's own, if it is still there.
+    pub fn notice(
+        &self,
+        alert: &Alert,
+        rule: Option<&Rule>,
+        kind: NoticeKind,
+        now_s: i64,
+    ) -> Notice {
         let step = match kind {
             NoticeKind::Escalated(step) => self.treatments[&alert.severity]
                 .escalate
                 .get(usize::try_from(step).unwrap_or(usize::MAX)),
             _ => None,
         };
-        let notifiers = step.map_or_else(
-            || alert.notifiers.clone(),
-            |step| self.available(&step.notifiers),
-        );
+        let notifiers = match step {
+            Some(step) => self.escalation_notifiers(step, alert, rule),
+            None => alert.notifiers.clone(),
+        };
         let route = step
             .and_then(|step| step.route.clone())
             .unwrap_or_else(|| alert.route.clone());
@@ -152,6 +159,23 @@ impl Policy {
             route,
             notifiers,
         }
+    }
+
+    /// Those of the step that the rule allows; if it allows none of them, those that have the alert.
+    fn escalation_notifiers(
+        &self,
+        step: &EscalationStep,
+        alert: &Alert,
+        rule: Option<&Rule>,
+    ) -> Vec<String> {
+        let allowed = rule.and_then(|rule| rule.notifiers.as_ref());
+        let is_allowed = |name: &&String| allowed.is_none_or(|names| names.contains(name));
+        let names = step.notifiers.iter().filter(is_allowed);
+        let names: Vec<_> = names.cloned().collect();
+        if names.is_empty() && !step.notifiers.is_empty() {
+            return alert.notifiers.clone();
+        }
+        self.available(&names)
     }
 
     /// The notifier to use instead of `broken`: the first that is configured and not in `used`.
@@ -223,18 +247,16 @@ impl Policy {
         };
         let respond_s = rule.sla.respond_s.unwrap_or(treatment.respond.0);
         let resolve_s = rule.sla.resolve_s.unwrap_or(treatment.resolve.0);
-        let mut upcoming = vec![
-            (
-                after(respond_s * WARN_AT_PERCENT / 100),
-                NoticeKind::RespondSoon,
-            ),
-            (after(respond_s), NoticeKind::RespondBreached),
-            (
-                after(resolve_s * WARN_AT_PERCENT / 100),
-                NoticeKind::ResolveSoon,
-            ),
-            (after(resolve_s), NoticeKind::ResolveBreached),
+        let reminders = [
+            (respond_s * WARN_AT_PERCENT / 100, NoticeKind::RespondSoon),
+            (respond_s, NoticeKind::RespondBreached),
+            (resolve_s * WARN_AT_PERCENT / 100, NoticeKind::ResolveSoon),
+            (resolve_s, NoticeKind::ResolveBreached),
         ];
+        let mut upcoming = Vec::new();
+        if treatment.remind {
+            upcoming.extend(reminders.map(|(seconds, kind)| (after(seconds), kind)));
+        }
         for (step, number) in treatment.escalate.iter().zip(0..) {
             upcoming.push((
                 after(respond_s.saturating_add(step.after.0)),
@@ -541,6 +563,59 @@ mod tests {
                 "{subject:?}"
             );
         }
+    }
+
+    /// C14: the third alert is sent without SMS, also when it escalates. C17: a low one is sent by mail.
+    #[test]
+    fn a_rule_may_choose_its_notifiers_and_a_route_of_the_settings_is_above_it() {
+        let mut config = Config::load(None, &|_| None)
+            .expect("the defaults")
+            .alerting;
+        let all = Capabilities {
+            edits: true,
+            resolves: true,
+        };
+        let names = ["slack", "email", "sms", "pagerduty"];
+        let notifiers = names.map(|name| (name.to_owned(), all));
+        let rules = crate::rule_text::built_in().expect("valid");
+        let sent = |config: &AlertingConfig, rule: &str| {
+            let policy = Policy::new(config, notifiers.clone().into()).expect("valid");
+            let rule = rules.iter().find(|it| it.name == rule).expect("a rule");
+            let mut alert = Alert::fire(rule, &Subject::Business, 0, 0, Evidence::default());
+            policy.apply(&mut alert, rule, 0);
+            let step = policy.notice(&alert, Some(rule), NoticeKind::Escalated(0), 0);
+            (alert.notifiers, step.notifiers)
+        };
+        let (by, escalated) = sent(&config, "account_deauthorized");
+        assert_eq!(
+            (by, escalated),
+            (
+                vec!["slack".to_owned(), "email".into()],
+                vec!["slack".into()]
+            )
+        );
+        let (by, _) = sent(&config, "onboarding_not_complete_24_hours");
+        assert_eq!(by, ["email"]);
+        let (by, escalated) = sent(&config, "provider_lost_charges");
+        assert_eq!(by, names);
+        assert_eq!(escalated, ["slack", "sms", "pagerduty"]);
+        config.routes = vec![Route {
+            severity: Vec::new(),
+            rules: vec!["account_deauthorized".into()],
+            labels: BTreeMap::new(),
+            notifiers: Some(vec!["sms".into()]),
+            route: None,
+        }];
+        let (by, escalated) = sent(&config, "account_deauthorized");
+        assert_eq!(
+            (by, escalated),
+            (vec!["sms".to_owned()], vec!["slack".into()])
+        );
+        // Without a step that the rule allows, those who have the alert hear of it.
+        config.routes.clear();
+        config.severity.critical.escalate[0].notifiers = vec!["sms".into()];
+        let (by, escalated) = sent(&config, "account_deauthorized");
+        assert_eq!(by, escalated);
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub const TRANSITIONS: [Transition; 8] = [
     (
         Stage::Firing,
         Stage::Resolved,
-        "the rule has been false for `keep_firing_for`, or a person resolves it",
+        "the rule has been false for `keep_firing_for` and the alert is as old as `fire_for_at_least`, or a person resolves it",
     ),
     (Stage::Acknowledged, Stage::Resolved, "the same"),
     (

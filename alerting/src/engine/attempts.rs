@@ -278,9 +278,10 @@ impl Engine {
                 .map(|(_, kind)| *kind)
                 .collect();
             alert.sla.upcoming.drain(..due.len());
+            let rule = self.rules.named(&alert.rule);
             for kind in &due {
                 if notice_skip(alert, *kind, &due).is_none() {
-                    let notice = self.policy.notice(alert, *kind, now_s);
+                    let notice = self.policy.notice(alert, rule, *kind, now_s);
                     alert.notices.push(notice);
                     alert.revise(now_s);
                 }

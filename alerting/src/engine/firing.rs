@@ -20,11 +20,7 @@ impl Engine {
         now_s: i64,
         metric: Option<(&MetricRule, MetricInputs<'_>)>,
     ) {
-        let rule = &self.rules.all()[index];
-        let hold = HoldTimes {
-            for_s: rule.for_s,
-            keep_firing_for_s: rule.keep_firing_for_s,
-        };
+        let hold = self.hold_times(index, &key, now_s);
         let before = self.phase(&key);
         let (after, effect) = next_phase(hold, before, evaluation, now_s);
         self.set_phase(&key, before, after, now_s, hold);
@@ -153,6 +149,18 @@ impl Engine {
         self.changes.touch(&id);
     }
 
+    fn hold_times(&self, index: usize, key: &WatchKey, now_s: i64) -> HoldTimes {
+        let alert = self.watches.firing(key).and_then(|id| self.alerts.get(id));
+        let keep_firing_for_s = alert.map_or(0, |alert| {
+            let clear_since_s = alert.clear_since_s.unwrap_or(now_s);
+            self.rules.keep_firing_for_s(alert, clear_since_s)
+        });
+        HoldTimes {
+            for_s: self.rules.all()[index].for_s,
+            keep_firing_for_s,
+        }
+    }
+
     pub(super) fn phase(&self, key: &WatchKey) -> Phase {
         match self.watches.get(key) {
             None => Phase::Inactive,
@@ -246,7 +254,7 @@ impl Engine {
         };
         self.clocks.stop(id, &alert.sla);
         if let Some(clear_since_s) = alert.clear_since_s {
-            let keep_firing_s = self.rules.keep_firing_for_s(&alert.rule);
+            let keep_firing_s = self.rules.keep_firing_for_s(&alert, clear_since_s);
             self.watches
                 .cancel_close(clear_since_s + keep_firing_s, &key_of(&alert));
         }

@@ -249,7 +249,7 @@ impl Engine {
                 }
             } else {
                 if let Some(clear_since_s) = alert.clear_since_s {
-                    let keep_firing_s = self.rules.keep_firing_for_s(&alert.rule);
+                    let keep_firing_s = self.rules.keep_firing_for_s(&alert, clear_since_s);
                     self.watches.close_at(clear_since_s + keep_firing_s, &key);
                 }
                 if self

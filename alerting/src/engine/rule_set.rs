@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use revwatch_core::bucket::{Buckets, hour_of};
 use revwatch_core::condition::{Condition, ConditionKind};
 
+use crate::alert::Alert;
 use crate::rule::{Rule, RuleKind};
 
 /// The rules, and how an input finds those that it concerns. The order of the rules is that of their files.
@@ -63,9 +64,12 @@ impl RuleSet {
         self.named(name).map_or(0, |rule| rule.for_s)
     }
 
-    /// How long an alert keeps firing after its condition closed: 0 when there is no such rule.
-    pub fn keep_firing_for_s(&self, name: &str) -> i64 {
-        self.named(name).map_or(0, |rule| rule.keep_firing_for_s)
+    /// How long an alert keeps firing that is clear since `clear_since_s`: 0 when its rule is gone.
+    pub fn keep_firing_for_s(&self, alert: &Alert, clear_since_s: i64) -> i64 {
+        self.named(&alert.rule).map_or(0, |rule| {
+            let least_s = alert.fired_s.saturating_add(rule.fire_for_at_least_s);
+            rule.keep_firing_for_s.max(least_s - clear_since_s)
+        })
     }
 
     /// Whether alerts of this rule inhibit those of another.
@@ -160,6 +164,7 @@ fn fingerprint(rule: &Rule) -> String {
 mod tests {
     use super::super::tests::rules;
     use super::*;
+    use crate::alert::{Evidence, Subject};
 
     #[test]
     fn a_condition_finds_its_rules_and_a_name_finds_its_rule() {
@@ -169,7 +174,18 @@ mod tests {
         assert!(set.on_condition(ConditionKind::DisputeOpen).is_empty());
         assert_eq!(set.delays_s(), BTreeSet::from([0, 3600]));
         assert_eq!((set.for_s("failures"), set.for_s("gone")), (60, 0));
-        assert_eq!(set.keep_firing_for_s("payout"), 60);
+        let mut alert = Alert::fire(
+            &set.all()[0],
+            &Subject::Business,
+            0,
+            100,
+            Evidence::default(),
+        );
+        assert_eq!(set.keep_firing_for_s(&alert, 130), 0);
+        alert.rule = "payout".into();
+        assert_eq!(set.keep_firing_for_s(&alert, 130), 60);
+        alert.rule = "gone".into();
+        assert_eq!(set.keep_firing_for_s(&alert, 130), 0);
         assert!(set.is_inhibitor("lost") && !set.is_inhibitor("payout"));
     }
 

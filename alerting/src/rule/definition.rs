@@ -19,6 +19,9 @@ pub struct Rule {
     pub severity: Severity,
     /// Selects the channels and addresses that are notified.
     pub route: String,
+    /// The notifiers that deliver its alerts, instead of its severity's; no others do, also when they
+    /// escalate (C14).
+    pub notifiers: Option<Vec<String>>,
     /// Labels for routing and silencing.
     pub labels: BTreeMap<String, String>,
     /// The first line of the message.
@@ -31,6 +34,8 @@ pub struct Rule {
     pub for_s: i64,
     /// It resolves after being false for this long.
     pub keep_firing_for_s: i64,
+    /// It does not resolve sooner after it fired: a problem that comes and goes within this time is one alert.
+    pub fire_for_at_least_s: i64,
     /// While the newest event is older than this, metrics and missing events are not evaluated: the
     /// event that would change the result may be on its way.
     pub fresh_within_s: Option<i64>,
@@ -61,6 +66,7 @@ impl Rule {
         for (words, seconds) in [
             ("for", self.for_s),
             ("resolves after", self.keep_firing_for_s),
+            ("fires for at least", self.fire_for_at_least_s),
         ] {
             if seconds > 0 {
                 text.push_str(&format!(", {words} {}", Span(seconds)));
@@ -107,7 +113,10 @@ mod tests {
         );
         assert_eq!(
             described("provider_lost_charges"),
-            ("condition", "charges_lost".to_owned())
+            (
+                "condition",
+                "charges_lost, fires for at least 10m".to_owned()
+            )
         );
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use revwatch_core::durations::Span;
-use revwatch_runtime::config::{Clock, closest_match};
+use revwatch_runtime::config::{Clock, NOTIFIERS, closest_match};
 use revwatch_runtime::wording;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -12,11 +12,12 @@ use crate::rule::fields::{Fault, Fields};
 use crate::rule::{KINDS, Kind, Rule, Severity, SlaOverride};
 
 /// The fields that every rule has.
-const COMMON: [&str; 15] = [
+const COMMON: [&str; 17] = [
     "name",
     "kind",
     "severity",
     "route",
+    "notify",
     "title",
     "actions",
     "runbook",
@@ -27,6 +28,7 @@ const COMMON: [&str; 15] = [
     "resolve",
     "clock",
     "keep_firing_for",
+    "fire_for_at_least",
     "fresh_within",
 ];
 
@@ -50,6 +52,7 @@ fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
     let (name, title) = (name(fields), title(fields));
     let severity: Option<Severity> = fields.required("severity");
     let route: Option<String> = fields.required("route");
+    let notifiers = notifiers(fields);
     let actions = actions(fields);
     let runbook = runbook(fields);
     let labels = labels(fields);
@@ -58,6 +61,7 @@ fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
     let sla = sla(fields);
     let fresh_within_s = longer_than_0(fields, "fresh_within");
     let keep_firing_for: Option<Span> = fields.optional("keep_firing_for");
+    let fire_for_at_least: Option<Span> = fields.optional("fire_for_at_least");
     let kind = kind?;
     fields.of_kind(kind.name, kind.fields);
     let hold: Option<Span> = fields.optional("for");
@@ -67,12 +71,14 @@ fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
         kind: kind?,
         severity: severity?,
         route: route?,
+        notifiers,
         labels: labels.unwrap_or_default(),
         title: title?,
         actions: actions?,
         runbook,
         for_s: hold.map_or(0, |span| span.0),
         keep_firing_for_s: keep_firing_for.map_or(0, |span| span.0),
+        fire_for_at_least_s: fire_for_at_least.map_or(0, |span| span.0),
         fresh_within_s,
         sla,
         inhibited_by: inhibited_by.unwrap_or_default(),
@@ -157,6 +163,17 @@ fn actions(fields: &mut Fields<'_>) -> Option<Vec<String>> {
         fields.fault("actions", what.into());
     }
     Some(actions)
+}
+
+fn notifiers(fields: &mut Fields<'_>) -> Option<Vec<String>> {
+    let names: Vec<Spanned<String>> = fields.optional("notify")?;
+    for name in &names {
+        if !NOTIFIERS.contains(&name.get_ref().as_str()) {
+            let what = wording::one_of(&NOTIFIERS, name.get_ref());
+            fields.fault_at(name.span(), format!("a name in `notify` {what}"));
+        }
+    }
+    Some(names.into_iter().map(Spanned::into_inner).collect())
 }
 
 fn is_line(text: &str) -> bool {

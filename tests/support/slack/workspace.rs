@@ -34,12 +34,16 @@ struct Parameters<'a>(&'a Value);
 type Answer = Result<Value, &'static str>;
 
 /// Names and ids of the channels. The first is the one in the default settings.
-const CHANNELS: [(&str, &str); 5] = [
+const CHANNELS: [(&str, &str); 9] = [
     ("alerts-critical", "C0123456789"),
     ("general", "C0000000001"),
     ("random", "C0000000002"),
     ("billing", "C0000000003"),
     ("support", "C0000000004"),
+    ("alerts-high", "C0000000005"),
+    ("alerts-growth", "C0000000006"),
+    ("alerts-churn", "C0000000007"),
+    ("alerts-engineering", "C0000000008"),
 ];
 
 /// Real pages are longer; short pages exercise the cursor more often.

@@ -63,7 +63,7 @@ pub struct Alert {
     /// The person who resolved it; `None` when its rule did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_by: Option<String>,
-    /// Unix seconds since which its rule is false, while `keep_firing_for` runs.
+    /// Unix seconds since which its rule is false, while `keep_firing_for` or `fire_for_at_least` runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clear_since_s: Option<i64>,
     /// When it should be acknowledged and resolved.

@@ -78,6 +78,8 @@ pub struct Treatment {
     /// notification.
     #[serde(rename = "notify")]
     pub notifiers: Vec<String>,
+    /// Whether those who were notified get a reminder before each deadline, and when it has passed.
+    pub remind: bool,
     /// The steps that follow while the alert is not acknowledged.
     #[serde(default)]
     pub escalate: Vec<EscalationStep>,

@@ -125,6 +125,7 @@ impl Effective {
                     let file = file::read(&(path.display().to_string(), text));
                     is_lost = !file.is_toml;
                     let File { places, .. } = file;
+                    drop_default_channels(&mut table, &file.table);
                     overlay(&mut table, file.table);
                     origins.extend(places.into_iter().map(|(key, at)| (key, Origin::File(at))));
                     faults.extend(file.faults);
@@ -306,6 +307,18 @@ pub(super) fn visit(
             value => each(path, value),
         }
         path.pop();
+    }
+}
+
+/// A file that says which channel is the default has channels of its own: those of the defaults, which may not
+/// exist in its workspace, no longer apply.
+fn drop_default_channels(base: &mut toml::Table, over: &toml::Table) {
+    let has_default = |channels: &toml::Value| channels.get("default").is_some();
+    let own = over.get("slack").and_then(|slack| slack.get("channels"));
+    if own.is_some_and(has_default)
+        && let Some(slack) = base.get_mut("slack").and_then(toml::Value::as_table_mut)
+    {
+        slack.remove("channels");
     }
 }
 

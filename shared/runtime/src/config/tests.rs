@@ -124,6 +124,27 @@ fn slacks_secrets_are_read_and_not_shown() {
     );
 }
 
+/// C15: five channels, unless a file has its own.
+#[test]
+fn a_file_with_a_default_channel_has_only_its_own_channels() {
+    let channels = |file: Option<&str>| {
+        let slack = load(file, &[]).expect("valid").slack;
+        let channels: Vec<_> = slack.channels.into_iter().collect();
+        let text = channels
+            .iter()
+            .map(|(route, channel)| format!("{route} {channel}"));
+        text.collect::<Vec<_>>()
+    };
+    let shipped = channels(None);
+    assert!(shipped.contains(&"alerts-churn #alerts-churn".to_owned()));
+    assert_eq!(
+        channels(Some("[slack.channels]\nother = \"#x\"")).len(),
+        shipped.len() + 1
+    );
+    let own = "[slack.channels]\ndefault = \"#x\"\nalerts-high = \"#y\"";
+    assert_eq!(channels(Some(own)), ["alerts-high #y", "default #x"]);
+}
+
 #[test]
 fn every_fault_is_named_with_its_fix() {
     let table: &[Case<'_>] = &[

@@ -70,7 +70,7 @@ pub struct Account {
     pub paid_s: Option<i64>,
     /// Which requirements the newest state has; empty of what earlier versions stored.
     #[serde(default)]
-    pub requirement_names: RequirementNames,
+    pub requirement_names: Box<RequirementNames>,
 }
 
 /// Why the earliest event that shows a milestone does not say when it was reached.

@@ -1,0 +1,218 @@
+//! What the shipped rules promise: the ten alerts of C14, calm messages, and channels that exist.
+
+use std::collections::BTreeSet;
+
+use revwatch_runtime::config::Config;
+
+use super::built_in;
+use crate::alert::{Alert, Evidence, Subject};
+use crate::policy::{Capabilities, Policy};
+use crate::rule::{Rule, RuleKind, Severity};
+
+const MINUTE_S: i64 = 60;
+const HOUR_S: i64 = 3600;
+const DAY_S: i64 = 24 * HOUR_S;
+
+fn rules() -> Vec<Rule> {
+    built_in().expect("valid")
+}
+
+/// C14, in the order of the source, with the own deadlines, channels and roles of each.
+#[test]
+fn the_ten_alerts_have_their_severity_deadlines_channel_and_actions() {
+    use Severity::{Critical, High, Low, Medium};
+    let config = Config::load(None, &|_| None).expect("the defaults");
+    let all = Capabilities {
+        edits: true,
+        resolves: true,
+    };
+    let notifiers = ["slack", "email", "sms"].map(|name| (name.to_owned(), all));
+    let policy = Policy::new(&config.alerting, notifiers.into()).expect("valid");
+    let (slack_mail, mail) = (&["slack", "email"][..], &["email"][..]);
+    let all = &["slack", "email", "sms"][..];
+    let ten = [
+        (
+            "provider_lost_charges",
+            Critical,
+            15 * MINUTE_S,
+            HOUR_S,
+            all,
+            "alerts-critical",
+            5,
+        ),
+        (
+            "payout_failure_rate",
+            Critical,
+            15 * MINUTE_S,
+            2 * HOUR_S,
+            all,
+            "alerts-critical",
+            5,
+        ),
+        (
+            "account_deauthorized",
+            Critical,
+            30 * MINUTE_S,
+            4 * HOUR_S,
+            slack_mail,
+            "alerts-churn",
+            4,
+        ),
+        (
+            "account_restricted",
+            High,
+            HOUR_S,
+            4 * HOUR_S,
+            slack_mail,
+            "alerts-high",
+            4,
+        ),
+        (
+            "onboarding_abandonment",
+            High,
+            HOUR_S,
+            DAY_S,
+            slack_mail,
+            "product",
+            4,
+        ),
+        (
+            "stripe_api_error_spike",
+            High,
+            HOUR_S,
+            4 * HOUR_S,
+            slack_mail,
+            "alerts-engineering",
+            4,
+        ),
+        (
+            "onboarding_not_complete_48_hours",
+            Medium,
+            4 * HOUR_S,
+            DAY_S,
+            mail,
+            "alerts-growth",
+            3,
+        ),
+        (
+            "onboarding_conversion_drop",
+            Medium,
+            4 * HOUR_S,
+            2 * DAY_S,
+            mail,
+            "product-and-growth",
+            4,
+        ),
+        (
+            "milestone_reached",
+            Low,
+            DAY_S,
+            7 * DAY_S,
+            &[],
+            "alerts-growth",
+            1,
+        ),
+        (
+            "payout_sent",
+            Low,
+            DAY_S,
+            7 * DAY_S,
+            &[],
+            "alerts-growth",
+            1,
+        ),
+    ];
+    let rules = rules();
+    for (name, severity, respond_s, resolve_s, sent_by, route, actions) in ten {
+        let rule = rules.iter().find(|rule| rule.name == name);
+        let rule = rule.unwrap_or_else(|| panic!("there is no rule {name}"));
+        let mut alert = Alert::fire(rule, &Subject::Business, 0, 0, Evidence::default());
+        policy.apply(&mut alert, rule, 0);
+        assert_eq!(
+            (alert.severity, alert.route.as_str()),
+            (severity, route),
+            "{name}"
+        );
+        assert_eq!(
+            (alert.sla.respond_s, alert.sla.resolve_s),
+            (respond_s, resolve_s),
+            "{name}"
+        );
+        assert_eq!(alert.notifiers, sent_by, "{name}");
+        assert!(rule.actions.len() >= actions, "{name}");
+        assert!(rule.runbook.is_some(), "{name}");
+        assert!(rule.requirement.iter().any(|id| id == "C14"), "{name}");
+    }
+    let named: BTreeSet<&str> = ten.iter().map(|(name, ..)| *name).collect();
+    let claimed = rules
+        .iter()
+        .filter(|rule| rule.requirement.iter().any(|id| id == "C14"));
+    assert_eq!(
+        claimed
+            .map(|rule| rule.name.as_str())
+            .collect::<BTreeSet<_>>(),
+        named
+    );
+}
+
+/// C15: without editing, each rule's route leads to one of the five channels.
+#[test]
+fn every_route_leads_to_one_of_the_five_channels() {
+    let config = Config::load(None, &|_| None).expect("the defaults");
+    let channels = &config.slack.channels;
+    let five = ["critical", "high", "growth", "churn", "engineering"];
+    let five: BTreeSet<String> = five.iter().map(|it| format!("#alerts-{it}")).collect();
+    assert_eq!(channels.values().cloned().collect::<BTreeSet<_>>(), five);
+    for rule in rules() {
+        assert!(
+            channels.contains_key(&rule.route),
+            "{}: {}",
+            rule.name,
+            rule.route
+        );
+    }
+}
+
+/// What comes and goes around a threshold, or within minutes, is notified once. These need nothing: they are sent to
+/// no person, or evaluated once a day, or end with the first event.
+#[test]
+fn rules_that_can_flap_are_damped() {
+    let exceptions = [
+        "milestone_reached",
+        "payout_sent",
+        "past_due_share",
+        "events_missing",
+    ];
+    for rule in rules() {
+        let RuleKind::Metric(metric) = &rule.kind else {
+            continue;
+        };
+        let holds = rule.for_s > 0 || rule.keep_firing_for_s > 0 || rule.fire_for_at_least_s > 0;
+        let threshold = metric.threshold;
+        let has_hysteresis = (threshold.clear - threshold.limit).abs() > f64::EPSILON;
+        let is_damped = holds || has_hysteresis;
+        let is_exception = exceptions.contains(&rule.name.as_str());
+        assert!(is_damped || is_exception, "{} flaps", rule.name);
+    }
+    // Of what one event begins and another ends, the account of a provider changes within minutes.
+    let conditions = [
+        "provider_lost_charges",
+        "account_disabled",
+        "charges_blocked",
+        "capability_disabled",
+        "account_restricted",
+        "payouts_blocked",
+        "payment_failed",
+    ];
+    for rule in rules()
+        .iter()
+        .filter(|rule| conditions.contains(&rule.name.as_str()))
+    {
+        assert_eq!(
+            (rule.for_s, rule.fire_for_at_least_s),
+            (0, 600),
+            "{}: at once, and for a while",
+            rule.name
+        );
+    }
+}
