@@ -143,7 +143,8 @@ impl Engine {
         if alert.part_of.is_some() || alert.pre_existing || alert.reached().is_empty() {
             return;
         }
-        let notice = self.policy.notice(alert, NoticeKind::Again(times), now_s);
+        let rule = self.rules.named(&alert.rule);
+        let notice = self.policy.notice(alert, rule, NoticeKind::Again(times), now_s);
         alert.notices.push(notice);
         alert.revise(now_s);
         self.changes.touch(&id);
