@@ -95,6 +95,19 @@ fn a_failed_expectation_and_an_invalid_test_fail() {
     write(
         folder.path(),
         "providers.toml",
+        &TEST.replace("account = \"acct_1\"", "account = \"acct_2\""),
+    );
+    let output = cli(&nothing, &["rules", "test", &file]);
+    let text = String::from_utf8(output.stderr).expect("text");
+    let fault = "providers.toml:12:54: no event of this test names the account \"acct_2\"; did you mean \"acct_1\"?";
+    assert!(
+        output.status.code() == Some(1) && text.contains(fault),
+        "{text}"
+    );
+
+    write(
+        folder.path(),
+        "providers.toml",
         &TEST
             .replace("notified = 1", "notifies = 1")
             .replace("+1h", "1h"),

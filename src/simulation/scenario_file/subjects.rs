@@ -133,7 +133,7 @@ impl Made {
                     // Stripe names an object by its id, or shows all of it.
                     let text = value.as_str().or_else(|| value["id"].as_str());
                     if let (Some((_, of)), Some(text)) = (of, text) {
-                        let names = text.split('/').map(str::to_owned);
+                        let names = text.split('/').map(|name| segment_of(of, name));
                         self.named.entry(of).or_default().extend(names);
                     }
                     self.note(value);
@@ -179,6 +179,15 @@ impl Made {
             "no event of this test names the {of} {value:?}; {}",
             listed(value, &known)
         ))
+    }
+}
+
+/// The name as alerts have it: currencies in lower case, countries in capitals.
+fn segment_of(of: &str, name: &str) -> String {
+    match of {
+        "currency" => name.to_ascii_lowercase(),
+        "country" => name.to_ascii_uppercase(),
+        _ => name.to_owned(),
     }
 }
 

@@ -269,7 +269,7 @@ fn subjects_of_later_steps_and_those_that_events_only_name_are_known() {
          { rule = \"mrr_drop\", segment = \"unknown\", state = \"inactive\" }]\n\
          [[test.step]]\nat = \"+2h\"\n\
          send = [{ event = \"payout.failed\", id = \"po_later\" },\n\
-         { event = \"transfer.reversed\", account = \"acct_7\", currency = \"jpy\" }]",
+         { event = \"transfer.reversed\", account = \"acct_7\", currency = \"JPY\" }]",
     );
     read(&text).expect("valid");
 }
