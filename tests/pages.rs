@@ -64,9 +64,12 @@ fn examples() -> String {
     let mut critical = critical();
     add("Critical", &critical, &main, 0);
     let policy = policy();
-    critical
-        .notices
-        .push(policy.notice(&critical, NoticeKind::RespondBreached, FIRED_S + 1800));
+    critical.notices.push(policy.notice(
+        &critical,
+        None,
+        NoticeKind::RespondBreached,
+        FIRED_S + 1800,
+    ));
     add(
         "Not acknowledged in time",
         &critical,

@@ -144,7 +144,9 @@ impl Engine {
             return;
         }
         let rule = self.rules.named(&alert.rule);
-        let notice = self.policy.notice(alert, rule, NoticeKind::Again(times), now_s);
+        let notice = self
+            .policy
+            .notice(alert, rule, NoticeKind::Again(times), now_s);
         alert.notices.push(notice);
         alert.revise(now_s);
         self.changes.touch(&id);

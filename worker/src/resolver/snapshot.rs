@@ -224,7 +224,8 @@ mod tests {
     /// Each names its owner as Stripe's events do, and says that something changed, not what.
     #[test]
     fn the_event_of_each_kind_is_an_update_of_the_object_in_its_partition() {
-        for kind in EntityKind::ALL {
+        let fetched = EntityKind::ALL.into_iter();
+        for kind in fetched.filter(|kind| kind.is_known_by_id()) {
             let row = kind.row();
             let id = format!("{}1", row.id_prefixes[0]);
             let response = serde_json::json!({"id": id, "object": row.object, "status": "open", "reversed": false,

@@ -49,7 +49,7 @@ fn needs(entity: &Entity) -> Vec<(ConditionKind, i64, String)> {
 /// Case 16: a type that says what happened changes no fact, whatever the kind.
 #[test]
 fn an_object_that_a_thin_event_names_needs_its_state_and_nothing_else() {
-    for row in KINDS {
+    for row in KINDS.iter().filter(|row| row.kind.is_known_by_id()) {
         let id = format!("{}1", row.id_prefixes[0]);
         let kind = format!("v1.{}.updated", row.event_families[0]);
         let mut body = thin("evt_1", &kind, 9, row.object, &id);
@@ -80,6 +80,9 @@ fn an_object_that_a_thin_event_names_needs_its_state_and_nothing_else() {
 fn a_state_of_the_same_second_or_later_answers_in_any_order() {
     for (_, event_type, object, _) in samples() {
         let (key, stated) = sample(event_type, &object);
+        if !key.kind.is_known_by_id() {
+            continue;
+        }
         let row = key.kind.row();
         let kind = format!("v1.{event_type}");
         for (named_s, is_needed) in [(999, false), (1000, false), (1001, true)] {
@@ -123,7 +126,7 @@ fn of_many_mentions_the_newest_counts() {
 fn what_was_stored_without_mentions_is_read() {
     for (kind, event_type, object, _) in samples() {
         let (key, entity) = sample(event_type, &object);
-        if kind.row().name == "account" {
+        if kind.row().name == "account" || !kind.is_known_by_id() {
             continue;
         }
         let mut bytes = entity.encode();
