@@ -15,6 +15,8 @@ pub struct Saas {
     invoices: u32,
 }
 
+const DAY_S: i64 = 86_400;
+
 const PLANS: [Plan; 3] = [
     Plan {
         lookup_key: "starter",
@@ -165,7 +167,7 @@ impl Saas {
         let mut drafts = vec![s.invoice_event("invoice.created", at_s - 1, &invoice)];
         invoice.status = "open";
         drafts.push(s.invoice_event("invoice.finalized", at_s - 1, &invoice));
-        invoice.attempts = 1;
+        (invoice.attempts, invoice.next_attempt_s) = (1, Some(at_s + DAY_S));
         drafts.push(s.invoice_event("invoice.payment_failed", at_s, &invoice));
         drafts.push(s.change(at_s, |s| {
             (s.status, s.stuck, s.latest_invoice) =
@@ -182,6 +184,7 @@ impl Saas {
             return Vec::new();
         };
         invoice.attempts += 1;
+        invoice.next_attempt_s = Some(at_s + 7 * DAY_S);
         let draft = s.invoice_event("invoice.payment_failed", at_s, &invoice);
         s.open_invoice = Some(invoice);
         vec![mint.event(draft)]
@@ -257,6 +260,7 @@ fn draft_invoice(
         reason,
         amount_minor: s.plan.amount_minor(s.currency) * s.quantity,
         attempts: 0,
+        next_attempt_s: None,
         created_s: at_s,
     }
 }

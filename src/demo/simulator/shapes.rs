@@ -67,7 +67,7 @@ pub fn invoice(s: &Subscription, i: &Invoice) -> Value {
         "attempted": i.attempts > 0, "auto_advance": !paid, "billing_reason": i.reason,
         "collection_method": "charge_automatically", "created": i.created_s, "currency": s.currency,
         "customer": s.customer, "description": null, "due_date": null, "livemode": true, "metadata": {},
-        "next_payment_attempt": null, "number": i.number,
+        "next_payment_attempt": i.next_attempt_s.filter(|_| i.status == "open"), "number": i.number,
         "lines": {"object": "list", "data": [line], "has_more": false, "url": format!("/v1/invoices/{}/lines", i.id)},
         "period_end": s.period_start_s, "period_start": s.period_start_s, "status": i.status,
         "subtotal": i.amount_minor, "total": i.amount_minor,

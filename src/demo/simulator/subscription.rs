@@ -35,6 +35,8 @@ pub struct Invoice {
     pub reason: &'static str,
     pub amount_minor: i64,
     pub attempts: u32,
+    /// Unix seconds of the next attempt, if one is scheduled.
+    pub next_attempt_s: Option<i64>,
     pub created_s: i64,
 }
 

@@ -188,11 +188,12 @@ impl HistoryBuilder {
         expected: &mut Expected,
     ) {
         let id = format!("in_{n}");
-        let object = |status: &str, attempts: i64| {
+        let object = |status: &str, attempts: i64, next_attempt: Option<i64>| {
             let paid = if status == "paid" { due } else { 0 };
             let mut object = json!({
                 "id": id, "object": "invoice", "customer": customer, "currency": currency, "status": status,
                 "amount_due": due, "amount_paid": paid, "attempt_count": attempts,
+                "collection_method": "charge_automatically", "next_payment_attempt": next_attempt,
             });
             if basil {
                 object["parent"] = json!({"type": "subscription_details", "subscription_details": {"subscription": subscription}});
@@ -203,19 +204,41 @@ impl HistoryBuilder {
             object
         };
         // All within one second, as at Stripe when a card works immediately.
-        self.emit("invoice.created", None, &object("draft", 0), None);
-        self.emit("invoice.finalized", None, &object("open", 0), None);
+        self.emit("invoice.created", None, &object("draft", 0, None), None);
+        self.emit("invoice.finalized", None, &object("open", 0, None), None);
         let status = match self.rng.u8(..3) {
             0 => {
-                self.emit("invoice.payment_failed", None, &object("open", 1), None);
+                let in_days = |days: i64| Some(self.now_s + days * 86_400);
+                let (soon, later) = (in_days(3), in_days(8).filter(|_| n.is_multiple_of(2)));
+                self.emit(
+                    "invoice.payment_failed",
+                    None,
+                    &object("open", 1, soon),
+                    None,
+                );
                 self.advance();
-                self.emit("invoice.payment_failed", None, &object("open", 2), None);
+                self.emit(
+                    "invoice.payment_failed",
+                    None,
+                    &object("open", 2, later),
+                    None,
+                );
                 add(&mut expected.invoices_open_minor, currency, due);
+                let remains = match later {
+                    Some(_) => &mut expected.retry_queue_minor,
+                    None => &mut expected.invoices_uncollected_minor,
+                };
+                add(remains, currency, due);
                 "open"
             }
             _ => {
-                self.emit("invoice.paid", None, &object("paid", 1), None);
-                self.emit("invoice.payment_succeeded", None, &object("paid", 1), None);
+                self.emit("invoice.paid", None, &object("paid", 1, None), None);
+                self.emit(
+                    "invoice.payment_succeeded",
+                    None,
+                    &object("paid", 1, None),
+                    None,
+                );
                 "paid"
             }
         };
