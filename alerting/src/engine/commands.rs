@@ -3,7 +3,7 @@
 use revwatch_storage::ports::COMMANDS;
 
 use super::{Engine, SILENCES, Watch, key_of};
-use crate::alert::{AlertState, Command, CommandKind, NoticeKind, Silence};
+use crate::alert::{AlertState, Command, CommandKind, Silence};
 use crate::policy::silenced;
 use crate::stage::Stage;
 
@@ -80,9 +80,10 @@ impl Engine {
         alert.acknowledged_s = Some(at_s.max(alert.fired_s));
         alert.acknowledged_by = Some(by.to_owned());
         self.clock(&alert, alert.acknowledged_s);
-        alert.sla.upcoming.retain(|(_, kind)| {
-            matches!(kind, NoticeKind::ResolveSoon | NoticeKind::ResolveBreached)
-        });
+        alert
+            .sla
+            .upcoming
+            .retain(|(_, kind)| !kind.asks_for_response());
         alert.revise(now_s);
         self.clocks.start(id, &alert.sla);
         self.alerts.insert(alert);

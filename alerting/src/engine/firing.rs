@@ -10,6 +10,9 @@ use crate::phase::{Effect, HoldTimes, Phase, next_phase};
 use crate::rule::MetricRule;
 use crate::stage::{Stage, is_drawn};
 
+/// So long, the members of a group whose problems happen again are counted before one notice says it of all.
+const AGAIN_WAIT_S: i64 = 60;
+
 impl Engine {
     /// One evaluation of one rule and one subject. `metric` is given when the rule is on a metric.
     pub(super) fn observe(
@@ -127,7 +130,8 @@ impl Engine {
     }
 
     /// The problem of a firing alert may have happened again: the same people are notified, by a notice. Those who do
-    /// not have the alert's own message yet read it there. Those of a group read it in the group.
+    /// not have the alert's own message yet read it there. The members of a group are counted for a minute, and
+    /// notified of together.
     pub(super) fn notify_again(&mut self, key: &WatchKey, notified_times: Option<u32>, now_s: i64) {
         let Some(id) = self.watches.firing(key).cloned() else {
             return;
@@ -140,7 +144,11 @@ impl Engine {
         let Some((times, _)) = news.filter(|(times, notified)| times > notified) else {
             return;
         };
-        if alert.part_of.is_some() || alert.pre_existing || alert.reached().is_empty() {
+        if let Some(group_id) = alert.part_of.clone() {
+            self.count_again(&group_id, now_s);
+            return;
+        }
+        if alert.pre_existing || alert.reached().is_empty() {
             return;
         }
         let rule = self.rules.named(&alert.rule);
@@ -162,6 +170,31 @@ impl Engine {
             for_s: self.rules.all()[index].for_s,
             keep_firing_for_s,
         }
+    }
+
+    /// The problem of one member of a group has happened again.
+    fn count_again(&mut self, group_id: &str, now_s: i64) {
+        let Some(group) = self.alerts.open_mut(group_id) else {
+            return;
+        };
+        if group.reached().is_empty() {
+            return;
+        }
+        self.clocks.stop(group_id, &group.sla);
+        let upcoming = &mut group.sla.upcoming;
+        let counted = upcoming.iter_mut().find_map(|(_, kind)| match kind {
+            NoticeKind::Again(members) => Some(members),
+            _ => None,
+        });
+        match counted {
+            Some(members) => *members += 1,
+            None => {
+                upcoming.push((now_s + AGAIN_WAIT_S, NoticeKind::Again(1)));
+                upcoming.sort_unstable();
+            }
+        }
+        self.changes.touch(group_id);
+        self.start_clock(group_id);
     }
 
     pub(super) fn phase(&self, key: &WatchKey) -> Phase {

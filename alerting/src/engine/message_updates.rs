@@ -49,9 +49,12 @@ pub(super) fn update_reason(
         return None;
     }
     if key.notice > 0 {
-        // What was wrong already has no deadlines, also if that became known after one.
-        let has_deadlines = !alert.is_resolved() && !alert.pre_existing;
-        let is_due = !is_delivered && has_deadlines && !waits_for_main(alert, key);
+        // What was wrong already has no deadlines, also if that became known after one. It may happen again.
+        let mut notices = alert.notices.iter();
+        let notice = notices.find(|notice| notice.number == key.notice);
+        let is_of_a_clock = notice.is_none_or(|notice| notice.kind.is_of_a_clock());
+        let is_wanted = !alert.is_resolved() && !(alert.pre_existing && is_of_a_clock);
+        let is_due = !is_delivered && is_wanted && !waits_for_main(alert, key);
         return is_due.then_some(UpdateReason::NotDelivered);
     }
     if !is_delivered {
@@ -88,7 +91,7 @@ fn waits_for_main(alert: &Alert, key: &MessageKey) -> bool {
 mod tests {
     use super::super::tests::rules;
     use super::*;
-    use crate::alert::{AlertState, Evidence, Mute, Subject};
+    use crate::alert::{AlertState, Evidence, Mute, Notice, NoticeKind, Subject};
 
     const EDITS: Capabilities = Capabilities {
         edits: true,
@@ -184,6 +187,30 @@ mod tests {
         let other = MessageKey::main("email");
         alert.notifications.insert(other, delivered);
         assert_eq!(reasons(&alert), [None; 3]);
+    }
+
+    #[test]
+    fn what_was_wrong_already_has_no_deadlines_and_may_happen_again() {
+        let key = MessageKey {
+            notifier: "slack".into(),
+            notice: 1,
+        };
+        let reason = |kind, state| {
+            let mut alert = alert(1, state);
+            alert.pre_existing = true;
+            alert.notices.push(Notice {
+                number: 1,
+                kind,
+                at_s: 0,
+                route: "x".into(),
+                notifiers: vec!["slack".into()],
+            });
+            update_reason(&alert, &key, FIRES)
+        };
+        let due = Some(UpdateReason::NotDelivered);
+        assert_eq!(reason(NoticeKind::Again(2), AlertState::Firing), due);
+        assert_eq!(reason(NoticeKind::Again(2), AlertState::Resolved), None);
+        assert_eq!(reason(NoticeKind::RespondSoon, AlertState::Firing), None);
     }
 
     #[test]

@@ -67,10 +67,11 @@ pub(super) fn notice_skip(
     if alert.muted.is_some() {
         return Some(NoticeSkip::Muted);
     }
-    let asks_for_response = matches!(kind, RespondSoon | RespondBreached | Escalated(_));
     match alert.state {
         AlertState::Resolved => return Some(NoticeSkip::Resolved),
-        AlertState::Acknowledged if asks_for_response => return Some(NoticeSkip::Acknowledged),
+        AlertState::Acknowledged if kind.asks_for_response() => {
+            return Some(NoticeSkip::Acknowledged);
+        }
         AlertState::Acknowledged | AlertState::Firing => {}
     }
     let breach = match kind {

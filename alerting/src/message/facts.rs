@@ -7,7 +7,7 @@ use revwatch_core::requirement::{Detail, reason_in_words};
 use super::format::{in_unit, measured, time};
 use super::links::{customer_page, event_page};
 use super::markup::escape;
-use crate::alert::{Alert, AlertState, NotificationState, Point, RuleCount};
+use crate::alert::{Alert, AlertState, NoticeKind, NotificationState, Point, RuleCount};
 
 /// One fact.
 pub(super) struct Fact {
@@ -199,8 +199,9 @@ fn resolution(alert: &Alert) -> Option<Fact> {
 }
 
 fn has_deadlines(alert: &Alert) -> bool {
-    let had_one = || alert.notices.iter().any(|sent| sent.kind.is_of_a_clock());
-    !alert.pre_existing && (!alert.sla.upcoming.is_empty() || had_one())
+    let upcoming = alert.sla.upcoming.iter().map(|(_, kind)| *kind);
+    let mut notices = upcoming.chain(alert.notices.iter().map(|sent| sent.kind));
+    !alert.pre_existing && notices.any(NoticeKind::is_of_a_clock)
 }
 
 fn person(name: Option<&String>) -> String {

@@ -655,3 +655,49 @@ fn what_happened_again_before_the_first_message_is_in_it() {
         Some(2)
     );
 }
+
+#[test]
+fn what_happens_again_to_members_of_a_group_is_counted_and_notified_together() {
+    let failed = |n: u32, times| {
+        ConditionChange::Open(Condition {
+            times: Some(times),
+            ..payout(&format!("po_{n}"), "acct_1", 500)
+        })
+    };
+    let mut harness = Harness::new();
+    let emails = |harness: &mut Harness, now_s| {
+        harness.engine.on_time(now_s);
+        let mut sent = harness.deliver_all(now_s);
+        sent.retain(|sent| sent.starts_with("email"));
+        sent
+    };
+    let all: Vec<_> = (0..9).map(|n| failed(n, 1)).collect();
+    harness.engine.on_changes(&all, 100);
+    let sent = emails(&mut harness, 100);
+    assert!(
+        sent.len() == 1 && sent[0].contains("9 × A payout failed"),
+        "{sent:?}"
+    );
+    harness
+        .engine
+        .on_changes(&[failed(0, 2), failed(1, 2)], 200);
+    assert_eq!(emails(&mut harness, 200), [""; 0]);
+    harness
+        .engine
+        .on_changes(&[failed(2, 2), failed(0, 2)], 230);
+    assert_eq!(emails(&mut harness, 259), [""; 0]);
+    harness.reopen();
+    let sent = emails(&mut harness, 260);
+    assert!(sent.len() == 1 && sent[0].contains("AGAIN (3)"), "{sent:?}");
+    assert_eq!(emails(&mut harness, 400), [""; 0]);
+    let acknowledged = CommandKind::Acknowledge {
+        alert_id: harness.id("payout"),
+    };
+    harness.engine.on_changes(&[failed(0, 3)], 500);
+    harness.command(acknowledged, 510);
+    let sent = emails(&mut harness, 560);
+    assert!(
+        sent.iter().any(|sent| sent.contains("AGAIN (1)")),
+        "{sent:?}"
+    );
+}

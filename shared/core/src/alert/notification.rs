@@ -33,12 +33,20 @@ pub enum NoticeKind {
     ResolveSoon,
     /// It was not resolved in time.
     ResolveBreached,
-    /// It happened again, so many times by now.
+    /// It happened again: so many times by now; of a group, to so many of its members.
     Again(u32),
 }
 
 impl NoticeKind {
-    /// Whether a clock causes it.
+    /// Whether it asks for a response, which an acknowledged alert has.
+    pub fn asks_for_response(self) -> bool {
+        matches!(
+            self,
+            Self::RespondSoon | Self::RespondBreached | Self::Escalated(_)
+        )
+    }
+
+    /// Whether a deadline causes it.
     pub fn is_of_a_clock(self) -> bool {
         !matches!(self, Self::Again(_))
     }

@@ -169,6 +169,11 @@ async fn notices_go_into_the_thread_and_escalations_also_into_the_channel() {
     })
     .await;
     two.deliver(&escalated).await;
+    one.deliver(&Message {
+        notice: Some(NoticeKind::Again(2)),
+        ..soon.clone()
+    })
+    .await;
     let bodies: Vec<_> = stub.requests().iter().map(Request::json).collect();
     let shown = |n: usize| {
         let body: &Value = &bodies[n];
@@ -182,6 +187,7 @@ async fn notices_go_into_the_thread_and_escalations_also_into_the_channel() {
     assert_eq!(shown(1), (json!("C1"), json!("10.5"), json!(true)));
     assert_eq!(shown(2), (json!("C2"), Value::Null, Value::Null));
     assert_eq!(shown(3), (json!("C1"), json!("10.5"), json!(true)));
+    assert_eq!(shown(4), (json!("C1"), json!("10.5"), json!(true)));
 }
 
 #[tokio::test]
