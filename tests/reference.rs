@@ -7,7 +7,7 @@ use std::process::Command;
 fn reference_pages_are_up_to_date() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference");
     let mut commands = Vec::new();
-    for page in ["commands", "settings", "metrics"] {
+    for page in ["commands", "settings", "metrics", "events"] {
         let output = Command::new(env!("CARGO_BIN_EXE_revwatch"))
             .args(["reference", page])
             .output()

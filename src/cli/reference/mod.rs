@@ -5,6 +5,7 @@
 //! definition. `tests/reference.rs` compares the pages with this output.
 
 mod commands;
+mod events;
 mod metrics;
 mod settings;
 
@@ -25,6 +26,7 @@ enum Page {
     Commands,
     Settings,
     Metrics,
+    Events,
 }
 
 /// Runs `reference`.
@@ -33,6 +35,7 @@ pub fn run(args: &ReferenceArgs) -> anyhow::Result<()> {
         Page::Commands => commands::page(),
         Page::Settings => settings::page()?,
         Page::Metrics => metrics::page(),
+        Page::Events => events::page(),
     };
     Ok(std::io::stdout().lock().write_all(page.as_bytes())?)
 }

@@ -263,6 +263,11 @@ impl EntityKind {
     }
 }
 
+/// The kind whose state events of this type change.
+pub fn kind_of_event(event_type: &str) -> Option<EntityKind> {
+    row_of_event(event_type).map(|row| row.kind)
+}
+
 /// The row whose events have this type.
 pub(crate) fn row_of_event(event_type: &str) -> Option<&'static KindRow> {
     let family = event_type

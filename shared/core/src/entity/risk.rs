@@ -39,6 +39,20 @@ pub enum AccountStanding {
     ChargesBlocked,
 }
 
+impl AccountStanding {
+    /// The name in counters and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Onboarding => "onboarding",
+            Self::Restricted => "restricted",
+            Self::Disabled => "disabled",
+            Self::PayoutsBlocked => "payouts_blocked",
+            Self::ChargesBlocked => "charges_blocked",
+        }
+    }
+}
+
 /// The row of the table for an account, if what it depends on is known.
 pub fn standing(facts: &AccountFacts) -> Option<AccountStanding> {
     let overdue = facts.past_due.map(|count| count > 0);

@@ -15,6 +15,8 @@ use crate::histogram::percentile;
 pub struct Accounts {
     /// By risk.
     pub accounts: BTreeMap<String, i64>,
+    /// By their row of the risk table (C9, C12): `restricted`, `disabled`, and so on.
+    pub accounts_by_standing: BTreeMap<String, i64>,
     /// Those that may take charges.
     pub accounts_charging: i64,
     /// Those whose last change is visible only through the API.
@@ -44,6 +46,7 @@ impl Accounts {
         let onboarded = over(figures, &week, &["onboarded", "count"]);
         Self {
             accounts: by_first(figures, "accounts"),
+            accounts_by_standing: by_first(figures, "standing"),
             accounts_charging: current("accounts_charging"),
             accounts_needing_refresh: current("accounts_stale"),
             funnel: by_first(figures, "funnel"),

@@ -23,6 +23,8 @@ pub struct Payouts {
     pub payout_failure_ratio_24h: Option<f64>,
     /// Volume of payouts paid in the last 30 days, by currency.
     pub payout_volume_minor_30d: BTreeMap<String, i64>,
+    /// The same of the 30 days before (C11: month over month).
+    pub payout_volume_minor_previous_30d: BTreeMap<String, i64>,
     /// Reversals, by outcome.
     pub payout_reversals: BTreeMap<String, i64>,
     /// What reversals took back in the last 30 days, by currency. It is not subtracted from the volume.
@@ -42,12 +44,15 @@ pub fn payout_failures(figures: &Figures<'_>, now_s: i64, hours: u32) -> Ratio {
 impl Payouts {
     pub(super) fn compute(figures: &Figures<'_>, now_s: i64) -> Self {
         let now_hour = hour_of(now_s);
-        let month = now_hour.saturating_sub(30 * 24)..=now_hour;
+        let month_ago = now_hour.saturating_sub(30 * 24);
+        let month = month_ago..=now_hour;
+        let month_before = now_hour.saturating_sub(60 * 24)..=month_ago.saturating_sub(1);
         Self {
             payouts: by_first(figures, "payouts"),
             payouts_reached: by_two(figures, "payouts_reached"),
             payout_failure_ratio_24h: payout_failures(figures, now_s, 24).value(),
             payout_volume_minor_30d: volume(figures, month.clone(), "payouts_minor"),
+            payout_volume_minor_previous_30d: volume(figures, month_before, "payouts_minor"),
             payout_reversals: by_first(figures, "payout_reversals"),
             payout_reversed_minor_30d: volume(figures, month, "payout_reversals_minor"),
         }
@@ -83,6 +88,7 @@ pub(super) mod own {
         own_payouts: &'a BTreeMap<String, i64>,
         own_payout_failure_ratio_24h: Option<f64>,
         own_payout_volume_minor_30d: &'a BTreeMap<String, i64>,
+        own_payout_volume_minor_previous_30d: &'a BTreeMap<String, i64>,
         own_payout_reversals: &'a BTreeMap<String, i64>,
         own_payout_reversed_minor_30d: &'a BTreeMap<String, i64>,
     }
@@ -92,6 +98,7 @@ pub(super) mod own {
             own_payouts: &own.payouts,
             own_payout_failure_ratio_24h: own.payout_failure_ratio_24h,
             own_payout_volume_minor_30d: &own.payout_volume_minor_30d,
+            own_payout_volume_minor_previous_30d: &own.payout_volume_minor_previous_30d,
             own_payout_reversals: &own.payout_reversals,
             own_payout_reversed_minor_30d: &own.payout_reversed_minor_30d,
         };

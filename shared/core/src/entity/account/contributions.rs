@@ -4,6 +4,7 @@ use super::facts::AccountFacts;
 use super::milestone::{FIRST_PAYMENT, Milestone};
 use super::state::Account;
 use crate::counters::{Bucket, Tally, UNKNOWN};
+use crate::entity::risk::{self, AccountStanding};
 use crate::histogram;
 
 /// Cohorts count at the time at which onboarding began, everything else at the time at which it
@@ -13,6 +14,7 @@ pub(super) fn add(account: &Account, tally: &mut Tally) {
         return;
     }
     tally.add(Bucket::Current, &["accounts", account.risk_label()], 1);
+    tally.add(Bucket::Current, &["standing", standing(account)], 1);
     if account.connected() && account.current().is_some_and(|f| f.charges_enabled) {
         tally.add(Bucket::Current, &["accounts_charging"], 1);
     }
@@ -26,6 +28,18 @@ pub(super) fn add(account: &Account, tally: &mut Tally) {
     add_charging(account, tally);
     if let Some((removed_s, _)) = account.removed() {
         tally.add(Bucket::minute_of(*removed_s), &["deauthorized"], 1);
+    }
+}
+
+/// The row of the risk table, or why there is none.
+fn standing(account: &Account) -> &'static str {
+    match account.connected() {
+        _ if account.closed.is_some() => "closed",
+        false => "disconnected",
+        true => {
+            let row = account.current().and_then(|facts| risk::standing(&facts));
+            row.map_or(UNKNOWN, AccountStanding::as_str)
+        }
     }
 }
 

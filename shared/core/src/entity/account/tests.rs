@@ -222,6 +222,7 @@ fn a_closed_account_is_not_lost_twice() {
         );
         assert_eq!(counters.get(Bucket::Current, &["accounts", "closed"]), 1);
         assert_eq!(counters.get(Bucket::Current, &["accounts", "critical"]), 0);
+        assert_eq!(counters.get(Bucket::Current, &["standing", "closed"]), 1);
         assert_eq!(account.conditions(), []);
         let last = account.transitions().pop().expect("a change");
         assert!(["closed", "disconnected"].contains(&last.what.as_str()));
