@@ -76,8 +76,8 @@ pub enum Entity {
     Invoice(Invoice),
     /// `po_…`
     Payout(Payout),
-    /// `acct_…`
-    Account(Account),
+    /// `acct_…`: much larger than the others.
+    Account(Box<Account>),
     /// Payment intent, checkout session, dispute, refund or transfer.
     Movement(MoneyMovement),
     /// `cus_…`
@@ -170,7 +170,7 @@ impl Entity {
             EntityKind::Subscription => Self::Subscription(empty(key)),
             EntityKind::Invoice => Self::Invoice(empty(key)),
             EntityKind::Payout => Self::Payout(empty(key)),
-            EntityKind::Account => Self::Account(empty(key)),
+            EntityKind::Account => Self::Account(Box::new(empty(key))),
             EntityKind::Customer => Self::Customer(empty(key)),
             EntityKind::Coupon => Self::Coupon(empty(key)),
             EntityKind::Payment
@@ -324,7 +324,7 @@ impl Entity {
             EntityKind::Subscription => Self::Subscription(decode(key, bytes)?),
             EntityKind::Invoice => Self::Invoice(decode(key, bytes)?),
             EntityKind::Payout => Self::Payout(decode(key, bytes)?),
-            EntityKind::Account => Self::Account(decode(key, bytes)?),
+            EntityKind::Account => Self::Account(Box::new(decode(key, bytes)?)),
             EntityKind::Customer => Self::Customer(decode(key, bytes)?),
             EntityKind::Coupon => Self::Coupon(decode(key, bytes)?),
             EntityKind::Payment
@@ -425,7 +425,7 @@ impl Entity {
             Self::Subscription(s) => s,
             Self::Invoice(i) => i,
             Self::Payout(p) => p,
-            Self::Account(a) => a,
+            Self::Account(a) => &**a,
             Self::Movement(m) => m,
             Self::Customer(c) => c,
             Self::Coupon(c) => c,

@@ -19,7 +19,7 @@ fn key() -> EntityKey {
 fn decoded(mut body: Vec<u8>, encoding: u8) -> Account {
     body[0] = encoding;
     match Entity::decode(&key(), &body).expect("readable") {
-        Entity::Account(account) => account,
+        Entity::Account(account) => *account,
         other => panic!("{other:?}"),
     }
 }
@@ -65,9 +65,10 @@ fn fresh_and_converted(events: &[Step], encoding: u8) -> [Account; 2] {
     let events: Vec<_> = events
         .map(|((hour, kind, _, previous), object)| (*hour, *kind, object, previous.clone()))
         .collect();
-    let Entity::Account(mut fresh) = after(&events) else {
+    let Entity::Account(fresh) = after(&events) else {
         panic!("an account");
     };
+    let mut fresh = *fresh;
     fresh.unreached.remove(&Milestone::ExternalAccountAdded);
     let old = Account {
         milestones: milestones_of_format_1(&fresh),
@@ -75,7 +76,7 @@ fn fresh_and_converted(events: &[Step], encoding: u8) -> [Account; 2] {
         unreached: BTreeMap::new(),
         ..fresh.clone()
     };
-    [fresh, decoded(Entity::Account(old).encode(), encoding)]
+    [fresh, decoded(Entity::Account(Box::new(old)).encode(), encoding)]
 }
 
 /// C1, C11.
@@ -113,7 +114,7 @@ fn a_milestone_that_no_state_explains_stays() {
         doubts: BTreeMap::new(),
         ..fresh
     };
-    let converted = decoded(Entity::Account(old).encode(), 1);
+    let converted = decoded(Entity::Account(Box::new(old)).encode(), 1);
     assert_eq!(
         converted.milestone_s(Milestone::ChargesEnabled),
         Some(reached_s)
@@ -145,7 +146,7 @@ fn charges_that_an_account_lost_with_its_first_event_are_lost() {
     );
     let mut body = vec![1];
     body.extend(rmp_serde::to_vec(&stored).expect("encodes"));
-    let account = Entity::Account(decoded(body, 1));
+    let account = Entity::Account(Box::new(decoded(body, 1)));
     let conditions = account.conditions();
     let kinds: Vec<_> = conditions.iter().map(|it| it.key.kind).collect();
     assert!(kinds.contains(&ConditionKind::ChargesLost), "{kinds:?}");
