@@ -374,8 +374,9 @@ mod alerting {
     use revwatch_alerting::policy::Policy;
     use revwatch_alerting::rule::{MetricRule, RuleKind};
     use revwatch_alerting::rule_text::built_in;
+    use revwatch_core::bucket::{Bucket, first_minute, hour_of, last_minute};
     use revwatch_core::condition::{Condition, ConditionKind};
-    use revwatch_core::counters::{Bucket, Counters, hour_of};
+    use revwatch_core::counters::Counters;
     use revwatch_runtime::config::Config;
     use revwatch_storage::ports::{Changes, ConditionChange, DocumentWrite};
 
@@ -618,6 +619,19 @@ mod alerting {
                 some(&["base", part], most);
             }
             some(&["charging_change"], 20);
+        }
+        for hour in unticked().buckets_needed(NOW_S).minutes_of {
+            for minute in first_minute(hour)..=last_minute(hour) {
+                let minute = Bucket::Minute(minute);
+                let mut some =
+                    |parts: &[&str], most: i64| counters.add(minute, parts, rng.i64(1..=most));
+                for currency in ["usd", "eur", "brl"] {
+                    some(&["main/connected:payouts", "paid", currency], 7);
+                    some(&["payments", "succeeded", currency], 7);
+                    some(&["mrr_change", currency], 2_000);
+                }
+                some(&["cohort", "account_created", "PT"], 2);
+            }
         }
         let current = [
             (&["events", "applied"][..], 9_000_000),

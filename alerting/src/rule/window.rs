@@ -128,3 +128,6 @@ fn full_hours(fields: &mut Fields<'_>, name: &str, span: Span, min_hours: i64) -
     }
     u32::try_from(hours).ok()
 }
+
+#[cfg(test)]
+mod tests;

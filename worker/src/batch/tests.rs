@@ -258,6 +258,30 @@ fn deliveries_from_the_archive_are_not_timed() {
     assert_eq!(commit.high_watermark_ms, 1_000_000);
 }
 
+/// A replay of old events would fill a store with what it deletes again.
+#[test]
+fn minutes_that_no_store_keeps_are_not_committed() {
+    let deliveries = [delivery(1, FAILED)];
+    let batch = Batch::read(Place::ONLY, &deliveries, &EventSettings::default());
+    let found = ReadResult {
+        dedupe_keys: vec![None; 2],
+        entities: vec![None; batch.read_set.entities.len()],
+    };
+    let name = ["main/connected:payouts", "failed", "usd"];
+    let failed_ms = 7_200_000;
+    for (after_ms, expected) in [
+        (0, [1, 1]),
+        (49 * 3_600_000 + 59_999, [1, 1]),
+        (49 * 3_600_000 + 60_000, [1, 0]),
+    ] {
+        let decision = batch.decide(&found, failed_ms + after_ms);
+        let counters = decision.expect("nothing stored").commit.counters;
+        let counted =
+            [Bucket::Hour(2), Bucket::Minute(120)].map(|bucket| counters.get(bucket, &name));
+        assert_eq!(counted, expected, "{after_ms} ms later");
+    }
+}
+
 #[test]
 fn unreadable_deliveries_are_dead_and_unknown_types_are_ignored() {
     let dead = decide(
