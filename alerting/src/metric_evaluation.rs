@@ -404,6 +404,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_event_is_missing_while_old_ones_arrive() {
+        let rule = rule("kind = \"absence\"\nmetric = \"events\"\nwindow = \"24h\"");
+        let mut counters = Counters::default();
+        counters.add(Bucket::Current, &["events", "applied"], 1);
+        counters.add(Bucket::Hour(100), &["events", "created"], 1);
+        counters.add(Bucket::Hour(200), &["events", "received"], 1);
+        for (hour, expected) in [
+            (125, "breached"),
+            (200, "clear"),
+            (224, "clear"),
+            (225, "breached"),
+        ] {
+            let outcome = outcome_of(&rule, &counters, hour * 3600, "");
+            assert_eq!(outcome, expected, "in hour {hour}");
+        }
+    }
+
     /// 100 subscriptions; `past_due` says how many were past due from which hour on.
     fn base(past_due: &[(i64, i64)]) -> Counters {
         let mut counters = Counters::default();

@@ -169,6 +169,7 @@ fn any_order_duplicates_and_batches_give_the_same_bytes_and_the_models_numbers()
             );
             for (names, count) in [
                 ("events|created", history.events.len()),
+                ("events|received", history.events.len()),
                 ("events|processing|", shuffled.applied),
             ] {
                 let counted = shuffled

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use revwatch_core::entity::Observation;
 use revwatch_core::event::{Event, day_of, is_known_kind};
-use revwatch_core::event_settings::EventSettings;
+use revwatch_core::event_settings::{BACKFILL, EventSettings, REFRESH};
 use revwatch_core::mode::OtherMode;
 use revwatch_core::observe::observe;
 use revwatch_core::pauses::PauseHistory;
@@ -28,6 +28,8 @@ pub(super) struct Item {
     pub(super) event_id: String,
     pub(super) day: u32,
     pub(super) received_ms: i64,
+    /// Stripe sent it: revwatch did not fetch it.
+    pub(super) is_webhook: bool,
     /// The other partition that it belongs to.
     pub(super) elsewhere: Option<u32>,
     pub(super) other_mode: Option<OtherMode>,
@@ -105,6 +107,7 @@ pub(super) fn parse(
         event_id: event.id.clone().into_owned(),
         day: event.created_day(),
         received_ms: delivery.received_ms,
+        is_webhook: ![BACKFILL, REFRESH].contains(&delivery.endpoint.as_str()),
         elsewhere,
         other_mode,
         lacks_mode: event.livemode.is_none(),
@@ -142,6 +145,7 @@ fn unreadable(delivery: &Delivery, reason: String) -> Item {
         event_id: delivery.event_id.clone(),
         day: day_of(delivery.received_ms.div_euclid(1000)),
         received_ms: delivery.received_ms,
+        is_webhook: ![BACKFILL, REFRESH].contains(&delivery.endpoint.as_str()),
         elsewhere: None,
         other_mode: None,
         lacks_mode: false,

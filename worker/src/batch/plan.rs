@@ -215,7 +215,7 @@ fn add_changes(commit: &mut Commit, entities: Changes<'_>) -> Vec<(EntityKey, Tr
 }
 
 /// Counts an event in the hour of its `created` time (the newest such hour shows how current the
-/// events are). For an applied event, also counts the processing time in milliseconds, if known, in
+/// events are) and, if it came by webhook, in the hour of receipt. For an applied event, also counts the processing time in milliseconds, if known, in
 /// the hour of receipt.
 fn count_times(
     counters: &mut Counters,
@@ -229,14 +229,14 @@ fn count_times(
         &["events", "created"],
         1,
     );
+    let received = Bucket::hour_of(item.received_ms.div_euclid(1000));
+    if item.is_webhook {
+        counters.add(received, &["events", "received"], 1);
+    }
     if let Some(now_ms) = now_ms.filter(|_| *outcome == Outcome::Applied) {
         let took =
             histogram::processing_bound_ms(now_ms.saturating_sub(item.received_ms)).to_string();
-        counters.add(
-            Bucket::hour_of(item.received_ms.div_euclid(1000)),
-            &["events", "processing", &took],
-            1,
-        );
+        counters.add(received, &["events", "processing", &took], 1);
     }
 }
 

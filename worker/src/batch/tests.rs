@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use revwatch_core::counters::Bucket;
 use revwatch_core::event::{Event, partition_of};
+use revwatch_core::event_settings::BACKFILL;
 use revwatch_core::histogram;
 use revwatch_core::mode::{Mode, Modes, OTHER_MODE, OtherMode};
 use revwatch_core::pauses::Scope;
@@ -119,17 +120,20 @@ fn a_redelivery_is_not_counted_again() {
 }
 
 #[test]
-fn events_are_counted_by_creation_hour_and_processing_time() {
+fn events_are_counted_by_the_hours_of_creation_and_of_receipt_and_by_processing_time() {
     let unknown = r#"{"id":"evt_9","type":"a.new.type","created":3600}"#;
     let mut late = delivery(4, &FAILED.replace("evt_1", "evt_2"));
     // The clock of the machine that received it is ahead.
     late.received_ms = NOW_MS + 5000;
+    let mut fetched = delivery(6, &FAILED.replace("evt_1", "evt_3"));
+    fetched.endpoint = BACKFILL.to_owned();
     let deliveries = [
         delivery(1, FAILED),
         delivery(2, FAILED),
         delivery(3, unknown),
         late,
         delivery(5, "{"),
+        fetched,
     ];
     let counters = decide(&deliveries, &[]).commit.counters;
     let event_counters: Vec<_> = counters
@@ -139,9 +143,10 @@ fn events_are_counted_by_creation_hour_and_processing_time() {
     let took = |ms| format!("events|processing|{}", histogram::processing_bound_ms(ms));
     let expected = [
         (Bucket::Hour(0), &*took(0), 1),
-        (Bucket::Hour(0), &*took(90), 1),
+        (Bucket::Hour(0), &*took(90), 2),
+        (Bucket::Hour(0), "events|received", 3),
         (Bucket::Hour(1), "events|created", 1),
-        (Bucket::Hour(2), "events|created", 2),
+        (Bucket::Hour(2), "events|created", 3),
     ];
     assert_eq!(
         event_counters, expected,
