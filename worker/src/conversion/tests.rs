@@ -267,6 +267,60 @@ async fn is_converted(memory: &Memory) {
     assert_eq!(applied, i64::try_from(events().len()).expect("small"));
 }
 
+/// Format 3 counted by the hour only.
+#[tokio::test(start_paused = true)]
+async fn the_minutes_of_what_is_stored_are_counted() {
+    let start = Timestamp::from_second(NOW_S).expect("a time");
+    let clock = Arc::new(VirtualClock::starting_at(start));
+    let memory = Memory::new(PARTITIONS, clock.clone());
+    let mut all = Counters::default();
+    for (id, age_h) in [("po_1", 1), ("po_2", 47), ("po_3", 50)] {
+        let body = json!({"id": format!("evt_{id}"), "type": "payout.failed", "created": NOW_S - age_h * 3600,
+            "account": "acct_1", "data": {"object": {"id": id, "object": "payout", "status": "failed",
+            "amount": 500, "currency": "usd"}}});
+        for observation in observations(&body.to_string()) {
+            let mut entity = Entity::new(&observation.key);
+            entity.merge(&observation);
+            if !matches!(entity, Entity::Payout(_)) {
+                continue;
+            }
+            let mut counters = entity.contributions();
+            all.merge(counters.clone(), 1);
+            counters.forget_minutes_before(u32::MAX);
+            let commit = Commit {
+                partition: observation.partition(PARTITIONS),
+                entities: vec![EntityWrite {
+                    key: observation.key,
+                    expected: 0,
+                    body: Some(entity.encode()),
+                }],
+                counters,
+                conditions: entity
+                    .conditions()
+                    .into_iter()
+                    .map(ConditionChange::Open)
+                    .collect(),
+                ..Commit::default()
+            };
+            memory.commit(&commit).await.expect("committed");
+        }
+    }
+    memory.faults().set_state_format(3);
+    convert_once(&worker(&memory, &clock))
+        .await
+        .expect("converted");
+    let read = compared(NOW_S);
+    let stored = memory.counters(&read).await.expect("read");
+    let expected = all.iter().filter(|(bucket, ..)| read.contains(*bucket));
+    assert!(stored.iter().eq(expected), "{stored:?}");
+    let minutes = stored.iter().filter(|it| matches!(it.0, Bucket::Minute(_)));
+    assert_eq!(
+        minutes.count(),
+        4,
+        "of two payouts, their number and amount"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn copies_are_joined_and_aggregates_are_what_entities_add_up_to() {
     let (memory, worker) = started().await;
