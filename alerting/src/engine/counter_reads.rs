@@ -33,7 +33,7 @@ pub enum CounterReadReason {
     NeverRead,
     /// Deliveries were processed since.
     NewDeliveries,
-    /// An hour has ended: windows begin and end with hours.
+    /// An hour has ended: many windows begin and end with hours, the others with minutes.
     NewHour,
     /// Time has moved the windows although no event came.
     IntervalElapsed,
