@@ -277,7 +277,7 @@ async fn what_thin_events_of_v1_name_is_fetched_with_a_key() {
     assert_eq!(shown["mrr_minor"], json!({"usd": 2000}), "of all pages");
     assert_eq!(shown["payouts"], json!({"failed": 1}));
     assert_eq!(shown["events_ignored"], 0);
-    let row = exported_row(&variables, "payment_intents", "pi_1").expect("a row");
+    let row = exported_row(&variables, "payment-intents", "pi_1").expect("a row");
     assert!(row.contains("succeeded"), "{row}");
     let calls = stripe.calls();
     let of = |path: &str| {

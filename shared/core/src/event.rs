@@ -45,9 +45,9 @@ pub struct Event<'a, Object = &'a RawValue> {
     pub object: Option<Object>,
     /// `data.previous_attributes`: the old values of what an `*.updated` event changed.
     pub previous: Option<&'a RawValue>,
-    /// The object that a thin event names.
+    /// The object that a thin event names. In an event that revwatch made: the object that needs this one.
     pub related_id: Option<Cow<'a, str>>,
-    /// What the object is that a thin event names, such as `subscription`.
+    /// What that object is, such as `subscription`.
     pub related_type: Option<Cow<'a, str>>,
 }
 
@@ -236,6 +236,8 @@ impl<Object: Keyed> Event<'_, Object> {
             // An account's own thin events may come in the platform's context or in its own.
             (_, None, Some(related)) if related.starts_with("acct_") => related,
             (Some(account), _, _) => account,
+            // Of an object that was fetched for another, which needs it.
+            (None, Some(_), Some(related)) if self.id.starts_with(FETCHED) => related,
             (None, Some(object), _) => {
                 let key = object.key(self.part_of());
                 return key.unwrap_or(Cow::Borrowed(&self.id));

@@ -108,7 +108,7 @@ mod tests {
         };
         let named = after(std::slice::from_ref(&thin));
         let needs: Vec<_> = named.conditions().iter().flat_map(Need::of).collect();
-        assert_eq!(needs, [need.clone()]);
+        assert_eq!(needs, std::slice::from_ref(&need));
         assert_eq!(need.partition_key(), named.state().partition_key());
         assert_eq!(need.resolve(&named), Stored::Unknown);
         assert_eq!(

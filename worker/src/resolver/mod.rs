@@ -303,12 +303,14 @@ impl Resolver {
         };
         let (object, named_by) = (redact::id(id), redact::id(&cause.event_id));
         let account = account.as_deref().map(redact::id).unwrap_or_default();
-        let outcome = match self.meet(api, &task.need, cause).await {
-            Ok(Some(event_id)) => {
-                tracing::info!(kind = kind.as_str(), %object, %account, event_id, trace_id = %Correlation::of(&event_id), %named_by, "object fetched");
+        let outcome = match self.meet(api, task, cause).await {
+            Ok(events) if events.is_empty() => Outcome::Known,
+            Ok(events) => {
+                for event_id in events {
+                    tracing::info!(kind = kind.as_str(), %object, %account, event_id, trace_id = %Correlation::of(&event_id), %named_by, "object fetched");
+                }
                 Outcome::Refreshed
             }
-            Ok(None) => Outcome::Known,
             Err(FetchError { outcome, reason }) => {
                 let trace_id = Correlation::of(&cause.event_id);
                 tracing::warn!(kind = kind.as_str(), %object, %account, outcome = outcome.as_str(), reason, %named_by, %trace_id, "object not fetched");
@@ -322,31 +324,34 @@ impl Resolver {
         outcome
     }
 
-    /// Publishes what meets a need, and returns the event. `None`: it is met already.
+    /// Publishes what meets a need, and returns the events. None: it is met already.
     async fn meet(
         &self,
         api: &StripeApi,
-        need: &Need,
+        task: &Task,
         cause: &Cause,
-    ) -> Result<Option<String>, FetchError> {
-        let snapshot = match self.stored(need).await? {
-            Stored::Met => return Ok(None),
+    ) -> Result<Vec<String>, FetchError> {
+        let snapshots = match self.stored(&task.need).await? {
+            Stored::Met => return Ok(Vec::new()),
             Stored::Object(object) => {
                 let livemode = api.mode.map(Mode::livemode);
-                let at_s = cause.since_s;
-                checked(|| snapshot::event(need, cause, at_s, livemode, &object))?
+                checked(|| snapshot::events(task, cause.since_s, livemode, &object))?
             }
-            Stored::Unknown => match snapshot_of(api, need, cause).await {
-                Ok(snapshot) => snapshot,
+            Stored::Unknown => match snapshots_of(api, task, cause).await {
+                Ok(snapshots) => snapshots,
                 Err(error) => {
                     if let Outcome::Refused { .. } | Outcome::Failed = error.outcome {
-                        self.count_error(&need.id).await;
+                        self.count_error(&task.need.id).await;
                     }
                     return Err(error);
                 }
             },
         };
-        self.publish(snapshot).await.map(Some)
+        let mut events = Vec::with_capacity(snapshots.len());
+        for snapshot in snapshots {
+            events.push(self.publish(snapshot).await?);
+        }
+        Ok(events)
     }
 
     /// What the store says of the object.
@@ -413,9 +418,13 @@ impl Resolver {
     }
 }
 
-/// Fetches the object and turns the response into an event.
-async fn snapshot_of(api: &StripeApi, need: &Need, cause: &Cause) -> Result<Snapshot, FetchError> {
-    let response = api::object(api, need).await?;
+/// Fetches the object and turns the response into events.
+async fn snapshots_of(
+    api: &StripeApi,
+    task: &Task,
+    cause: &Cause,
+) -> Result<Vec<Snapshot>, FetchError> {
+    let response = api::object(api, &task.need).await?;
     let observed_at_s = snapshot::observed_at(
         cause.since_s,
         response.sent_s,
@@ -423,14 +432,14 @@ async fn snapshot_of(api: &StripeApi, need: &Need, cause: &Cause) -> Result<Snap
         response.took,
     );
     let livemode = api.mode.map(Mode::livemode);
-    checked(|| snapshot::event(need, cause, observed_at_s, livemode, &response.body))
+    checked(|| snapshot::events(task, observed_at_s, livemode, &response.body))
 }
 
 /// A bug at one object must not stop the others.
 fn checked(
-    snapshot: impl FnOnce() -> Result<Snapshot, SnapshotError>,
-) -> Result<Snapshot, FetchError> {
-    catch(snapshot)
+    snapshots: impl FnOnce() -> Result<Vec<Snapshot>, SnapshotError>,
+) -> Result<Vec<Snapshot>, FetchError> {
+    catch(snapshots)
         .map_err(|panic| FetchError::refused(panic.to_string()))?
         .map_err(|error| FetchError::refused(error.to_string()))
 }

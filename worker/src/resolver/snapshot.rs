@@ -1,9 +1,10 @@
 //! The event that revwatch makes of an object fetched from Stripe's API. It is then handled like
 //! any other event: archived, deduplicated, merged by its time.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use revwatch_core::entity::EntityKind;
+use revwatch_core::entity::{EntityKey, EntityKind};
 use revwatch_core::event::{Event, FETCHED};
 use revwatch_core::need::Need;
 use revwatch_core::observe::{ObserveSettings, observe};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::agenda::Cause;
+use super::agenda::{Cause, Task};
 
 /// An event, ready to be published.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,9 +55,35 @@ pub fn observed_at(named_at_s: i64, sent_s: i64, date_s: Option<i64>, took: Dura
     sent_s.min(stripe_s).saturating_sub(1).max(named_at_s)
 }
 
-/// Makes the event and checks that it can be applied; otherwise it would only become a dead letter.
-pub fn event(
+/// Makes the events: one for each entity that waits for the object, in the partition of that entity.
+pub fn events(
+    task: &Task,
+    observed_at_s: i64,
+    livemode: Option<bool>,
+    response: &str,
+) -> Result<Vec<Snapshot>, SnapshotError> {
+    let mut subjects = BTreeMap::<&EntityKey, &Cause>::new();
+    for (key, cause) in &task.waiting {
+        let newest = subjects.entry(&key.subject).or_insert(cause);
+        *newest = cause.max(newest);
+    }
+    let events = subjects.into_iter().map(|(subject, cause)| {
+        event(
+            &task.need,
+            subject,
+            cause,
+            observed_at_s,
+            livemode,
+            response,
+        )
+    });
+    events.collect()
+}
+
+/// Makes one event and checks that it can be applied; otherwise it would only become a dead letter.
+fn event(
     need: &Need,
+    subject: &EntityKey,
     cause: &Cause,
     observed_at_s: i64,
     livemode: Option<bool>,
@@ -69,7 +96,8 @@ pub fn event(
     if head.id != need.id || head.object.is_some_and(|object| object != row.object) {
         return Err(SnapshotError::Another);
     }
-    let event_id = event_id(need, cause, observed_at_s);
+    let for_other = (subject.id != need.id || subject.kind != need.kind).then_some(subject);
+    let event_id = event_id(need, for_other, cause, observed_at_s);
     let wire = Wire {
         id: &event_id,
         object: "event",
@@ -81,6 +109,10 @@ pub fn event(
         pending_webhooks: 0,
         request: None,
         data: Data { object },
+        related_object: for_other.map(|subject| Related {
+            id: &subject.id,
+            object: subject.kind.row().object,
+        }),
     };
     let body = serde_json::to_string(&wire).map_err(|_| SnapshotError::NotAnObject)?;
     let event =
@@ -103,8 +135,15 @@ fn owner(need: &Need) -> Option<&str> {
 }
 
 /// Derived from the event that began the wait and the time of the fetch, so that a repeat has the same id.
-fn event_id(need: &Need, cause: &Cause, observed_at_s: i64) -> String {
-    let digest = Sha256::digest(format!("{} {} {observed_at_s}", need.id, cause.event_id));
+fn event_id(
+    need: &Need,
+    for_other: Option<&EntityKey>,
+    cause: &Cause,
+    observed_at_s: i64,
+) -> String {
+    let other = for_other.map_or_else(String::new, |subject| format!(" {subject}"));
+    let text = format!("{} {} {observed_at_s}{other}", need.id, cause.event_id);
+    let digest = Sha256::digest(text);
     format!("{FETCHED}{}", hex::encode(&digest[..12]))
 }
 
@@ -129,6 +168,16 @@ struct Wire<'a> {
     pending_webhooks: u32,
     request: Option<()>,
     data: Data<'a>,
+    /// The entity that needs the object, if it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    related_object: Option<Related<'a>>,
+}
+
+#[derive(Serialize)]
+struct Related<'a> {
+    id: &'a str,
+    #[serde(rename = "type")]
+    object: &'a str,
 }
 
 #[derive(Serialize)]
@@ -138,6 +187,7 @@ struct Data<'a> {
 
 #[cfg(test)]
 mod tests {
+    use revwatch_core::condition::{ConditionKey, ConditionKind};
     use revwatch_core::event::partition_of;
     use revwatch_core::realm::Realm;
 
@@ -159,9 +209,33 @@ mod tests {
         }
     }
 
+    /// The event that the object itself waits for.
+    fn of(
+        need: &Need,
+        event_id: &str,
+        at_s: i64,
+        livemode: Option<bool>,
+        response: &str,
+    ) -> Result<Snapshot, SnapshotError> {
+        let task = Task {
+            need: need.clone(),
+            waiting: [(waiting(need.kind, &need.id), cause(event_id))].into(),
+        };
+        let mut made = events(&task, at_s, livemode, response)?;
+        assert_eq!(made.len(), 1);
+        Ok(made.remove(0))
+    }
+
+    fn waiting(kind: EntityKind, id: &str) -> ConditionKey {
+        ConditionKey {
+            kind: ConditionKind::StateNeeded,
+            subject: EntityKey::new(kind, id),
+        }
+    }
+
     /// The event of an account, observed at 120.
     fn of_account(livemode: Option<bool>, response: &str) -> Result<Snapshot, SnapshotError> {
-        event(&account("acct_1"), &cause("evt_1"), 120, livemode, response)
+        of(&account("acct_1"), "evt_1", 120, livemode, response)
     }
 
     #[test]
@@ -184,12 +258,12 @@ mod tests {
 
     #[test]
     fn ids_depend_on_account_event_and_time() {
-        let id = event_id(&account("acct_1"), &cause("evt_1"), 120);
+        let id = event_id(&account("acct_1"), None, &cause("evt_1"), 120);
         assert_eq!(id, "evt_refresh_9fbc8edb2272449c1483af80");
         let others = [
-            event_id(&account("acct_2"), &cause("evt_1"), 120),
-            event_id(&account("acct_1"), &cause("evt_2"), 120),
-            event_id(&account("acct_1"), &cause("evt_1"), 121),
+            event_id(&account("acct_2"), None, &cause("evt_1"), 120),
+            event_id(&account("acct_1"), None, &cause("evt_2"), 120),
+            event_id(&account("acct_1"), None, &cause("evt_1"), 121),
         ];
         assert!(!others.contains(&id));
     }
@@ -237,7 +311,7 @@ mod tests {
                     account: account.map(str::to_owned),
                     realm: Realm::MAIN,
                 };
-                let made = event(&need, &cause("evt_1"), 120, None, &response.to_string());
+                let made = of(&need, "evt_1", 120, None, &response.to_string());
                 let made = made.expect("an object");
                 let read = Event::parse(made.body.as_bytes()).expect("an event");
                 assert!(
@@ -252,6 +326,37 @@ mod tests {
                 assert_eq!(last.partition(64), partition, "{kind:?} {account:?}");
                 assert_eq!(read.partition(64), partition, "{kind:?} {account:?}");
             }
+        }
+    }
+
+    #[test]
+    fn each_entity_that_waits_for_another_object_gets_an_event_in_its_partition() {
+        let need = Need {
+            kind: EntityKind::Customer,
+            ..account("cus_1")
+        };
+        let subjects = ["sub_1", "sub_2", "sub_1"].into_iter().zip([100, 100, 110]);
+        let kinds = [ConditionKind::StateNeeded, ConditionKind::PastDue].into_iter();
+        let waiting = subjects.zip(kinds.cycle()).map(|((id, since_s), kind)| {
+            let key = ConditionKey {
+                kind,
+                ..waiting(EntityKind::Subscription, id)
+            };
+            let event_id = format!("evt_{since_s}");
+            (key, Cause { since_s, event_id })
+        });
+        let task = Task {
+            waiting: waiting.collect(),
+            need,
+        };
+        let made = events(&task, 120, None, r#"{"id": "cus_1", "object": "customer"}"#);
+        let made = made.expect("a customer");
+        assert_eq!(made.len(), 2);
+        assert_ne!(made[0].event_id, made[1].event_id);
+        for (made, id) in made.iter().zip(["sub_1", "sub_2"]) {
+            let read = Event::parse(made.body.as_bytes()).expect("an event");
+            assert_eq!(read.related_id.as_deref(), Some(id));
+            assert_eq!(read.partition(64), partition_of(id, 64));
         }
     }
 

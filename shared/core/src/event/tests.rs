@@ -28,6 +28,25 @@ fn a_thin_event_is_parsed() {
     assert_eq!(event.kind_label(), "v2");
 }
 
+/// It goes where the object is that needs what was fetched; what Stripe sends does not.
+#[test]
+fn a_fetched_event_that_names_an_object_has_its_partition() {
+    for (id, account, expected) in [
+        ("evt_refresh_1", "null", "sub_1"),
+        ("evt_refresh_1", r#""acct_1""#, "acct_1"),
+        ("evt_1", "null", "coupon_1"),
+    ] {
+        let body = format!(
+            r#"{{"id":"{id}","type":"coupon.updated","created":1,"account":{account},"data":{{"object":{{"id":"coupon_1"}}}},
+                "related_object":{{"id":"sub_1","type":"subscription"}}}}"#
+        );
+        let event = Event::parse(body.as_bytes()).expect("an event");
+        assert_eq!(event.partition(64), partition_of(expected, 64), "{body}");
+        let head = Event::parse_head(body.as_bytes()).expect("an event");
+        assert_eq!(head.partition(64), event.partition(64));
+    }
+}
+
 /// From API version 2025-04-30 on, events have a `context`: an object keeps its partition.
 #[test]
 fn only_a_path_of_contexts_names_a_connected_account() {

@@ -51,7 +51,7 @@ pub struct Config {
     /// Secrets of `/webhooks/kernel/stripe`, comma-separated.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub stripe_kernel_webhook_secret: Option<SecretString>,
-    /// API key: with it, accounts named by thin events are fetched.
+    /// API key: with it, objects named by thin events are fetched.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub stripe_secret_key: Option<SecretString>,
     /// The realm of the account that the key is of.
