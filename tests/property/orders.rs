@@ -109,11 +109,12 @@ impl Scenario {
             if kind.ends_with(".updated") {
                 data["previous_attributes"] = patch.get("!previous").unwrap_or(&previous).clone();
             }
-            let thin = kind.starts_with("v2.");
+            let thin = ["v1.", "v2."].iter().any(|family| kind.starts_with(family));
             let mut body = json!({"type": kind, "created": START_S + after_s, "account": self.account, "data": data});
             if thin {
                 body["data"].take();
-                body["related_object"] = json!({"id": self.key.id, "type": "v2.core.account"});
+                body["related_object"] =
+                    json!({"id": self.key.id, "type": self.key.kind.row().object});
             }
             bodies.push(body);
         }

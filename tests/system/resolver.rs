@@ -295,6 +295,40 @@ async fn what_thin_events_of_v1_name_is_fetched_with_a_key() {
     print(&variables, &["verify"]);
 }
 
+/// Source: <https://docs.stripe.com/webhooks/handle-irrecoverable-events>.
+#[tokio::test]
+async fn what_an_event_was_about_that_stripe_failed_to_make_is_fetched() {
+    let stripe = Stripe::start(&[]).await;
+    let kind = "v2.core.health.event_generation_failure.resolved";
+    let report = |data: Value| {
+        let created = jiff::Timestamp::now().to_string();
+        json!({"id": "evt_h", "object": "v2.core.event", "type": kind, "created": created, "livemode": true,
+            "context": null, "data": data})
+    };
+    let impact = json!({"impact": {"event_type": "payout.failed", "context": "acct_1",
+        "related_object": {"id": "po_1", "type": "payout", "url": "/v1/payouts/po_1"}}});
+    stripe.set_object("", "/v2/core/events/evt_h", report(impact));
+    let payout = json!({"id": "po_1", "object": "payout", "status": "failed", "amount": 700, "currency": "eur"});
+    stripe.set_object("acct_1", "/v1/payouts/po_1", payout);
+    let deployment = Deployment::embedded();
+    let variables = asking(&deployment, &stripe);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    post_all(&process, &[report(json!(null)).to_string()]).await;
+    applied(&variables, 4).await;
+    let shown = metrics(&variables);
+    assert_eq!(shown["objects_needing_fetch"], json!({}));
+    assert_eq!(shown["payouts"], json!({"failed": 1}));
+    let paths: Vec<_> = stripe
+        .calls()
+        .into_iter()
+        .map(|call| call.account)
+        .collect();
+    assert_eq!(paths, ["/v2/core/events/evt_h", "/v1/payouts/po_1"]);
+    assert!(exported_row(&variables, "missing-events", "evt_h").is_some());
+    process.stop();
+    print(&variables, &["verify"]);
+}
+
 #[tokio::test]
 async fn a_change_after_the_fetch_is_fetched_too() {
     let stripe = Stripe::start(&[]).await;

@@ -14,6 +14,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use crate::entity::kind::NEVER_MADE;
+
 use self::kinds::thin_family;
 pub use self::kinds::{is_known_kind, kind_label, known_kinds};
 pub(crate) use self::wire::Text;
@@ -50,10 +52,6 @@ pub struct Event<'a, Object = &'a RawValue> {
     /// What that object is, such as `subscription`.
     pub related_type: Option<Cow<'a, str>>,
 }
-
-/// The type of the thin event about an event that Stripe failed to make. It names the object in its data, which
-/// the API has. Source: <https://docs.stripe.com/webhooks/handle-irrecoverable-events>.
-pub const NEVER_MADE: &str = "v2.core.health.event_generation_failure.resolved";
 
 /// Begins the ids of the events that revwatch makes of objects that it fetched from Stripe's API. They
 /// say what is, not what happened.

@@ -42,6 +42,23 @@ fn payouts_in_any_order() {
         &[("payouts|failed|usd", 1), ("payouts|paid|usd", 0)],
         &[("payout_failed", 8)],
     );
+    payout("thin events, some of them newer than the last state").check(
+        &[
+            (0, "payout.created", json!({})),
+            (1, "v1.payout.created", json!({})),
+            (2, "payout.updated", json!({"status": "in_transit"})),
+            (2, "v1.payout.updated", json!({})),
+            (4, "payout.paid", json!({"status": "paid"})),
+            (5, "v1.payout.failed", json!({})),
+            (5, "v1.payout.updated", json!({})),
+        ],
+        &[
+            ("payouts|paid|usd", 1),
+            ("payouts|failed|usd", 0),
+            ("objects_needing_fetch|payouts", 1),
+        ],
+        &[("state_needed", 5)],
+    );
     payout("created, paid and failed in one second, delivered twice").check(
         &[
             (1, "payout.created", json!({})),

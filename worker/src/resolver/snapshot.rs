@@ -62,6 +62,9 @@ pub fn events(
     livemode: Option<bool>,
     response: &str,
 ) -> Result<Vec<Snapshot>, SnapshotError> {
+    if task.need.kind == EntityKind::MissingEvent {
+        return missing_event(task, observed_at_s, livemode, response);
+    }
     let mut subjects = BTreeMap::<&EntityKey, &Cause>::new();
     for (key, cause) in &task.waiting {
         let newest = subjects.entry(&key.subject).or_insert(cause);
@@ -126,6 +129,52 @@ fn event(
     })
 }
 
+/// The two events of the report about an event that Stripe failed to make: the first names the object, as of the
+/// time of the report, the second ends the wait. The first has one id, however often it is made.
+fn missing_event(
+    task: &Task,
+    observed_at_s: i64,
+    livemode: Option<bool>,
+    response: &str,
+) -> Result<Vec<Snapshot>, SnapshotError> {
+    let report: Report<'_> =
+        serde_json::from_str(response).map_err(|_| SnapshotError::NotAnObject)?;
+    let row = task.need.kind.row();
+    if report.id != task.need.id || report.kind != row.fetched_type {
+        return Err(SnapshotError::Another);
+    }
+    let cause = task.newest().ok_or(SnapshotError::Another)?;
+    let thin = |event_id: String, created, data: Option<_>, related_object| {
+        let wire = ThinWire {
+            id: &event_id,
+            object: row.object,
+            kind: row.fetched_type,
+            created,
+            account: task.need.account.as_deref().filter(|_| data.is_none()),
+            livemode,
+            data,
+            related_object,
+        };
+        let body = serde_json::to_string(&wire).map_err(|_| SnapshotError::NotAnObject)?;
+        Ok(Snapshot {
+            event_id,
+            event_type: row.fetched_type,
+            body,
+        })
+    };
+    let digest = Sha256::digest(format!("{} names its object", task.need.id));
+    let naming_id = format!("{FETCHED}{}", hex::encode(&digest[..12]));
+    let found = Related {
+        id: &task.need.id,
+        object: row.object,
+    };
+    let found_id = event_id(&task.need, None, cause, observed_at_s);
+    Ok(vec![
+        thin(naming_id, cause.since_s, Some(report.data), None)?,
+        thin(found_id, observed_at_s, None, Some(found))?,
+    ])
+}
+
 /// The events of a connected account name it, as those about its objects do.
 fn owner(need: &Need) -> Option<&str> {
     match need.kind {
@@ -151,6 +200,32 @@ fn event_id(
 struct Head {
     id: String,
     object: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Report<'a> {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct ThinWire<'a> {
+    id: &'a str,
+    object: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    created: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    livemode: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    related_object: Option<Related<'a>>,
 }
 
 #[derive(Serialize)]
@@ -188,6 +263,7 @@ struct Data<'a> {
 #[cfg(test)]
 mod tests {
     use revwatch_core::condition::{ConditionKey, ConditionKind};
+    use revwatch_core::entity::kind::NEVER_MADE;
     use revwatch_core::event::partition_of;
     use revwatch_core::realm::Realm;
 
@@ -298,8 +374,9 @@ mod tests {
     /// Each names its owner as Stripe's events do, and says that something changed, not what.
     #[test]
     fn the_event_of_each_kind_is_an_update_of_the_object_in_its_partition() {
-        let fetched = EntityKind::ALL.into_iter();
-        for kind in fetched.filter(|kind| kind.is_known_by_id()) {
+        let kinds = EntityKind::ALL.into_iter();
+        let named = kinds.filter(|kind| kind.is_known_by_id());
+        for kind in named.filter(|kind| *kind != EntityKind::MissingEvent) {
             let row = kind.row();
             let id = format!("{}1", row.id_prefixes[0]);
             let response = serde_json::json!({"id": id, "object": row.object, "status": "open", "reversed": false,
@@ -327,6 +404,51 @@ mod tests {
                 assert_eq!(read.partition(64), partition, "{kind:?} {account:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_report_about_a_missing_event_names_the_object_and_is_answered() {
+        let need = Need {
+            kind: EntityKind::MissingEvent,
+            ..account("evt_1")
+        };
+        let task = Task {
+            waiting: [(waiting(need.kind, &need.id), cause("evt_1"))].into(),
+            need,
+        };
+        let report = |id: &str| {
+            serde_json::json!({"id": id, "object": "v2.core.event", "type": NEVER_MADE, "created": "1970-01-01T00:01:40Z",
+                "data": {"impact": {"context": "acct_1", "event_type": "payout.paid",
+                "related_object": {"id": "po_1", "type": "payout", "url": "/v1/payouts/po_1"}}}})
+            .to_string()
+        };
+        let made = events(&task, 120, None, &report("evt_1")).expect("a report");
+        let observed = |snapshot: &Snapshot| {
+            let event = Event::parse(snapshot.body.as_bytes()).expect("an event");
+            let observed = observe(&event, &ObserveSettings::default()).expect("readable");
+            let [observation] = observed.try_into().expect("one");
+            assert_eq!(event.partition(64), observation.partition(64));
+            observation
+        };
+        let [naming, found] = made.as_slice() else {
+            panic!("{made:?}")
+        };
+        let payout = observed(naming);
+        assert_eq!(payout.key, EntityKey::new(EntityKind::Payout, "po_1"));
+        assert_eq!(
+            (payout.created_s, payout.partition(64)),
+            (100, partition_of("acct_1", 64))
+        );
+        let answered = observed(found);
+        assert_eq!(
+            answered.key,
+            EntityKey::new(EntityKind::MissingEvent, "evt_1")
+        );
+        assert_eq!(answered.created_s, 120);
+        let again = events(&task, 130, None, &report("evt_1")).expect("a report");
+        assert_eq!(again[0], made[0], "it is applied once");
+        let other = events(&task, 120, None, &report("evt_2"));
+        assert_eq!(other, Err(SnapshotError::Another));
     }
 
     #[test]

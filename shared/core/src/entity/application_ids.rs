@@ -23,7 +23,11 @@ impl Entity {
             Self::Subscription(s) => s.origin.ids.as_ref(),
             Self::Customer(c) => c.origin.ids.as_ref(),
             Self::Account(a) => a.ids.as_ref(),
-            Self::Invoice(_) | Self::Payout(_) | Self::Movement(_) | Self::Coupon(_) => None,
+            Self::Invoice(_)
+            | Self::Payout(_)
+            | Self::Movement(_)
+            | Self::Coupon(_)
+            | Self::MissingEvent(_) => None,
         }
     }
 

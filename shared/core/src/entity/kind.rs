@@ -34,6 +34,8 @@ pub enum EntityKind {
     Customer,
     /// See [`super::coupon`].
     Coupon,
+    /// `evt_…`
+    MissingEvent,
 }
 
 /// What is different for one kind: a row of [`KINDS`].
@@ -64,7 +66,7 @@ pub struct KindRow {
 }
 
 /// Every kind.
-pub const KINDS: [KindRow; 11] = [
+pub const KINDS: [KindRow; 12] = [
     KindRow {
         kind: EntityKind::Subscription,
         name: "subscription",
@@ -203,7 +205,23 @@ pub const KINDS: [KindRow; 11] = [
         is_billing: true,
         dashboard_path: None,
     },
+    KindRow {
+        kind: EntityKind::MissingEvent,
+        name: "missing_event",
+        plural: "missing_events",
+        object: "v2.core.event",
+        api_path: "/v2/core/events",
+        fetched_type: NEVER_MADE,
+        id_prefixes: &["evt_"],
+        event_families: &[],
+        is_billing: false,
+        dashboard_path: None,
+    },
 ];
+
+/// The type of the thin event about an event that Stripe failed to make. It names the object in its data, which
+/// the API has. Source: <https://docs.stripe.com/webhooks/handle-irrecoverable-events>.
+pub const NEVER_MADE: &str = "v2.core.health.event_generation_failure.resolved";
 
 static ROWS: [KindRow; KINDS.len()] = KINDS;
 

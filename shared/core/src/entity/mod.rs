@@ -19,6 +19,7 @@ pub mod key;
 pub mod kind;
 pub mod mention;
 mod merge;
+pub mod missing_event;
 pub mod movement;
 pub mod payout;
 pub mod recurring;
@@ -40,6 +41,7 @@ pub use self::key::EntityKey;
 pub use self::kind::EntityKind;
 use self::mention::Mention;
 use self::merge::keep_greater;
+use self::missing_event::MissingEvent;
 use self::movement::{MoneyMovement, MoneyMovementFacts, MoneyMovementOrigin};
 use self::payout::{Payout, PayoutFacts, PayoutOrigin};
 pub use self::state::EntityState;
@@ -84,6 +86,8 @@ pub enum Entity {
     Customer(Customer),
     /// See [`coupon`].
     Coupon(Coupon),
+    /// `evt_…`
+    MissingEvent(MissingEvent),
 }
 
 /// What one event says about one entity.
@@ -127,6 +131,11 @@ pub enum Update {
         /// The thin event.
         event_id: String,
     },
+    /// The API said which object a missing event is about.
+    Found {
+        /// The connected account that the report belongs to.
+        account: Option<String>,
+    },
 }
 
 impl Observation {
@@ -156,7 +165,9 @@ impl Observation {
             }
             Update::Coupon(Some(account), _) => account,
             Update::Coupon(None, _) => id.splitn(3, '/').last().unwrap_or(id),
-            Update::Mention { account, .. } => account.as_deref().unwrap_or(id),
+            Update::Mention { account, .. } | Update::Found { account } => {
+                account.as_deref().unwrap_or(id)
+            }
             Update::Account(_) => id,
         };
         partition_of(key, partitions)
@@ -173,6 +184,7 @@ impl Entity {
             EntityKind::Account => Self::Account(Box::new(empty(key))),
             EntityKind::Customer => Self::Customer(empty(key)),
             EntityKind::Coupon => Self::Coupon(empty(key)),
+            EntityKind::MissingEvent => Self::MissingEvent(empty(key)),
             EntityKind::Payment
             | EntityKind::Checkout
             | EntityKind::Dispute
@@ -203,6 +215,10 @@ impl Entity {
             (Self::Account(a), Update::Account(update)) => {
                 a.merge(observation.created_s, update.clone());
             }
+            (Self::MissingEvent(e), Update::Found { account }) => {
+                keep_greater(&mut e.account, account);
+                e.find(observation.created_s);
+            }
             (entity, Update::Mention { account, event_id }) => {
                 let mention = (observation.created_s, event_id.clone());
                 entity.mention(account, &Some(mention));
@@ -226,6 +242,7 @@ impl Entity {
             (Self::Account(a), Self::Account(other)) => a.union(other),
             (Self::Customer(c), Self::Customer(other)) => c.union(other),
             (Self::Coupon(c), Self::Coupon(other)) => c.union(other),
+            (Self::MissingEvent(e), Self::MissingEvent(other)) => e.union(other),
             (entity, other) => debug_assert!(false, "{other:?} is of another kind than {entity:?}"),
         }
     }
@@ -327,6 +344,7 @@ impl Entity {
             EntityKind::Account => Self::Account(Box::new(decode(key, bytes)?)),
             EntityKind::Customer => Self::Customer(decode(key, bytes)?),
             EntityKind::Coupon => Self::Coupon(decode(key, bytes)?),
+            EntityKind::MissingEvent => Self::MissingEvent(decode(key, bytes)?),
             EntityKind::Payment
             | EntityKind::Checkout
             | EntityKind::Dispute
@@ -345,6 +363,7 @@ impl Entity {
             Self::Movement(m) => m.realm.as_ref(),
             Self::Customer(c) => c.realm.as_ref(),
             Self::Coupon(c) => c.realm.as_ref(),
+            Self::MissingEvent(e) => e.realm.as_ref(),
         }
     }
 
@@ -362,6 +381,7 @@ impl Entity {
             Self::Movement(m) => &mut m.realm,
             Self::Customer(c) => &mut c.realm,
             Self::Coupon(c) => &mut c.realm,
+            Self::MissingEvent(e) => &mut e.realm,
         }
     }
 
@@ -381,6 +401,7 @@ impl Entity {
             Self::Movement(m) => (m.kind, &m.id),
             Self::Customer(c) => (EntityKind::Customer, &c.id),
             Self::Coupon(c) => (EntityKind::Coupon, &c.id),
+            Self::MissingEvent(e) => (EntityKind::MissingEvent, &e.id),
         };
         EntityKey::new(kind, id)
     }
@@ -404,6 +425,7 @@ impl Entity {
             Self::Payout(p) => (&mut p.origin.account, &mut p.mention),
             Self::Movement(m) => (&mut m.origin.account, &mut m.mention),
             Self::Customer(c) => (&mut c.origin.account, &mut c.mention),
+            Self::MissingEvent(e) => (&mut e.account, &mut e.mention),
             Self::Account(_) | Self::Coupon(_) => return None,
         })
     }
@@ -415,6 +437,7 @@ impl Entity {
             Self::Payout(p) => &p.mention,
             Self::Movement(m) => &m.mention,
             Self::Customer(c) => &c.mention,
+            Self::MissingEvent(e) => &e.mention,
             Self::Account(_) | Self::Coupon(_) => return None,
         })
     }
@@ -429,6 +452,7 @@ impl Entity {
             Self::Movement(m) => m,
             Self::Customer(c) => c,
             Self::Coupon(c) => c,
+            Self::MissingEvent(e) => e,
         }
     }
 }

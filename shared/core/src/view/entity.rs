@@ -10,6 +10,7 @@ use crate::entity::account::milestone::FIRST_PAYMENT;
 use crate::entity::coupon::{Coupon, CouponFacts};
 use crate::entity::customer::{Customer, CustomerFacts};
 use crate::entity::invoice::Invoice;
+use crate::entity::missing_event::MissingEvent;
 use crate::entity::movement::MoneyMovement;
 use crate::entity::payout::Payout;
 use crate::entity::recurring::{AmountOff, MrrUnknown};
@@ -324,6 +325,26 @@ impl Columns for Customer {
 
     fn has_row(&self) -> bool {
         self.current().is_some()
+    }
+}
+
+impl Columns for MissingEvent {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("id", Unit::Text, |e| json!(e.id)),
+        column("account", Unit::Text, |e| json!(e.account)),
+        column("found_at", Unit::Time, |e| time(e.found_s)),
+        column("owner", Unit::Text, |e| json!(e.class().owner.as_str())),
+        column("realm", Unit::Text, |e| {
+            json!(e.realm.as_ref().map(Realm::as_str))
+        }),
+    ];
+
+    fn details(&self) -> Value {
+        json!({"current": null})
+    }
+
+    fn has_row(&self) -> bool {
+        self.mention.is_some()
     }
 }
 

@@ -64,7 +64,8 @@ impl MoneyMovement {
             | EntityKind::Payout
             | EntityKind::Account
             | EntityKind::Customer
-            | EntityKind::Coupon => &NO_RULES,
+            | EntityKind::Coupon
+            | EntityKind::MissingEvent => &NO_RULES,
         }
     }
 }
