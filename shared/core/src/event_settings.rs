@@ -7,7 +7,7 @@ use crate::realm::Realms;
 /// The `endpoint` of deliveries that a backfill publishes.
 pub const BACKFILL: &str = "backfill";
 
-/// The `endpoint` of deliveries that carry accounts fetched from Stripe's API.
+/// The `endpoint` of deliveries that carry objects fetched from Stripe's API.
 pub const REFRESH: &str = "refresh";
 
 /// What decides what an event changes, besides the event and its endpoint.
