@@ -149,9 +149,8 @@ impl Policy {
         let route = step
             .and_then(|step| step.route.clone())
             .unwrap_or_else(|| alert.route.clone());
-        let number = u32::try_from(alert.notices.len())
-            .unwrap_or(u32::MAX)
-            .saturating_add(1);
+        let last = alert.notices.last().map_or(0, |notice| notice.number);
+        let number = last.saturating_add(1);
         Notice {
             number,
             kind,
@@ -239,11 +238,11 @@ impl Policy {
         replaced
     }
 
-    fn clocks(&self, rule: &Rule, treatment: &Treatment, fired_s: i64) -> Sla {
+    fn clocks(&self, rule: &Rule, treatment: &Treatment, started_s: i64) -> Sla {
         let clock = rule.sla.clock.unwrap_or(treatment.clock);
         let after = |seconds: i64| match clock {
-            Clock::Always => fired_s.saturating_add(seconds),
-            Clock::BusinessHours => self.calendar.after(fired_s, seconds),
+            Clock::Always => started_s.saturating_add(seconds),
+            Clock::BusinessHours => self.calendar.after(started_s, seconds),
         };
         let respond_s = rule.sla.respond_s.unwrap_or(treatment.respond.0);
         let resolve_s = rule.sla.resolve_s.unwrap_or(treatment.resolve.0);
@@ -270,6 +269,7 @@ impl Policy {
             respond_due_s: after(respond_s),
             resolve_due_s: after(resolve_s),
             upcoming,
+            started_s,
         }
     }
 }

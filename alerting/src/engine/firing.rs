@@ -394,7 +394,7 @@ impl Engine {
     /// Notes how long the last transition took, if the alert's clocks count.
     pub(super) fn clock(&mut self, alert: &Alert, at_s: Option<i64>) {
         if let Some(at_s) = at_s.filter(|_| counts(alert)) {
-            let seconds = (at_s - alert.fired_s).max(0);
+            let seconds = (at_s - alert.started_s()).max(0);
             self.changes.clock_last(alert.severity, seconds);
         }
     }

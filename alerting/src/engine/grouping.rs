@@ -231,7 +231,7 @@ impl Engine {
         let id = self.groups.open_at(place)?.clone();
         let open_s = self.policy.group_open_s;
         // A person who acknowledged a group acknowledged it as it was then.
-        let takes = |g: &&Alert| g.state == AlertState::Firing && now_s - g.fired_s <= open_s;
+        let takes = |g: &&Alert| g.state == AlertState::Firing && now_s - g.started_s() <= open_s;
         let group = self.alerts.get(&id).filter(takes);
         if group.is_none() {
             self.groups.close(place);

@@ -37,6 +37,15 @@ impl Engine {
             .any(|p| p.delivered_revision > 0);
         alert.muted = mute.cloned();
         self.mutes.set(id, mute.is_some());
+        if mute.is_none() && !was_delivered {
+            // Its clocks start again: what they caused before, and no attempt was made to send, is not due.
+            let Alert {
+                notices,
+                notifications,
+                ..
+            } = alert;
+            notices.retain(|it| notifications.keys().any(|key| key.notice == it.number));
+        }
         if mute.is_some() {
             self.groups.stop_waiting(alert);
         } else if !alert.is_resolved()
@@ -47,6 +56,15 @@ impl Engine {
             // It is delivered now, as if it fired now: its clocks start when a person can know of it. One that was
             // delivered and has no clocks was wrong already: it joins the digest now, or has become an ordinary one.
             self.changes.fire(id);
+        } else if !alert.is_resolved()
+            && !was_delivered
+            && alert.group.is_some()
+            && !alert.is_digest()
+            && let Some(rule) = self.rules.named(&alert.rule)
+        {
+            self.clocks.stop(id, &alert.sla);
+            self.policy.apply(alert, rule, now_s);
+            self.clocks.start(id, &alert.sla);
         }
         if was_delivered {
             alert.revise(now_s);

@@ -1,5 +1,6 @@
 //! The engine on a pretended store, and tests that concern all of it.
 
+mod clocks;
 mod commands;
 mod crashes;
 mod due_histories;

@@ -147,6 +147,10 @@ pub struct Sla {
     /// The notices that will be due, by Unix second, soonest first.
     #[serde(alias = "ahead")]
     pub upcoming: Vec<(i64, NoticeKind)>,
+    /// Unix second from which they count: when it fired, or when it was no longer muted. 0 in what earlier
+    /// versions stored.
+    #[serde(default)]
+    pub started_s: i64,
 }
 
 /// What a group stands for.
@@ -346,6 +350,14 @@ impl Alert {
         let messages = self.notifications.iter();
         let reached = messages.filter(|(key, state)| key.notice == 0 && has_arrived(state));
         reached.map(|(key, _)| key.notifier.clone()).collect()
+    }
+
+    /// When its clocks started: those of an alert that was muted do when people can know of it.
+    pub fn started_s(&self) -> i64 {
+        match self.sla.started_s {
+            0 => self.fired_s,
+            started_s => started_s,
+        }
     }
 
     /// Whether it is resolved.

@@ -38,9 +38,9 @@ pub struct Line {
     pub acknowledged_within: Option<f64>,
     /// The share resolved in time, of those that are resolved or overdue.
     pub resolved_within: Option<f64>,
-    /// From firing to acknowledgement, of the acknowledged ones.
+    /// From the start of its clocks to acknowledgement, of the acknowledged ones.
     pub mean_seconds_to_acknowledge: Option<i64>,
-    /// From firing to resolution, of the resolved ones.
+    /// From the start of its clocks to resolution, of the resolved ones.
     pub mean_seconds_to_resolve: Option<i64>,
     /// Alerts that are overdue now.
     pub breaches_open: u32,
@@ -127,9 +127,9 @@ impl Sums {
         self.responses.add(response);
         self.resolutions.add(resolution);
         self.to_acknowledge
-            .add(alert.acknowledged_s.map(|at_s| at_s - alert.fired_s));
+            .add(alert.acknowledged_s.map(|at_s| at_s - alert.started_s()));
         self.to_resolve
-            .add(alert.resolved_s.map(|at_s| at_s - alert.fired_s));
+            .add(alert.resolved_s.map(|at_s| at_s - alert.started_s()));
         self.breaches_open += u32::from(overdue(alert, now_s).next().is_some());
     }
 
@@ -241,6 +241,7 @@ mod tests {
             respond_due_s: fired_s + RESPOND_S,
             resolve_due_s: fired_s + RESOLVE_S,
             upcoming: Vec::new(),
+            started_s: 0,
         };
         alert.acknowledged_s = acknowledged_after.map(|s| fired_s + s);
         alert.resolved_s = resolved_after.map(|s| fired_s + s);
@@ -282,6 +283,21 @@ mod tests {
                 "{acknowledged:?} {resolved:?} {evaluated}"
             );
         }
+    }
+
+    #[test]
+    fn times_count_from_the_start_of_the_clocks() {
+        let mut alert = alert(NOVEMBER_S, Some(7200), Some(9000));
+        let means = |alert: &Alert| {
+            let line = &report([alert], 1, NOVEMBER_S)[0];
+            (
+                line.mean_seconds_to_acknowledge,
+                line.mean_seconds_to_resolve,
+            )
+        };
+        assert_eq!(means(&alert), (Some(7200), Some(9000)));
+        alert.sla.started_s = NOVEMBER_S + 7000;
+        assert_eq!(means(&alert), (Some(200), Some(2000)));
     }
 
     #[test]

@@ -146,14 +146,14 @@ metrics! {
     );
     alert_acknowledge_seconds: HistogramVec = seconds_by(
         "revwatch_alert_acknowledge_seconds",
-        "From firing to acknowledged, of alerts for which people were notified; as in revwatch \
+        "From the start of the clocks to acknowledged, of alerts for which people were notified; as in revwatch \
         alerts report",
         RESPONSE_TIMES,
         "severity",
     );
     alert_resolve_seconds: HistogramVec = seconds_by(
         "revwatch_alert_resolve_seconds",
-        "From firing to resolved, of alerts for which people were notified; as in revwatch alerts \
+        "From the start of the clocks to resolved, of alerts for which people were notified; as in revwatch alerts \
         report",
         RESPONSE_TIMES,
         "severity",
