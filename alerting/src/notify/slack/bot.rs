@@ -123,6 +123,30 @@ impl SlackBot {
         (POST, body)
     }
 
+    /// A channel that does not exist yet, as in a new installation, must not hide an alert: it is posted where the
+    /// other routes are, and says so. Returns whether there is such a channel.
+    fn post_in_default(&self, message: &Message, body: &mut Value) -> bool {
+        let (wanted, default) = (
+            self.channels.for_route(&message.route),
+            self.channels.default(),
+        );
+        if body["channel"] != wanted || wanted == default {
+            return false;
+        }
+        let fix = format!(
+            "This is for {wanted}: create that channel and invite the app, or list another one for the route {} in \
+             [slack.channels].",
+            message.route
+        );
+        body["channel"] = default.into();
+        body["text"] = text(&format!("{}\n{fix}", message.text)).into();
+        let note = json!({"type": "plain_text", "text": fix});
+        if let Some(blocks) = body["blocks"].as_array_mut() {
+            blocks.push(json!({"type": "context", "elements": [note]}));
+        }
+        true
+    }
+
     /// The outcome of a call that succeeded; learns the channel's id from it.
     fn delivered(&self, message: &Message, body: &Value, answer: Answer) -> Outcome {
         let channel = self.channels.for_route(&message.route);
@@ -220,6 +244,9 @@ impl Notifier for SlackBot {
         if is_thread_missing(&answer) && leave_thread(&mut body) {
             answer = self.call(method, &body, until).await;
         }
+        if is_channel_missing(&answer) && self.post_in_default(message, &mut body) {
+            answer = self.call(method, &body, until).await;
+        }
         match answer {
             Ok(answer) if answer.ok => self.delivered(message, &body, answer),
             Ok(Answer { error, .. }) => {
@@ -252,6 +279,17 @@ fn is_thread_missing(answer: &Result<Answer, Outcome>) -> bool {
         "message_not_found",
         "cannot_reply_to_message",
     ];
+    is_error(answer, &CODES)
+}
+
+fn is_channel_missing(answer: &Result<Answer, Outcome>) -> bool {
+    is_error(
+        answer,
+        &["channel_not_found", "not_in_channel", "is_archived"],
+    )
+}
+
+fn is_error(answer: &Result<Answer, Outcome>, codes: &[&str]) -> bool {
     let Ok(Answer {
         ok: false,
         error: Some(code),
@@ -260,7 +298,7 @@ fn is_thread_missing(answer: &Result<Answer, Outcome>) -> bool {
     else {
         return false;
     };
-    CODES.contains(&code.as_str())
+    codes.contains(&code.as_str())
 }
 
 /// Makes it a message of its own. Returns whether it was to be posted in a thread.

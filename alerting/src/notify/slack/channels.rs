@@ -51,10 +51,14 @@ impl Channels {
 
     /// The channel, by name or id, for a route.
     pub fn for_route(&self, route: &str) -> &str {
-        let listed = self
-            .by_route
+        self.by_route
             .get(route)
-            .or_else(|| self.by_route.get("default"));
+            .map_or_else(|| self.default(), String::as_str)
+    }
+
+    /// The channel of routes that are not listed.
+    pub fn default(&self) -> &str {
+        let listed = self.by_route.get("default");
         listed.map_or("#alerts-critical", String::as_str)
     }
 

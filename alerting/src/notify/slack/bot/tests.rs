@@ -106,6 +106,33 @@ async fn responses_map_to_outcomes() {
     );
 }
 
+/// C15: without the five channels, no alert is hidden.
+#[tokio::test]
+async fn an_alert_for_a_missing_channel_is_posted_in_the_default_one_and_says_so() {
+    for code in ["channel_not_found", "not_in_channel", "is_archived"] {
+        let stub = Stub::answering(move |request| match &request.json()["channel"] {
+            channel if channel == "#alerts" => posted(),
+            _ => error(code),
+        })
+        .await;
+        let channels = [("default", "#alerts"), ("alerts-high", "#missing")];
+        let message = Message {
+            route: "alerts-high".into(),
+            ..message()
+        };
+        let outcome = bot_of(&stub.url(), &channels).deliver(&message).await;
+        assert_eq!(outcome.as_str(), "delivered");
+        let body = stub.requests()[1].json();
+        for shown in [&body["text"], &body["blocks"]] {
+            assert!(shown.to_string().contains("for #missing"), "{shown}");
+        }
+    }
+    // Also the default one is missing: nothing else is tried.
+    let stub = Stub::answering(|_| error("channel_not_found")).await;
+    assert_eq!(bot(&stub).deliver(&message()).await.as_str(), "permanent");
+    assert_eq!(stub.requests().len(), 1);
+}
+
 #[tokio::test]
 async fn updates_the_existing_message() {
     let stub = Stub::answering(|_| posted()).await;
