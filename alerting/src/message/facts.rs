@@ -199,9 +199,7 @@ fn resolution(alert: &Alert) -> Option<Fact> {
 }
 
 fn has_deadlines(alert: &Alert) -> bool {
-    let upcoming = alert.sla.upcoming.iter().map(|(_, kind)| *kind);
-    let mut notices = upcoming.chain(alert.notices.iter().map(|sent| sent.kind));
-    !alert.pre_existing && notices.any(NoticeKind::is_of_a_clock)
+    !alert.pre_existing && alert.part_of.is_none() && alert.sla.respond_due_s > 0
 }
 
 fn person(name: Option<&String>) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use revwatch_runtime::config::Config;
 
 use super::built_in;
-use crate::alert::{Alert, Evidence, Subject};
+use crate::alert::{Alert, Evidence, Side, Subject};
 use crate::policy::{Capabilities, Policy};
 use crate::rule::{Rule, RuleKind, Severity};
 
@@ -153,6 +153,56 @@ fn the_ten_alerts_have_their_severity_deadlines_channel_and_actions() {
             .collect::<BTreeSet<_>>(),
         named
     );
+}
+
+/// The thresholds that the requirements name.
+#[test]
+fn thresholds_are_those_of_the_requirements() {
+    use Side::{Above, Below};
+    let table = [
+        ("new_accounts_spike", "C1", Above, 10.0),
+        ("deauthorizations_spike", "C3", Above, 3.0),
+        ("payout_failure_rate", "C6", Above, 0.05),
+        ("payout_failure_rate", "C11", Above, 0.05),
+        ("onboarding_slow", "C11", Above, 172_800.0),
+        ("onboarding_abandonment", "C11", Above, 0.20),
+        ("onboarding_abandonment_by_country", "C11", Above, 0.20),
+        ("onboarding_abandonment_by_weekday", "C11", Above, 0.20),
+        ("accounts_charging_decrease", "C11", Above, 0.0),
+        ("onboarding_conversion_drop", "C14", Below, 0.60),
+        ("stripe_api_error_spike", "C14", Above, 10.0),
+        ("onboarding_started_floor", "C16", Below, 0.80),
+        ("external_account_floor", "C16", Below, 0.75),
+        ("charges_enabled_floor", "C16", Below, 0.70),
+        ("onboarding_started_slow", "C16", Above, 86_400.0),
+        ("external_account_slow", "C16", Above, 7200.0),
+        ("charges_enabled_slow", "C16", Above, 3600.0),
+        ("payment_failure_rate", "K12", Above, 0.10),
+        ("mrr_drop", "K12", Above, 0.20),
+        ("webhook_processing_slow", "K12", Above, 5.0),
+        ("retry_queue_long", "K12", Above, 100.0),
+        ("past_due_share", "R8", Above, 0.08),
+        ("dead_letters", "R8", Above, 0.0),
+    ];
+    let rules = rules();
+    for (name, requirement, side, limit) in table {
+        let rule = rules.iter().find(|rule| rule.name == name);
+        let rule = rule.unwrap_or_else(|| panic!("there is no rule {name}"));
+        let RuleKind::Metric(metric) = &rule.kind else {
+            panic!("{name} is on a condition");
+        };
+        let threshold = metric.threshold;
+        assert_eq!(threshold.side, side, "{name}");
+        assert!(
+            (threshold.limit - limit).abs() < 1e-9,
+            "{name}: {}",
+            threshold.limit
+        );
+        assert!(
+            rule.requirement.iter().any(|id| id == requirement),
+            "{name}: {requirement}"
+        );
+    }
 }
 
 /// C15: without editing, each rule's route leads to one of the five channels.

@@ -49,7 +49,7 @@ fn needs(entity: &Entity) -> Vec<(ConditionKind, i64, String)> {
 /// The kinds of object that thin events of v1 name.
 fn kinds() -> impl Iterator<Item = &'static KindRow> {
     let all = EntityKind::ALL.into_iter().map(EntityKind::row);
-    all.filter(|row| row.kind != EntityKind::MissingEvent)
+    all.filter(|row| row.kind.is_known_by_id() && row.kind != EntityKind::MissingEvent)
 }
 
 /// Case 16: a type that says what happened changes no fact, whatever the kind.
