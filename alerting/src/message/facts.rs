@@ -7,7 +7,7 @@ use revwatch_core::requirement::{Detail, reason_in_words};
 use super::format::{in_unit, measured, time};
 use super::links::{customer_page, event_page};
 use super::markup::escape;
-use crate::alert::{Alert, AlertState, NoticeKind, NotificationState, Point, RuleCount};
+use crate::alert::{Alert, AlertState, NotificationState, Point, RuleCount};
 
 /// One fact.
 pub(super) struct Fact {

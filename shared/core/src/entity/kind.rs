@@ -240,7 +240,9 @@ impl EntityKind {
     /// The kind of an object that an event only names, by `object` and id.
     pub fn of_object(object: &str, id: &str) -> Option<Self> {
         let is_so = |row: &&KindRow| {
-            row.kind.is_known_by_id() && row.object == object && row.id_prefixes.iter().any(|start| id.starts_with(start))
+            row.kind.is_known_by_id()
+                && row.object == object
+                && row.id_prefixes.iter().any(|start| id.starts_with(start))
         };
         ROWS.iter().find(is_so).map(|row| row.kind)
     }

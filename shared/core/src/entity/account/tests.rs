@@ -210,11 +210,9 @@ fn a_closed_account_is_not_lost_twice() {
     for (story, removals) in table {
         let account = account_after(story);
         let counters = counters_of(&account);
-        let found = counters
-            .iter()
-            .filter(|(bucket, name, _)| {
-                matches!(bucket, Bucket::Hour(_)) && *name == "deauthorized"
-            });
+        let found = counters.iter().filter(|(bucket, name, _)| {
+            matches!(bucket, Bucket::Hour(_)) && *name == "deauthorized"
+        });
         assert_eq!(
             found.map(|(_, _, by)| by).sum::<i64>(),
             removals,

@@ -76,7 +76,10 @@ fn fresh_and_converted(events: &[Step], encoding: u8) -> [Account; 2] {
         unreached: BTreeMap::new(),
         ..fresh.clone()
     };
-    [fresh, decoded(Entity::Account(Box::new(old)).encode(), encoding)]
+    [
+        fresh,
+        decoded(Entity::Account(Box::new(old)).encode(), encoding),
+    ]
 }
 
 /// C1, C11.
