@@ -18,6 +18,7 @@ mod identity;
 mod localstripe;
 mod mail;
 mod modes;
+mod mrr;
 mod order;
 mod owners;
 mod prometheus;

@@ -53,7 +53,7 @@ pub(super) fn update_reason(
         let mut notices = alert.notices.iter();
         let notice = notices.find(|notice| notice.number == key.notice);
         let is_of_a_clock = notice.is_none_or(|notice| notice.kind.is_of_a_clock());
-        let is_wanted = !alert.is_resolved() && !(alert.pre_existing && is_of_a_clock);
+        let is_wanted = !(alert.is_resolved() || alert.pre_existing && is_of_a_clock);
         let is_due = !is_delivered && is_wanted && !waits_for_main(alert, key);
         return is_due.then_some(UpdateReason::NotDelivered);
     }

@@ -2,7 +2,9 @@
 //! so it is durable; the worker's resolver meets it from the store or from Stripe's API, with an event.
 
 use crate::condition::{Condition, ConditionKind};
-use crate::entity::{Entity, EntityKind};
+use crate::entity::coupon::coupon_key;
+use crate::entity::recurring::MrrUnknown;
+use crate::entity::{Entity, EntityKey, EntityKind};
 use crate::realm::Realm;
 
 /// An object of which an entity lacks something. Entities that lack it of the same object have one need.
@@ -25,6 +27,8 @@ pub enum Stored {
     Met,
     /// The object, as Stripe would answer.
     Object(String),
+    /// It may be in what the store has of these.
+    In(Vec<Need>),
     /// Only Stripe knows.
     Unknown,
 }
@@ -37,6 +41,9 @@ impl Need {
             // The platform asks for an account as itself.
             ConditionKind::AccountStale => None,
             ConditionKind::StateNeeded => condition.account.clone(),
+            ConditionKind::MrrIncomplete if is_fetched(condition.detail.as_deref()) => {
+                condition.account.clone()
+            }
             _ => return Vec::new(),
         };
         vec![Self {
@@ -45,6 +52,14 @@ impl Need {
             account,
             realm: condition.realm.clone(),
         }]
+    }
+
+    /// The object in the store.
+    pub fn key(&self) -> EntityKey {
+        match self.kind {
+            EntityKind::Coupon => coupon_key(&self.realm, self.account.as_deref(), &self.id),
+            kind => EntityKey::new(kind, &self.id),
+        }
     }
 
     /// What determines the partition of the object, as [`crate::event::Event::partition`] has it.
@@ -59,12 +74,38 @@ impl Need {
             .iter()
             .flat_map(Self::of)
             .any(|need| need == *self);
-        if lacks_it {
-            Stored::Unknown
-        } else {
-            Stored::Met
+        match entity {
+            Entity::Coupon(coupon) => coupon
+                .as_stripe_object()
+                .map_or(Stored::Unknown, |object| Stored::Object(object.to_string())),
+            _ if !lacks_it => Stored::Met,
+            Entity::Subscription(subscription) => {
+                let coupons = subscription.coupons_needed().into_iter();
+                let coupons: Vec<_> = coupons.map(|id| self.of_coupon(id)).collect();
+                if coupons.is_empty() {
+                    Stored::Unknown
+                } else {
+                    Stored::In(coupons)
+                }
+            }
+            _ => Stored::Unknown,
         }
     }
+
+    fn of_coupon(&self, id: &str) -> Self {
+        Self {
+            kind: EntityKind::Coupon,
+            id: id.to_owned(),
+            ..self.clone()
+        }
+    }
+}
+
+/// Whether Stripe's API, or another object in the store, has what an incomplete amount lacks.
+fn is_fetched(reason: Option<&str>) -> bool {
+    use MrrUnknown::{Currency, Discount, Items, Tiers};
+    let fetched = [Items, Tiers, Currency, Discount];
+    fetched.iter().any(|it| Some(it.as_str()) == reason)
 }
 
 #[cfg(test)]
@@ -73,7 +114,7 @@ mod tests {
 
     use super::*;
     use crate::condition::ConditionKey;
-    use crate::entity::{EntityKey, Observation};
+    use crate::entity::Observation;
     use crate::event::Event;
     use crate::observe::{ObserveSettings, observe};
 

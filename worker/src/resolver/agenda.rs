@@ -55,6 +55,8 @@ pub enum Outcome {
         /// From `Retry-After`.
         wait: Option<Duration>,
     },
+    /// Only Stripe has it, and there is no key.
+    NoKey,
     /// Stripe, the connection to it or the queue failed.
     Failed,
 }
@@ -213,7 +215,8 @@ impl Agenda {
             }
             Outcome::Refused { .. } => backoff(REFUSED_BACKOFF, entry.attempts),
             Outcome::Limited { wait: Some(wait) } => wait,
-            Outcome::Limited { wait: None } | Outcome::Failed => {
+            // An event may bring what the store lacks.
+            Outcome::Limited { wait: None } | Outcome::Failed | Outcome::NoKey => {
                 backoff(FAILED_BACKOFF, entry.attempts)
             }
         };
@@ -307,6 +310,7 @@ impl Outcome {
             Self::Gone => "gone",
             Self::Refused { .. } => "refused",
             Self::Limited { .. } => "limited",
+            Self::NoKey => "no_key",
             Self::Failed => "failed",
         }
     }

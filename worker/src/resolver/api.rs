@@ -111,6 +111,14 @@ impl FetchError {
         }
     }
 
+    /// Only Stripe has it.
+    pub fn no_key() -> Self {
+        Self {
+            outcome: Outcome::NoKey,
+            reason: "STRIPE_SECRET_KEY is not set".to_owned(),
+        }
+    }
+
     /// The store or the queue failed.
     pub fn failed(reason: impl Into<String>) -> Self {
         Self {

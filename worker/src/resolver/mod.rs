@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use revwatch_core::clock::{Clock, Ids};
+use revwatch_core::condition::{ConditionKey, ConditionKind};
 use revwatch_core::counters::{Bucket, Counters};
-use revwatch_core::entity::{Entity, EntityKey};
+use revwatch_core::entity::Entity;
 use revwatch_core::event::{Event, day_of, partition_of};
 use revwatch_core::event_settings::REFRESH;
 use revwatch_core::mode::Mode;
@@ -60,6 +61,8 @@ pub struct Resolver {
     metrics: Metrics,
     /// That of the key which the process was started with.
     realm: Realm,
+    /// The deployment's mode.
+    mode: Mode,
     /// The minimum time between the starts of two requests.
     pace: Duration,
     /// The lease's lifetime: a holder that does not renew it for this long is replaced.
@@ -115,6 +118,7 @@ impl Resolver {
             ids: process.ids.clone(),
             metrics: process.metrics.clone(),
             realm: process.config.stripe_secret_key_realm.clone(),
+            mode,
             pace: Duration::from_secs_f64(1.0 / config.refreshes_per_second),
             lease: Duration::from_secs_f64(config.member_seconds),
         })
@@ -146,18 +150,10 @@ pub async fn run(resolver: Arc<Resolver>, shutdown: CancellationToken) {
     let mut keys = resolver.api.clone();
     while !shutdown.is_cancelled() {
         let api = keys.borrow_and_update().clone();
-        let pause = match api {
-            Some(api) => {
-                if let Err(error) = hold(&resolver, &api, &mut keys, &holder, &shutdown).await {
-                    tracing::warn!(%error, "the resolver restarts after an error");
-                }
-                resolver.lease / 3
-            }
-            None => {
-                resolver.release(&holder).await;
-                Duration::MAX
-            }
-        };
+        if let Err(error) = hold(&resolver, api.as_ref(), &mut keys, &holder, &shutdown).await {
+            tracing::warn!(%error, "the resolver restarts after an error");
+        }
+        let pause = resolver.lease / 3;
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = changed(&mut keys) => keys.mark_changed(),
@@ -178,7 +174,7 @@ async fn changed(keys: &mut watch::Receiver<Option<Arc<StripeApi>>>) {
 /// Requests in progress are then dropped: the next holder fetches again.
 async fn hold(
     resolver: &Arc<Resolver>,
-    api: &Arc<StripeApi>,
+    api: Option<&Arc<StripeApi>>,
     keys: &mut watch::Receiver<Option<Arc<StripeApi>>>,
     holder: &str,
     shutdown: &CancellationToken,
@@ -209,9 +205,9 @@ async fn hold(
         let wait = match next {
             Next::Fetch(task) => {
                 next_request_at = now + resolver.pace;
-                let (resolver, api) = (resolver.clone(), api.clone());
+                let (resolver, api) = (resolver.clone(), api.cloned());
                 fetches.spawn(async move {
-                    let outcome = resolver.resolve(&api, &task).await;
+                    let outcome = resolver.resolve(api.as_deref(), &task).await;
                     (task, outcome)
                 });
                 continue;
@@ -294,7 +290,7 @@ impl Resolver {
     }
 
     /// Meets one need, and says how that ended.
-    async fn resolve(&self, api: &StripeApi, task: &Task) -> Outcome {
+    async fn resolve(&self, api: Option<&StripeApi>, task: &Task) -> Outcome {
         let Need {
             kind, id, account, ..
         } = &task.need;
@@ -311,6 +307,10 @@ impl Resolver {
                 }
                 Outcome::Refreshed
             }
+            Err(FetchError {
+                outcome: Outcome::NoKey,
+                ..
+            }) => Outcome::NoKey,
             Err(FetchError { outcome, reason }) => {
                 let trace_id = Correlation::of(&cause.event_id);
                 tracing::warn!(kind = kind.as_str(), %object, %account, outcome = outcome.as_str(), reason, %named_by, %trace_id, "object not fetched");
@@ -327,17 +327,19 @@ impl Resolver {
     /// Publishes what meets a need, and returns the events. None: it is met already.
     async fn meet(
         &self,
-        api: &StripeApi,
+        api: Option<&StripeApi>,
         task: &Task,
         cause: &Cause,
     ) -> Result<Vec<String>, FetchError> {
-        let snapshots = match self.stored(&task.need).await? {
+        let stored = match self.stored(&task.need).await? {
             Stored::Met => return Ok(Vec::new()),
-            Stored::Object(object) => {
-                let livemode = api.mode.map(Mode::livemode);
-                checked(|| snapshot::events(task, cause.since_s, livemode, &object))?
-            }
-            Stored::Unknown => match snapshots_of(api, task, cause).await {
+            Stored::Object(object) => Some(self.snapshots(task, cause, &object)?),
+            Stored::In(needs) => self.snapshots_in(task, cause, &needs).await?,
+            Stored::Unknown => None,
+        };
+        let snapshots = match stored {
+            Some(snapshots) => snapshots,
+            None => match snapshots_of(api, task, cause).await {
                 Ok(snapshots) => snapshots,
                 Err(error) => {
                     if let Outcome::Refused { .. } | Outcome::Failed = error.outcome {
@@ -354,9 +356,45 @@ impl Resolver {
         Ok(events)
     }
 
+    fn snapshots(
+        &self,
+        task: &Task,
+        cause: &Cause,
+        object: &str,
+    ) -> Result<Vec<Snapshot>, FetchError> {
+        let livemode = Some(self.mode.livemode());
+        checked(|| snapshot::events(task, cause.since_s, livemode, object))
+    }
+
+    /// The events that other objects in the store give. `None`: the store lacks one, or a thin event asks for the
+    /// object itself.
+    async fn snapshots_in(
+        &self,
+        task: &Task,
+        cause: &Cause,
+        needs: &[Need],
+    ) -> Result<Option<Vec<Snapshot>>, FetchError> {
+        let is_incomplete = |key: &ConditionKey| key.kind == ConditionKind::MrrIncomplete;
+        if !task.waiting.keys().all(is_incomplete) {
+            return Ok(None);
+        }
+        let mut snapshots = Vec::new();
+        for need in needs {
+            let Stored::Object(object) = self.stored(need).await? else {
+                return Ok(None);
+            };
+            let task = Task {
+                need: need.clone(),
+                waiting: task.waiting.clone(),
+            };
+            snapshots.extend(self.snapshots(&task, cause, &object)?);
+        }
+        Ok(Some(snapshots))
+    }
+
     /// What the store says of the object.
     async fn stored(&self, need: &Need) -> Result<Stored, FetchError> {
-        let key = EntityKey::new(need.kind, &need.id);
+        let key = need.key();
         let partition = partition_of(need.partition_key(), self.queue.partitions());
         let read_set = ReadSet {
             entities: vec![key.clone()],
@@ -420,10 +458,11 @@ impl Resolver {
 
 /// Fetches the object and turns the response into events.
 async fn snapshots_of(
-    api: &StripeApi,
+    api: Option<&StripeApi>,
     task: &Task,
     cause: &Cause,
 ) -> Result<Vec<Snapshot>, FetchError> {
+    let api = api.ok_or_else(FetchError::no_key)?;
     let response = api::object(api, &task.need).await?;
     let observed_at_s = snapshot::observed_at(
         cause.since_s,

@@ -4,6 +4,7 @@
 //! therefore a path: realm, owner and Stripe's id, for example `main/platform/SUMMER`.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Number, Value, json};
 
 use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
@@ -71,6 +72,21 @@ impl Coupon {
     /// The current state.
     pub fn current(&self) -> Option<&CouponFacts> {
         self.timeline.last().map(|s| &*s.facts)
+    }
+
+    /// The coupon as Stripe would show it, as far as it is known; `None`: nothing is.
+    pub fn as_stripe_object(&self) -> Option<Value> {
+        let terms = &self.current()?.terms;
+        let duration = if terms.is_forever { "forever" } else { "once" };
+        let percent = terms.percent_off.map(|percent| percent.to_string());
+        let percent = percent.and_then(|text| text.parse::<Number>().ok());
+        let off = terms.amount_off.as_ref();
+        let products = terms.products.as_ref();
+        Some(json!({
+            "id": self.stripe_id(), "object": "coupon", "duration": duration, "percent_off": percent,
+            "amount_off": off.map(|off| off.minor), "currency": off.and_then(|off| off.currency.as_ref()),
+            "applies_to": products.map(|products| json!({"products": products})),
+        }))
     }
 
     /// Stripe's id.

@@ -7,6 +7,8 @@
 mod discounts;
 mod terms;
 
+use std::collections::BTreeSet;
+
 use rust_decimal::prelude::ToPrimitive;
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Deserialize, Serialize};
@@ -144,6 +146,14 @@ impl Charges {
     pub fn applied(&self) -> impl Iterator<Item = &AppliedDiscount> {
         let of_lines = self.lines.iter().flat_map(|line| &line.discounts);
         of_lines.chain(&self.discounts)
+    }
+
+    /// The coupons of the discounts whose terms are not known, as far as these are.
+    pub fn coupons_needed<'a>(&'a self, known: &'a KnownDiscounts) -> BTreeSet<&'a str> {
+        let unknown = self.applied().filter(|it| it.terms(known).is_none());
+        unknown
+            .filter_map(|it| known.coupon(it.id.as_deref()?))
+            .collect()
     }
 
     fn unknown(&self, known: &KnownDiscounts) -> Option<MrrUnknown> {
@@ -503,7 +513,7 @@ mod tests {
             ..Terms::default()
         })]);
         assert_eq!(bounds(&of_script), (0, Some(15_000), Some(Coupon)));
-        let mut taxed = plain.clone();
+        let mut taxed = plain;
         taxed.lines[1].has_unknown_tax = true;
         assert_eq!(bounds(&taxed), (10_000, Some(15_000), Some(Tax)));
         let of_page = |discounts| Charges {

@@ -1,5 +1,7 @@
 //! A subscription: status, plan, monthly recurring revenue.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::application_ids::ApplicationIds;
@@ -183,6 +185,14 @@ impl Subscription {
             Some(_) => Some(self.shown(current)),
             None => self.amounts(&self.timeline.in_order()).pop(),
         }
+    }
+
+    /// The coupons, by Stripe's id, that would make its amount known.
+    pub fn coupons_needed(&self) -> BTreeSet<&str> {
+        let charges = self.current().and_then(|facts| facts.charges.as_ref());
+        charges.map_or_else(BTreeSet::new, |charges| {
+            charges.coupons_needed(&self.origin.discounts)
+        })
     }
 
     /// What a state shows of the amount each month.

@@ -71,6 +71,31 @@ pub(super) fn discount(
     Ok(Some(observation(event, kind, subscription, update)))
 }
 
+/// Whether it is a coupon that was fetched for a subscription.
+pub(super) fn is_for_subscription(event: &Event<'_>) -> bool {
+    let is_for = event.related_type.as_deref() == Some("subscription");
+    event.is_fetched() && is_for && event.kind == "coupon.updated"
+}
+
+/// What the coupon is to the subscription that needs it.
+pub(super) fn for_subscription(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
+    let object: Coupon = read(event)?;
+    let terms = object.terms().map_err(|e| too_much(event, e))?;
+    let mut discounts = KnownDiscounts::default();
+    discounts.add_coupon(&object.id.id(event)?, &terms);
+    let Some(subscription) = event.related_id.as_deref() else {
+        return Ok(None);
+    };
+    let origin = SubscriptionOrigin {
+        account: event.account.as_deref().map(str::to_owned),
+        discounts,
+        ..SubscriptionOrigin::default()
+    };
+    let update = Update::SubscriptionDiscount(origin);
+    let kind = EntityKind::Subscription;
+    Ok(Some(observation(event, kind, subscription, update)))
+}
+
 fn too_much(event: &Event<'_>, _: BeyondAnyAmount) -> ObserveError {
     beyond(event, "coupon.amount_off", MAX_MINOR)
 }

@@ -54,6 +54,8 @@ pub fn observe(
     observations.extend(account::seen(event));
     if event.part_of() == PartOf::Subscription {
         observations.extend(coupon::discount(event, settings)?);
+    } else if coupon::is_for_subscription(event) {
+        observations.extend(coupon::for_subscription(event)?);
     } else if let Some(row) = row_of_event(&event.kind) {
         observations.extend(reader(row.kind)(event, settings)?);
     }

@@ -7,13 +7,17 @@ use serde::{Deserialize, Serialize};
 use super::super::merge::keep_greater;
 use super::Terms;
 
-/// By id, `di_…`.
+/// The discounts of a subscription, and the coupons of which they were made.
 ///
 /// Invariant: what is kept is a function of the set of all that were added. Which ids are kept depends on
 /// nothing but the ids: one that is kept in the end was never dropped before.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct KnownDiscounts(BTreeMap<String, KnownDiscount>);
+pub struct KnownDiscounts {
+    /// By id, `di_…`.
+    discounts: BTreeMap<String, KnownDiscount>,
+    /// The terms of coupons, by Stripe's id.
+    coupons: BTreeMap<String, Terms>,
+}
 
 /// What is known of one discount.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -31,29 +35,45 @@ const KEPT: usize = 256;
 impl KnownDiscounts {
     /// Adds what is known of a discount.
     pub fn add(&mut self, id: &str, new: &KnownDiscount) {
-        let kept = self.0.entry(id.to_owned()).or_default();
+        let kept = self.discounts.entry(id.to_owned()).or_default();
         keep_greater(&mut kept.coupon, &new.coupon);
         keep_greater(&mut kept.terms, &new.terms);
-        if self.0.len() > KEPT {
-            self.0.pop_first();
+        if self.discounts.len() > KEPT {
+            self.discounts.pop_first();
+        }
+    }
+
+    /// Adds the terms of a coupon.
+    pub fn add_coupon(&mut self, id: &str, terms: &Terms) {
+        let kept = self.coupons.entry(id.to_owned()).or_default();
+        if terms > kept {
+            kept.clone_from(terms);
+        }
+        if self.coupons.len() > KEPT {
+            self.coupons.pop_first();
         }
     }
 
     /// Adds what another set knows.
     pub fn merge(&mut self, other: &Self) {
-        for (id, new) in &other.0 {
+        for (id, new) in &other.discounts {
             self.add(id, new);
+        }
+        for (id, terms) in &other.coupons {
+            self.add_coupon(id, terms);
         }
     }
 
     /// What the discount takes off, if that is known.
     pub fn terms(&self, id: &str) -> Option<&Terms> {
-        self.0.get(id)?.terms.as_ref()
+        let discount = self.discounts.get(id)?;
+        let of_coupon = || self.coupons.get(discount.coupon.as_deref()?);
+        discount.terms.as_ref().or_else(of_coupon)
     }
 
     /// The coupon of the discount, if that is known.
     pub fn coupon(&self, id: &str) -> Option<&str> {
-        self.0.get(id)?.coupon.as_deref()
+        self.discounts.get(id)?.coupon.as_deref()
     }
 }
 
@@ -82,6 +102,15 @@ mod tests {
             assert_eq!(merged.terms("di_1"), Some(&Terms::ending()));
             assert_eq!(merged.terms("di_2"), None);
         }
+    }
+
+    #[test]
+    fn a_discount_has_the_terms_of_its_coupon() {
+        let mut known = of("di_1", Some("c_1"), None);
+        let mut coupon = KnownDiscounts::default();
+        coupon.add_coupon("c_1", &Terms::CANNOT_BE_PRICED);
+        known.merge(&coupon);
+        assert_eq!(known.terms("di_1"), Some(&Terms::CANNOT_BE_PRICED));
     }
 
     #[test]
