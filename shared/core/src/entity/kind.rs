@@ -55,8 +55,8 @@ pub struct KindRow {
     pub fetched_type: &'static str,
     /// How Stripe's ids of this kind begin.
     pub id_prefixes: &'static [&'static str],
-    /// Stripe's events about it, without the last part of their type. Thin ones name their object: `shared/core/src/observe/thin.rs`
-    /// reads them.
+    /// Stripe's events about it, without the last part of their type. Thin ones name their object instead:
+    /// `shared/core/src/observe/thin.rs` reads them.
     pub event_families: &'static [&'static str],
     /// Whether it is a subscription, or a payment for one.
     pub is_billing: bool,
