@@ -85,8 +85,9 @@ impl History {
         };
         let step = self.trend_step_hours.unwrap_or(0);
         let ends = (0..POINTS).map(|back| back * step + window.delay_hours);
-        ends.flat_map(|end| [end, end + window.hours])
-            .filter(|age| *age <= MINUTES_READ_HOURS)
+        // Points whose window began earlier are read by the hour.
+        ends.filter(|end| end + window.hours <= MINUTES_READ_HOURS)
+            .flat_map(|end| [end, end + window.hours])
             .collect()
     }
 }
