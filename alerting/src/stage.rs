@@ -22,7 +22,7 @@ pub enum Stage {
 pub type Transition = (Stage, Stage, &'static str);
 
 /// Every transition.
-pub const TRANSITIONS: [Transition; 8] = [
+pub const TRANSITIONS: [Transition; 10] = [
     (
         Stage::Inactive,
         Stage::Pending,
@@ -39,9 +39,19 @@ pub const TRANSITIONS: [Transition; 8] = [
     (
         Stage::Firing,
         Stage::Resolved,
-        "the rule has been false for `keep_firing_for` and the alert is as old as `fire_for_at_least`, or a person resolves it",
+        "the rule has been false for `keep_firing_for`, or a person resolves it",
     ),
     (Stage::Acknowledged, Stage::Resolved, "the same"),
+    (
+        Stage::Resolved,
+        Stage::Firing,
+        "the rule is true again within `reopen_within`",
+    ),
+    (
+        Stage::Resolved,
+        Stage::Acknowledged,
+        "the same, and a person had acknowledged",
+    ),
     (
         Stage::Resolved,
         Stage::Inactive,

@@ -122,7 +122,7 @@ fn report(simulator: &Simulator, since_s: i64, until_s: i64) -> Report {
         pre_existing: alert.pre_existing,
     };
     let open = simulator.alerts().filter(|alert| alert.group.is_none());
-    let mut alerts: Vec<Fired> = simulator.resolved().iter().chain(open).map(fired).collect();
+    let mut alerts: Vec<Fired> = simulator.resolved().chain(open).map(fired).collect();
     alerts.sort();
     let of_rule = |rule: &str| {
         let own: Vec<&Fired> = alerts.iter().filter(|alert| alert.rule == rule).collect();

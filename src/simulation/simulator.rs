@@ -248,8 +248,7 @@ impl Simulator {
     /// The stage of every rule and subject that was ever pending or firing.
     pub fn views(&self) -> Vec<View> {
         let resolved: HashSet<(&str, &Subject)> = self
-            .resolved
-            .iter()
+            .resolved()
             .map(|a| (a.rule.as_str(), &a.subject))
             .collect();
         let view = |(key, account): (&WatchKey, &Option<String>)| {
@@ -284,8 +283,11 @@ impl Simulator {
     }
 
     /// Resolved alerts, without groups, in the order in which they ended.
-    pub fn resolved(&self) -> &[Alert] {
-        &self.resolved
+    pub fn resolved(&self) -> impl Iterator<Item = &Alert> {
+        // Those that may return are not in the history yet.
+        let alerts = self.engine.alerts();
+        let resting = alerts.filter(|alert| alert.is_resolved() && alert.group.is_none());
+        self.resolved.iter().chain(resting)
     }
 
     fn time(&self) -> TickTime {

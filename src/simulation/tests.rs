@@ -128,7 +128,7 @@ fn firing(simulator: &Simulator) -> Firing {
 /// The last message of an alert that is over says so, and that of one that fires does not.
 fn check_last_messages(simulator: &Simulator, seed: u64) {
     let ids = |alert: &revwatch_alerting::alert::Alert| alert.id.clone();
-    let over: Vec<_> = simulator.resolved().iter().map(ids).collect();
+    let over: Vec<_> = simulator.resolved().map(ids).collect();
     let mut last = BTreeMap::new();
     for message in simulator.log().iter().filter(|it| it.notice.is_none()) {
         last.insert(&message.alert_id, &message.headline);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::{WatchKey, key_of};
 use crate::alert::{Alert, id};
 use crate::stage::Stage;
 
@@ -14,15 +15,41 @@ pub(super) struct AlertTable {
     by_id: HashMap<String, Alert>,
     /// Those that are resolved, by when: perhaps a message is not delivered yet.
     resolved: BTreeSet<(i64, String)>,
+    /// The last of them by what they are about.
+    last: HashMap<WatchKey, String>,
+    /// Those of which all is delivered, but which may return, by until when.
+    resting: BTreeSet<(i64, String)>,
     counts: BTreeMap<(String, String, Stage), i64>,
 }
 
 impl AlertTable {
+    /// The last alert of a rule and a subject, if it is resolved and not in the history yet.
+    pub fn last_resolved(&self, key: &WatchKey) -> Option<&Alert> {
+        self.get(self.last.get(key)?)
+    }
+
+    /// A resolved alert stays until then: it may return.
+    pub fn rest_until(&mut self, until_s: i64, id: &str) {
+        self.resting.insert((until_s, id.to_owned()));
+    }
+
+    /// Those that have stayed for long enough.
+    pub fn take_rested(&mut self, now_s: i64) -> Vec<String> {
+        let later = self.resting.split_off(&(now_s + 1, String::new()));
+        let rested = std::mem::replace(&mut self.resting, later);
+        rested.into_iter().map(|(_, id)| id).collect()
+    }
+
     /// Adds an alert, or replaces the one that has its id; returns the earlier one.
     pub fn insert(&mut self, alert: Alert) -> Option<Alert> {
         let earlier = self.remove(&alert.id);
         if alert.is_resolved() {
             self.resolved.insert(resolved_key(&alert));
+            let key = key_of(&alert);
+            let is_older = |last: &Alert| last.resolved_s <= alert.resolved_s;
+            if self.last_resolved(&key).is_none_or(is_older) {
+                self.last.insert(key, alert.id.clone());
+            }
         }
         self.count(&alert, 1);
         self.by_id.insert(alert.id.clone(), alert);
@@ -32,6 +59,10 @@ impl AlertTable {
     pub fn remove(&mut self, id: &str) -> Option<Alert> {
         let alert = self.by_id.remove(id)?;
         self.resolved.remove(&resolved_key(&alert));
+        let key = key_of(&alert);
+        if self.last.get(&key).is_some_and(|last| last == id) {
+            self.last.remove(&key);
+        }
         self.count(&alert, -1);
         Some(alert)
     }

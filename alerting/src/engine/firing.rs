@@ -47,7 +47,7 @@ impl Engine {
                     now_s,
                     with_trend(evidence),
                 );
-                self.fire(key, before, alert);
+                self.fire_or_return(key, before, alert, now_s);
             }
             Effect::Show { since_s, evidence } => {
                 // A metric's beginning is that of the alert: it would move with every evaluation.

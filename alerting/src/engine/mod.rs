@@ -10,7 +10,7 @@
 //! The engine is made of parts, each with its own fields and tests: `RuleSet`, `AlertTable`, `Watches`, `Groups`,
 //! `Mutes`, `SlaClocks`, `Outbox`, `Freshness`, `CounterReads`, `Pipeline`, `Backlog` and `Changes`. A part knows no
 //! other; what concerns several of them is in the methods of [`Engine`]: `tick.rs` (what is read and when),
-//! `inputs.rs` (what rules evaluate), `firing.rs` (alerts fire and resolve), `muting.rs`, `grouping.rs`,
+//! `inputs.rs` (what rules evaluate), `firing.rs` (alerts fire and resolve), `returning.rs` (one that has just resolved returns), `muting.rs`, `grouping.rs`,
 //! `pre_existing.rs` (what was wrong already), `attempts.rs` (messages and notices) and `commands.rs`. These only note what happened; `settle` decides for all of
 //! it at once.
 //!
@@ -35,6 +35,7 @@ mod outbox;
 mod pipeline;
 mod position;
 mod pre_existing;
+mod returning;
 mod rule_set;
 mod sla_clocks;
 mod tick;
@@ -358,9 +359,16 @@ impl Engine {
         candidates.extend(self.changes.take_admitted());
         let given_up = self.alerts.resolved_before(now_s - GIVE_UP_S);
         candidates.extend(given_up.cloned());
+        candidates.extend(self.alerts.take_rested(now_s));
         let is_over = |alert: &Alert| alert.is_resolved() && self.is_done(alert, now_s);
         candidates.retain(|id| self.alerts.get(id).is_some_and(is_over));
         for id in candidates {
+            let alert = self.alerts.get(&id);
+            let until_s = alert.and_then(|alert| self.rules.may_return_until_s(alert));
+            if let Some(until_s) = until_s.filter(|until_s| *until_s > now_s) {
+                self.alerts.rest_until(until_s, &id);
+                continue;
+            }
             self.mutes.set(&id, false);
             self.outbox.clear(&id);
             let Some(alert) = self.alerts.remove(&id) else {

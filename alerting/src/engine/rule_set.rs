@@ -67,9 +67,20 @@ impl RuleSet {
     /// How long an alert keeps firing that is clear since `clear_since_s`: 0 when its rule is gone.
     pub fn keep_firing_for_s(&self, alert: &Alert, clear_since_s: i64) -> i64 {
         self.named(&alert.rule).map_or(0, |rule| {
-            let least_s = alert.fired_s.saturating_add(rule.fire_for_at_least_s);
-            rule.keep_firing_for_s.max(least_s - clear_since_s)
+            let returned_s = alert.returned_s.unwrap_or(i64::MIN);
+            let least_s = returned_s.saturating_add(rule.reopen_within_s);
+            rule.keep_firing_for_s
+                .max(least_s.saturating_sub(clear_since_s))
         })
+    }
+
+    /// Until when a resolved alert may return, in Unix seconds; `None`: it is over. What a person resolved is, and
+    /// the messages of groups are never about one problem alone.
+    pub fn may_return_until_s(&self, alert: &Alert) -> Option<i64> {
+        let within_s = self.named(&alert.rule)?.reopen_within_s;
+        let is_over = alert.resolved_by.is_some() || alert.group.is_some() || within_s == 0;
+        let resolved_s = alert.resolved_s.filter(|_| !is_over)?;
+        Some(resolved_s.saturating_add(within_s))
     }
 
     /// Whether alerts of this rule inhibit those of another.

@@ -86,10 +86,15 @@ pub fn render(alert: &Alert, key: &MessageKey, state: &NotificationState) -> Mes
     } else {
         ""
     };
+    // The readers of one that returned have another message of it, which cannot be changed.
+    let again = match alert.returned_s {
+        Some(returned_s) if key.notice == 0 && state.receipt.is_none() => format!("-{returned_s}"),
+        _ => String::new(),
+    };
     let route = notice.map_or(&alert.route, |notice| &notice.route);
     let main = alert.notifications.get(&MessageKey::main(&key.notifier));
     Message {
-        delivery_id: format!("{}-{}{suffix}", alert.id, key.notice),
+        delivery_id: format!("{}-{}{again}{suffix}", alert.id, key.notice),
         alert_id: alert.id.clone(),
         revision: alert.revision,
         rule: alert.rule.clone(),

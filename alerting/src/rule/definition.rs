@@ -34,8 +34,9 @@ pub struct Rule {
     pub for_s: i64,
     /// It resolves after being false for this long.
     pub keep_firing_for_s: i64,
-    /// It does not resolve sooner after it fired: a problem that comes and goes within this time is one alert.
-    pub fire_for_at_least_s: i64,
+    /// If it is true again within this time after its alert resolved, that alert returns, and then stays for this
+    /// time at least: a problem that comes and goes is one alert.
+    pub reopen_within_s: i64,
     /// While the newest event is older than this, metrics and missing events are not evaluated: the
     /// event that would change the result may be on its way.
     pub fresh_within_s: Option<i64>,
@@ -66,7 +67,6 @@ impl Rule {
         for (words, seconds) in [
             ("for", self.for_s),
             ("resolves after", self.keep_firing_for_s),
-            ("fires for at least", self.fire_for_at_least_s),
         ] {
             if seconds > 0 {
                 text.push_str(&format!(", {words} {}", Span(seconds)));
@@ -113,10 +113,7 @@ mod tests {
         );
         assert_eq!(
             described("provider_lost_charges"),
-            (
-                "condition",
-                "charges_lost, fires for at least 10m".to_owned()
-            )
+            ("condition", "charges_lost".to_owned())
         );
     }
 }

@@ -28,7 +28,7 @@ const COMMON: [&str; 17] = [
     "resolve",
     "clock",
     "keep_firing_for",
-    "fire_for_at_least",
+    "reopen_within",
     "fresh_within",
 ];
 
@@ -61,7 +61,7 @@ fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
     let sla = sla(fields);
     let fresh_within_s = longer_than_0(fields, "fresh_within");
     let keep_firing_for: Option<Span> = fields.optional("keep_firing_for");
-    let fire_for_at_least: Option<Span> = fields.optional("fire_for_at_least");
+    let reopen_within: Option<Span> = fields.optional("reopen_within");
     let kind = kind?;
     fields.of_kind(kind.name, kind.fields);
     let hold: Option<Span> = fields.optional("for");
@@ -78,7 +78,7 @@ fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
         runbook,
         for_s: hold.map_or(0, |span| span.0),
         keep_firing_for_s: keep_firing_for.map_or(0, |span| span.0),
-        fire_for_at_least_s: fire_for_at_least.map_or(0, |span| span.0),
+        reopen_within_s: reopen_within.map_or(0, |span| span.0),
         fresh_within_s,
         sla,
         inhibited_by: inhibited_by.unwrap_or_default(),

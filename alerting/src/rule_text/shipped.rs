@@ -237,7 +237,7 @@ fn rules_that_can_flap_are_damped() {
         let RuleKind::Metric(metric) = &rule.kind else {
             continue;
         };
-        let holds = rule.for_s > 0 || rule.keep_firing_for_s > 0 || rule.fire_for_at_least_s > 0;
+        let holds = rule.for_s > 0 || rule.keep_firing_for_s > 0 || rule.reopen_within_s > 0;
         let threshold = metric.threshold;
         let has_hysteresis = (threshold.clear - threshold.limit).abs() > f64::EPSILON;
         let is_damped = holds || has_hysteresis;
@@ -259,7 +259,7 @@ fn rules_that_can_flap_are_damped() {
         .filter(|rule| conditions.contains(&rule.name.as_str()))
     {
         assert_eq!(
-            (rule.for_s, rule.fire_for_at_least_s),
+            (rule.for_s, rule.reopen_within_s),
             (0, 600),
             "{}: at once, and for a while",
             rule.name

@@ -10,6 +10,7 @@ mod metrics;
 mod notifications;
 mod old_names;
 mod pre_existing;
+mod returning;
 mod scopes;
 mod ticks;
 

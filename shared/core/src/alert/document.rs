@@ -63,9 +63,12 @@ pub struct Alert {
     /// The person who resolved it; `None` when its rule did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_by: Option<String>,
-    /// Unix seconds since which its rule is false, while `keep_firing_for` or `fire_for_at_least` runs.
+    /// Unix seconds since which its rule is false, while `keep_firing_for` runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clear_since_s: Option<i64>,
+    /// Unix seconds at which it fired soon after it, or the one before it, had resolved: its problem comes and goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returned_s: Option<i64>,
     /// When it should be acknowledged and resolved.
     #[serde(default)]
     pub sla: Sla,
@@ -316,6 +319,7 @@ impl Alert {
             resolved_s: None,
             resolved_by: None,
             clear_since_s: None,
+            returned_s: None,
             sla: Sla::default(),
             evidence,
             pre_existing: false,
