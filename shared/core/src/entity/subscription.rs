@@ -1,9 +1,12 @@
 //! A subscription: status, plan, monthly recurring revenue.
 
+mod level;
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use self::level::{Churn, Level};
 use super::application_ids::ApplicationIds;
 use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
@@ -245,6 +248,7 @@ impl Subscription {
         } else {
             self.level_before(first, first_mrr)
         };
+        let mut churn = Churn::since(&before, self.timeline.is_cut());
         let last = ordered.len() - 1;
         for (i, state) in ordered.iter().enumerate() {
             let is_carried = i < last && mrr(i).known().is_none();
@@ -256,6 +260,7 @@ impl Subscription {
                 self.origin.currency.as_deref(),
                 tally,
             );
+            churn.change_to(&now, state.created_s, tally);
             before = now;
         }
         for (name, level) in before.counts() {
@@ -566,58 +571,6 @@ impl EntityState for Subscription {
 const AMOUNT_FIELDS: [&str; 3] = ["items.data", "discount", "discounts"];
 
 const DAY_S: i64 = 86_400;
-
-/// What counts at a moment.
-struct Level {
-    in_base: bool,
-    past_due: bool,
-    mrr: Monthly,
-}
-
-impl Level {
-    const NOTHING: Self = Self {
-        in_base: false,
-        past_due: false,
-        mrr: Monthly::exactly(0),
-    };
-
-    fn of(facts: &SubscriptionFacts, mrr: Monthly) -> Self {
-        Self {
-            in_base: facts.in_base(),
-            past_due: facts.status == SubscriptionStatus::PastDue,
-            mrr,
-        }
-    }
-
-    fn counts(&self) -> [(&'static str, i64); 3] {
-        [
-            ("all", self.in_base.into()),
-            ("past_due", self.past_due.into()),
-            ("paying", self.mrr.may_be_positive().into()),
-        ]
-    }
-
-    fn change_to(&self, now: &Self, at_s: i64, currency: Option<&str>, tally: &mut Tally) {
-        let hour = Bucket::hour_of(at_s);
-        for ((name, before), (_, now)) in self.counts().into_iter().zip(now.counts()) {
-            tally.add(hour, &["base", name], now - before);
-        }
-        match (self.mrr.may_be_positive(), now.mrr.may_be_positive()) {
-            (false, true) => tally.add(hour, &["churn", "gained"], 1),
-            (true, false) => tally.add(hour, &["churn", "lost"], 1),
-            _ => {}
-        }
-        let Some(currency) = currency else { return };
-        let by_minor = now.mrr.low_minor - self.mrr.low_minor;
-        let minute = Bucket::minute_of(at_s);
-        tally.add(minute, &["mrr_change", currency], by_minor);
-        let ((extra, unbounded), (new_extra, new_unbounded)) =
-            (self.mrr.beyond_low(), now.mrr.beyond_low());
-        tally.add(minute, &["mrr_extra_change", currency], new_extra - extra);
-        let by = new_unbounded - unbounded;
-        tally.add(minute, &["mrr_unbounded_change", currency], by);
-    }
-}
 
 /// Whether the status changed between two states that are neighbours: they differ, or the later event
 /// says it. Of one second, both events may report one change.

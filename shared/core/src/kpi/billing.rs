@@ -113,7 +113,7 @@ impl Billing {
         let last_month = days_ago(30)..=now_hour;
         let lost = sum(&last_month, &["churn", "lost"]);
         let gained = sum(&last_month, &["churn", "gained"]);
-        let paying_30d_ago = current(&["base", "paying"]) - gained + lost;
+        let paying_30d_ago = current(&["base", "paying"]) - sum(&last_month, &["base", "paying"]);
         let (past_due, month_before) = (days_ago(37)..=days_ago(7), days_ago(60)..=days_ago(30));
         let downgraded = sum(&month_before, &["plan", "downgraded"]);
         Self {

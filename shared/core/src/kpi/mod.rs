@@ -184,7 +184,9 @@ mod tests {
         c.add(Bucket::Current, &["base", "paying"], 8);
         c.add(ago(40), &["churn", "gained"], 10);
         c.add(ago(20), &["churn", "lost"], 3);
+        c.add(ago(20), &["base", "paying"], -3);
         c.add(ago(10), &["churn", "gained"], 1);
+        c.add(ago(10), &["base", "paying"], 1);
         c.add(ago(10), &["dunning", "entered"], 4);
         c.add(ago(10), &["dunning", "recovered_7d"], 3);
         c.add(ago(2), &["dunning", "entered"], 50);
