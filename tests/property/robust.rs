@@ -14,7 +14,7 @@ mod samples;
 
 use std::collections::BTreeMap;
 
-use revwatch_core::condition::Condition;
+use revwatch_core::condition::{Condition, ConditionKind};
 use revwatch_core::counters::Bucket;
 use revwatch_core::entity::{Entity, EntityKey, Observation};
 use revwatch_core::event::{Event, known_kinds};
@@ -29,6 +29,17 @@ fn read(kind: &str, object: &Value) -> Result<Vec<Observation>, String> {
     observe(&event, &ObserveSettings::default()).map_err(|e| e.to_string())
 }
 
+/// The counters of what is unknown, and of how much more it may be.
+const UNKNOWN: [&str; 7] = [
+    "unknown",
+    "amount_unknown",
+    "mrr_incomplete",
+    "mrr_extra",
+    "mrr_extra_change",
+    "mrr_unbounded",
+    "mrr_unbounded_change",
+];
+
 /// All values that people and rules see of an event's entities.
 #[derive(Debug, PartialEq)]
 struct Shown {
@@ -41,12 +52,25 @@ impl Shown {
     fn says_no_more_than(&self, whole: &Self) -> bool {
         let is_unknown = |name: &str| {
             let mut parts = name.split(['|', ':']);
-            parts.any(|part| matches!(part, "unknown" | "amount_unknown" | "mrr_incomplete"))
+            parts.any(|part| UNKNOWN.contains(&part))
         };
-        let same = |(name, value)| whole.numbers.get(name) == Some(value) || is_unknown(&name.1);
+        // A sum that is known to be at least so much.
+        let is_bound = |(bucket, name): &(Bucket, String), value: &i64| {
+            let is_mrr = ["mrr", "mrr_past_due", "mrr_change"]
+                .iter()
+                .any(|sum| name.contains(&format!("{sum}|")));
+            let of_whole = whole.numbers.get(&(*bucket, name.clone()));
+            is_mrr && of_whole.is_some_and(|of_whole| value <= of_whole)
+        };
+        let same = |(name, value): (&(Bucket, String), &i64)| {
+            let is_same = whole.numbers.get(name) == Some(value);
+            is_same || is_unknown(&name.1) || is_bound(name, value)
+        };
+        let is_about_what_is_unknown =
+            |condition: &Condition| condition.key.kind == ConditionKind::MrrIncomplete;
         self.numbers.iter().all(same)
             && self.conditions.iter().all(|condition| {
-                whole.conditions.iter().any(|of_whole| {
+                is_about_what_is_unknown(condition) || whole.conditions.iter().any(|of_whole| {
                     let mut less = of_whole.clone();
                     let Condition {
                         customer,

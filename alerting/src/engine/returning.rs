@@ -28,7 +28,7 @@ impl Engine {
         alert.returned_s = Some(now_s);
         // A member has no messages of its own, and what was wrong already had none.
         let is_single = last.part_of.is_none() && !last.pre_existing;
-        if !is_single || self.is_being_told(&last) {
+        if !is_single || self.has_open_resolution(&last) {
             self.fire(key, before, alert);
             return;
         }
@@ -57,7 +57,7 @@ impl Engine {
             alert.state.into(),
             None,
         );
-        // Where a message cannot be changed, people were told that it is over: they are notified again.
+        // Where a message cannot be changed, people were notified that it is over: they are notified again.
         let policy = &self.policy;
         let edits = |name: &str| policy.capabilities(name).is_some_and(|it| it.edits);
         alert
@@ -80,7 +80,7 @@ impl Engine {
     }
 
     /// Whether an attempt that says that it is over has no outcome yet, where that cannot be changed.
-    fn is_being_told(&self, alert: &Alert) -> bool {
+    fn has_open_resolution(&self, alert: &Alert) -> bool {
         let cannot_change = |key: &MessageKey| {
             let capabilities = self.policy.capabilities(&key.notifier);
             key.notice == 0 && !capabilities.is_some_and(|it| it.edits)

@@ -14,7 +14,7 @@ pub struct Need {
     pub kind: EntityKind,
     /// Stripe's id.
     pub id: String,
-    /// The connected account that it belongs to: whoever asks Stripe asks as this account.
+    /// The connected account that it belongs to: Stripe is asked as this account.
     pub account: Option<String>,
     /// Which of the platform's own Stripe accounts it is of.
     pub realm: Realm,

@@ -462,7 +462,7 @@ fn fields_that_cannot_be_read_in_any_order() {
             ("base|all", 1),
             ("base|paying", 1),
         ],
-        &[("past_due", 7)],
+        &[("past_due", 7), ("mrr_incomplete", 5)],
     );
     subscription("an amount that is known in the end", "active").check(
         &[

@@ -133,7 +133,7 @@ fn those_of_a_group_do_not_return_but_a_new_one_stays_for_as_long() {
     assert!(harness.alerts().is_empty(), "{:?}", harness.alerts());
 }
 
-/// The attempt that said that it is over had no outcome: the alert must not be taken for told.
+/// The attempt that said that it is over had no outcome: people may not know it yet.
 #[test]
 fn while_people_are_being_told_that_it_is_over_another_alert_fires() {
     let mut harness = harness();

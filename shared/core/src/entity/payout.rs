@@ -195,7 +195,7 @@ impl EntityState for Payout {
         );
     }
 
-    /// One that failed is no failed payout: nobody waits for its money, and it is not retried.
+    /// One that failed is no failed payout: no account waits for its money, and it is not retried.
     fn conditions(&self) -> Vec<Condition> {
         let Some(facts) = self.current().filter(|f| f.status == PayoutStatus::Failed) else {
             return Vec::new();

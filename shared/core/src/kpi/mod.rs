@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_fetched_is_shown_by_kind_whoever_owns_it() {
+    fn what_is_not_fetched_is_shown_by_kind_of_any_owner() {
         let mut c = Counters::default();
         c.add(Bucket::Current, &["accounts_stale"], 1);
         for prefix in ["", "main/connected:", "kernel/platform:"] {

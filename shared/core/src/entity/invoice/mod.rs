@@ -129,7 +129,7 @@ impl Invoice {
             let held_before = |s: &RecordedState<_>| Some(had_failed(s, at_least));
             let began_before = self.timeline.began_before(first, held_before);
             let condition = self.condition(kind, first, began_before, attempts);
-            // Finance hears of each failed attempt (K4). From the third on, all are told as one escalation.
+            // Finance is notified of each failed attempt (K4). From the third on, all are one escalation.
             let each = kind == ConditionKind::InvoicePaymentFailed;
             Some(Condition {
                 times: attempts.filter(|_| each),
