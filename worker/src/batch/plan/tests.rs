@@ -135,7 +135,7 @@ fn an_event_at_whose_entity_a_sum_overflows_is_dead_and_the_entity_stays() {
         panic!("{outcomes:?}");
     };
     assert!(
-        reason.contains("panic at") && reason.contains("subscription.rs"),
+        reason.contains("panic at") && reason.contains("level.rs"),
         "{reason}"
     );
     assert_eq!(reason, second);
