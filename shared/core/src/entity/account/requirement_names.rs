@@ -102,43 +102,36 @@ pub(super) enum Wanted {
 }
 
 /// `reason`, and the names of what the account's holder must provide, if that leads on: a rejection is not
-/// resolved by it.
+/// resolved by it, and an unknown reason may be one.
 /// Source: <https://docs.stripe.com/api/accounts/object#account_object-requirements>.
 pub(super) fn detail(account: &Account, reason: Option<String>, wanted: Wanted) -> Option<String> {
     let facts = account.current()?;
-    let disabled = facts.disabled_reason.as_deref();
-    let is_open = disabled
-        .is_none_or(|r| r.starts_with("requirements.") || r.starts_with("action_required."));
-    let (count, names) = needed(account, wanted);
-    if names.is_empty() || !is_open {
+    let leads_on = |r: &str| r.starts_with("requirements.") || r.starts_with("action_required.");
+    let is_open = facts.reason().is_some_and(|r| r.is_none_or(leads_on));
+    let list = needed(account, wanted).filter(|(_, names)| is_open && !names.is_empty());
+    let Some((count, names)) = list else {
         return reason;
-    }
+    };
     let unnamed = usize::try_from(count).map_or(0, |count| count.saturating_sub(names.len()));
     let reason = reason.unwrap_or_default();
     Some(Detail::text(&reason, names, unnamed))
 }
 
-/// How many are needed, and the names of some or all of them.
-fn needed(account: &Account, wanted: Wanted) -> (u32, &[String]) {
+/// How many are needed, and the names of some or all of them; `None` if one of the lists is unknown.
+fn needed(account: &Account, wanted: Wanted) -> Option<(u32, &[String])> {
     // What an event does not say is as it was before it.
     let newest = |list: fn(&AccountFacts) -> (Option<u32>, u32)| {
         let states = account.timeline.in_order();
         let mut lists = states.iter().rev().map(|state| list(&state.facts));
         lists.find_map(|(count, fingerprint)| Some((count?, fingerprint)))
     };
-    let due = newest(|f| (f.currently_due, f.due_fingerprints.0));
-    let overdue = newest(|f| (f.past_due, f.due_fingerprints.1));
+    let (due, due_of) = newest(|f| (f.currently_due, f.due_fingerprints.0))?;
+    let (overdue, overdue_of) = newest(|f| (f.past_due, f.due_fingerprints.1))?;
     let names = &account.requirement_names;
-    let due = due.map(|(count, of)| (count, names.due.with(of)));
-    let overdue = overdue.map(|(count, of)| (count, names.overdue.with(of)));
-    let lists = match wanted {
-        Wanted::Due => [due, overdue],
-        Wanted::Overdue => [overdue, due],
-    };
-    let mut named = lists.into_iter().flatten();
-    named
-        .find(|(_, names)| !names.is_empty())
-        .unwrap_or_default()
+    Some(match wanted {
+        Wanted::Overdue if overdue > 0 => (overdue, names.overdue.with(overdue_of)),
+        Wanted::Due | Wanted::Overdue => (due, names.due.with(due_of)),
+    })
 }
 
 #[cfg(test)]
