@@ -70,26 +70,28 @@ impl Shown {
             |condition: &Condition| condition.key.kind == ConditionKind::MrrIncomplete;
         self.numbers.iter().all(same)
             && self.conditions.iter().all(|condition| {
-                is_about_what_is_unknown(condition) || whole.conditions.iter().any(|of_whole| {
-                    let mut less = of_whole.clone();
-                    let Condition {
-                        customer,
-                        money,
-                        detail,
-                        ..
-                    } = condition;
-                    less.customer = less.customer.filter(|_| customer.is_some());
-                    less.money = less.money.filter(|_| money.is_some());
-                    // A detail that lacks its end says less.
-                    let is_part = |whole: &String, part: &String| whole.starts_with(part.as_str());
-                    let whole = less.detail.take();
-                    let shown = whole.zip(detail.clone());
-                    less.detail = shown.map(|(whole, part)| match is_part(&whole, &part) {
-                        true => part,
-                        false => whole,
-                    });
-                    *condition == less
-                })
+                is_about_what_is_unknown(condition)
+                    || whole.conditions.iter().any(|of_whole| {
+                        let mut less = of_whole.clone();
+                        let Condition {
+                            customer,
+                            money,
+                            detail,
+                            ..
+                        } = condition;
+                        less.customer = less.customer.filter(|_| customer.is_some());
+                        less.money = less.money.filter(|_| money.is_some());
+                        // A detail that lacks its end says less.
+                        let is_part =
+                            |whole: &String, part: &String| whole.starts_with(part.as_str());
+                        let whole = less.detail.take();
+                        let shown = whole.zip(detail.clone());
+                        less.detail = shown.map(|(whole, part)| match is_part(&whole, &part) {
+                            true => part,
+                            false => whole,
+                        });
+                        *condition == less
+                    })
             })
     }
 }

@@ -248,7 +248,7 @@ impl Subscription {
         } else {
             self.level_before(first, first_mrr)
         };
-        let mut churn = Churn::since(&before, self.timeline.is_cut());
+        let mut churn = Churn::since(&before, self.may_have_paid_before(first));
         let last = ordered.len() - 1;
         for (i, state) in ordered.iter().enumerate() {
             let is_carried = i < last && mrr(i).known().is_none();
@@ -266,6 +266,16 @@ impl Subscription {
         for (name, level) in before.counts() {
             tally.add(Bucket::Current, &["base", name], level);
         }
+    }
+
+    /// Whether it may have paid before the first event about it. A trial and a first payment are its beginning.
+    fn may_have_paid_before(&self, first: &RecordedState<SubscriptionFacts>) -> bool {
+        use SubscriptionStatus::{Incomplete, Trialing};
+        let is_beginning = match self.before(first, "status") {
+            Before::Nothing | Before::NotSaid => true,
+            _ => matches!(self.status_before(first), Some(Trialing | Incomplete)),
+        };
+        self.timeline.is_cut() || !is_beginning
     }
 
     /// The level before the first event about it. What that does not say is taken to have been as in

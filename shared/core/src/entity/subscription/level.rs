@@ -70,12 +70,12 @@ pub(super) struct Churn {
 }
 
 impl Churn {
-    /// From a level on. `is_cut`: what was before it is forgotten.
-    pub(super) fn since(level: &Level, is_cut: bool) -> Self {
+    /// From a level on.
+    pub(super) fn since(level: &Level, may_have_paid: bool) -> Self {
         let is_subscribed = level.mrr.may_be_positive();
         Self {
             is_subscribed,
-            has_paid: is_subscribed || is_cut,
+            has_paid: is_subscribed || may_have_paid,
         }
     }
 
