@@ -268,13 +268,11 @@ impl Subscription {
         }
     }
 
-    /// Whether it may have paid before the first event about it. A trial and a first payment are its beginning.
+    /// Whether it may have paid before the first event about it. One that was on trial before may have been active
+    /// before that.
     fn may_have_paid_before(&self, first: &RecordedState<SubscriptionFacts>) -> bool {
-        use SubscriptionStatus::{Incomplete, Trialing};
-        let is_beginning = match self.before(first, "status") {
-            Before::Nothing | Before::NotSaid => true,
-            _ => matches!(self.status_before(first), Some(Trialing | Incomplete)),
-        };
+        let before = self.before(first, "status");
+        let is_beginning = matches!(before, Before::Nothing | Before::NotSaid);
         self.timeline.is_cut() || !is_beginning
     }
 
