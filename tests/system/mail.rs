@@ -114,7 +114,8 @@ async fn mails_about_alerts_and_resolutions_arrive_after_a_server_outage() {
     for mail in &mails {
         let text = mail["text"].as_str().expect("a text");
         assert!(
-            text.contains(" · charges_lost") && text.contains("Reason: requirements.past_due")
+            text.contains(" · charges_lost")
+                && text.contains("Reason: requirements are past due (requirements.past_due)")
                 || mail == resolution,
             "{text}"
         );

@@ -103,11 +103,7 @@ fn a_subscription_counts_what_its_first_event_changed() {
     );
     assert_eq!(
         from("active", json!({"status": "trialing"})),
-        [
-            "1 base|all 1",
-            "1 base|paying 1",
-            "1 mrr_change|usd 1000"
-        ],
+        ["1 base|all 1", "1 base|paying 1", "1 mrr_change|usd 1000"],
         "it may have paid before the trial"
     );
     assert_eq!(
