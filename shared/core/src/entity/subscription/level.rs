@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn paused_is_not_churned_and_withdrawn_is_not_new() {
-        let table: [(&[Option<i64>], (i64, i64)); 7] = [
+        type Story = (&'static [Option<i64>], (i64, i64));
+        let table: [Story; 7] = [
             (&[Some(0), Some(5)], (1, 0)),
             (&[Some(5), Some(0)], (1, 1)),
             // The cancellation is scheduled and withdrawn.
