@@ -266,7 +266,7 @@ fn known_fields(item: &Item<'_>) -> Vec<&'static str> {
     known
 }
 
-/// Why a field does not belong into this `send`.
+/// Says why this `send` cannot have the field.
 fn misplaced(item: &Item<'_>, name: &str) -> String {
     let exists = fields_of(None).contains(&name) || TEXTS.contains(&name);
     match event_type(item) {

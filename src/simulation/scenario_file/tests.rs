@@ -158,7 +158,7 @@ fn mistakes() -> Vec<(&'static str, String)> {
         ("two sources", paid("file = \"events.jsonl\"")),
         ("a file that is not there", send("file = \"other.jsonl\"")),
         ("no event", send("json = \"{}\"")),
-        ("a field beside a complete event", send("json = \"{}\", status = \"paid\"")),
+        ("a complete event has no other fields", send("json = \"{}\", status = \"paid\"")),
         ("too many copies", paid("count = 1000000")),
         ("a misspelled field of an expectation", expect("rule = \"past_due_share\", notifies = 1")),
         ("an earlier name and today's", expect("rule = \"past_due_share\", told = 1, notified = 1")),

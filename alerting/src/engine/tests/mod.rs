@@ -1,10 +1,12 @@
 //! The engine on a pretended store, and tests that concern all of it.
 
+mod again;
 mod clocks;
 mod commands;
 mod crashes;
 mod due_histories;
 mod due_times;
+mod failed_attempts;
 mod groups;
 mod metrics;
 mod notifications;

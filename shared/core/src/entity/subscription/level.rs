@@ -61,8 +61,8 @@ impl Level {
     }
 }
 
-/// Whether somebody is subscribed: the subscription pays, or it is paused since it did. One that ends and begins to pay
-/// again is no new one: a cancellation that was withdrawn, for example.
+/// Whether the customer is subscribed: the subscription pays, or it paid before it was paused. A subscription that
+/// pays again does not count as new: one whose cancellation was withdrawn, for example.
 /// Source: <https://docs.stripe.com/billing/subscriptions/analytics/glossary>.
 pub(super) struct Churn {
     is_subscribed: bool,
