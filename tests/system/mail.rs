@@ -115,7 +115,7 @@ async fn mails_about_alerts_and_resolutions_arrive_after_a_server_outage() {
         let text = mail["text"].as_str().expect("a text");
         assert!(
             text.contains(" · charges_lost")
-                && text.contains("Reason: requirements are past due (requirements.past_due)")
+                && text.contains("Reason: requirements.past_due (information is missing and its deadline has passed)")
                 || mail == resolution,
             "{text}"
         );

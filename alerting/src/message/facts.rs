@@ -2,7 +2,8 @@
 
 use revwatch_core::durations::duration;
 use revwatch_core::entity::EntityKind;
-use revwatch_core::requirement::{Detail, reason_in_words};
+use revwatch_core::entity::disabled_reason::explained;
+use revwatch_core::requirement::Detail;
 
 use super::format::{in_unit, measured, time};
 use super::links::{customer_page, event_page};
@@ -146,14 +147,19 @@ fn subjects(alert: &Alert) -> Vec<Fact> {
         facts.push(Fact::linked("Customer", customer, page));
     }
     if let Some(detail) = &evidence.detail {
-        facts.extend(reason(Detail::of(detail)));
+        let is_account = entity.is_none_or(|key| key.kind == EntityKind::Account);
+        facts.extend(reason(Detail::of(detail), is_account));
     }
     facts
 }
 
-/// Stripe's reason, and what the account's holder must provide (C6, C14).
-fn reason(detail: Detail<'_>) -> impl Iterator<Item = Fact> {
-    let reason = Fact::new("Reason", reason_in_words(detail.reason));
+/// Stripe's reason, with what it means for an account, and what the account's holder must provide (C6, C14).
+fn reason(detail: Detail<'_>, is_account: bool) -> impl Iterator<Item = Fact> {
+    let reason = match is_account {
+        true => explained(detail.reason),
+        false => detail.reason.to_owned(),
+    };
+    let reason = Fact::new("Reason", reason);
     let needs = Fact::new("Needs", detail.needs().join(", "));
     let facts = [reason, needs].into_iter();
     facts.filter(|fact| !fact.plain.is_empty())

@@ -244,7 +244,7 @@ fn requirements_are_named_in_words() {
     alert.evidence.detail = Some(detail.into());
     let message = show(&alert);
     for line in [
-        "\nReason: requirements are past due (requirements.past_due)\n",
+        "\nReason: requirements.past_due (information is missing and its deadline has passed)\n",
         "\nNeeds: bank account, date of birth of the individual, new_one\n",
     ] {
         assert!(message.text.contains(line), "{line}: {}", message.text);

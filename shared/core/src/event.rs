@@ -62,7 +62,7 @@ pub const FETCHED: &str = "evt_refresh_";
 #[serde(default)]
 pub struct Head<'a> {
     #[serde(borrow)]
-    id: Option<Text<'a>>,
+    id: Option<&'a RawValue>,
     #[serde(borrow)]
     invoice: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -250,28 +250,7 @@ impl<Object: Keyed> Event<'_, Object> {
 impl<'a> Head<'a> {
     /// What can be parsed of it.
     fn of(object: &'a RawValue) -> Self {
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
-        struct Fields<'a> {
-            #[serde(borrow)]
-            id: Option<&'a RawValue>,
-            #[serde(borrow)]
-            invoice: Option<&'a RawValue>,
-            #[serde(borrow)]
-            subscription: Option<&'a RawValue>,
-            #[serde(borrow)]
-            coupon: Option<&'a RawValue>,
-            #[serde(borrow)]
-            promotion: Option<&'a RawValue>,
-        }
-        let fields: Fields<'a> = serde_json::from_str(object.get()).unwrap_or_default();
-        Self {
-            id: fields.id.and_then(|id| serde_json::from_str(id.get()).ok()),
-            invoice: fields.invoice,
-            subscription: fields.subscription,
-            coupon: fields.coupon,
-            promotion: fields.promotion,
-        }
+        serde_json::from_str(object.get()).unwrap_or_default()
     }
 
     /// Since 2025-09-30.clover, the coupon of a promotion code is below `promotion`.
@@ -290,7 +269,7 @@ impl<'a> Head<'a> {
 impl Keyed for Head<'_> {
     fn key(&self, part_of: PartOf) -> Option<Cow<'_, str>> {
         let key = match part_of {
-            PartOf::Itself => self.id.as_ref().map(|id| Cow::Borrowed(id.0.as_ref())),
+            PartOf::Itself => text_of(self.id?),
             PartOf::Invoice => id_of(self.invoice?),
             PartOf::Subscription => id_of(self.subscription?),
             PartOf::Coupon => id_of(self.coupon()?),
@@ -314,10 +293,13 @@ fn id_of(json: &RawValue) -> Option<Cow<'_, str>> {
         #[serde(borrow)]
         id: Text<'a>,
     }
-    let id: Option<Text<'_>> = serde_json::from_str(json.get()).ok();
     let expanded = || serde_json::from_str(json.get()).ok();
-    let id = id.or_else(|| expanded().map(|object: Identified<'_>| object.id));
-    id.map(|id| id.0)
+    text_of(json).or_else(|| expanded().map(|object: Identified<'_>| object.id.0))
+}
+
+fn text_of(json: &RawValue) -> Option<Cow<'_, str>> {
+    let text: Option<Text<'_>> = serde_json::from_str(json.get()).ok();
+    text.map(|text| text.0)
 }
 
 /// The id of a body that claims to be an event (`"object": "event"` or `"v2.core.event"`), even if

@@ -1,4 +1,4 @@
-//! Stripe's names of requirements and of the reasons that follow from them, in plain words (C6, C14).
+//! Stripe's names of requirements, in plain words (C6, C14).
 //!
 //! A requirement is a path to a field of the account or of one of its persons. Sources:
 //! <https://docs.stripe.com/connect/required-verification-information>,
@@ -220,25 +220,6 @@ pub fn is_known(name: &str) -> bool {
     in_words(name) != name || name.split('.').next().and_then(holder).is_some()
 }
 
-/// Stripe's words for why something is disabled: a rejection, or the state of the requirements.
-/// Source: <https://docs.stripe.com/api/accounts/object#account_object-requirements-disabled_reason>.
-pub fn reason_in_words(reason: &str) -> String {
-    let plain = |what: &str| what.replace('_', " ");
-    let is_code = reason
-        .bytes()
-        .all(|b| b.is_ascii_lowercase() || b"._".contains(&b));
-    match reason.split_once('.').filter(|_| is_code) {
-        Some(("rejected", what)) => format!("rejected: {} ({reason})", plain(what)),
-        Some(("requirements", "pending_verification")) => {
-            format!("what was submitted is being verified ({reason})")
-        }
-        Some(("requirements", "fields_needed")) => format!("information is missing ({reason})"),
-        Some(("requirements", what)) => format!("requirements are {} ({reason})", plain(what)),
-        Some(("action_required", what)) => format!("action required: {} ({reason})", plain(what)),
-        _ => reason.to_owned(),
-    }
-}
-
 fn holder(first: &str) -> Option<&'static str> {
     if first.starts_with("person_") {
         return Some("a person");
@@ -337,37 +318,5 @@ mod tests {
             (other.reason, other.needs().len()),
             ("account_closed: It was closed.", 0)
         );
-    }
-
-    #[test]
-    fn reasons_are_words_with_stripes_own_beside() {
-        let table = [
-            ("rejected.fraud", "rejected: fraud (rejected.fraud)"),
-            (
-                "rejected.terms_of_service",
-                "rejected: terms of service (rejected.terms_of_service)",
-            ),
-            (
-                "requirements.past_due",
-                "requirements are past due (requirements.past_due)",
-            ),
-            (
-                "requirements.pending_verification",
-                "what was submitted is being verified (requirements.pending_verification)",
-            ),
-            (
-                "action_required.requested_capabilities",
-                "action required: requested capabilities (action_required.requested_capabilities)",
-            ),
-            ("under_review", "under_review"),
-            ("2 due, 1 overdue", "2 due, 1 overdue"),
-            (
-                "account_closed: Rejected. Try again",
-                "account_closed: Rejected. Try again",
-            ),
-        ];
-        for (reason, expected) in table {
-            assert_eq!(reason_in_words(reason), expected);
-        }
     }
 }

@@ -61,6 +61,15 @@ fn due(id: &str, since_s: i64) -> Condition {
     condition(kind, EntityKind::Account, id, id, since_s)
 }
 
+/// An account that lost charges, due at once.
+fn lost_since(account: &str, since_s: i64) -> Condition {
+    Condition {
+        since_s,
+        due_s: since_s,
+        ..lost(account)
+    }
+}
+
 fn delivered() -> Outcome {
     Outcome::Delivered {
         receipt: Some("r".into()),
@@ -129,17 +138,12 @@ fn what_was_wrong_already_is_one_digest_and_what_is_new_is_an_alert() {
 /// C6: people have no message of their own about what was wrong already, so it inhibits only what was, too.
 #[test]
 fn what_was_wrong_already_does_not_inhibit_what_is_new() {
-    let lost_at = |since_s| Condition {
-        since_s,
-        due_s: since_s,
-        ..lost("acct_po_1")
-    };
     let is_muted = |harness: &mut Harness| {
         harness.settle(NOW_S);
         of(harness, "payout po_1").muted.is_some()
     };
     let mut harness = since_it_began_without_freshness();
-    harness.open(&lost_at(50), NOW_S);
+    harness.open(&lost_since("acct_po_1", 50), NOW_S);
     harness.open(&failed("po_1", NOW_S), NOW_S);
     assert!(!is_muted(&mut harness));
     let mut sent = harness.deliver_all(NOW_S);
@@ -147,16 +151,16 @@ fn what_was_wrong_already_does_not_inhibit_what_is_new() {
     assert_eq!(sent.len(), 2, "by both notifiers");
 
     let mut harness = since_it_began_without_freshness();
-    harness.open(&lost_at(50), NOW_S);
+    harness.open(&lost_since("acct_po_1", 50), NOW_S);
     harness.open(&failed("po_1", 60), NOW_S);
     assert!(is_muted(&mut harness), "both were wrong already");
 
     // What inhibits it turns out to be older than the beginning.
     let mut harness = since_it_began_without_freshness();
-    harness.open(&lost_at(NOW_S), NOW_S);
+    harness.open(&lost_since("acct_po_1", NOW_S), NOW_S);
     harness.open(&failed("po_1", NOW_S), NOW_S);
     assert!(is_muted(&mut harness));
-    harness.open(&lost_at(50), NOW_S);
+    harness.open(&lost_since("acct_po_1", 50), NOW_S);
     assert!(!is_muted(&mut harness));
 }
 

@@ -90,7 +90,7 @@ pub(super) fn is_resolvable(reason: &str) -> bool {
 }
 
 /// The value, with its meaning if that is known.
-pub(crate) fn explained(reason: &str) -> String {
+pub fn explained(reason: &str) -> String {
     let is_it = |(known, _): &&(&str, &str)| match known.split_once('.') {
         Some(("rejected", what)) => reason.strip_prefix("rejected_") == Some(what),
         _ => false,
@@ -115,7 +115,20 @@ mod tests {
             ),
             ("rejected.fraud", "rejected.fraud (Stripe suspects fraud)"),
             ("rejected_fraud", "rejected_fraud (Stripe suspects fraud)"),
+            (
+                "requirements.past_due",
+                "requirements.past_due (information is missing and its deadline has passed)",
+            ),
+            (
+                "action_required.requested_capabilities",
+                "action_required.requested_capabilities (a capability must be requested)",
+            ),
             ("rejected.added_later", "rejected.added_later"),
+            ("2 due, 1 overdue", "2 due, 1 overdue"),
+            (
+                "account_closed: Rejected. Try again",
+                "account_closed: Rejected. Try again",
+            ),
             ("", ""),
         ];
         for (reason, expected) in table {

@@ -11,7 +11,7 @@ pub mod application_ids;
 mod compact;
 pub mod coupon;
 pub mod customer;
-pub(crate) mod disabled_reason;
+pub mod disabled_reason;
 pub mod events;
 pub mod format_1;
 pub mod invoice;

@@ -158,6 +158,11 @@ impl<F: Facts> Timeline<F> {
         ordered
     }
 
+    /// Since when the newest state is known: Unix seconds.
+    pub fn newest_s(&self) -> Option<i64> {
+        self.states.last().map(|state| state.created_s)
+    }
+
     /// The newest state.
     pub fn last(&self) -> Option<&RecordedState<F>> {
         match self.states.as_slice() {

@@ -61,14 +61,7 @@ pub(super) fn discount(
     };
     let mut discounts = KnownDiscounts::default();
     discounts.add(&id, &known);
-    let origin = SubscriptionOrigin {
-        account: event.account.as_deref().map(str::to_owned),
-        discounts,
-        ..SubscriptionOrigin::default()
-    };
-    let update = Update::SubscriptionDiscount(origin);
-    let kind = EntityKind::Subscription;
-    Ok(Some(observation(event, kind, subscription, update)))
+    Ok(Some(discounts_of(event, subscription, discounts)))
 }
 
 /// Whether it is a coupon that was fetched for a subscription.
@@ -86,14 +79,22 @@ pub(super) fn for_subscription(event: &Event<'_>) -> Result<Option<Observation>,
     let Some(subscription) = event.related_id.as_deref() else {
         return Ok(None);
     };
+    Ok(Some(discounts_of(event, subscription, discounts)))
+}
+
+/// The discounts become known to the subscription with this id.
+fn discounts_of(
+    event: &Event<'_>,
+    subscription: impl Into<String>,
+    discounts: KnownDiscounts,
+) -> Observation {
     let origin = SubscriptionOrigin {
         account: event.account.as_deref().map(str::to_owned),
         discounts,
         ..SubscriptionOrigin::default()
     };
     let update = Update::SubscriptionDiscount(origin);
-    let kind = EntityKind::Subscription;
-    Ok(Some(observation(event, kind, subscription, update)))
+    observation(event, EntityKind::Subscription, subscription, update)
 }
 
 fn too_much(event: &Event<'_>, _: BeyondAnyAmount) -> ObserveError {

@@ -93,9 +93,7 @@ impl Columns for Subscription {
         column("past_due_since", Unit::Time, |s| {
             time(s.past_due_since().map(|(at_s, _)| at_s))
         }),
-        column("updated_at", Unit::Time, |s| {
-            time(s.timeline.last().map(|state| state.created_s))
-        }),
+        column("updated_at", Unit::Time, |s| time(s.timeline.newest_s())),
         column("owner", Unit::Text, |s| json!(s.class().owner.as_str())),
         column("realm", Unit::Text, |s| {
             json!(s.realm.as_ref().map(Realm::as_str))
@@ -275,9 +273,7 @@ impl Columns for MoneyMovement {
             json!(m.current().and_then(|f| f.reason.as_ref()))
         }),
         column("of", Unit::Text, |m| json!(m.origin.of)),
-        column("updated_at", Unit::Time, |m| {
-            time(m.timeline.last().map(|state| state.created_s))
-        }),
+        column("updated_at", Unit::Time, |m| time(m.timeline.newest_s())),
         column("owner", Unit::Text, |m| json!(m.class().owner.as_str())),
         column("realm", Unit::Text, |m| {
             json!(m.realm.as_ref().map(Realm::as_str))
@@ -314,9 +310,7 @@ impl Columns for Customer {
             json!(c.origin.ids.as_ref().and_then(|ids| ids.user_id.as_ref()))
         }),
         column("created_at", Unit::Time, |c| time(c.origin.created_s)),
-        column("updated_at", Unit::Time, |c| {
-            time(c.timeline.last().map(|state| state.created_s))
-        }),
+        column("updated_at", Unit::Time, |c| time(c.timeline.newest_s())),
     ];
 
     fn details(&self) -> Value {
@@ -372,9 +366,7 @@ impl Columns for Coupon {
         column("realm", Unit::Text, |c| {
             json!(c.realm.as_ref().map(Realm::as_str))
         }),
-        column("updated_at", Unit::Time, |c| {
-            time(c.timeline.last().map(|state| state.created_s))
-        }),
+        column("updated_at", Unit::Time, |c| time(c.timeline.newest_s())),
     ];
 
     fn details(&self) -> Value {

@@ -183,16 +183,11 @@ fn a_group_of_what_turns_out_to_be_news_has_its_deadlines_from_then_on() {
 #[test]
 fn a_silenced_alert_that_was_sent_joins_when_the_silence_ends() {
     let mut harness = since_it_began();
-    let lost_at = |since_s| Condition {
-        since_s,
-        due_s: since_s,
-        ..lost("acct_1")
-    };
-    harness.open(&lost_at(BEGAN_S + 5), NOW_S);
+    harness.open(&lost_since("acct_1", BEGAN_S + 5), NOW_S);
     harness.deliver_all(NOW_S);
     let silence = silence_of_lost(0, NOW_S + 60);
     harness.command(CommandKind::Silence(silence), NOW_S);
-    harness.open(&lost_at(5), NOW_S + 1);
+    harness.open(&lost_since("acct_1", 5), NOW_S + 1);
     assert_eq!(harness.deliver_all(NOW_S + 1), [""; 0]);
     assert!(of(&harness, "acct_1").pre_existing);
     harness.engine.on_time(NOW_S + 60);
@@ -205,18 +200,13 @@ fn a_silenced_alert_that_was_sent_joins_when_the_silence_ends() {
 #[test]
 fn a_silenced_alert_has_its_deadlines_when_the_silence_ends() {
     let mut harness = since_it_began();
-    let lost_at = |since_s| Condition {
-        since_s,
-        due_s: since_s,
-        ..lost("acct_1")
-    };
-    harness.open(&lost_at(BEGAN_S + 5), NOW_S);
+    harness.open(&lost_since("acct_1", BEGAN_S + 5), NOW_S);
     harness.deliver_all(NOW_S);
-    harness.open(&lost_at(5), NOW_S + 1);
+    harness.open(&lost_since("acct_1", 5), NOW_S + 1);
     harness.deliver_all(NOW_S + 1);
     let silence = silence_of_lost(0, NOW_S + 60);
     harness.command(CommandKind::Silence(silence), NOW_S + 2);
-    harness.open(&lost_at(BEGAN_S + 6), NOW_S + 2);
+    harness.open(&lost_since("acct_1", BEGAN_S + 6), NOW_S + 2);
     harness.deliver_all(NOW_S + 2);
     assert_eq!(of(&harness, "acct_1").part_of, None);
     harness.engine.on_time(NOW_S + 60);

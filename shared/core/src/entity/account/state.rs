@@ -292,7 +292,7 @@ impl Account {
     /// Whether a thin event reported a change that no later state has shown. A removed account is
     /// never stale: its state can no longer be fetched.
     pub fn is_stale(&self) -> bool {
-        let state_s = self.timeline.last().map(|s| s.created_s);
+        let state_s = self.timeline.newest_s();
         self.connected()
             && self
                 .thin

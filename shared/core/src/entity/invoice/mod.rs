@@ -162,8 +162,7 @@ impl EntityState for Invoice {
     }
 
     fn unanswered(&self) -> Option<&Mention> {
-        let newest_s = self.timeline.last().map(|state| state.created_s);
-        unanswered(self.mention.as_ref(), newest_s)
+        unanswered(self.mention.as_ref(), self.timeline.newest_s())
     }
 
     fn class(&self) -> Class<'_> {
