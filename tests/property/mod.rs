@@ -57,7 +57,23 @@ impl Memory {
 
     fn apply(&mut self, bodies: &[String], rng: &mut Rng) {
         let deliveries: Vec<Delivery> = bodies.iter().map(|body| delivery(body, rng)).collect();
-        let batch = Batch::read(Place::ONLY, &deliveries, &EventSettings::default());
+        let mut relays = self.apply_deliveries(&deliveries, rng);
+        rng.shuffle(&mut relays);
+        self.apply_deliveries(&relays, rng);
+    }
+
+    /// Returns the relays.
+    fn apply_deliveries(&mut self, deliveries: &[Delivery], rng: &mut Rng) -> Vec<Delivery> {
+        let mut batch = Batch::read(Place::ONLY, deliveries, &EventSettings::default());
+        let subscriptions = batch.subscriptions(1).into_values();
+        let subscriptions = subscriptions.flat_map(|read_set| read_set.entities);
+        let stored = |key| {
+            let stored = self.entities.get(&key).cloned();
+            (key, stored)
+        };
+        batch
+            .settle(&subscriptions.map(stored).collect())
+            .expect("readable");
         let found = ReadResult {
             dedupe_keys: batch
                 .read_set
@@ -101,6 +117,10 @@ impl Memory {
                 ConditionChange::Close(key) => self.open.remove(&format!("{key:?}")),
             };
         }
+        let relays = decision.relays.iter();
+        relays
+            .map(|relay| relay.delivery(Uuid::from_u128(rng.u128(..)), 1, END_S * 1000))
+            .collect()
     }
 
     fn bodies(&self) -> BTreeMap<&EntityKey, &[u8]> {

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use revwatch_core::counters::{Bucket, hour_of};
+use revwatch_core::counters::{Bucket, Counters, hour_of};
 use revwatch_core::entity::{Entity, EntityKey, EntityKind, Observation};
 use revwatch_core::event::Event;
 use revwatch_core::observe::{ObserveSettings, observe};
+use revwatch_core::relay::Relay;
 use serde_json::{Value, json};
 
 fn read(
@@ -37,7 +38,7 @@ fn built<'a>(key: &EntityKey, observed: impl IntoIterator<Item = &'a Observation
 }
 
 fn subscription(status: &str, quantity: usize) -> Value {
-    json!({"id": "sub_1", "status": status, "currency": "usd", "items": {"data": [{"quantity": quantity, "price":
+    json!({"id": "sub_1", "customer": "cus_1", "status": status, "currency": "usd", "items": {"data": [{"quantity": quantity, "price":
         {"unit_amount": 100, "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"}}}]}})
 }
 
@@ -121,7 +122,7 @@ fn a_dropped_first_event_is_not_counted_as_a_new_subscription() {
         })
         .collect();
     let key = EntityKey::new(EntityKind::Subscription, "sub_1");
-    let counters = built(&key, &observed).contributions();
+    let counters = with_customer(&built(&key, &observed));
     assert_eq!(counters.get(Bucket::Current, &["base", "paying"]), 1);
     for hour in 1..=hour_of(400 * 86_400) {
         assert_eq!(
@@ -135,8 +136,18 @@ fn a_dropped_first_event_is_not_counted_as_a_new_subscription() {
         );
     }
     // A complete timeline begins with its first event.
-    let counters = built(&key, &observed[..20]).contributions();
+    let counters = with_customer(&built(&key, &observed[..20]));
     assert_eq!(counters.get(Bucket::Hour(0), &["churn", "gained"]), 1);
+}
+
+/// What a subscription adds, and its customer because of it.
+fn with_customer(entity: &Entity) -> Counters {
+    let relay = Relay::of(entity).expect("a customer");
+    let mut customer = Entity::new(&relay.customer_key());
+    customer.merge(&relay.observe(Some(entity)));
+    let mut counters = entity.contributions();
+    counters.merge(customer.contributions(), 1);
+    counters
 }
 
 /// Cycles that share one state: a search that takes the first way out at a crossing ends in the

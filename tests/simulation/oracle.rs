@@ -9,6 +9,7 @@ use revwatch_core::entity::{Entity, EntityKey};
 use revwatch_core::event::{Event, event_id_of};
 use revwatch_core::observe::{ObserveSettings, observe};
 use revwatch_core::recount::{Recount, StoredAggregates, compared};
+use revwatch_core::relay::Relay;
 use revwatch_storage::memory::Memory;
 use revwatch_storage::ports::{
     Aggregates as _, AuditTrail as _, ConditionFeed as _, Documents as _, Entities as _,
@@ -73,6 +74,15 @@ pub(super) async fn state(memory: &Memory, applied: &[String]) -> Result<(), Bro
                 .entry(place)
                 .or_insert_with(|| Entity::new(&observation.key));
             entity.merge(&observation);
+        }
+    }
+    for subscription in model.values().cloned().collect::<Vec<_>>() {
+        if let Some(relay) = Relay::of(&subscription) {
+            let place = (relay.customer_partition(PARTITIONS), relay.customer_key());
+            let customer = model
+                .entry(place)
+                .or_insert_with_key(|(_, key)| Entity::new(key));
+            customer.merge(&relay.observe(Some(&subscription)));
         }
     }
     model.retain(|(_, key), entity| *entity != Entity::new(key));

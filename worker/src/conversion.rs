@@ -3,7 +3,8 @@
 //! become what the entities add up to.
 //!
 //! It works in two passes with a barrier between them. The first writes: older encodings in the present one,
-//! what is in a foreign partition also into its own, and then the realms that the archive says. The second
+//! what is in a foreign partition also into its own, then the realms that the archive says, and in customers what
+//! their subscriptions say. The second
 //! deletes what is in a foreign partition, adds up the rest, and adds to the stored aggregates what they
 //! lack, until they agree.
 //!
@@ -22,8 +23,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use revwatch_core::bucket::Buckets;
 use revwatch_core::correction::{Correction, Sums};
 use revwatch_core::counters::Counters;
-use revwatch_core::entity::{Entity, EntityKey, EntityKind, STATE_FORMAT};
+use revwatch_core::entity::{Entity, EntityKey, EntityKind, Observation, STATE_FORMAT};
 use revwatch_core::recount::compared;
+use revwatch_core::relay::Relay;
 use revwatch_storage::ports::{
     Commit, Committed, ConditionChange, EntityCursor, EntityWrite, Health, ReadSet, ShardEntity,
     StoredEntity,
@@ -43,6 +45,9 @@ const SHARDS_AT_ONCE: usize = 4;
 
 /// Partitions whose objects get their realms at the same time.
 const PARTITIONS_AT_ONCE: usize = 4;
+
+/// The kind of entity that says something about others.
+const SUBSCRIPTIONS: &[EntityKind] = &[EntityKind::Subscription];
 
 /// Entities, and conditions, of one commit.
 const ENTITIES_PER_COMMIT: usize = 500;
@@ -154,6 +159,11 @@ impl Conversion<'_> {
             .await?;
         let moved: u64 = gathered.into_iter().sum();
         self.give_realms().await?;
+        let informing = stream::iter(0..store.shards()).map(|shard| self.inform_customers(shard));
+        informing
+            .buffer_unordered(SHARDS_AT_ONCE)
+            .try_collect::<()>()
+            .await?;
         if moved > 0 {
             self.wait_until_durable(&run_ids).await?;
         }
@@ -196,6 +206,67 @@ impl Conversion<'_> {
             self.join(elsewhere).await?;
         }
         Ok(moved)
+    }
+
+    /// Gives customers what their subscriptions say: earlier versions published no relays.
+    async fn inform_customers(&self, shard: u32) -> Result<(), PartitionError> {
+        let mut pages = Pages {
+            kinds: SUBSCRIPTIONS.iter(),
+            ..self.pages(shard)
+        };
+        while let Some(page) = pages.next().await? {
+            let mut by_partition = BTreeMap::<u32, BTreeMap<EntityKey, Vec<Observation>>>::new();
+            for home in page
+                .iter()
+                .filter(|it| it.is_at_home())
+                .flat_map(|it| &it.home)
+            {
+                let Some(relay) = Relay::of(&home.entity) else {
+                    continue;
+                };
+                let content = on(&home.key, || relay.observe(Some(&home.entity)))?;
+                let customers = by_partition
+                    .entry(relay.customer_partition(self.partitions))
+                    .or_default();
+                customers
+                    .entry(content.key.clone())
+                    .or_default()
+                    .push(content);
+            }
+            for (partition, customers) in by_partition {
+                let all: Vec<_> = customers.into_iter().collect();
+                for part in all.chunks(ENTITIES_PER_COMMIT) {
+                    let merge =
+                        |key: &_, contents: &Vec<_>, present| self.merged(key, contents, present);
+                    self.write_in(partition, part, merge).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is stored of an entity with these observations, if they change it.
+    fn merged(
+        &self,
+        key: &EntityKey,
+        contents: &[Observation],
+        present: Option<StoredEntity>,
+    ) -> Result<Option<EntityWrite>, PartitionError> {
+        let before = match &present {
+            Some(stored) => self.read(key, stored)?.map(|(_, entity)| entity),
+            None => None,
+        };
+        let before = before.unwrap_or_else(|| Entity::new(key));
+        let mut after = before.clone();
+        let body = on(key, || {
+            contents.iter().for_each(|content| after.merge(content));
+            after.encode()
+        })?;
+        Ok((after != before).then(|| EntityWrite {
+            key: key.clone(),
+            expected: present.map_or(0, |it| it.version),
+            body: Some(body),
+        }))
     }
 
     /// The second pass. Returns how many entities are at home.

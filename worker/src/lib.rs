@@ -23,6 +23,7 @@ pub mod membership;
 mod other_mode;
 pub mod partition;
 pub mod recovery;
+mod relays;
 pub mod resolver;
 
 use std::sync::Arc;

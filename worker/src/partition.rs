@@ -22,6 +22,7 @@ use crate::Worker;
 use crate::applied::Applied;
 use crate::batch::{Batch, Decision, Outcome, Place};
 use crate::batch_telemetry::report;
+use crate::relays::{self, read_foreign};
 
 /// A partition that this worker reads.
 pub struct Partition {
@@ -275,7 +276,7 @@ impl Partition {
 }
 
 /// Reads, decides and commits one batch. Stores dead and paused deliveries in their holding queues, and those of
-/// another partition there, first. Runs to the end even when the worker stops. The caller acknowledges afterwards.
+/// another partition there, first; publishes relays afterwards, but in a replay its caller applies them. Runs to the end even when the worker stops. The caller acknowledges afterwards.
 pub(crate) async fn apply(
     worker: &Worker,
     number: u32,
@@ -294,6 +295,11 @@ pub(crate) async fn apply(
     }
     for _ in 0..MAX_CONFLICTS {
         let found = worker.store.read(number, &batch.read_set).await?;
+        let subscriptions = batch.subscriptions(place.partitions);
+        if !subscriptions.is_empty() {
+            let read = read_foreign(worker, subscriptions).await?;
+            batch.settle(&read).map_err(PartitionError::Unreadable)?;
+        }
         let decision = batch
             .decide(&found, worker.clock.now_ms())
             .map_err(PartitionError::Unreadable)?;
@@ -309,11 +315,15 @@ pub(crate) async fn apply(
         // After a conflict, or after a commit whose confirmation was lost, the dedupe keys show
         // which deliveries are left.
         if committed == Committed::Applied {
+            let commit_ended = worker.clock.now().into();
+            if matches!(source, Source::Queue) {
+                relays::publish(worker, &decision.relays).await?;
+            }
             return Ok(Applied {
                 decision,
                 began,
                 commit_began,
-                commit_ended: worker.clock.now().into(),
+                commit_ended,
             });
         }
     }

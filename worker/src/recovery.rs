@@ -14,6 +14,7 @@ use revwatch_core::clock::{Clock, Ids};
 use revwatch_core::event::Event;
 use revwatch_core::pauses::{PauseHistory, Pauses, Scope};
 use revwatch_core::redact;
+use revwatch_core::relay::RELAY_TYPE;
 use revwatch_runtime::panics::catch;
 use revwatch_storage::journal::{self, DISMISSED, PAUSES_KEY, REQUEUED, pauses_in_store};
 use revwatch_storage::ports::{
@@ -28,6 +29,7 @@ use crate::Worker;
 use crate::applied::Applied;
 use crate::batch::{Outcome, label};
 use crate::partition::{PartitionError, Source, apply};
+use crate::relays::Pending;
 
 /// In a replay, a pause takes effect this long after it was ordered: until every worker knew of the
 /// pause, some may have applied deliveries that it covers, and clocks differ. A delivery applied
@@ -221,7 +223,7 @@ pub async fn replay(
             if delivery.received_ms < lane.from_ms {
                 continue;
             }
-            total.read += 1;
+            total.read += u64::from(delivery.event_type != RELAY_TYPE);
             lane.waiting.push(delivery);
             if lane.waiting.len() == batch
                 && lane
@@ -279,10 +281,11 @@ async fn apply_all(
     let source = Source::Archive {
         known_dead: &known_dead,
     };
-    let mut total = ReplaySummary::default();
+    let (mut total, mut relays) = (ReplaySummary::default(), Pending::default());
     while let Some(deliveries) = batches.recv().await {
         let Applied { decision, .. } =
             apply(&worker, partition, &deliveries, &pauses, source).await?;
+        relays.add(&worker, decision.relays).await?;
         for (delivery, outcome) in deliveries.iter().zip(&decision.outcomes) {
             match outcome {
                 Outcome::Applied => total.applied += 1,
@@ -291,7 +294,7 @@ async fn apply_all(
                     worker.other_mode.note(*reason);
                     total.other_mode += 1;
                 }
-                Outcome::Redelivered | Outcome::Moved(_) => {}
+                Outcome::Redelivered | Outcome::Moved(_) | Outcome::Relayed => {}
                 Outcome::Duplicate | Outcome::Ignored | Outcome::Dead(_) => total.other += 1,
             }
             if let Some(counter) = outcome.counter() {
@@ -303,6 +306,7 @@ async fn apply_all(
             }
         }
     }
+    relays.apply(&worker).await?;
     Ok(total)
 }
 

@@ -32,6 +32,7 @@ pub mod pauses;
 pub mod realm;
 pub mod recount;
 pub mod redact;
+pub mod relay;
 pub mod requirement;
 pub mod signature;
 pub mod view;

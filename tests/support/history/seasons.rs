@@ -29,7 +29,7 @@ impl Period {
 }
 
 impl History {
-    /// `size` subscriptions, each of which begins on one of the last seventy days.
+    /// `size` subscriptions, each of which begins on one of the last seventy days. Each customer has two of them.
     pub(crate) fn of_ten_weeks(seed: u64, size: usize, end_s: i64) -> Self {
         let mut builder = HistoryBuilder {
             rng: Rng::with_seed(seed),
@@ -45,6 +45,7 @@ impl History {
         ]
         .map(|name| (name, Share::default()))
         .into();
+        let mut of_customers = BTreeMap::<usize, Vec<Vec<Period>>>::new();
         for n in 0..size {
             let periods = periods(&mut builder.rng);
             builder.add_subscription(n, &periods, end_s);
@@ -57,6 +58,11 @@ impl History {
                 add(&mut expected.mrr_past_due_minor, "usd", last.unit);
             }
             count_rates(&periods, &mut rates);
+            of_customers.entry(n / 2).or_default().push(periods);
+        }
+        let churn = rates.entry("churn_rate_30d").or_default();
+        for subscriptions in of_customers.values() {
+            count_churn(subscriptions, churn);
         }
         expected.rates = rates;
         Self {
@@ -93,22 +99,9 @@ fn periods(rng: &mut Rng) -> Vec<Period> {
 
 fn count_rates(periods: &[Period], rates: &mut BTreeMap<&'static str, Share>) {
     let mut count = |name, is_part| rates.entry(name).or_default().count(is_part);
-    // The denominator: paying thirty days ago, or again since. The numerator: stopped since.
-    let paid_then = periods
-        .iter()
-        .rev()
-        .find(|s| s.day >= 30)
-        .is_some_and(|s| s.in_base());
-    let mut losses = 0;
-    let mut gains = u32::from(paid_then);
     for (i, now) in periods.iter().enumerate() {
         let before = i.checked_sub(1).map(|i| periods[i]);
         let after = &periods[i + 1..];
-        let was_in_base = before.is_some_and(Period::in_base);
-        if now.day < 30 {
-            losses += u32::from(was_in_base && !now.in_base());
-            gains += u32::from(!was_in_base && now.in_base());
-        }
         let entered = |status| now.status == status && before.is_none_or(|b| b.status != status);
         if entered("past_due") && (7..37).contains(&now.day) {
             let left = after.iter().find(|s| s.status != "past_due");
@@ -129,9 +122,26 @@ fn count_rates(periods: &[Period], rates: &mut BTreeMap<&'static str, Share>) {
             count("downgrade_retention_30d", !lost);
         }
     }
-    let churn = rates.entry("churn_rate_30d").or_default();
-    churn.part += losses;
-    churn.total += gains;
+}
+
+/// The denominator: subscribers thirty days ago, and those who became one since for the first time. The numerator:
+/// those who ceased to be one since.
+fn count_churn(subscriptions: &[Vec<Period>], churn: &mut Share) {
+    let is_subscriber = |day| {
+        let pays = |periods: &Vec<Period>| {
+            let now = periods.iter().rev().find(|period| period.day >= day);
+            now.is_some_and(|period| period.in_base())
+        };
+        subscriptions.iter().any(pays)
+    };
+    churn.total += u32::from(is_subscriber(30));
+    let mut ever = (30..=70).any(is_subscriber);
+    for day in (0..30).rev() {
+        let (before, now) = (is_subscriber(day + 1), is_subscriber(day));
+        churn.part += u32::from(before && !now);
+        churn.total += u32::from(!ever && now);
+        ever |= now;
+    }
 }
 
 impl HistoryBuilder {
@@ -143,7 +153,7 @@ impl HistoryBuilder {
         let mut before: Option<Period> = None;
         for now in periods {
             self.now_s = end_s - now.day * DAY_S - 10 * 3600;
-            let object = json!({"id": format!("sub_{n}"), "object": "subscription", "customer": format!("cus_{n}"), "currency": "usd",
+            let object = json!({"id": format!("sub_{n}"), "object": "subscription", "customer": format!("cus_{}", n / 2), "currency": "usd",
                 "status": now.status, "cancel_at_period_end": false, "items": items(now.unit)});
             let (kind, previous) = match before {
                 None => ("created", None),

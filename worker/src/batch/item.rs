@@ -9,6 +9,7 @@ use revwatch_core::mode::OtherMode;
 use revwatch_core::observe::observe;
 use revwatch_core::pauses::PauseHistory;
 use revwatch_core::realm::Realm;
+use revwatch_core::relay::Relay;
 use revwatch_storage::ports::Delivery;
 
 use crate::guarded::on_event;
@@ -33,6 +34,8 @@ pub(super) struct Item {
     /// The other partition that it belongs to.
     pub(super) elsewhere: Option<u32>,
     pub(super) other_mode: Option<OtherMode>,
+    /// That a subscription of another partition changed, which concerns a customer of this one.
+    pub(super) relay: Option<Relay>,
     /// The event does not say its mode.
     pub(super) lacks_mode: bool,
     pub(super) pause_reason: Option<String>,
@@ -79,6 +82,11 @@ pub(super) fn parse(
         Ok(event) => event,
         Err(reason) => return unreadable(delivery, reason.to_string()),
     };
+    // No webhook comes to this endpoint.
+    let relay = Relay::read(&event).filter(|_| delivery.endpoint == REFRESH);
+    if let Some(relay) = relay {
+        return relayed(delivery, place, relay, event.created_s);
+    }
     let realm = settings.realms.of(&delivery.endpoint, event.own_account());
     let pause_reason = pauses.hold(&event, delivery.received_ms);
     let other_mode = settings.modes.judge(&delivery.endpoint, event.livemode);
@@ -110,9 +118,25 @@ pub(super) fn parse(
         is_webhook: ![BACKFILL, REFRESH].contains(&delivery.endpoint.as_str()),
         elsewhere,
         other_mode,
+        relay: None,
         lacks_mode: event.livemode.is_none(),
         pause_reason,
         content,
+    }
+}
+
+/// What it says is known when the subscription is read.
+fn relayed(delivery: &Delivery, place: Place, relay: Relay, created_s: i64) -> Item {
+    let partition = relay.customer_partition(place.partitions);
+    Item {
+        elsewhere: (partition != place.partition).then_some(partition),
+        relay: Some(relay),
+        content: Ok(Content {
+            known: true,
+            created_s,
+            observations: Vec::new(),
+        }),
+        ..unreadable(delivery, String::new())
     }
 }
 
@@ -148,6 +172,7 @@ fn unreadable(delivery: &Delivery, reason: String) -> Item {
         is_webhook: ![BACKFILL, REFRESH].contains(&delivery.endpoint.as_str()),
         elsewhere: None,
         other_mode: None,
+        relay: None,
         lacks_mode: false,
         pause_reason: None,
         content: Err(reason),

@@ -1,10 +1,10 @@
 //! What a batch changes: its deliveries one after another, then the entities that they changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use revwatch_core::condition::Condition;
 use revwatch_core::counters::{Bucket, Counters};
-use revwatch_core::entity::{Entity, EntityKey, Transition, transitions};
+use revwatch_core::entity::{Entity, EntityKey, EntityKind, Transition, transitions};
 use revwatch_core::histogram;
 use revwatch_core::mode::LACKS_MODE;
 use revwatch_storage::ports::{
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::item::{Content, Item};
 use super::outcome::{Outcome, Seen};
-use super::{Batch, Decision};
+use super::{Batch, Decision, Relayed};
 use crate::guarded::{on_entity, on_event};
 
 /// What happens to each entity that the batch may change.
@@ -28,11 +28,19 @@ pub(super) struct Change {
     after: Entity,
 }
 
+/// What follows from the changes besides the commit.
+struct Changed {
+    transitions: Vec<(EntityKey, Transition)>,
+    relays: Vec<Relayed>,
+}
+
 /// The part of a decision that is made so far.
 pub(super) struct Plan<'a> {
     commit: Commit,
     entities: Changes<'a>,
     seen: Seen<'a>,
+    /// Of subscriptions that were changed by deliveries which the queue has redelivered.
+    unsure_relays: BTreeSet<&'a EntityKey>,
     outcomes: Vec<Outcome>,
     created_s: Vec<Option<i64>>,
 }
@@ -49,6 +57,7 @@ impl<'a> Plan<'a> {
             },
             entities: entities.collect::<Result<_, String>>()?,
             seen: Seen::default(),
+            unsure_relays: BTreeSet::new(),
             outcomes: Vec::with_capacity(batch.items.len()),
             created_s: Vec::with_capacity(batch.items.len()),
         })
@@ -64,14 +73,23 @@ impl<'a> Plan<'a> {
     ) {
         let other_realm = other_realm(item, &self.entities);
         let mut outcome = self.seen.outcome(item, other_realm, by_event, by_delivery);
-        if let (Outcome::Applied | Outcome::Ignored, Ok(content)) = (&outcome, &item.content) {
-            match fault(content, &self.entities) {
-                Some(reason) => outcome = Outcome::Dead(reason),
-                None => {
-                    merge(content, &mut self.entities);
-                    count_times(&mut self.commit.counters, item, content, &outcome, now_ms);
+        match (&outcome, &item.content) {
+            (Outcome::Applied | Outcome::Ignored | Outcome::Relayed, Ok(content)) => {
+                match fault(content, &self.entities) {
+                    Some(reason) => outcome = Outcome::Dead(reason),
+                    None => {
+                        merge(content, &mut self.entities);
+                        count_times(&mut self.commit.counters, item, content, &outcome, now_ms);
+                    }
                 }
             }
+            // Whoever committed it may have failed before it published the relay.
+            (Outcome::Redelivered, Ok(content)) => {
+                let keys = content.observations.iter().map(|it| &it.key);
+                let of_subscriptions = keys.filter(|key| key.kind == EntityKind::Subscription);
+                self.unsure_relays.extend(of_subscriptions);
+            }
+            _ => {}
         }
         count(&mut self.commit, item, &outcome);
         self.seen.add(item, &outcome);
@@ -83,12 +101,16 @@ impl<'a> Plan<'a> {
 
     /// Adds what the changed entities change.
     pub(super) fn finish(mut self) -> Decision {
-        let transitions = add_changes(&mut self.commit, self.entities);
+        let Changed {
+            transitions,
+            relays,
+        } = add_changes(&mut self.commit, self.entities, &self.unsure_relays);
         Decision {
             commit: self.commit,
             outcomes: self.outcomes,
             created_s: self.created_s,
             transitions,
+            relays,
         }
     }
 }
@@ -121,7 +143,7 @@ pub(super) fn fault(content: &Content, entities: &Changes<'_>) -> Option<String>
     let mut own: Changes<'_> = own.map(|(key, change)| (*key, change.clone())).collect();
     let applied = on_event(|| {
         merge(content, &mut own);
-        add_changes(&mut Commit::default(), own)
+        add_changes(&mut Commit::default(), own, &BTreeSet::new())
     });
     applied.err()
 }
@@ -175,15 +197,20 @@ fn count(commit: &mut Commit, item: &Item, outcome: &Outcome) {
     }
 }
 
-/// Adds the entities that changed, and what follows from that; returns their transitions.
-fn add_changes(commit: &mut Commit, entities: Changes<'_>) -> Vec<(EntityKey, Transition)> {
-    let mut changed = Vec::new();
+/// Adds the entities that changed, and what follows from that.
+fn add_changes(
+    commit: &mut Commit,
+    entities: Changes<'_>,
+    unsure_relays: &BTreeSet<&EntityKey>,
+) -> Changed {
+    let (mut changed, mut relays) = (Vec::new(), Vec::new());
     for (key, change) in entities {
         let Change {
             expected,
             before,
             after,
         } = change;
+        relays.extend(Relayed::of(&before, &after, unsure_relays.contains(key)));
         if before == after {
             continue;
         }
@@ -211,7 +238,10 @@ fn add_changes(commit: &mut Commit, entities: Changes<'_>) -> Vec<(EntityKey, Tr
         },
     };
     commit.audit.extend(changed.iter().map(entry));
-    changed
+    Changed {
+        transitions: changed,
+        relays,
+    }
 }
 
 /// Counts an event in the hour of its `created` time (the newest such hour shows how current the
@@ -224,6 +254,9 @@ fn count_times(
     outcome: &Outcome,
     now_ms: Option<i64>,
 ) {
+    if *outcome == Outcome::Relayed {
+        return;
+    }
     counters.add(
         Bucket::hour_of(content.created_s),
         &["events", "created"],

@@ -10,6 +10,7 @@ use super::key::EntityKey;
 use super::mention::{Mention, unanswered};
 use super::merge::{keep_greater, keep_smaller};
 use super::state::EntityState;
+use super::subscribed::Subscriptions;
 use super::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
 use super::transition::{Transition, status_changes};
 use crate::class::{Class, Owner};
@@ -33,6 +34,9 @@ pub struct Customer {
     /// The newest thin event that names it.
     #[serde(default)]
     pub mention: Option<Mention>,
+    /// Its subscriptions.
+    #[serde(default)]
+    pub subscriptions: Subscriptions,
 }
 
 /// Facts outside of the recorded states.
@@ -81,6 +85,7 @@ impl Customer {
     pub(super) fn union(&mut self, other: &Self) {
         self.origin.merge(&other.origin);
         self.timeline.union(&other.timeline);
+        self.subscriptions.union(&other.subscriptions);
     }
 
     /// The current state.
@@ -122,8 +127,10 @@ impl EntityState for Customer {
     }
 
     fn contributions(&self, tally: &mut Tally) {
-        let Some(facts) = self.current() else { return };
-        tally.add(Bucket::Current, &["customers", facts.status()], 1);
+        if let Some(facts) = self.current() {
+            tally.add(Bucket::Current, &["customers", facts.status()], 1);
+        }
+        self.subscriptions.count(tally);
     }
 
     fn conditions(&self) -> Vec<Condition> {

@@ -26,6 +26,7 @@ pub mod recurring;
 pub mod risk;
 mod state;
 pub mod stripe_enums;
+pub mod subscribed;
 pub mod subscription;
 pub mod timeline;
 pub mod transition;
@@ -46,6 +47,7 @@ use self::movement::{MoneyMovement, MoneyMovementFacts, MoneyMovementOrigin};
 use self::payout::{Payout, PayoutFacts, PayoutOrigin};
 pub use self::state::EntityState;
 use self::state::{DecodeError, decode, empty};
+use self::subscribed::Subscribed;
 use self::subscription::{Subscription, SubscriptionFacts, SubscriptionOrigin};
 use self::timeline::RecordedState;
 pub use self::transition::Transition;
@@ -64,7 +66,8 @@ use crate::realm::Realm;
 /// | 2 | one object is one entity, whatever its events say of `context` or of its customer |
 /// | 3 | of facts, what differs from others of the object |
 /// | 4 | bounds of amounts; next attempts and payments of invoices; why a capability is not usable, what reverses a payout, how much of a transfer was reversed, the balance and the closing of an account, the names of its requirements; which thin event named an object last; some counters by the minute |
-pub const STATE_FORMAT: u32 = 4;
+/// | 5 | when the subscriptions of a customer pay |
+pub const STATE_FORMAT: u32 = 5;
 
 /// The counter of entities whose state has to be fetched, by kind; accounts have one of their own.
 pub const NEEDING_FETCH: &str = "objects_needing_fetch";
@@ -120,6 +123,15 @@ pub enum Update {
     Movement(MoneyMovementOrigin, RecordedState<MoneyMovementFacts>),
     /// About a customer.
     Customer(CustomerOrigin, RecordedState<CustomerFacts>),
+    /// What a subscription, as it is stored, says about its customer.
+    Subscribed {
+        /// The connected account of both.
+        account: Option<String>,
+        /// `sub_…`
+        subscription: String,
+        /// `None`: it is of another customer.
+        subscribed: Option<Subscribed>,
+    },
     /// About a coupon, of this connected account.
     Coupon(Option<String>, RecordedState<CouponFacts>),
     /// About a discount of a subscription.
@@ -165,9 +177,9 @@ impl Observation {
             }
             Update::Coupon(Some(account), _) => account,
             Update::Coupon(None, _) => id.splitn(3, '/').last().unwrap_or(id),
-            Update::Mention { account, .. } | Update::Found { account } => {
-                account.as_deref().unwrap_or(id)
-            }
+            Update::Mention { account, .. }
+            | Update::Found { account }
+            | Update::Subscribed { account, .. } => account.as_deref().unwrap_or(id),
             Update::Account(_) => id,
         };
         partition_of(key, partitions)
@@ -212,6 +224,17 @@ impl Entity {
             (Self::Payout(p), Update::Payout(origin, state)) => p.merge(origin, state.clone()),
             (Self::Movement(m), Update::Movement(origin, state)) => m.merge(origin, state.clone()),
             (Self::Customer(c), Update::Customer(origin, state)) => c.merge(origin, state.clone()),
+            (
+                Self::Customer(c),
+                Update::Subscribed {
+                    account,
+                    subscription,
+                    subscribed,
+                },
+            ) => {
+                keep_greater(&mut c.origin.account, account);
+                c.subscriptions.set(subscription, subscribed.as_ref());
+            }
             (Self::Account(a), Update::Account(update)) => {
                 a.merge(observation.created_s, update.clone());
             }
@@ -295,6 +318,14 @@ impl Entity {
             events.insert(after, event);
         }
         events
+    }
+
+    /// When the newest event about a subscription was created, Unix seconds; `None` of other kinds.
+    pub fn newest_s(&self) -> Option<i64> {
+        match self {
+            Self::Subscription(s) => s.timeline.newest_s(),
+            _ => None,
+        }
     }
 
     /// The stored bytes: a format number, then MessagePack with fields by position. New fields are
@@ -470,8 +501,8 @@ pub fn transitions(before: &Entity, after: &Entity) -> Vec<Transition> {
 
 /// The first stored byte of an entity. Encodings 1 and 2 had timelines in other forms, which they read
 /// themselves, and their accounts had only some of what their states show of milestones. Encoding 2 was at
-/// first without some fields and with others, which accounts and customers read. Encoding 3 had fewer fields.
-const ENCODING: u8 = 4;
+/// first without some fields and with others, which accounts and customers read. Encodings 3 and 4 had fewer fields.
+const ENCODING: u8 = 5;
 
 #[cfg(test)]
 mod tests;

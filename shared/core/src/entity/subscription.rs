@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use self::level::{Churn, Level};
+use self::level::Level;
 use super::application_ids::ApplicationIds;
 use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
@@ -16,6 +16,7 @@ use super::merge::{keep_greater, keep_smaller};
 use super::recurring::{Charges, KnownDiscounts, Monthly, MrrUnknown};
 use super::state::EntityState;
 use super::stripe_enums::SubscriptionStatus;
+use super::subscribed::Subscribed;
 use super::timeline::{Before, Facts, RecordedState, Timeline, fingerprint, value_fingerprint};
 use super::transition::{Transition, beginning};
 use crate::class::{Class, Owner};
@@ -229,43 +230,72 @@ impl Subscription {
         amounts
     }
 
+    /// When it makes its customer a subscriber.
+    pub fn subscribed(&self) -> Subscribed {
+        let ordered = self.timeline.in_order();
+        let Some(first) = ordered.first() else {
+            return Subscribed::default();
+        };
+        let (before, levels) = self.levels(&ordered, &self.amounts(&ordered));
+        let mut subscribed = Subscribed {
+            may_have_paid: self.may_have_paid_before(first),
+            at_first: before.is_paying(),
+            changes_s: Vec::new(),
+        };
+        for (state, level) in ordered.iter().zip(&levels) {
+            subscribed.add(level.is_subscribed(subscribed.pays()), state.created_s);
+        }
+        subscribed
+    }
+
     /// The hourly changes of the active base, its past-due part and the paying subscriptions. The
     /// level at the end of any hour is the current level minus the changes since, so past days can
     /// be evaluated later.
+    fn count_levels(&self, ordered: &[&RecordedState<SubscriptionFacts>], tally: &mut Tally) {
+        let (mut before, levels) = self.levels(ordered, &self.amounts(ordered));
+        for (state, level) in ordered.iter().zip(levels) {
+            let currency = self.origin.currency.as_deref();
+            before.change_to(&level, state.created_s, currency, tally);
+            before = level;
+        }
+        for (name, level) in before.counts() {
+            tally.add(Bucket::Current, &["base", name], level);
+        }
+    }
+
+    /// What it adds before the first of its states, and in each of them.
     ///
     /// A past state whose MRR is not exactly known changes nothing: it is neither gained nor lost.
-    fn levels(&self, ordered: &[&RecordedState<SubscriptionFacts>], tally: &mut Tally) {
-        let Some(first) = ordered.first() else { return };
-        let amounts = self.amounts(ordered);
+    fn levels(
+        &self,
+        ordered: &[&RecordedState<SubscriptionFacts>],
+        amounts: &[Monthly],
+    ) -> (Level, Vec<Level>) {
+        let Some(first) = ordered.first() else {
+            return (Level::NOTHING, Vec::new());
+        };
         let mrr = |i: usize| ordered[i].facts.mrr(amounts[i]);
         let first_known = (0..ordered.len())
             .map(mrr)
             .find(|mrr| mrr.known().is_some());
         let first_mrr = first_known.unwrap_or_else(|| mrr(0));
-        let mut before = if self.timeline.is_cut() {
+        let before = if self.timeline.is_cut() {
             // Older states were dropped: the oldest remembered one is not a gain.
             Level::of(&first.facts, first_mrr)
         } else {
             self.level_before(first, first_mrr)
         };
-        let mut churn = Churn::since(&before, self.may_have_paid_before(first));
         let last = ordered.len() - 1;
-        for (i, state) in ordered.iter().enumerate() {
+        let mut carried = before.mrr;
+        let levels = ordered.iter().enumerate().map(|(i, state)| {
             let is_carried = i < last && mrr(i).known().is_none();
-            let mrr = if is_carried { before.mrr } else { mrr(i) };
-            let now = Level::of(&state.facts, mrr);
-            before.change_to(
-                &now,
-                state.created_s,
-                self.origin.currency.as_deref(),
-                tally,
-            );
-            churn.change_to(&now, state.created_s, tally);
-            before = now;
-        }
-        for (name, level) in before.counts() {
-            tally.add(Bucket::Current, &["base", name], level);
-        }
+            if !is_carried {
+                carried = mrr(i);
+            }
+            Level::of(&state.facts, carried)
+        });
+        let levels = levels.collect();
+        (before, levels)
     }
 
     /// Whether it may have paid before the first event about it. One that was on trial before may have been active
@@ -437,7 +467,7 @@ impl EntityState for Subscription {
         if let Some(mrr) = self.mrr() {
             self.count_mrr(last.facts.status == SubscriptionStatus::PastDue, mrr, tally);
         }
-        self.levels(&ordered, tally);
+        self.count_levels(&ordered, tally);
         self.cohorts(&ordered, tally);
     }
 

@@ -18,9 +18,9 @@ use crate::event::{Event, known_kinds};
 use crate::observe::{ObserveSettings, observe};
 use crate::realm::Realm;
 
-/// An event type and object of each kind, and the bytes that are stored of it in encodings 1, 2 as it was at first, 2, 3
-/// and 4.
-fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 5])> {
+/// An event type and object of each kind, and the bytes that are stored of it in encodings 1, 2 as it was at first, 2, 3,
+/// 4 and 5.
+fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 6])> {
     let money = |mut object: Value| {
         object["amount"] = json!(500);
         object["currency"] = json!("USD");
@@ -39,6 +39,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 5])> {
                 "029394c0a56375735f31a3757364c0c42f0024919804a8756e6d6170706564cd1770c2c0cd07d0ce06704bef92ce74234e98ce74234e98e80704056576745f31a0",
                 "039395c0a56375735f31a3757364c0c0c4300300e8071400239804a8756e6d6170706564cd1770c2c0cd07d0ce06704bef92ce74234e98ce74234e98056576745f31a0",
                 "049496c0a56375735f31a3757364c0c0928080c4320300e8071400259a04a8756e6d6170706564cd1770c2c0cd07d0ce06704bef92ce74234e98ce74234e98c0c0056576745f31a0c0",
+                "059496c0a56375735f31a3757364c0c0928080c4320300e8071400259a04a8756e6d6170706564cd1770c2c0cd07d0ce06704bef92ce74234e98ce74234e98c0c0056576745f31a0c0",
             ],
         ),
         (
@@ -52,6 +53,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 5])> {
                 "029394c0a56375735f31a57375625f31a3757364c4140009919501cd01f41401c2e80705056576745f31a0",
                 "039394c0a56375735f31a57375625f31a3757364c4150300e8071500089501cd01f41401c2056576745f31a0",
                 "049595c0a56375735f31a57375625f31a3757364c2c4180300e80715000b9801cd01f41401c2c3c0c0056576745f31a080c0",
+                "059595c0a56375735f31a57375625f31a3757364c2c4180300e80715000b9801cd01f41401c2c3c0c0056576745f31a080c0",
             ],
         ),
         (
@@ -66,6 +68,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 5])> {
                 "029493c0cd01f4a3757364c41e0013919303ae6163636f756e745f636c6f736564c0e80705056576745f31919203a3757364a0",
                 "039493c0cd01f4a3757364c41f0300e8071500129303ae6163636f756e745f636c6f736564c0056576745f31919203a3757364a0",
                 "049594c0cd01f4a3757364c0c4200300e8071500139403ae6163636f756e745f636c6f736564c0c0056576745f31919203a3757364a0c0",
+                "059594c0cd01f4a3757364c0c4200300e8071500139403ae6163636f756e745f636c6f736564c0c0056576745f31919203a3757364a0c0",
             ],
         ),
         (
@@ -80,6 +83,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 5])> {
                 "029ea24445cd01f4cd03e88103cd03e8c0c080c42400199197c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1e80705056576745f3180c0808301cd03e802cd03e804cd03e8a0c0",
                 "039ea24445cd01f4cd03e88103cd03e8c0c080c4260300e80715001998c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1c2056576745f3180c0808301cd03e802cd03e804cd03e8a0c0",
                 "04dc0012a24445cd01f4cd03e88103cd03e8c0c080c4260300e80715001998c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1c2056576745f3180c0808301cd03e802cd03e804cd03e8a0c0c0c0c09292cd03e881cecd65ea2c91a17892cd03e880",
+                "05dc0012a24445cd01f4cd03e88103cd03e8c0c080c4260300e80715001998c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1c2056576745f3180c0808301cd03e802cd03e804cd03e8a0c0c0c0c09292cd03e881cecd65ea2c91a17892cd03e880",
             ],
         ),
         (
@@ -95,6 +99,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 5])> {
                 "029494c0a56375735f31a3757364c0c43c00319195b772657175697265735f7061796d656e745f6d6574686f64cd01f4ad636172645f6465636c696e6564c3a463685f31e80705056576745f3192c291cea434dc27a0",
                 "039494c0a56375735f31a3757364c0c43d0300e80715003095b772657175697265735f7061796d656e745f6d6574686f64cd01f4ad636172645f6465636c696e6564c3a463685f31056576745f3192c291cea434dc27a0",
                 "049594c0a56375735f31a3757364c0c43e0300e80715003196b772657175697265735f7061796d656e745f6d6574686f64cd01f4ad636172645f6465636c696e6564c3a463685f31c0056576745f3192c291cea434dc27a0c0",
+                "059594c0a56375735f31a3757364c0c43e0300e80715003196b772657175697265735f7061796d656e745f6d6574686f64cd01f4ad636172645f6465636c696e6564c3a463685f31c0056576745f3192c291cea434dc27a0c0",
             ],
         ),
         (
@@ -107,6 +112,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 5])> {
                 "029494c0c0a3757364c0c41c00119195a8636f6d706c657465cd01f4c0c2c0e80705056576745f3192c390a0",
                 "039494c0c0a3757364c0c41d0300e80715001095a8636f6d706c657465cd01f4c0c2c0056576745f3192c390a0",
                 "049594c0c0a3757364c0c41e0300e80715001196a8636f6d706c657465cd01f4c0c2c0c0056576745f3192c390a0c0",
+                "059594c0c0a3757364c0c41e0300e80715001196a8636f6d706c657465cd01f4c0c2c0c0056576745f3192c390a0c0",
             ],
         ),
         (
@@ -121,6 +127,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 5])> {
                 "029494c0c0a3757364a463685f31c42c00219195ae6e656564735f726573706f6e7365cd01f4aa6672617564756c656e74c2c0e80704056576745f3192c290a0",
                 "039494c0c0a3757364a463685f31c42d0300e80714002095ae6e656564735f726573706f6e7365cd01f4aa6672617564756c656e74c2c0056576745f3192c290a0",
                 "049594c0c0a3757364a463685f31c42e0300e80714002196ae6e656564735f726573706f6e7365cd01f4aa6672617564756c656e74c2c0c0056576745f3192c290a0c0",
+                "059594c0c0a3757364a463685f31c42e0300e80714002196ae6e656564735f726573706f6e7365cd01f4aa6672617564756c656e74c2c0c0056576745f3192c290a0c0",
             ],
         ),
         (
@@ -135,6 +142,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 5])> {
                 "029494c0c0a3757364a463685f31c41e00139195a66661696c6564cd01f4a46c6f7374c2c0e80705056576745f3192c290a0",
                 "039494c0c0a3757364a463685f31c41f0300e80715001295a66661696c6564cd01f4a46c6f7374c2c0056576745f3192c290a0",
                 "049594c0c0a3757364a463685f31c4200300e80715001396a66661696c6564cd01f4a46c6f7374c2c0c0056576745f3192c290a0c0",
+                "059594c0c0a3757364a463685f31c4200300e80715001396a66661696c6564cd01f4a46c6f7374c2c0c0056576745f3192c290a0c0",
             ],
         ),
         (
@@ -149,6 +157,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 5])> {
                 "029494c0c0a3757364a6616363745f31c41c00119195a87265766572736564cd01f4c0c2c0e80705056576745f3192c290a0",
                 "039494c0c0a3757364a6616363745f31c41d0300e80715001095a87265766572736564cd01f4c0c2c0056576745f3192c290a0",
                 "049594c0c0a3757364a6616363745f31c4200300e80715001396a87265766572736564cd01f4c0c2c0cd01f4056576745f3192c290a0c0",
+                "059594c0c0a3757364a6616363745f31c4200300e80715001396a87265766572736564cd01f4c0c2c0cd01f4056576745f3192c290a0c0",
             ],
         ),
         (
@@ -161,6 +170,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 5])> {
                 "029393c0cd01f4c0c40e00039191c2e80705056576745f31a0",
                 "039393c0cd01f4c0c40f0300e80715000291c2056576745f31a0",
                 "049493c0cd01f4c0c40f0300e80715000291c2056576745f31a0c0",
+                "059593c0cd01f4c0c40f0300e80715000291c2056576745f31a0c09280c2",
             ],
         ),
         (
@@ -173,13 +183,21 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 5])> {
                 "",
                 "",
                 "0492c4180300e80714000b92c294c3a431322e35c0c0056576745f31a0",
+                "0592c4180300e80714000b92c294c3a431322e35c0c0056576745f31a0",
             ],
         ),
         (
             EntityKind::MissingEvent,
             NEVER_MADE,
             json!({"id": "evt_1"}),
-            ["", "", "", "", "0494c0c0a092cd03e8a56576745f31"],
+            [
+                "",
+                "",
+                "",
+                "",
+                "0494c0c0a092cd03e8a56576745f31",
+                "0594c0c0a092cd03e8a56576745f31",
+            ],
         ),
     ]
 }
@@ -232,13 +250,20 @@ fn the_stored_bytes_of_each_kind_do_not_change() {
             encoding_2,
             encoding_3,
             encoding_4,
+            encoding_5,
         ] = expected.map(|bytes| hex::decode(bytes).expect("hexadecimal"));
-        if entity.encode() != encoding_4 {
+        if entity.encode() != encoding_5 {
             changed.push(format!("{key}: {}", hex::encode(entity.encode())));
             continue;
         }
-        assert!(!Entity::has_older_encoding(&encoding_4));
-        let older = [&encoding_1, &first_encoding_2, &encoding_2, &encoding_3];
+        assert!(!Entity::has_older_encoding(&encoding_5));
+        let older = [
+            &encoding_1,
+            &first_encoding_2,
+            &encoding_2,
+            &encoding_3,
+            &encoding_4,
+        ];
         // There were no such objects in the encodings without bytes.
         for bytes in older.into_iter().filter(|bytes| !bytes.is_empty()) {
             assert!(Entity::has_older_encoding(bytes));
@@ -253,7 +278,7 @@ fn the_stored_bytes_of_each_kind_do_not_change() {
             all.union(&entity);
             assert_eq!(all, entity);
         }
-        assert_eq!(Entity::decode(&key, &encoding_4).as_ref(), Ok(&entity));
+        assert_eq!(Entity::decode(&key, &encoding_5).as_ref(), Ok(&entity));
     }
     assert!(changed.is_empty(), "{changed:#?}");
 }

@@ -64,7 +64,9 @@ pub struct Billing {
     pub disputes: BTreeMap<String, i64>,
     /// Refunds by status.
     pub refunds: BTreeMap<String, i64>,
-    /// Subscriptions whose MRR fell to zero in the last 30 days ÷ (paying 30 days ago + new since
+    /// Customers with a subscription that pays.
+    pub subscribers: i64,
+    /// Subscribers who ceased to be one in the last 30 days ÷ (subscribers 30 days ago + new ones since
     /// then).
     pub churn_rate_30d: Option<f64>,
     /// Of the subscriptions that became past due 7 to 37 days ago, the share that was active again within
@@ -113,7 +115,8 @@ impl Billing {
         let last_month = days_ago(30)..=now_hour;
         let lost = sum(&last_month, &["churn", "lost"]);
         let gained = sum(&last_month, &["churn", "gained"]);
-        let paying_30d_ago = current(&["base", "paying"]) - sum(&last_month, &["base", "paying"]);
+        let subscribers = current(&["base", "subscribers"]);
+        let subscribers_30d_ago = subscribers - sum(&last_month, &["base", "subscribers"]);
         let (past_due, month_before) = (days_ago(37)..=days_ago(7), days_ago(60)..=days_ago(30));
         let downgraded = sum(&month_before, &["plan", "downgraded"]);
         Self {
@@ -144,7 +147,8 @@ impl Billing {
             checkout_sessions: by_first("checkout_sessions"),
             disputes: by_first("disputes"),
             refunds: by_first("refunds"),
-            churn_rate_30d: share(lost, paying_30d_ago + gained),
+            subscribers,
+            churn_rate_30d: share(lost, subscribers_30d_ago + gained),
             recovery_rate_7d: share(
                 sum(&past_due, &["dunning", "recovered_7d"]),
                 sum(&past_due, &["dunning", "entered"]),

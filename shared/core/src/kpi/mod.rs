@@ -181,12 +181,12 @@ mod tests {
         let now_s = 100 * 86_400;
         let ago = |days: i64| Bucket::hour_of(now_s - days * 86_400);
         // 8 paying now: 10 a month ago, 3 lost and 1 new since then.
-        c.add(Bucket::Current, &["base", "paying"], 8);
+        c.add(Bucket::Current, &["base", "subscribers"], 8);
         c.add(ago(40), &["churn", "gained"], 10);
         c.add(ago(20), &["churn", "lost"], 3);
-        c.add(ago(20), &["base", "paying"], -3);
+        c.add(ago(20), &["base", "subscribers"], -3);
         c.add(ago(10), &["churn", "gained"], 1);
-        c.add(ago(10), &["base", "paying"], 1);
+        c.add(ago(10), &["base", "subscribers"], 1);
         c.add(ago(10), &["dunning", "entered"], 4);
         c.add(ago(10), &["dunning", "recovered_7d"], 3);
         c.add(ago(2), &["dunning", "entered"], 50);

@@ -53,7 +53,10 @@ pub(super) fn observe(
     let ids = object.metadata.own_ids(event, &settings.metadata);
     let origin = SubscriptionOrigin {
         account: event.account.as_deref().map(str::to_owned),
-        customer: object.customer.into_id(),
+        customer: object
+            .customer
+            .into_id()
+            .or(object.customer_account.into_id()),
         currency,
         ids,
         discounts,
@@ -73,6 +76,9 @@ pub(super) struct SubscriptionObject {
     id: Lenient<String>,
     status: Lenient<String>,
     customer: Lenient<Reference>,
+    /// Instead of `customer`, or beside it, if the customer is an account.
+    /// Source: <https://docs.stripe.com/connect/use-accounts-as-customers>.
+    customer_account: Lenient<Reference>,
     currency: Lenient<Currency>,
     items: Lenient<Items>,
     /// Up to acacia; later versions have only `discounts`.

@@ -311,6 +311,9 @@ impl Columns for Customer {
         }),
         column("created_at", Unit::Time, |c| time(c.origin.created_s)),
         column("updated_at", Unit::Time, |c| time(c.timeline.newest_s())),
+        column("paying_subscriptions", Unit::Count, |c| {
+            json!(c.subscriptions.paying())
+        }),
     ];
 
     fn details(&self) -> Value {

@@ -9,6 +9,7 @@ use crate::condition::{BeganBefore, ConditionKind};
 use crate::counters::Bucket;
 use crate::event::{Event, FETCHED};
 use crate::observe::{ObserveSettings, observe};
+use crate::relay::Relay;
 
 pub(super) const HOUR_S: i64 = 3600;
 /// The state of an account as Stripe's API gave it: no event says what happened.
@@ -43,9 +44,14 @@ pub(super) fn after(events: &[(i64, &str, &Value, Option<Value>)]) -> Entity {
     entity.expect("an event")
 }
 
-/// The counters of hours whose name begins so, as `hour name by`.
+/// The counters of hours whose name begins so, as `hour name by`: of the entity, and of its customer because of it.
 pub(super) fn hourly(entity: &Entity, families: &[&str]) -> Vec<String> {
-    let counters = entity.contributions();
+    let mut counters = entity.contributions();
+    if let Some(relay) = Relay::of(entity) {
+        let mut customer = Entity::new(&relay.customer_key());
+        customer.merge(&relay.observe(Some(entity)));
+        counters.merge(customer.contributions(), 1);
+    }
     let mut found: Vec<String> = counters
         .iter()
         .filter(|(_, name, _)| families.iter().any(|family| name.starts_with(family)))
@@ -103,7 +109,12 @@ fn a_subscription_counts_what_its_first_event_changed() {
     );
     assert_eq!(
         from("active", json!({"status": "trialing"})),
-        ["1 base|all 1", "1 base|paying 1", "1 mrr_change|usd 1000"],
+        [
+            "1 base|all 1",
+            "1 base|paying 1",
+            "1 base|subscribers 1",
+            "1 mrr_change|usd 1000"
+        ],
         "it may have paid before the trial"
     );
     assert_eq!(
@@ -111,13 +122,18 @@ fn a_subscription_counts_what_its_first_event_changed() {
         [
             "1 base|all -1",
             "1 base|paying -1",
+            "1 base|subscribers -1",
             "1 churn|lost 1",
             "1 mrr_change|usd -1000"
         ]
     );
     assert_eq!(
         from("active", json!({"cancel_at_period_end": true})),
-        ["1 base|paying 1", "1 mrr_change|usd 1000"],
+        [
+            "1 base|paying 1",
+            "1 base|subscribers 1",
+            "1 mrr_change|usd 1000"
+        ],
         "a cancellation that was withdrawn"
     );
     assert_eq!(

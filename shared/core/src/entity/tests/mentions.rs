@@ -140,6 +140,11 @@ fn what_was_stored_without_mentions_is_read() {
             continue;
         }
         let mut bytes = entity.encode();
+        if kind == EntityKind::Customer {
+            // No subscriptions.
+            bytes.truncate(bytes.len() - 3);
+            bytes[1] -= 1;
+        }
         assert_eq!(bytes.pop(), Some(0xc0), "{key}: no mention");
         bytes[1] -= 1;
         assert_eq!(Entity::decode(&key, &bytes), Ok(entity));

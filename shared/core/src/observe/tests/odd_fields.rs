@@ -4,6 +4,7 @@ use super::*;
 use crate::counters::{Bucket, Counters};
 use crate::entity::EntityKey;
 use crate::entity::timeline::KEPT_CHANGES;
+use crate::relay::Relay;
 use crate::view::entity::describe;
 
 /// An event type, a complete object, and the fields without which nothing can be said of it.
@@ -346,13 +347,19 @@ fn an_unknown_amount_is_no_gain_where_older_states_were_dropped() {
         let observations = observe(&event, &ObserveSettings::default()).expect("readable");
         observations.iter().for_each(|it| entity.merge(it));
     }
-    let counters = entity.contributions();
+    let relay = Relay::of(&entity).expect("a customer");
+    let mut customer = Entity::new(&relay.customer_key());
+    customer.merge(&relay.observe(Some(&entity)));
+    let mut counters = entity.contributions();
+    counters.merge(customer.contributions(), 1);
     for day in 0..300 {
         let hour = Bucket::Hour(day * 24);
         assert_eq!(counters.get(hour, &["churn", "gained"]), 0);
         assert_eq!(counters.get(hour, &["mrr_change", "usd"]), 0);
     }
-    assert_eq!(counters.get(Bucket::Current, &["base", "paying"]), 1);
+    for now in ["paying", "subscribers"] {
+        assert_eq!(counters.get(Bucket::Current, &["base", now]), 1);
+    }
 }
 
 #[test]
