@@ -48,6 +48,8 @@ impl Alerting {
             &m.invoices_uncollected_minor,
         );
         m.past_due_ratio.show(&[], billing.past_due_ratio);
+        m.subscribers.show([(vec![], billing.subscribers)]);
+        m.churn_rate.show(&[], billing.churn_rate_30d);
         let connected = &main.connected;
         two(&connected.subscriptions_by_plan, &m.connected_subscriptions);
         one(&connected.mrr_minor, &m.connected_mrr_minor);

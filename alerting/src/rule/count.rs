@@ -54,6 +54,8 @@ metrics! {
         PaymentsFailed = "payments_failed" of Billing by ["currency"],
         /// Payments that succeeded.
         PaymentsSucceeded = "payments_succeeded" of Billing by ["currency"],
+        /// Customers of whom no subscription pays any more.
+        SubscribersLost = "subscribers_lost" of Billing by [],
         /// Subscriptions whose MRR fell to zero.
         SubscriptionsLost = "subscriptions_lost" of Billing by [],
         /// Requests of revwatch to Stripe's API that failed or were refused.
@@ -135,7 +137,8 @@ impl CountMetric {
             Self::PayoutsPaid => "payouts|paid",
             Self::PaymentsFailed => "payments|failed",
             Self::PaymentsSucceeded => "payments|succeeded",
-            Self::SubscriptionsLost => "churn|lost",
+            Self::SubscribersLost => "churn|lost",
+            Self::SubscriptionsLost => "subscriptions_lost",
             Self::ApiErrors => "events|api_error",
         }
     }

@@ -50,6 +50,8 @@ metrics! {
         ActiveBase = "active_base" of Billing by [],
         /// Subscriptions with MRR.
         Paying = "paying" of Billing by [],
+        /// Customers with a subscription that pays.
+        Subscribers = "subscribers" of Billing by [],
     }
 }
 
@@ -106,7 +108,7 @@ impl Measure for Drop {
         self.window.history(match self.metric {
             LevelMetric::Mrr => MRR_CHANGE,
             LevelMetric::AccountsCharging => "charging_change",
-            LevelMetric::ActiveBase | LevelMetric::Paying => "base",
+            LevelMetric::ActiveBase | LevelMetric::Paying | LevelMetric::Subscribers => "base",
         })
     }
 
@@ -118,6 +120,7 @@ impl Measure for Drop {
                 .alone(),
             LevelMetric::ActiveBase => same(&["base", "all"]),
             LevelMetric::Paying => same(&["base", "paying"]),
+            LevelMetric::Subscribers => same(&["base", "subscribers"]),
             LevelMetric::Mrr => self.mrr(query),
         }
     }

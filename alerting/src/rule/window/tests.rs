@@ -128,8 +128,7 @@ fn a_longer_window_and_a_counter_without_minutes_end_on_hours() {
     let hour_s = NOW_S / HOUR_S * HOUR_S;
     let created = ["cohort", "account_created", "PT"];
     let long = created_in("49h");
-    let lost =
-        rule("kind = \"count\"\nmetric = \"subscriptions_lost\"\nwindow = \"1h\"\nabove = 1");
+    let lost = rule("kind = \"count\"\nmetric = \"subscribers_lost\"\nwindow = \"1h\"\nabove = 1");
     for (rule, parts, hours) in [(&long, &created[..], 49), (&lost, &["churn", "lost"], 1)] {
         for (at_s, expected) in [
             (hour_s - hours * HOUR_S, Some(1.0)),

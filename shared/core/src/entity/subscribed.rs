@@ -87,6 +87,11 @@ impl Subscriptions {
         }
     }
 
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
     /// How many pay.
     pub fn paying(&self) -> usize {
         self.by_id.values().filter(|it| it.pays()).count()

@@ -253,10 +253,15 @@ impl Subscription {
     /// be evaluated later.
     fn count_levels(&self, ordered: &[&RecordedState<SubscriptionFacts>], tally: &mut Tally) {
         let (mut before, levels) = self.levels(ordered, &self.amounts(ordered));
+        let mut was_subscribed = before.is_paying();
         for (state, level) in ordered.iter().zip(levels) {
             let currency = self.origin.currency.as_deref();
             before.change_to(&level, state.created_s, currency, tally);
-            before = level;
+            let is_subscribed = level.is_subscribed(was_subscribed);
+            let is_lost = was_subscribed && !is_subscribed;
+            let hour = Bucket::hour_of(state.created_s);
+            tally.add(hour, &["subscriptions_lost"], is_lost.into());
+            (before, was_subscribed) = (level, is_subscribed);
         }
         for (name, level) in before.counts() {
             tally.add(Bucket::Current, &["base", name], level);

@@ -320,8 +320,9 @@ impl Columns for Customer {
         json!({"current": self.current()})
     }
 
+    /// Also from its subscriptions alone.
     fn has_row(&self) -> bool {
-        self.current().is_some()
+        self.current().is_some() || !self.subscriptions.is_empty()
     }
 }
 

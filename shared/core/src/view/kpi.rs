@@ -35,6 +35,11 @@ pub fn rows(kpis: &Kpis) -> Vec<(String, String)> {
     rows.extend([
         row("Subscriptions", counts(&billing.subscriptions)),
         row(PAST_DUE, percent(billing.past_due_ratio)),
+        row("Subscribers", billing.subscribers.to_string()),
+        row(
+            "Churn of subscribers, 30 d",
+            percent(billing.churn_rate_30d),
+        ),
         row("Invoices", counts(&billing.invoices)),
         row("Payouts", counts(&main.payouts.payouts)),
         row(

@@ -184,6 +184,17 @@ metrics! {
         is active or past due",
         &[],
     );
+    subscribers: GaugeSet = gauge_set(
+        "revwatch_subscribers",
+        "Customers of the platform with a subscription that pays",
+        &[],
+    );
+    churn_rate: RatioGauge = ratio(
+        "revwatch_churn_rate",
+        "Subscribers who ceased to be one in the last 30 days as a share of those 30 days ago and of new ones; \
+        absent while there was none",
+        &[],
+    );
     payouts: GaugeSet = counter_set(
         "revwatch_payouts_total",
         "Payouts of connected accounts that ever reached an outcome, by outcome and currency; one \
@@ -277,7 +288,7 @@ metrics! {
     );
     kernel_churn_rate: RatioGauge = ratio(
         "kernel_billing_churn_rate",
-        "Churned share of paying subscriptions over 30 days; absent while no subscription was paying; \
+        "Churned share of subscribers over 30 days; absent while there was none; \
         of realm kernel, or of main if no endpoint is of that realm",
         &[],
     );
