@@ -35,7 +35,6 @@ pub fn rows(kpis: &Kpis) -> Vec<(String, String)> {
     rows.extend([
         row("Subscriptions", counts(&billing.subscriptions)),
         row(PAST_DUE, percent(billing.past_due_ratio)),
-        row("Subscribers", billing.subscribers.to_string()),
         row(
             "Churn of subscribers, 30 d",
             percent(billing.churn_rate_30d),
