@@ -2,6 +2,7 @@
 //! batches.
 
 mod classes;
+mod comparison;
 mod first_sight;
 mod gaps;
 mod long_histories;

@@ -1,12 +1,12 @@
 //! A subscription: status, plan, monthly recurring revenue.
 
+mod contributions;
 mod level;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use self::level::Level;
 use super::application_ids::ApplicationIds;
 use super::events::{EventRef, event_refs};
 use super::key::EntityKey;
@@ -16,12 +16,11 @@ use super::merge::{keep_greater, keep_smaller};
 use super::recurring::{Charges, KnownDiscounts, Monthly, MrrUnknown};
 use super::state::EntityState;
 use super::stripe_enums::SubscriptionStatus;
-use super::subscribed::Subscribed;
 use super::timeline::{Before, Facts, RecordedState, Timeline, fingerprint, value_fingerprint};
 use super::transition::{Transition, beginning};
 use crate::class::{Class, Owner};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
-use crate::counters::{Bucket, Tally, UNKNOWN};
+use crate::counters::{Bucket, Tally};
 use crate::money::Money;
 use crate::realm::Realm;
 
@@ -230,123 +229,6 @@ impl Subscription {
         amounts
     }
 
-    /// When it makes its customer a subscriber.
-    pub fn subscribed(&self) -> Subscribed {
-        let ordered = self.timeline.in_order();
-        let Some(first) = ordered.first() else {
-            return Subscribed::default();
-        };
-        let (before, levels) = self.levels(&ordered, &self.amounts(&ordered));
-        let mut subscribed = Subscribed {
-            may_have_paid: self.may_have_paid_before(first),
-            at_first: before.is_paying(),
-            changes_s: Vec::new(),
-        };
-        for (state, level) in ordered.iter().zip(&levels) {
-            subscribed.add(level.is_subscribed(subscribed.pays()), state.created_s);
-        }
-        subscribed
-    }
-
-    /// The hourly changes of the active base, its past-due part and the paying subscriptions. The
-    /// level at the end of any hour is the current level minus the changes since, so past days can
-    /// be evaluated later.
-    fn count_levels(&self, ordered: &[&RecordedState<SubscriptionFacts>], tally: &mut Tally) {
-        let (mut before, levels) = self.levels(ordered, &self.amounts(ordered));
-        let mut was_subscribed = before.is_paying();
-        for (state, level) in ordered.iter().zip(levels) {
-            let currency = self.origin.currency.as_deref();
-            before.change_to(&level, state.created_s, currency, tally);
-            let is_subscribed = level.is_subscribed(was_subscribed);
-            let is_lost = was_subscribed && !is_subscribed;
-            let hour = Bucket::hour_of(state.created_s);
-            tally.add(hour, &["subscriptions_lost"], is_lost.into());
-            (before, was_subscribed) = (level, is_subscribed);
-        }
-        for (name, level) in before.counts() {
-            tally.add(Bucket::Current, &["base", name], level);
-        }
-    }
-
-    /// What it adds before the first of its states, and in each of them.
-    ///
-    /// A past state whose MRR is not exactly known changes nothing: it is neither gained nor lost.
-    fn levels(
-        &self,
-        ordered: &[&RecordedState<SubscriptionFacts>],
-        amounts: &[Monthly],
-    ) -> (Level, Vec<Level>) {
-        let Some(first) = ordered.first() else {
-            return (Level::NOTHING, Vec::new());
-        };
-        let mrr = |i: usize| ordered[i].facts.mrr(amounts[i]);
-        let first_known = (0..ordered.len())
-            .map(mrr)
-            .find(|mrr| mrr.known().is_some());
-        let first_mrr = first_known.unwrap_or_else(|| mrr(0));
-        let before = if self.timeline.is_cut() {
-            // Older states were dropped: the oldest remembered one is not a gain.
-            Level::of(&first.facts, first_mrr)
-        } else {
-            self.level_before(first, first_mrr)
-        };
-        let last = ordered.len() - 1;
-        let mut carried = before.mrr;
-        let levels = ordered.iter().enumerate().map(|(i, state)| {
-            let is_carried = i < last && mrr(i).known().is_none();
-            if !is_carried {
-                carried = mrr(i);
-            }
-            Level::of(&state.facts, carried)
-        });
-        let levels = levels.collect();
-        (before, levels)
-    }
-
-    /// Whether it may have paid before the first event about it. One that was on trial before may have been active
-    /// before that.
-    fn may_have_paid_before(&self, first: &RecordedState<SubscriptionFacts>) -> bool {
-        let before = self.before(first, "status");
-        let is_beginning = matches!(before, Before::Nothing | Before::NotSaid);
-        self.timeline.is_cut() || !is_beginning
-    }
-
-    /// The level before the first event about it. What that does not say is taken to have been as in
-    /// the event: the unknown is neither gained nor lost. `known` stands for an MRR that is not known.
-    fn level_before(&self, first: &RecordedState<SubscriptionFacts>, known: Monthly) -> Level {
-        let facts = &first.facts;
-        let now = Level::of(facts, known);
-        if matches!(
-            self.before(first, "status"),
-            Before::Nothing | Before::NotSaid
-        ) {
-            return Level::NOTHING;
-        }
-        let Some(status) = self.status_before(first) else {
-            return now;
-        };
-        let at_period_end =
-            first.flag_before("cancel_at_period_end", facts.cancel_at_period_end) == Some(true);
-        let cancel_at_s = match first.before("cancel_at") {
-            Before::Was(from) => (from != value_fingerprint(())).then_some(0),
-            _ => facts.cancel_at_s,
-        };
-        let before = SubscriptionFacts {
-            status,
-            cancel_at_period_end: at_period_end,
-            cancel_at_s,
-            ..SubscriptionFacts::clone(facts)
-        };
-        let recurring = self.shown(facts);
-        let mrr = match recurring.known() {
-            // The amount before is unknown if the event changed it.
-            Some(_) if before.counts() && !first.was_so_before(&AMOUNT_FIELDS) => now.mrr,
-            Some(_) => before.mrr(recurring),
-            None => known,
-        };
-        Level::of(&before, mrr)
-    }
-
     /// The first state of those for which MRR is not exactly known, up to the current one, and why it is not.
     fn incomplete(&self) -> Option<(&RecordedState<SubscriptionFacts>, MrrUnknown)> {
         let reason = self.mrr()?.reason?;
@@ -360,77 +242,6 @@ impl Subscription {
         let newest_first = ordered.iter().zip(amounts).rev();
         let (first, _) = newest_first.take_while(is_so).last()?;
         Some((first, reason))
-    }
-
-    /// The current MRR: its lower bound, how much more it may be, and why.
-    fn count_mrr(&self, is_past_due: bool, mrr: Monthly, tally: &mut Tally) {
-        if let Some(reason) = mrr.reason {
-            tally.add(Bucket::Current, &["mrr_incomplete", reason.as_str()], 1);
-        }
-        let Some(currency) = self.origin.currency.as_deref() else {
-            let is_unbounded = i64::from(mrr.may_be_positive());
-            return tally.add(Bucket::Current, &["mrr_unbounded", UNKNOWN], is_unbounded);
-        };
-        tally.add(Bucket::Current, &["mrr", currency], mrr.low_minor);
-        let (extra_minor, is_unbounded) = mrr.beyond_low();
-        tally.add(Bucket::Current, &["mrr_extra", currency], extra_minor);
-        tally.add(Bucket::Current, &["mrr_unbounded", currency], is_unbounded);
-        if is_past_due {
-            tally.add(Bucket::Current, &["mrr_past_due", currency], mrr.low_minor);
-        }
-    }
-
-    fn cohorts(&self, ordered: &[&RecordedState<SubscriptionFacts>], tally: &mut Tally) {
-        use SubscriptionStatus::{Active, PastDue, Trialing};
-        let is_cut = self.timeline.is_cut();
-        let amounts = self.amounts(ordered);
-        let has_changed = |i: usize| has_changed(ordered[i - 1], ordered[i]);
-        for (i, state) in ordered.iter().enumerate() {
-            let hour = Bucket::hour_of(state.created_s);
-            let before = i.checked_sub(1).map(|i| &ordered[i].facts);
-            let after = &ordered[i + 1..];
-            let changed = if i > 0 {
-                has_changed(i)
-            } else {
-                // What the first event does not say changed is no start.
-                let before = self.before(state, "status");
-                !is_cut && !matches!(before, Before::Same | Before::Unknown)
-            };
-            let entered = |status| state.facts.status == status && changed;
-            if entered(PastDue) {
-                tally.add(hour, &["dunning", "entered"], 1);
-                // If the next change is another start, it recovered at an unknown time.
-                let next = (i + 1..ordered.len()).find(|i| has_changed(*i));
-                if next.map(|i| ordered[i]).is_some_and(|s| {
-                    s.facts.status == Active && s.created_s - state.created_s <= 7 * DAY_S
-                }) {
-                    tally.add(hour, &["dunning", "recovered_7d"], 1);
-                }
-            }
-            if entered(Trialing) {
-                tally.add(hour, &["trial", "started"], 1);
-                if after.iter().any(|s| s.facts.status == Active) {
-                    tally.add(hour, &["trial", "converted"], 1);
-                }
-            }
-            let before = before.filter(|b| b.in_base() && state.facts.in_base());
-            let before_minor = before.and_then(|_| amounts[i - 1].known());
-            let Some((before, now)) = before_minor.zip(amounts[i].known()) else {
-                continue;
-            };
-            if now > before {
-                tally.add(hour, &["plan", "upgraded"], 1);
-            } else if now < before {
-                tally.add(hour, &["plan", "downgraded"], 1);
-                let horizon_s = state.created_s + 30 * DAY_S;
-                if after
-                    .iter()
-                    .any(|s| s.created_s <= horizon_s && !s.facts.in_base())
-                {
-                    tally.add(hour, &["plan", "downgraded_lost_30d"], 1);
-                }
-            }
-        }
     }
 }
 
@@ -472,8 +283,9 @@ impl EntityState for Subscription {
         if let Some(mrr) = self.mrr() {
             self.count_mrr(last.facts.status == SubscriptionStatus::PastDue, mrr, tally);
         }
-        self.count_levels(&ordered, tally);
-        self.cohorts(&ordered, tally);
+        let amounts = self.amounts(&ordered);
+        self.count_levels(&ordered, &amounts, tally);
+        self.cohorts(&ordered, &amounts, tally);
     }
 
     fn conditions(&self) -> Vec<Condition> {
