@@ -60,7 +60,8 @@ impl About {
             | Kind::PaymentFailed
             | Kind::DisputeOpen
             | Kind::RefundFailed
-            | Kind::MrrIncomplete => Self::Billing,
+            | Kind::MrrIncomplete
+            | Kind::InvoiceNeeded => Self::Billing,
             Kind::StateNeeded => Self::Unfetched,
         }
     }

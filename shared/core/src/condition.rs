@@ -67,11 +67,13 @@ pub enum ConditionKind {
     BalanceBlocked,
     /// A thin event reported a change of an object other than an account, which only the API can show.
     StateNeeded,
+    /// A subscription has a newer invoice than the one that showed the inclusive tax of its items, or none did.
+    InvoiceNeeded,
 }
 
 impl ConditionKind {
     /// Every kind, for rule files and metrics.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::ChargesLost,
         Self::Deauthorized,
         Self::AccountRestricted,
@@ -98,6 +100,7 @@ impl ConditionKind {
         Self::PayoutReversalFailed,
         Self::BalanceBlocked,
         Self::StateNeeded,
+        Self::InvoiceNeeded,
     ];
 
     /// The name rule files use.
@@ -129,6 +132,7 @@ impl ConditionKind {
             Self::PayoutReversalFailed => "payout_reversal_failed",
             Self::BalanceBlocked => "balance_blocked",
             Self::StateNeeded => "state_needed",
+            Self::InvoiceNeeded => "invoice_needed",
         }
     }
 

@@ -200,6 +200,11 @@ impl<'a, Object> Event<'a, Object> {
         self.is_fetched() || self.id.starts_with(RELAYED)
     }
 
+    /// Whether revwatch fetched its object for another one of this type, which needs it.
+    pub fn is_fetched_for(&self, object: &str) -> bool {
+        self.is_fetched() && self.related_type.as_deref() == Some(object)
+    }
+
     /// The type if Stripe documents it, else `other`: bounded, for metric labels.
     pub fn kind_label(&self) -> &str {
         kind_label(&self.kind)

@@ -3,6 +3,7 @@
 
 use crate::condition::{Condition, ConditionKind};
 use crate::entity::coupon::coupon_key;
+use crate::entity::invoice::Invoice;
 use crate::entity::recurring::MrrUnknown;
 use crate::entity::{Entity, EntityKey, EntityKind};
 use crate::realm::Realm;
@@ -23,7 +24,7 @@ pub struct Need {
 /// What the store says of a need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stored {
-    /// Nothing lacks it any more: an event came in the meantime.
+    /// Nothing lacks it any more, because an event came in the meantime; or there is nothing to have yet.
     Met,
     /// The object, as Stripe would answer.
     Object(String),
@@ -37,6 +38,12 @@ impl Need {
     /// What a condition says that its entity needs. Most conditions are about something else.
     pub fn of(condition: &Condition) -> Vec<Self> {
         let subject = &condition.key.subject;
+        let of = |kind: EntityKind, id: &str, account: Option<String>| Self {
+            kind,
+            id: id.to_owned(),
+            account,
+            realm: condition.realm.clone(),
+        };
         let account = match condition.key.kind {
             // The platform asks for an account as itself.
             ConditionKind::AccountStale => None,
@@ -44,14 +51,15 @@ impl Need {
             ConditionKind::MrrIncomplete if is_fetched(condition.detail.as_deref()) => {
                 condition.account.clone()
             }
+            ConditionKind::InvoiceNeeded => {
+                let invoice = condition.detail.iter();
+                let invoice =
+                    invoice.map(|id| of(EntityKind::Invoice, id, condition.account.clone()));
+                return invoice.collect();
+            }
             _ => return Vec::new(),
         };
-        vec![Self {
-            kind: subject.kind,
-            id: subject.id.clone(),
-            account,
-            realm: condition.realm.clone(),
-        }]
+        vec![of(subject.kind, &subject.id, account)]
     }
 
     /// The object in the store.
@@ -67,8 +75,8 @@ impl Need {
         self.account.as_deref().unwrap_or(&self.id)
     }
 
-    /// What the object itself says in the store, as `entity`.
-    pub fn resolve(&self, entity: &Entity) -> Stored {
+    /// What the object itself says in the store, as `entity`, to those that need it: itself or others.
+    pub fn resolve(&self, entity: &Entity, by_others: bool) -> Stored {
         let conditions = entity.conditions();
         let lacks_it = conditions
             .iter()
@@ -78,6 +86,8 @@ impl Need {
             Entity::Coupon(coupon) => coupon
                 .as_stripe_object()
                 .map_or(Stored::Unknown, |object| Stored::Object(object.to_string())),
+            // What it lacks, only Stripe knows.
+            Entity::Invoice(invoice) if by_others && !lacks_it => of_invoice(invoice),
             _ if !lacks_it => Stored::Met,
             Entity::Subscription(subscription) => {
                 let coupons = subscription.coupons_needed().into_iter();
@@ -99,6 +109,15 @@ impl Need {
             ..self.clone()
         }
     }
+}
+
+/// The lines of a draft may change: an event will say that it is final.
+fn of_invoice(invoice: &Invoice) -> Stored {
+    if invoice.is_draft() {
+        return Stored::Met;
+    }
+    let object = invoice.as_stripe_object();
+    object.map_or(Stored::Unknown, |object| Stored::Object(object.to_string()))
 }
 
 /// Whether Stripe's API, or another object in the store, has what an incomplete amount lacks.
@@ -151,12 +170,12 @@ mod tests {
         let needs: Vec<_> = named.conditions().iter().flat_map(Need::of).collect();
         assert_eq!(needs, std::slice::from_ref(&need));
         assert_eq!(need.partition_key(), named.state().partition_key());
-        assert_eq!(need.resolve(&named), Stored::Unknown);
+        assert_eq!(need.resolve(&named, false), Stored::Unknown);
         assert_eq!(
-            need.resolve(&after(&[thin.clone(), state(8)])),
+            need.resolve(&after(&[thin.clone(), state(8)]), false),
             Stored::Unknown
         );
-        assert_eq!(need.resolve(&after(&[thin, state(9)])), Stored::Met);
+        assert_eq!(need.resolve(&after(&[thin, state(9)]), false), Stored::Met);
     }
 
     #[test]

@@ -114,6 +114,15 @@ impl Task {
     pub fn newest(&self) -> Option<&Cause> {
         self.waiting.values().max()
     }
+
+    /// The same for the entities that are not the object itself, if there are any: what the store has of it is
+    /// new to them only.
+    pub fn by_others(&self) -> Option<Self> {
+        let own = self.need.key();
+        let mut others = self.clone();
+        others.waiting.retain(|key, _| key.subject != own);
+        (!others.waiting.is_empty()).then_some(others)
+    }
 }
 
 impl Agenda {

@@ -331,9 +331,13 @@ impl Resolver {
         task: &Task,
         cause: &Cause,
     ) -> Result<Vec<String>, FetchError> {
-        let stored = match self.stored(&task.need).await? {
+        let needed_by_others = task.by_others();
+        let stored = match self.stored(&task.need, needed_by_others.is_some()).await? {
             Stored::Met => return Ok(Vec::new()),
-            Stored::Object(object) => Some(self.snapshots(task, cause, &object)?),
+            Stored::Object(object) => {
+                let task = needed_by_others.as_ref().unwrap_or(task);
+                Some(self.snapshots(task, cause, &object)?)
+            }
             Stored::In(needs) => self.snapshots_in(task, cause, &needs).await?,
             Stored::Unknown => None,
         };
@@ -380,7 +384,7 @@ impl Resolver {
         }
         let mut snapshots = Vec::new();
         for need in needs {
-            let Stored::Object(object) = self.stored(need).await? else {
+            let Stored::Object(object) = self.stored(need, true).await? else {
                 return Ok(None);
             };
             let task = Task {
@@ -392,8 +396,8 @@ impl Resolver {
         Ok(Some(snapshots))
     }
 
-    /// What the store says of the object.
-    async fn stored(&self, need: &Need) -> Result<Stored, FetchError> {
+    /// What the store says of the object to those that need it: itself or others.
+    async fn stored(&self, need: &Need, by_others: bool) -> Result<Stored, FetchError> {
         let key = need.key();
         let partition = partition_of(need.partition_key(), self.queue.partitions());
         let read_set = ReadSet {
@@ -405,7 +409,10 @@ impl Resolver {
         let Some(found) = found.entities.pop().flatten() else {
             return Ok(Stored::Unknown);
         };
-        let stored = || Entity::decode(&key, &found.body).map(|entity| need.resolve(&entity));
+        let stored = || {
+            let entity = Entity::decode(&key, &found.body)?;
+            Ok::<_, String>(need.resolve(&entity, by_others))
+        };
         // What cannot be decoded is reported where it is merged.
         Ok(on_entity(&key, stored)
             .and_then(|stored| stored)

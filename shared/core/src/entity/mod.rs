@@ -66,7 +66,7 @@ use crate::realm::Realm;
 /// | 2 | one object is one entity, whatever its events say of `context` or of its customer |
 /// | 3 | of facts, what differs from others of the object |
 /// | 4 | bounds of amounts; next attempts and payments of invoices; why a capability is not usable, what reverses a payout, how much of a transfer was reversed, the balance and the closing of an account, the names of its requirements; which thin event named an object last; some counters by the minute |
-/// | 5 | when the subscriptions of a customer pay |
+/// | 5 | when the subscriptions of a customer pay; the inclusive tax of a subscription's items, from its invoices |
 pub const STATE_FORMAT: u32 = 5;
 
 /// The counter of entities whose state has to be fetched, by kind; accounts have one of their own.
@@ -134,8 +134,8 @@ pub enum Update {
     },
     /// About a coupon, of this connected account.
     Coupon(Option<String>, RecordedState<CouponFacts>),
-    /// About a discount of a subscription.
-    SubscriptionDiscount(SubscriptionOrigin),
+    /// What a discount or an invoice shows of a subscription.
+    SubscriptionOrigin(SubscriptionOrigin),
     /// Only that it changed.
     Mention {
         /// The connected account it belongs to.
@@ -167,7 +167,7 @@ impl Observation {
         let id = self.key.id.as_str();
         let key = match &self.update {
             Update::Subscription(SubscriptionOrigin { account, .. }, _)
-            | Update::SubscriptionDiscount(SubscriptionOrigin { account, .. })
+            | Update::SubscriptionOrigin(SubscriptionOrigin { account, .. })
             | Update::Invoice(InvoiceOrigin { account, .. }, _)
             | Update::InvoicePayment(InvoiceOrigin { account, .. }, ..)
             | Update::Customer(CustomerOrigin { account, .. }, _)
@@ -213,7 +213,7 @@ impl Entity {
             (Self::Subscription(s), Update::Subscription(origin, state)) => {
                 s.merge(origin, state.clone());
             }
-            (Self::Subscription(s), Update::SubscriptionDiscount(origin)) => {
+            (Self::Subscription(s), Update::SubscriptionOrigin(origin)) => {
                 s.origin.merge(origin);
             }
             (Self::Coupon(c), Update::Coupon(_, state)) => c.merge(state.clone()),

@@ -5,6 +5,7 @@
 //! change, so those that any event has shown count for all states of the subscription.
 
 mod discounts;
+mod taxes;
 mod terms;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Deserialize, Serialize};
 
 pub use self::discounts::{KnownDiscount, KnownDiscounts};
+pub use self::taxes::{InvoiceTaxes, InvoicedTax, ItemTax, KnownTaxes};
 pub use self::terms::{AmountOff, Percent, Terms};
 
 /// What a subscription is charged, as one event shows it.
@@ -25,12 +27,15 @@ pub struct Charges {
     pub discounts: Vec<AppliedDiscount>,
     /// Why there are more items than `lines`.
     pub missing: Option<MrrUnknown>,
+    /// The newest invoice, `in_…`, if only an invoice says how much of an amount is tax.
+    #[serde(default)]
+    pub latest_invoice: Option<String>,
 }
 
 /// An item of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Line {
-    /// In minor units each interval, before discounts, and without tax if its rate is known.
+    /// In minor units each interval, before discounts. Earlier versions left out tax at a known rate.
     #[serde(with = "terms::decimal")]
     pub amount: Decimal,
     /// How often that is charged.
@@ -41,6 +46,21 @@ pub struct Line {
     pub discounts: Vec<AppliedDiscount>,
     /// Whether the amount contains tax at an unknown rate.
     pub has_unknown_tax: bool,
+    /// Of which item at which price invoices say the tax, if the rate is unknown.
+    #[serde(default)]
+    pub priced_item: Option<PricedItem>,
+    /// The inclusive tax, in percent of the amount without it.
+    #[serde(default)]
+    pub tax_percent: Option<Percent>,
+}
+
+/// What a line of an invoice is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PricedItem {
+    /// `si_…`
+    pub item: String,
+    /// `price_…`
+    pub price: String,
 }
 
 /// `months` ÷ `parts` months; separate so that a twelfth of a yearly price stays exact.
@@ -87,6 +107,17 @@ pub enum MrrUnknown {
     Tax,
 }
 
+/// What other events showed of a subscription, which its charges need.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// Its discounts.
+    pub discounts: &'a KnownDiscounts,
+    /// The tax of its items.
+    pub taxes: &'a KnownTaxes,
+    /// Its currency, lower case.
+    pub currency: Option<&'a str>,
+}
+
 /// An amount each month, in minor units: not less than `low_minor`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Monthly {
@@ -99,16 +130,14 @@ pub struct Monthly {
 }
 
 impl Charges {
-    /// The sum of its lines each month, less its discounts, rounded once, half to even. Item discounts come
-    /// first. A fixed amount is taken off once per invoice, and invoices come as often as the shortest interval
-    /// of what it applies to.
-    /// Source: <https://docs.stripe.com/billing/subscriptions/coupons>.
-    pub fn monthly(&self, known: &KnownDiscounts, currency: Option<&str>) -> Monthly {
-        let bound = |unknown| Scenario {
-            known,
-            currency,
-            unknown,
-        };
+    /// The sum of its lines each month, less its discounts, then less inclusive tax, rounded once, half to even.
+    /// Item discounts come first. A fixed amount is taken off once per invoice, and invoices come as often as the
+    /// shortest interval of what it applies to. Tax is calculated of what discounts leave.
+    /// Sources: <https://docs.stripe.com/billing/subscriptions/coupons>,
+    /// <https://docs.stripe.com/changelog/acacia/2024-10-28/billing-credits-invoice>.
+    pub fn monthly(&self, known: &Known<'_>) -> Monthly {
+        let known = *known;
+        let bound = |unknown| Scenario { known, unknown };
         let high = bound(Unknown::TakesNothing).sum(self);
         let low = bound(Unknown::TakesAll).sum(self);
         let has_end = self.missing.is_none();
@@ -136,9 +165,12 @@ impl Charges {
                 product: None,
                 discounts: Vec::new(),
                 has_unknown_tax: false,
+                priced_item: None,
+                tax_percent: None,
             }],
             discounts: vec![unknown],
             missing: None,
+            latest_invoice: None,
         }
     }
 
@@ -156,10 +188,27 @@ impl Charges {
             .collect()
     }
 
-    fn unknown(&self, known: &KnownDiscounts) -> Option<MrrUnknown> {
-        let has_unknown_tax = self.lines.iter().any(|line| line.has_unknown_tax);
-        let tax = has_unknown_tax.then_some(MrrUnknown::Tax);
-        tax.or_else(|| self.applied().find_map(|applied| applied.unknown(known)))
+    /// Why the bounds differ, if they do. That the share of a tax is not precise is a reason only if nothing
+    /// else is.
+    fn unknown(&self, known: Known<'_>) -> Option<MrrUnknown> {
+        let mut taxed = self.lines.iter().filter(|line| line.has_unknown_tax);
+        let tax = |is_so: bool| is_so.then_some(MrrUnknown::Tax);
+        let discount = || {
+            self.applied()
+                .find_map(|applied| applied.unknown(known.discounts))
+        };
+        let has_any = taxed.clone().next().is_some();
+        tax(taxed.any(|line| line.invoiced_tax(known.taxes).is_none()))
+            .or_else(discount)
+            .or_else(|| tax(has_any))
+    }
+}
+
+impl Line {
+    /// What an invoice shows of its tax.
+    fn invoiced_tax<'a>(&self, taxes: &'a KnownTaxes) -> Option<&'a InvoicedTax> {
+        let PricedItem { item, price } = self.priced_item.as_ref()?;
+        taxes.invoiced(item, price)
     }
 }
 
@@ -283,8 +332,7 @@ enum Unknown {
 
 #[derive(Clone, Copy)]
 struct Scenario<'a> {
-    known: &'a KnownDiscounts,
-    currency: Option<&'a str>,
+    known: Known<'a>,
     unknown: Unknown,
 }
 
@@ -294,10 +342,17 @@ struct Rest<'a> {
     monthly: Decimal,
 }
 
+impl<'a> Rest<'a> {
+    fn before_discounts(line: &'a Line) -> Self {
+        let monthly = line.interval.monthly(line.amount).unwrap_or(Decimal::MAX);
+        Self { line, monthly }
+    }
+}
+
 impl Scenario<'_> {
     fn sum(self, charges: &Charges) -> i64 {
         let of_line = |line| {
-            let mut rest = [self.before_discounts(line)];
+            let mut rest = [Rest::before_discounts(line)];
             for discount in &line.discounts {
                 self.take_off(discount, charges, &mut rest);
             }
@@ -308,24 +363,34 @@ impl Scenario<'_> {
         for discount in &charges.discounts {
             self.take_off(discount, charges, &mut rest);
         }
-        let sum = total(rest.iter().map(|rest| rest.monthly));
+        let sum = total(rest.iter().map(|rest| self.without_tax(rest)));
         // A division may have left a digit at the far end.
         let sum = sum.round_dp(DECIMALS);
         let whole = sum.round_dp_with_strategy(0, RoundingStrategy::MidpointNearestEven);
         whole.to_i64().unwrap_or(i64::MAX)
     }
 
-    fn before_discounts(self, line: &Line) -> Rest<'_> {
-        let monthly = if line.has_unknown_tax && self.unknown == Unknown::TakesAll {
-            Decimal::ZERO
-        } else {
-            line.interval.monthly(line.amount).unwrap_or(Decimal::MAX)
-        };
-        Rest { line, monthly }
+    fn without_tax(self, rest: &Rest<'_>) -> Decimal {
+        let Rest { line, monthly } = *rest;
+        if let Some(percent) = line.tax_percent {
+            return percent.without(monthly).unwrap_or(Decimal::MAX);
+        }
+        if !line.has_unknown_tax {
+            return monthly;
+        }
+        let invoiced = line.invoiced_tax(self.known.taxes);
+        let bounds = invoiced.and_then(|tax| tax.without_tax(line.amount, monthly));
+        let [least, most] = bounds.unwrap_or([Decimal::ZERO, monthly]);
+        match self.unknown {
+            Unknown::TakesAll => least,
+            Unknown::TakesNothing => most,
+        }
     }
 
     fn take_off(self, discount: &AppliedDiscount, charges: &Charges, rest: &mut [Rest<'_>]) {
-        let terms = discount.terms(self.known).filter(|terms| terms.is_priced());
+        let terms = discount
+            .terms(self.known.discounts)
+            .filter(|terms| terms.is_priced());
         let Some(terms) = terms else {
             if self.unknown == Unknown::TakesAll {
                 rest.iter_mut()
@@ -340,7 +405,7 @@ impl Scenario<'_> {
         let factor = match (&terms.percent_off, &terms.amount_off) {
             (Some(percent), _) => percent.rest(),
             (None, Some(off))
-                if off.currency.is_none() || off.currency.as_deref() == self.currency =>
+                if off.currency.is_none() || off.currency.as_deref() == self.known.currency =>
             {
                 let concerned = || rest.iter().filter(|rest| applies(rest));
                 let sum = total(concerned().map(|rest| rest.monthly));
@@ -406,6 +471,8 @@ mod tests {
             product: Some(product.to_owned()),
             discounts: Vec::new(),
             has_unknown_tax: false,
+            priced_item: None,
+            tax_percent: None,
         }
     }
 
@@ -449,8 +516,16 @@ mod tests {
         }
     }
 
+    fn monthly(charges: &Charges, discounts: &KnownDiscounts, currency: Option<&str>) -> Monthly {
+        charges.monthly(&Known {
+            discounts,
+            taxes: &KnownTaxes::default(),
+            currency,
+        })
+    }
+
     fn bounds(charges: &Charges) -> (i64, Option<i64>, Option<MrrUnknown>) {
-        let monthly = charges.monthly(&KnownDiscounts::default(), Some("usd"));
+        let monthly = monthly(charges, &KnownDiscounts::default(), Some("usd"));
         (monthly.low_minor, monthly.high_minor, monthly.reason)
     }
 
@@ -476,6 +551,7 @@ mod tests {
                     lines,
                     discounts: vec![with(terms.clone())],
                     missing: None,
+                    latest_invoice: None,
                 };
                 assert_eq!(bounds(&charges), exactly(expected), "{terms:?}");
             }
@@ -488,6 +564,7 @@ mod tests {
             lines: vec![line(10_000, MONTH, "a"), line(10_000, MONTH, "b")],
             discounts: vec![with(percent(50)), with(off(1000))],
             missing: None,
+            latest_invoice: None,
         };
         charges.lines[0].discounts = vec![with(off(2000))];
         assert_eq!(bounds(&charges), exactly(8000));
@@ -500,6 +577,7 @@ mod tests {
             lines: vec![line(10_000, MONTH, "a"), line(5000, MONTH, "b")],
             discounts,
             missing: None,
+            latest_invoice: None,
         };
         let plain = charges(Vec::new());
         assert_eq!(bounds(&plain), exactly(15_000));
@@ -532,9 +610,10 @@ mod tests {
             lines: vec![line(10_000, MONTH, "a")],
             discounts: vec![with(off(5000))],
             missing: None,
+            latest_invoice: None,
         };
         for currency in [Some("jpy"), None] {
-            let monthly = charges.monthly(&KnownDiscounts::default(), currency);
+            let monthly = monthly(&charges, &KnownDiscounts::default(), currency);
             assert_eq!(monthly, Monthly::exactly(10_000));
         }
     }
@@ -545,6 +624,7 @@ mod tests {
             lines: vec![line(10_000, MONTH, "a")],
             discounts: vec![by_id("di_1")],
             missing: None,
+            latest_invoice: None,
         };
         let mut known = KnownDiscounts::default();
         let half = KnownDiscount {
@@ -552,7 +632,7 @@ mod tests {
             terms: Some(percent(50)),
         };
         known.add("di_1", &half);
-        assert_eq!(charges.monthly(&known, None), Monthly::exactly(5000));
+        assert_eq!(monthly(&charges, &known, None), Monthly::exactly(5000));
     }
 
     #[test]
@@ -561,6 +641,7 @@ mod tests {
             lines: vec![line(amount, YEAR, "a")],
             discounts: vec![with(off(10))],
             missing: None,
+            latest_invoice: None,
         };
         // 100 ÷ 12 − 10 ÷ 12 = 7.5, and 112 ÷ 12 − 10 ÷ 12 = 8.5: half to even.
         assert_eq!(bounds(&year(100)), exactly(8));

@@ -13,7 +13,7 @@ use super::key::EntityKey;
 use super::kind::EntityKind;
 use super::mention::{Mention, unanswered};
 use super::merge::{keep_greater, keep_smaller};
-use super::recurring::{Charges, KnownDiscounts, Monthly, MrrUnknown};
+use super::recurring::{Charges, Known, KnownDiscounts, KnownTaxes, Monthly, MrrUnknown};
 use super::state::EntityState;
 use super::stripe_enums::SubscriptionStatus;
 use super::timeline::{Before, Facts, RecordedState, Timeline, fingerprint, value_fingerprint};
@@ -60,6 +60,9 @@ pub struct SubscriptionOrigin {
     /// What any event showed of its discounts.
     #[serde(default)]
     pub discounts: KnownDiscounts,
+    /// What its invoices showed of the tax of its items.
+    #[serde(default)]
+    pub taxes: KnownTaxes,
 }
 
 /// The state of a subscription in one event.
@@ -98,6 +101,7 @@ impl SubscriptionOrigin {
         keep_greater(&mut self.currency, &other.currency);
         keep_greater(&mut self.ids, &other.ids);
         self.discounts.merge(&other.discounts);
+        self.taxes.merge(&other.taxes);
         if let Some(started_s) = other.started_s {
             keep_smaller(&mut self.started_s, started_s);
         }
@@ -202,9 +206,11 @@ impl Subscription {
     fn shown(&self, facts: &SubscriptionFacts) -> Monthly {
         let reason = facts.mrr_unknown;
         match (&facts.charges, facts.recurring_minor) {
-            (Some(charges), _) => {
-                charges.monthly(&self.origin.discounts, self.origin.currency.as_deref())
-            }
+            (Some(charges), _) => charges.monthly(&Known {
+                discounts: &self.origin.discounts,
+                taxes: &self.origin.taxes,
+                currency: self.origin.currency.as_deref(),
+            }),
             (None, Some(minor)) => Monthly::exactly(minor),
             (None, None) => Monthly::unknown(reason.unwrap_or(MrrUnknown::Amount)),
         }
@@ -242,6 +248,17 @@ impl Subscription {
         let newest_first = ordered.iter().zip(amounts).rev();
         let (first, _) = newest_first.take_while(is_so).last()?;
         Some((first, reason))
+    }
+
+    /// The newest invoice, if its tax counts and it has not shown it yet, and the first state that has it.
+    fn invoice_needed(&self) -> Option<(&RecordedState<SubscriptionFacts>, &str)> {
+        let latest_invoice =
+            |facts: &SubscriptionFacts| facts.charges.as_ref()?.latest_invoice.clone();
+        let current = self.current().filter(|facts| facts.counts())?;
+        let needed = current.charges.as_ref()?.latest_invoice.as_deref()?;
+        let is_so = |facts: &_| latest_invoice(facts).as_deref() == Some(needed);
+        let first = self.timeline.since(is_so, |_| None)?;
+        (!self.origin.taxes.is_of(needed)).then_some((first, needed))
     }
 }
 
@@ -341,6 +358,13 @@ impl EntityState for Subscription {
                 money: None,
                 detail: Some(reason.as_str().to_owned()),
                 ..condition(ConditionKind::MrrIncomplete, first, None, first.created_s)
+            });
+        }
+        if let Some((first, invoice)) = self.invoice_needed() {
+            found.push(Condition {
+                money: None,
+                detail: Some(invoice.to_owned()),
+                ..condition(ConditionKind::InvoiceNeeded, first, None, first.created_s)
             });
         }
         found

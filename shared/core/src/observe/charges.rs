@@ -1,6 +1,6 @@
 //! What a subscription is charged, from the data in its events.
 //!
-//! Per item: quantity × unit amount, or what its tiers say, without inclusive tax. Metered and one-off
+//! Per item: quantity × unit amount, or what its tiers say, and how much of it is tax. Metered and one-off
 //! prices are no part of it. The amount each month is computed from that in
 //! [`crate::entity::recurring`]; what the event does not have makes a bound there.
 //! Source: <https://docs.stripe.com/billing/subscriptions/analytics/glossary>.
@@ -13,7 +13,8 @@ use super::fields::{DecimalNumber, MAX_MINOR, Reference};
 use super::lenient::Lenient;
 use super::prices::{AutomaticTax, Item, Price, Recurring, TaxRate, TaxRates};
 use crate::entity::recurring::{
-    AppliedDiscount, Charges, Interval, KnownDiscounts, Line, MrrUnknown,
+    AppliedDiscount, Charges, Interval, Known, KnownDiscounts, KnownTaxes, Line, MrrUnknown,
+    Percent, PricedItem,
 };
 
 /// The parts of a subscription that its charges depend on.
@@ -27,6 +28,7 @@ pub(super) struct Parts<'a> {
     pub(super) legacy: &'a Lenient<Discount>,
     pub(super) tax_rates: &'a TaxRates,
     pub(super) automatic_tax: &'a Lenient<AutomaticTax>,
+    pub(super) latest_invoice: Option<&'a str>,
 }
 
 /// A field with which the subscription cannot be applied.
@@ -48,6 +50,7 @@ impl Parts<'_> {
             lines: Vec::new(),
             discounts: self.applied()?,
             missing: self.has_more.then_some(MrrUnknown::Items),
+            latest_invoice: None,
         };
         for item in self.items {
             match self.line(item) {
@@ -56,12 +59,18 @@ impl Parts<'_> {
                 Err(NoLine::TooMuch(field)) => return Err(field),
             }
         }
+        if charges.lines.iter().any(|line| line.has_unknown_tax) {
+            charges.latest_invoice = self.latest_invoice.map(str::to_owned);
+        }
         let before_discounts = Charges {
-            discounts: Vec::new(),
-            missing: None,
-            lines: charges.lines.iter().map(without_discounts).collect(),
+            lines: charges.lines.iter().map(only_amount).collect(),
+            ..Charges::default()
         };
-        let sum = before_discounts.monthly(&KnownDiscounts::default(), None);
+        let sum = before_discounts.monthly(&Known {
+            discounts: &KnownDiscounts::default(),
+            taxes: &KnownTaxes::default(),
+            currency: None,
+        });
         let bound = -MAX_MONTHLY_MINOR..=MAX_MONTHLY_MINOR;
         if sum.high_minor.is_some_and(|minor| bound.contains(&minor)) {
             Ok(charges)
@@ -103,33 +112,34 @@ impl Parts<'_> {
         // Stripe omits the quantity only for metered items.
         let quantity = *item.quantity.as_known().ok_or(MrrUnknown::Quantity)?;
         let amounts = price.amounts(self.currency).ok_or(MrrUnknown::Currency)?;
-        let gross = amount(price, amounts, quantity)?;
-        let (amount, has_unknown_tax) = match self.tax(item, price) {
-            Tax::Percent(percent) => (without(gross, percent).ok_or(TOO_MUCH)?, false),
-            Tax::Unknown => (gross, true),
-        };
+        let amount = amount(price, amounts, quantity)?;
+        let tax_percent = self.tax(item, price);
         let product = price.product.as_known().map(Reference::id);
         Ok(Some(Line {
             amount,
             interval,
             product: product.map(str::to_owned),
             discounts: applied(&item.discounts)?,
-            has_unknown_tax,
+            has_unknown_tax: tax_percent.is_none(),
+            priced_item: priced_item(item, price).filter(|_| tax_percent.is_none()),
+            tax_percent: tax_percent.filter(|percent| *percent != Percent::ZERO),
         }))
     }
 
-    /// The inclusive tax of an item. Stripe computes automatic tax when it makes an invoice; what a price
+    /// The inclusive tax of an item, in percent of its amount without it; `None`: not known. Stripe computes automatic tax when it makes an invoice; what a price
     /// does not say of it is the account's setting.
     /// Source: <https://docs.stripe.com/tax/products-prices-tax-codes-tax-behavior>,
     /// <https://docs.stripe.com/billing/taxes/tax-rates>.
-    fn tax(&self, item: &Item, price: &Price) -> Tax {
+    fn tax(&self, item: &Item, price: &Price) -> Option<Percent> {
         let is_exclusive = price
             .tax_behavior
             .as_known()
             .is_some_and(|b| b == "exclusive");
         match self.automatic_tax {
-            Lenient::Known(AutomaticTax { enabled: true }) if is_exclusive => return NO_TAX,
-            Lenient::Known(AutomaticTax { enabled: true }) | Lenient::Odd => return Tax::Unknown,
+            Lenient::Known(AutomaticTax { enabled: true }) if is_exclusive => {
+                return Some(Percent::ZERO);
+            }
+            Lenient::Known(AutomaticTax { enabled: true }) | Lenient::Odd => return None,
             Lenient::Known(AutomaticTax { enabled: false }) | Lenient::Absent => {}
         }
         let rates = match &item.tax_rates {
@@ -138,8 +148,8 @@ impl Parts<'_> {
             own => own,
         };
         match rates {
-            Lenient::Absent => NO_TAX,
-            Lenient::Odd => Tax::Unknown,
+            Lenient::Absent => Some(Percent::ZERO),
+            Lenient::Odd => None,
             Lenient::Known(rates) => {
                 let inclusive = |rate: &Lenient<TaxRate>| {
                     let TaxRate {
@@ -150,19 +160,11 @@ impl Parts<'_> {
                     is_rate.then_some(if *inclusive { *percent } else { Decimal::ZERO })
                 };
                 let sum: Option<Decimal> = rates.iter().map(inclusive).sum();
-                sum.map_or(Tax::Unknown, Tax::Percent)
+                sum.and_then(Percent::of)
             }
         }
     }
 }
-
-enum Tax {
-    /// So much of the amount without it is in the amount.
-    Percent(Decimal),
-    Unknown,
-}
-
-const NO_TAX: Tax = Tax::Percent(Decimal::ZERO);
 
 /// The sum of items is too large, or an intermediate one overflowed.
 const TOO_MUCH: TooMuch = TooMuch {
@@ -228,21 +230,22 @@ fn applied(discounts: &Discounts) -> Result<Vec<AppliedDiscount>, BeyondAnyAmoun
     }
 }
 
-fn without_discounts(line: &Line) -> Line {
+/// Without discounts and taxes.
+fn only_amount(line: &Line) -> Line {
     Line {
         discounts: Vec::new(),
         has_unknown_tax: false,
+        tax_percent: None,
         ..line.clone()
     }
 }
 
-/// What is left without a tax of so many percent that it contains.
-fn without(gross: Decimal, percent: Decimal) -> Option<Decimal> {
-    if percent.is_zero() {
-        return Some(gross);
-    }
-    let share = Decimal::ONE_HUNDRED.checked_add(percent)?;
-    gross.checked_mul(Decimal::ONE_HUNDRED)?.checked_div(share)
+/// How invoices name it.
+fn priced_item(item: &Item, price: &Price) -> Option<PricedItem> {
+    Some(PricedItem {
+        item: item.id.as_known()?.clone(),
+        price: price.id.as_known()?.clone(),
+    })
 }
 
 /// How often a price is charged; `None` if it is not licensed and recurring.

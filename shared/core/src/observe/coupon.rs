@@ -64,13 +64,7 @@ pub(super) fn discount(
     Ok(Some(discounts_of(event, subscription, discounts)))
 }
 
-/// Whether it is a coupon that was fetched for a subscription.
-pub(super) fn is_for_subscription(event: &Event<'_>) -> bool {
-    let is_for = event.related_type.as_deref() == Some("subscription");
-    event.is_fetched() && is_for && event.kind == "coupon.updated"
-}
-
-/// What the coupon is to the subscription that needs it.
+/// What a coupon that was fetched for a subscription is to the subscription that needs it.
 pub(super) fn for_subscription(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
     let object: Coupon = read(event)?;
     let terms = object.terms().map_err(|e| too_much(event, e))?;
@@ -93,7 +87,7 @@ fn discounts_of(
         discounts,
         ..SubscriptionOrigin::default()
     };
-    let update = Update::SubscriptionDiscount(origin);
+    let update = Update::SubscriptionOrigin(origin);
     observation(event, EntityKind::Subscription, subscription, update)
 }
 

@@ -3,12 +3,15 @@
 use serde::Deserialize;
 
 use super::fields::{Currency, Minor, Reference, Seconds};
+use super::invoice_lines::{InvoiceAutomaticTax, LineTaxes, Lines};
 use super::lenient::Lenient;
 use super::object::{ObserveError, read, unreadable};
 use super::record::{observation, recorded_state};
 use super::settings::ObserveSettings;
 use crate::entity::invoice::{InvoiceFacts, InvoiceOrigin, InvoicePayment, NextAttempt};
+use crate::entity::recurring::{InvoiceTaxes, KnownTaxes};
 use crate::entity::stripe_enums::InvoiceStatus;
+use crate::entity::subscription::SubscriptionOrigin;
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::{Event, PartOf};
 
@@ -25,6 +28,7 @@ pub(super) fn observe(
         return Ok(None);
     }
     let object: InvoiceObject = read(event)?;
+    let taxes = object.taxes(|lines| lines.has_inclusive);
     let facts = InvoiceFacts {
         status: status(event, object.status, &object.paid)?,
         amount_due_minor: object.amount_due.amount(event, "amount_due")?,
@@ -53,10 +57,31 @@ pub(super) fn observe(
             .billing_reason
             .known()
             .is_some_and(|reason| reason == "subscription_create"),
+        taxes: taxes.map(Box::new),
     };
     let id = object.id.id(event)?;
     let update = Update::Invoice(origin, recorded_state(event, facts));
     Ok(Some(observation(event, EntityKind::Invoice, id, update)))
+}
+
+/// What an invoice that was fetched for a subscription shows of the tax of its items. A draft shows nothing: its
+/// tax is calculated when it is finalized.
+/// Source: <https://docs.stripe.com/tax/invoicing>.
+pub(super) fn for_subscription(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
+    let object: InvoiceObject = read(event)?;
+    let taxes = object.taxes(|_| true);
+    let id = object.id.id(event)?;
+    let (Some(subscription), Some(taxes)) = (event.related_id.as_deref(), taxes) else {
+        return Ok(None);
+    };
+    let origin = SubscriptionOrigin {
+        account: event.account.as_deref().map(str::to_owned),
+        taxes: KnownTaxes::of_invoice(&id, taxes),
+        ..SubscriptionOrigin::default()
+    };
+    let update = Update::SubscriptionOrigin(origin);
+    let kind = EntityKind::Subscription;
+    Ok(Some(observation(event, kind, subscription, update)))
 }
 
 /// What one payment paid of its invoice.
@@ -123,6 +148,22 @@ pub(super) struct InvoiceObject {
     next_payment_attempt: Lenient<Seconds>,
     collection_method: Lenient<String>,
     billing_reason: Lenient<String>,
+    created: Lenient<Seconds>,
+    automatic_tax: Lenient<InvoiceAutomaticTax>,
+    lines: Lenient<Lines>,
+}
+
+impl InvoiceObject {
+    /// The taxes of its lines if these are as they will stay, and `is_wanted`.
+    fn taxes(&self, is_wanted: impl FnOnce(&LineTaxes) -> bool) -> Option<InvoiceTaxes> {
+        let status = self.status.as_known().filter(|status| *status != "draft");
+        let created_s = self.created.as_known().filter(|_| status.is_some())?.0;
+        let lines = LineTaxes::of(&self.lines, &self.automatic_tax);
+        is_wanted(&lines).then_some(InvoiceTaxes {
+            created_s,
+            items: lines.items,
+        })
+    }
 }
 
 #[derive(Debug, Deserialize, Default)]

@@ -18,6 +18,7 @@ mod coupons;
 mod customer;
 mod fields;
 mod invoice;
+mod invoice_lines;
 mod lenient;
 mod metadata;
 mod movements;
@@ -54,8 +55,10 @@ pub fn observe(
     observations.extend(account::seen(event));
     if event.part_of() == PartOf::Subscription {
         observations.extend(coupon::discount(event, settings)?);
-    } else if coupon::is_for_subscription(event) {
+    } else if event.is_fetched_for("subscription") && event.kind == "coupon.updated" {
         observations.extend(coupon::for_subscription(event)?);
+    } else if event.is_fetched_for("subscription") && event.kind == "invoice.updated" {
+        observations.extend(invoice::for_subscription(event)?);
     } else if let Some(row) = row_of_event(&event.kind) {
         observations.extend(reader(row.kind)(event, settings)?);
     }

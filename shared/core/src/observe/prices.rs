@@ -11,6 +11,7 @@ use super::lenient::Lenient;
 #[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Item {
+    pub(super) id: Lenient<String>,
     price: Lenient<Price>,
     /// Old API versions have it instead of `price`.
     #[serde(deserialize_with = "plan")]

@@ -13,7 +13,7 @@ use super::prices::{AutomaticTax, Item, TaxRates};
 use super::record::{observation, recorded_state};
 use super::settings::ObserveSettings;
 use crate::class::Owner;
-use crate::entity::recurring::{Charges, KnownDiscounts, Monthly, MrrUnknown};
+use crate::entity::recurring::{Charges, Known, KnownDiscounts, KnownTaxes, Monthly, MrrUnknown};
 use crate::entity::subscription::{SubscriptionFacts, SubscriptionOrigin};
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
@@ -29,9 +29,12 @@ pub(super) fn observe(
         .charges()
         .map_err(|TooMuch { field, bound_minor }| beyond(event, field, bound_minor))?;
     let currency = object.currency().map(str::to_owned);
-    let monthly = charges
-        .as_ref()
-        .map(|c| c.monthly(&discounts, currency.as_deref()));
+    let known = Known {
+        discounts: &discounts,
+        taxes: &KnownTaxes::default(),
+        currency: currency.as_deref(),
+    };
+    let monthly = charges.as_ref().map(|charges| charges.monthly(&known));
     let recurring_minor = monthly.and_then(Monthly::known);
     let mrr_unknown = match &charges {
         None => Some(MrrUnknown::Items),
@@ -60,6 +63,7 @@ pub(super) fn observe(
         currency,
         ids,
         discounts,
+        taxes: KnownTaxes::default(),
         started_s: [object.start_date, object.created]
             .into_iter()
             .find_map(|at| at.known().map(|s| s.0)),
@@ -86,6 +90,7 @@ pub(super) struct SubscriptionObject {
     discounts: Fingerprinted<Vec<Lenient<Discount>>>,
     default_tax_rates: TaxRates,
     automatic_tax: Lenient<AutomaticTax>,
+    latest_invoice: Lenient<Reference>,
     cancel_at_period_end: Lenient<bool>,
     cancel_at: Lenient<Seconds>,
     trial_end: Lenient<Seconds>,
@@ -118,6 +123,7 @@ impl SubscriptionObject {
             legacy: &self.discount.0,
             tax_rates: &self.default_tax_rates,
             automatic_tax: &self.automatic_tax,
+            latest_invoice: self.latest_invoice.as_known().map(Reference::id),
         };
         let charges = items.map(|_| parts.charges()).transpose()?;
         Ok((charges, parts.known_discounts()?))

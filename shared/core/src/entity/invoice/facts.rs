@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::entity::merge::keep_greater;
+use crate::entity::recurring::InvoiceTaxes;
 use crate::entity::stripe_enums::{CollectionMethod, InvoiceStatus};
 use crate::entity::timeline::{Facts, value_fingerprint};
 
@@ -20,6 +21,9 @@ pub struct InvoiceOrigin {
     /// It is the first of its subscription (`billing_reason` is `subscription_create`).
     #[serde(default)]
     pub starts_subscription: bool,
+    /// The tax of its subscription's items, once it is final, if some of it is inclusive.
+    #[serde(default)]
+    pub taxes: Option<Box<InvoiceTaxes>>,
 }
 
 /// The state of an invoice in one event.
@@ -68,6 +72,7 @@ impl InvoiceOrigin {
         keep_greater(&mut self.subscription, &other.subscription);
         keep_greater(&mut self.currency, &other.currency);
         self.starts_subscription |= other.starts_subscription;
+        keep_greater(&mut self.taxes, &other.taxes);
     }
 }
 

@@ -3,6 +3,7 @@
 mod collection;
 mod facts;
 mod payments;
+mod stripe_object;
 
 use serde::{Deserialize, Serialize};
 

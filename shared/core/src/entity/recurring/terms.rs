@@ -59,11 +59,20 @@ impl Terms {
 }
 
 impl Percent {
+    /// Nothing.
+    pub const ZERO: Self = Self(Decimal::ZERO);
+
     /// `None` if it is not from 0 to 100.
     pub fn of(percent: Decimal) -> Option<Self> {
         let is_share = (Decimal::ZERO..=Decimal::ONE_HUNDRED).contains(&percent);
         // 20.0 and 20 are the same.
         is_share.then(|| Self(percent.normalize()))
+    }
+
+    /// What is left of an amount that contains so much on top.
+    pub(super) fn without(self, amount: Decimal) -> Option<Decimal> {
+        let whole = Decimal::ONE_HUNDRED.checked_add(self.0)?;
+        amount.checked_mul(Decimal::ONE_HUNDRED)?.checked_div(whole)
     }
 
     /// The part that is left.

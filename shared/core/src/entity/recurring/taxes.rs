@@ -1,0 +1,214 @@
+//! How much of a subscription's items is inclusive tax, as its invoices show it. Stripe computes it when it
+//! finalizes an invoice: <https://docs.stripe.com/tax/invoicing>.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+/// The inclusive tax of an amount in an invoice, in minor units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct InvoicedTax {
+    /// What is invoiced, before discounts.
+    pub amount_minor: i64,
+    /// The same after discounts: more than nothing.
+    pub taxed_minor: i64,
+    /// The part of `taxed_minor` that is tax.
+    pub tax_minor: i64,
+}
+
+/// The inclusive tax of one item of a subscription at one price.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ItemTax {
+    /// `si_…`
+    pub item: String,
+    /// `price_…`
+    pub price: String,
+    /// What the invoice shows.
+    pub invoiced: InvoicedTax,
+}
+
+/// What one final invoice shows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct InvoiceTaxes {
+    /// When the invoice was created, Unix seconds.
+    pub created_s: i64,
+    /// By item and price.
+    pub items: Vec<ItemTax>,
+}
+
+/// The taxes of a subscription's items, each as the newest invoice about the item shows it.
+///
+/// Invariant: what is kept is a function of the set of all that were added, as in [`super::KnownDiscounts`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownTaxes {
+    newest: Option<Invoice>,
+    /// By item and price.
+    items: BTreeMap<(String, String), (Invoice, InvoicedTax)>,
+}
+
+/// The greater one is newer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Invoice {
+    created_s: i64,
+    /// `in_…`
+    id: String,
+}
+
+/// More than a subscription has items: Stripe allows 20. An item that changes its price is there twice.
+/// Source: <https://docs.stripe.com/billing/subscriptions/multiple-products>.
+const KEPT: usize = 64;
+
+impl KnownTaxes {
+    /// What the invoice of this id shows.
+    pub fn of_invoice(id: &str, taxes: InvoiceTaxes) -> Self {
+        let invoice = Invoice {
+            created_s: taxes.created_s,
+            id: id.to_owned(),
+        };
+        let item = |of: ItemTax| ((of.item, of.price), (invoice.clone(), of.invoiced));
+        let items = taxes.items.into_iter().map(item).collect();
+        Self {
+            items,
+            newest: Some(invoice),
+        }
+    }
+
+    /// Adds what another set knows.
+    pub fn merge(&mut self, other: &Self) {
+        if other.newest > self.newest {
+            self.newest.clone_from(&other.newest);
+        }
+        for (key, new) in &other.items {
+            let kept = self.items.entry(key.clone()).or_insert_with(|| new.clone());
+            if new > kept {
+                kept.clone_from(new);
+            }
+            if self.items.len() > KEPT {
+                self.items.pop_first();
+            }
+        }
+    }
+
+    /// Whether this invoice is the newest that it knows.
+    pub fn is_of(&self, invoice: &str) -> bool {
+        self.newest.as_ref().is_some_and(|it| it.id == invoice)
+    }
+
+    /// What is known of an item at a price.
+    pub fn invoiced(&self, item: &str, price: &str) -> Option<&InvoicedTax> {
+        let key = (item.to_owned(), price.to_owned());
+        self.items.get(&key).map(|(_, invoiced)| invoiced)
+    }
+}
+
+impl InvoicedTax {
+    /// What may be left of `rest` without tax, which was `amount` before discounts: the least and the most.
+    ///
+    /// The same amount has the same share of tax. Of another one, such as that of another quantity, the share
+    /// is known as precisely as the invoice shows it, in whole minor units.
+    pub(super) fn without_tax(&self, amount: Decimal, rest: Decimal) -> Option<[Decimal; 2]> {
+        let is_same = (amount - Decimal::from(self.amount_minor)).abs() < Decimal::ONE;
+        let precision_minor = i64::from(!is_same);
+        let net_minor = self.taxed_minor.checked_sub(self.tax_minor)?;
+        let least_minor = (net_minor - precision_minor).max(0);
+        let most_minor = (net_minor + precision_minor).min(self.taxed_minor);
+        let part = |minor: i64| {
+            let of_all = rest.checked_mul(minor.into())?;
+            of_all.checked_div(self.taxed_minor.into())
+        };
+        Some([part(least_minor)?, part(most_minor)?])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(invoice: &str, created_s: i64, items: &[(&str, &str, i64)]) -> KnownTaxes {
+        let item = |(item, price, tax_minor): &(&str, &str, i64)| ItemTax {
+            item: (*item).to_owned(),
+            price: (*price).to_owned(),
+            invoiced: InvoicedTax {
+                amount_minor: 11_900,
+                taxed_minor: 11_900,
+                tax_minor: *tax_minor,
+            },
+        };
+        let items = items.iter().map(item).collect();
+        KnownTaxes::of_invoice(invoice, InvoiceTaxes { created_s, items })
+    }
+
+    fn merged<'a>(all: impl IntoIterator<Item = &'a KnownTaxes>) -> KnownTaxes {
+        let mut merged = KnownTaxes::default();
+        all.into_iter().for_each(|one| merged.merge(one));
+        merged
+    }
+
+    #[test]
+    fn of_each_item_at_each_price_the_newest_invoice_counts() {
+        let all = [
+            of(
+                "in_b",
+                100,
+                &[("si_1", "price_1", 1900), ("si_2", "price_2", 800)],
+            ),
+            of(
+                "in_a",
+                200,
+                &[("si_1", "price_1", 2000), ("si_1", "price_2", 1)],
+            ),
+            of("in_c", 200, &[]),
+            of("in_0", 200, &[("si_1", "price_2", 2)]),
+        ];
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]] {
+            let known = merged(order.iter().chain(&order).map(|i| &all[*i]));
+            let tax = |item, price| known.invoiced(item, price).map(|it| it.tax_minor);
+            assert_eq!(tax("si_1", "price_1"), Some(2000));
+            assert_eq!(tax("si_2", "price_2"), Some(800));
+            assert_eq!(tax("si_1", "price_2"), Some(1));
+            assert_eq!(tax("si_2", "price_1"), None);
+            assert!(known.is_of("in_c") && !known.is_of("in_a"));
+        }
+    }
+
+    #[test]
+    fn which_are_kept_does_not_depend_on_the_order() {
+        let all: Vec<_> = (0..2 * KEPT)
+            .flat_map(|n| {
+                let item = format!("si_{n:03}");
+                [1, 2].map(|s| of("in_1", s, &[(&item, "price_1", s)]))
+            })
+            .collect();
+        let (up, down) = (merged(&all), merged(all.iter().rev()));
+        assert_eq!(up, down);
+        assert_eq!(up.items.len(), KEPT);
+        assert!(
+            up.invoiced("si_064", "price_1")
+                .is_some_and(|it| it.tax_minor == 2)
+        );
+    }
+
+    #[test]
+    fn the_share_of_another_amount_is_as_precise_as_the_invoice() {
+        let invoiced = InvoicedTax {
+            amount_minor: 1000,
+            taxed_minor: 500,
+            tax_minor: 80,
+        };
+        let rest = |amount: i64, rest: i64| {
+            let rest = invoiced.without_tax(amount.into(), rest.into());
+            rest.map(|parts| parts.map(|part| part.to_string()))
+        };
+        let parts = |least: &str, most: &str| Some([least.to_owned(), most.to_owned()]);
+        assert_eq!(rest(1000, 500), parts("420", "420"));
+        assert_eq!(rest(1000, 1000), parts("840", "840"));
+        assert_eq!(rest(3000, 1500), parts("1257", "1263"));
+        let none = InvoicedTax {
+            tax_minor: 0,
+            ..invoiced
+        };
+        let rest = none.without_tax(3000.into(), 500.into());
+        assert_eq!(rest, Some([499.into(), 500.into()]));
+    }
+}
