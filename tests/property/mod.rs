@@ -9,6 +9,7 @@ mod long_histories;
 mod orders;
 mod robust;
 mod seconds;
+mod taxes;
 mod timelines;
 mod unions;
 

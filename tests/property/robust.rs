@@ -66,8 +66,13 @@ impl Shown {
             let is_same = whole.numbers.get(name) == Some(value);
             is_same || is_unknown(&name.1) || is_bound(name, value)
         };
-        let is_about_what_is_unknown =
-            |condition: &Condition| condition.key.kind == ConditionKind::MrrIncomplete;
+        let is_about_what_is_unknown = |condition: &Condition| {
+            let kind = condition.key.kind;
+            matches!(
+                kind,
+                ConditionKind::MrrIncomplete | ConditionKind::InvoiceNeeded
+            )
+        };
         self.numbers.iter().all(same)
             && self.conditions.iter().all(|condition| {
                 is_about_what_is_unknown(condition)

@@ -51,6 +51,23 @@ fn discounted() -> [String; 3] {
     ]
 }
 
+/// A subscription of 119.00 including tax that only its newest invoice says, and that invoice: 19 %.
+fn taxed(invoice: &str) -> (Value, Value) {
+    let mut price = price(11_900, "eur");
+    price["tax_behavior"] = json!("inclusive");
+    let more = json!({"automatic_tax": {"enabled": true}, "latest_invoice": invoice});
+    let line = json!({"id": "il_1", "object": "line_item", "amount": 11_900, "discount_amounts": [],
+        "parent": {"type": "subscription_item_details", "subscription_item_details": {"subscription": "sub_taxed",
+            "subscription_item": "si_sub_taxed", "proration": false}},
+        "pricing": {"type": "price_details", "price_details": {"price": "price_eur", "product": "prod_1"}},
+        "taxes": [{"amount": 1900, "tax_behavior": "inclusive", "taxable_amount": 10_000}]});
+    let object = json!({"id": invoice, "object": "invoice", "created": now_s() - 200, "status": "paid",
+        "currency": "eur", "amount_due": 11_900, "amount_paid": 11_900, "attempt_count": 1,
+        "next_payment_attempt": null, "automatic_tax": {"enabled": true, "status": "complete"},
+        "lines": {"object": "list", "data": [line], "has_more": false}});
+    (subscription("sub_taxed", "eur", &price, &more), object)
+}
+
 async fn post_all(process: &Revwatch, bodies: &[String]) {
     let client = reqwest::Client::new();
     for body in bodies {
@@ -101,6 +118,79 @@ async fn from_the_store(deployment: &Deployment, order: [usize; 3]) {
     assert_eq!(exported(&variables, "sub_half", "mrr_complete"), "true");
     print(&variables, &["verify"]);
     process.stop();
+}
+
+/// B1, K11: the invoice is another object, in another partition, too.
+#[tokio::test]
+async fn inclusive_tax_is_known_from_the_invoice_in_the_store() {
+    for is_first in [true, false] {
+        let deployment = Deployment::embedded();
+        let variables = deployment.variables(&[]);
+        let process = Revwatch::serve(&variables, "ingest,worker");
+        let (subscription, invoice) = taxed("in_1");
+        let mut events = vec![
+            event("evt_1", "customer.subscription.created", &subscription),
+            event("evt_2", "invoice.paid", &invoice),
+        ];
+        if is_first {
+            events.reverse();
+        }
+        post_all(&process, &events).await;
+        shown(&variables, "tax is known", |shown| {
+            shown["mrr_minor"] == json!({"eur": 10_000})
+                && shown["mrr_high_minor"] == json!({"eur": 10_000})
+                && shown["mrr_incomplete"] == json!({})
+        })
+        .await;
+        let state = print(&variables, &["state", "subscription", "sub_taxed"]);
+        assert!(!state.contains("invoice_needed"), "{state}");
+        print(&variables, &["verify"]);
+        process.stop();
+    }
+}
+
+/// Without a key, and without an event of the invoice, it says what is missing.
+#[tokio::test]
+async fn inclusive_tax_is_fetched_with_a_key() {
+    let (stripe, deployment) = (Stripe::start(&[]).await, Deployment::embedded());
+    let variables = deployment.variables(&[]);
+    let (subscription, _) = taxed("in_1");
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    let created = event("evt_1", "customer.subscription.created", &subscription);
+    post_all(&process, &[created]).await;
+    shown(&variables, "tax is missing", |shown| {
+        shown["mrr_incomplete"] == json!({"tax": 1})
+    })
+    .await;
+    assert_eq!(exported(&variables, "sub_taxed", "mrr_high_minor"), "11900");
+    let state = print(&variables, &["state", "subscription", "sub_taxed"]);
+    assert!(state.contains("invoice_needed"), "{state}");
+    process.stop();
+    let variables = deployment.variables(&[
+        ("STRIPE_SECRET_KEY", "sk_live_never_shown"),
+        ("STRIPE_API_BASE", &stripe.url()),
+    ]);
+    // Of a newer invoice, the tax is fetched, too, although that of an older one is known.
+    for (id, tax_minor, mrr_minor) in [("in_1", 1900, 10_000), ("in_2", 2065, 9835)] {
+        let (_, mut invoice) = taxed(id);
+        invoice["created"] = json!(now_s() - 50);
+        invoice["lines"]["data"][0]["taxes"][0]["amount"] = json!(tax_minor);
+        stripe.set_object("", &format!("/v1/invoices/{id}"), invoice);
+        let process = Revwatch::serve(&variables, "ingest,worker");
+        let (subscription, _) = taxed(id);
+        let kind = "customer.subscription.updated";
+        post_all(
+            &process,
+            &[event(&format!("evt_{id}"), kind, &subscription)],
+        )
+        .await;
+        shown(&variables, "tax is known", |shown| {
+            shown["mrr_minor"] == json!({"eur": mrr_minor}) && shown["mrr_incomplete"] == json!({})
+        })
+        .await;
+        process.stop();
+    }
+    print(&variables, &["verify"]);
 }
 
 /// What only Stripe has stays a bound without a key, and says why.

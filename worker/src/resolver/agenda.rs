@@ -422,6 +422,22 @@ mod tests {
     }
 
     #[test]
+    fn what_the_store_has_of_an_object_is_for_the_others_that_wait() {
+        let own = task("acct_1", 100);
+        assert_eq!(own.by_others(), None);
+        let mut both = own.clone();
+        let mut other = stale("acct_1", 90);
+        other.key.subject = EntityKey::new(EntityKind::Subscription, "sub_1");
+        let cause = Cause {
+            since_s: 90,
+            event_id: "evt_90".to_owned(),
+        };
+        both.waiting.insert(other.key.clone(), cause.clone());
+        let others = both.by_others().expect("one");
+        assert_eq!(others.waiting, [(other.key, cause)].into());
+    }
+
+    #[test]
     fn only_accounts_of_the_keys_realm_are_fetched() {
         let kernel = Realm::named("kernel").expect("a name");
         let of_kernel = Condition {

@@ -217,18 +217,21 @@ impl Subscription {
     }
 
     /// The amount each month of every state. What an event lacks is as in the state before it if the event says
-    /// that it did not change that, and as in an object that was fetched right after it.
+    /// that it did not change that, and as in an object that was fetched right after it. Tax is not among that: what
+    /// is known of it is known of all states, and Stripe may begin to calculate it while nothing else changes.
     fn amounts(&self, ordered: &[&RecordedState<SubscriptionFacts>]) -> Vec<Monthly> {
         let mut amounts: Vec<_> = ordered.iter().map(|s| self.shown(&s.facts)).collect();
         let is_same = |i: usize| ordered[i].was_so_before(&AMOUNT_FIELDS);
+        let is_lacking =
+            |amount: &Monthly| amount.known().is_none() && amount.reason != Some(MrrUnknown::Tax);
         for i in 1..amounts.len() {
-            if amounts[i].known().is_none() && is_same(i) {
+            if is_lacking(&amounts[i]) && is_same(i) {
                 amounts[i] = amounts[i - 1];
             }
         }
         for i in (1..amounts.len()).rev() {
             let is_fetched = ordered[i].event_id.is_fetched();
-            if amounts[i - 1].known().is_none() && (is_fetched || is_same(i)) {
+            if is_lacking(&amounts[i - 1]) && (is_fetched || is_same(i)) {
                 amounts[i - 1] = amounts[i];
             }
         }

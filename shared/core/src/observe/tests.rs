@@ -2,6 +2,7 @@ mod both_ways;
 mod charges;
 mod field_costs;
 mod odd_fields;
+mod taxes;
 
 use std::collections::{BTreeMap, BTreeSet};
 

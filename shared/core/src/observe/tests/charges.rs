@@ -198,6 +198,15 @@ fn inclusive_tax_is_no_revenue() {
     }
 }
 
+/// The discount is taken off what the customer pays; the rest of that is what is taxed.
+#[test]
+fn inclusive_tax_is_a_part_of_what_discounts_leave() {
+    let coupon = json!({"id": "c", "duration": "forever", "amount_off": 1190, "currency": "usd"});
+    let item = json!({"price": price(11_900), "quantity": 1, "tax_rates": [{"percentage": 19.0, "inclusive": true}]});
+    let discounts = json!({"discounts": [{"id": "di_1", "coupon": coupon}]});
+    assert_eq!(monthly(&with(&item, &discounts)), Monthly::exactly(9000));
+}
+
 /// Case: the default since basil is a discount by its id; its own event, or an earlier one, shows what it is.
 #[test]
 fn a_discount_by_its_id_counts_once_any_event_has_shown_it() {
