@@ -425,7 +425,7 @@ mod tests {
     fn what_the_store_has_of_an_object_is_for_the_others_that_wait() {
         let own = task("acct_1", 100);
         assert_eq!(own.by_others(), None);
-        let mut both = own.clone();
+        let mut both = own;
         let mut other = stale("acct_1", 90);
         other.key.subject = EntityKey::new(EntityKind::Subscription, "sub_1");
         let cause = Cause {

@@ -636,6 +636,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_stored_without_the_newest_fields_is_read() {
+        let nothing: [u8; 0] = [];
+        let stored_line = ("11900", (1, 1), Some("a"), nothing, true);
+        let stored = rmp_serde::to_vec(&([stored_line], nothing, None::<MrrUnknown>));
+        let found: Charges = rmp_serde::from_slice(&stored.expect("encodes")).expect("decodes");
+        let mut taxed = line(11_900, MONTH, "a");
+        taxed.has_unknown_tax = true;
+        let expected = Charges {
+            lines: vec![taxed],
+            ..Charges::default()
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
     fn thirds_are_rounded_as_if_they_were_exact() {
         let year = |amount| Charges {
             lines: vec![line(amount, YEAR, "a")],
