@@ -175,7 +175,16 @@ async fn inclusive_tax_is_fetched_with_a_key() {
         let (_, mut invoice) = taxed(id);
         invoice["created"] = json!(now_s() - 50);
         invoice["lines"]["data"][0]["taxes"][0]["amount"] = json!(tax_minor);
+        // The first page has a proration only.
+        let line = invoice["lines"]["data"][0].take();
+        let mut proration = line.clone();
+        proration["id"] = json!("il_0");
+        proration["parent"]["subscription_item_details"]["proration"] = json!(true);
+        let page = |line: &Value, has_more| json!({"object": "list", "data": [line], "has_more": has_more});
+        invoice["lines"] = page(&proration, true);
         stripe.set_object("", &format!("/v1/invoices/{id}"), invoice);
+        let rest = format!("/v1/invoices/{id}/lines il_0");
+        stripe.set_object("", &rest, page(&line, false));
         let process = Revwatch::serve(&variables, "ingest,worker");
         let (subscription, _) = taxed(id);
         let kind = "customer.subscription.updated";

@@ -1,5 +1,5 @@
 //! The requests that the resolver sends to Stripe's API: retrieve an object, and list the rest of a
-//! subscription's items.
+//! subscription's items or of an invoice's lines.
 
 use std::time::Duration;
 
@@ -42,47 +42,79 @@ const ITEMS: &[(&str, &str)] = &[
     ("limit", "100"),
 ];
 
-/// Pages of items after the first. Of a subscription with more, only the first page is known.
+/// Pages after the first. Of a list with more, only the first page is known.
 const MAX_PAGES: usize = 20;
 
 /// For instance `GET /v1/payouts/{id}`, as the connected account that owns it. Sources:
 /// <https://docs.stripe.com/api>, <https://docs.stripe.com/connect/authentication>.
 pub async fn object(api: &StripeApi, need: &Need) -> Result<Response, FetchError> {
     let path = format!("{}/{}", need.kind.row().api_path, need.id);
-    if need.kind != EntityKind::Subscription {
+    let Some(list) = List::of(need, &path) else {
         return get(api, need, &path, &[]).await;
-    }
-    let mut response = get(api, need, &path, SUBSCRIPTION).await?;
-    let rest = rest_of_items(api, need, &response.body).await?;
-    if let Some(whole) = rest.and_then(|rest| items::complete(&response.body, &rest)) {
+    };
+    let mut response = get(api, need, &path, list.of_object).await?;
+    let rest = list.rest(api, need, &response.body).await?;
+    let whole = rest.and_then(|rest| items::complete(&response.body, list.name, &rest));
+    if let Some(whole) = whole {
         response.body = whole;
     }
     Ok(response)
 }
 
-/// The pages of items that follow the first; `None` if there are none or too many.
-/// Source: <https://docs.stripe.com/api/subscription_items/list>.
-async fn rest_of_items(
-    api: &StripeApi,
-    need: &Need,
-    subscription: &str,
-) -> Result<Option<Vec<String>>, FetchError> {
-    let mut pages = Vec::new();
-    let mut next = Page::of_subscription(subscription).and_then(|page| page.next_after());
-    while let Some(after) = &next {
-        if pages.len() == MAX_PAGES {
-            return Ok(None);
+/// A list in an object, of which the object shows only the first page.
+struct List<'a> {
+    /// The field.
+    name: &'static str,
+    /// What the object is requested with.
+    of_object: &'static [(&'static str, &'static str)],
+    /// Where the other pages are.
+    path: String,
+    /// What they are requested with.
+    query: Vec<(&'static str, &'a str)>,
+}
+
+impl<'a> List<'a> {
+    /// Sources: <https://docs.stripe.com/api/subscription_items/list>,
+    /// <https://docs.stripe.com/api/invoice-line-item/retrieve>.
+    fn of(need: &'a Need, path: &str) -> Option<Self> {
+        match need.kind {
+            EntityKind::Subscription => Some(Self {
+                name: "items",
+                of_object: SUBSCRIPTION,
+                path: "/v1/subscription_items".to_owned(),
+                query: [ITEMS, &[("subscription", &need.id)]].concat(),
+            }),
+            EntityKind::Invoice => Some(Self {
+                name: "lines",
+                of_object: &[],
+                path: format!("{path}/lines"),
+                query: vec![("limit", "100")],
+            }),
+            _ => None,
         }
-        let of_page = [
-            ("subscription", need.id.as_str()),
-            ("starting_after", after),
-        ];
-        let query = [ITEMS, &of_page].concat();
-        let page = get(api, need, "/v1/subscription_items", &query).await?.body;
-        next = Page::of_list(&page).and_then(|page| page.next_after());
-        pages.push(page);
     }
-    Ok((!pages.is_empty()).then_some(pages))
+
+    /// The pages that follow the first; `None` if there are none or too many.
+    async fn rest(
+        &self,
+        api: &StripeApi,
+        need: &Need,
+        object: &str,
+    ) -> Result<Option<Vec<String>>, FetchError> {
+        let mut pages = Vec::new();
+        let mut next = Page::of_object(object, self.name).and_then(|page| page.next_after());
+        while let Some(after) = &next {
+            if pages.len() == MAX_PAGES {
+                return Ok(None);
+            }
+            let mut query = self.query.clone();
+            query.push(("starting_after", after));
+            let page = get(api, need, &self.path, &query).await?.body;
+            next = Page::of_list(&page).and_then(|page| page.next_after());
+            pages.push(page);
+        }
+        Ok((!pages.is_empty()).then_some(pages))
+    }
 }
 
 async fn get(

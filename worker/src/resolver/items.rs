@@ -1,12 +1,12 @@
-//! A subscription's items, of which Stripe answers one page at a time. Pure: which page is next, and the
-//! subscription with all of them.
+//! The items of a list in an object, such as a subscription's items or an invoice's lines, of which Stripe answers
+//! one page at a time. Pure: which page is next, and the object with all of them.
 
 use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-/// A page of items.
+/// A page of a list.
 #[derive(Debug, Deserialize)]
 pub struct Page<'a> {
     #[serde(borrow)]
@@ -16,21 +16,15 @@ pub struct Page<'a> {
 }
 
 #[derive(Deserialize)]
-struct Subscription<'a> {
-    #[serde(borrow)]
-    items: Page<'a>,
-}
-
-#[derive(Deserialize)]
 struct Item {
     id: String,
 }
 
 impl<'a> Page<'a> {
-    /// The page that a subscription shows.
-    pub fn of_subscription(body: &'a str) -> Option<Self> {
-        let subscription: Subscription<'a> = serde_json::from_str(body).ok()?;
-        Some(subscription.items)
+    /// The page that an object shows of its list of this name.
+    pub fn of_object(body: &'a str, list: &str) -> Option<Self> {
+        let object: BTreeMap<String, &'a RawValue> = serde_json::from_str(body).ok()?;
+        serde_json::from_str(object.get(list)?.get()).ok()
     }
 
     /// The answer to a request for a page.
@@ -45,15 +39,14 @@ impl<'a> Page<'a> {
     }
 }
 
-/// The subscription with the items of all pages, each once. `None` if one of them is not as documented.
-pub fn complete(subscription: &str, rest: &[String]) -> Option<String> {
-    let mut object: BTreeMap<String, &RawValue> = serde_json::from_str(subscription).ok()?;
+/// The object with the items of all pages of its list `name`, each once. `None` if one of them is not as
+/// documented.
+pub fn complete(body: &str, name: &str, rest: &[String]) -> Option<String> {
+    let mut object: BTreeMap<String, &RawValue> = serde_json::from_str(body).ok()?;
     let mut list: BTreeMap<String, &RawValue> =
-        serde_json::from_str(object.get("items")?.get()).ok()?;
+        serde_json::from_str(object.get(name)?.get()).ok()?;
     let pages = rest.iter().map(|body| Page::of_list(body));
-    let pages = [Page::of_subscription(subscription)]
-        .into_iter()
-        .chain(pages);
+    let pages = [Page::of_object(body, name)].into_iter().chain(pages);
     let pages: Vec<Page<'_>> = pages.collect::<Option<_>>()?;
     let mut seen = HashSet::new();
     let mut items = pages
@@ -67,7 +60,7 @@ pub fn complete(subscription: &str, rest: &[String]) -> Option<String> {
     list.insert("data".to_owned(), &items);
     list.insert("has_more".to_owned(), &has_more);
     let list = raw(&list)?;
-    object.insert("items".to_owned(), &list);
+    object.insert(name.to_owned(), &list);
     serde_json::to_string(&object).ok()
 }
 
@@ -100,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_next_page_begins_after_the_last_item_if_there_is_more() {
-        let next = |body: &str| Page::of_subscription(body)?.next_after();
+        let next = |body: &str| Page::of_object(body, "items")?.next_after();
         assert_eq!(
             next(&subscription(&["si_1", "si_2"], true)).as_deref(),
             Some("si_2")
@@ -123,7 +116,7 @@ mod tests {
             "has_more": true, "url": "/v1"}}"#;
         // An item that was removed meanwhile moves the pages.
         let rest = [list(&["si_1", "si_2"], true), list(&["si_3"], false)];
-        let whole = complete(first, &rest.map(|page| page.to_string())).expect("complete");
+        let whole = complete(first, "items", &rest.map(|page| page.to_string())).expect("complete");
         assert!(whole.contains(r#"{"id": "si_1", "q": 1.50e1}"#), "{whole}");
         let whole: Value = serde_json::from_str(&whole).expect("JSON");
         assert_eq!(
@@ -147,7 +140,11 @@ mod tests {
             r#"{"data": [7]}"#,
             r#"{"data": [{"quantity": 1}]}"#,
         ] {
-            assert_eq!(complete(&first, &[page.to_owned()]), None, "{page}");
+            assert_eq!(
+                complete(&first, "items", &[page.to_owned()]),
+                None,
+                "{page}"
+            );
         }
     }
 }

@@ -259,9 +259,11 @@ impl Subscription {
             |facts: &SubscriptionFacts| facts.charges.as_ref()?.latest_invoice.clone();
         let current = self.current().filter(|facts| facts.counts())?;
         let needed = current.charges.as_ref()?.latest_invoice.as_deref()?;
+        if self.origin.taxes.is_of(needed) {
+            return None;
+        }
         let is_so = |facts: &_| latest_invoice(facts).as_deref() == Some(needed);
-        let first = self.timeline.since(is_so, |_| None)?;
-        (!self.origin.taxes.is_of(needed)).then_some((first, needed))
+        Some((self.timeline.since(is_so, |_| None)?, needed))
     }
 }
 

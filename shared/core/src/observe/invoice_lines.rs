@@ -17,6 +17,13 @@ use crate::entity::recurring::{InvoicedTax, ItemTax};
 #[serde(default)]
 pub(super) struct Lines {
     data: Lenient<Vec<Lenient<Line>>>,
+    has_more: Lenient<bool>,
+}
+
+impl Lines {
+    fn is_complete(&self) -> bool {
+        matches!(self.has_more, Lenient::Absent | Lenient::Known(false))
+    }
 }
 
 /// Source: <https://docs.stripe.com/api/invoices/object#invoice_object-automatic_tax>.
@@ -41,10 +48,11 @@ pub(super) struct LineTaxes {
 const MAX_ITEMS: usize = 20;
 
 impl LineTaxes {
-    /// What the lines say of the tax. A proration says nothing of the recurring amount; of an item with several
-    /// lines, such as those of tiers, all have to be readable.
+    /// What the lines say of the tax. A proration says nothing of the recurring amount. Of an item with several
+    /// lines, such as those of tiers, all have to be readable, so a part of the list says nothing.
     pub(super) fn of(lines: &Lenient<Lines>, automatic: &Lenient<InvoiceAutomaticTax>) -> Self {
-        let data = lines.as_known().and_then(|lines| lines.data.as_known());
+        let complete = lines.as_known().filter(|lines| lines.is_complete());
+        let data = complete.and_then(|lines| lines.data.as_known());
         let Some(data) = data.filter(|_| is_calculated(automatic)) else {
             return Self::default();
         };

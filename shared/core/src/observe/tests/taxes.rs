@@ -327,13 +327,16 @@ fn an_amount_of_before_automatic_tax_is_none_with_it() {
     assert_eq!(all.mrr(), Some(Monthly::exactly(10_000)));
 }
 
-/// The lines of a draft may change; those of a failed calculation lack their tax.
+/// The lines of a draft may change; those of a failed calculation lack their tax; those of a page may lack some
+/// of an item.
 #[test]
-fn only_an_invoice_that_is_final_and_calculated_says_anything() {
+fn only_an_invoice_that_is_final_calculated_and_complete_says_anything() {
     let lines = [line(&json!({}))];
     let draft = invoice(&lines, &json!({"status": "draft"}));
     assert_eq!(fetched(&draft), []);
     assert_eq!(stored(&draft).origin.taxes, None);
+    let page = json!({"lines": {"data": lines, "has_more": true}});
+    assert_eq!(stored(&invoice(&lines, &page)).origin.taxes, None);
     let automatic = |value: Value| json!({"automatic_tax": value});
     let table = [
         (
@@ -348,9 +351,10 @@ fn only_an_invoice_that_is_final_and_calculated_says_anything() {
         ),
         (automatic(json!({"enabled": true, "status": null})), false),
         (automatic(json!(7)), false),
+        (page, false),
     ];
-    for (automatic, is_known) in table {
-        let object = invoice(&lines, &automatic);
+    for (more, is_known) in table {
+        let object = invoice(&lines, &more);
         let known = entity(&fetched(&object)).origin.taxes;
         assert_eq!(known.invoiced("si_1", "price_1").is_some(), is_known);
         assert!(known.is_of("in_1"), "it will not say more");
