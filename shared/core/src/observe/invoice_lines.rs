@@ -43,9 +43,8 @@ pub(super) struct LineTaxes {
     pub(super) has_inclusive: bool,
 }
 
-/// As many items as a subscription may have: the list is stored.
-/// Source: <https://docs.stripe.com/billing/subscriptions/multiple-products>.
-const MAX_ITEMS: usize = 20;
+/// More items than these are as good as unknown: the list is stored.
+const MAX_ITEMS: usize = 100;
 
 impl LineTaxes {
     /// What the lines say of the tax. A proration says nothing of the recurring amount. Of an item with several
