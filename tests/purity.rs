@@ -24,6 +24,7 @@ const PURE: &[&str] = &[
     "worker/src/resolver/agenda.rs",
     "worker/src/resolver/items.rs",
     "worker/src/resolver/snapshot.rs",
+    "worker/src/resolver/stored.rs",
     "alerting/src/engine",
     "alerting/src/metric_value.rs",
     "alerting/src/stage.rs",

@@ -110,6 +110,19 @@ enum Phase {
 const SETTLE_DELAY: Duration = Duration::from_secs(1);
 
 impl Task {
+    /// What these conditions wait for, of the objects of one realm.
+    pub fn all_of(conditions: &[Condition], realm: &Realm) -> Vec<Self> {
+        let mut tasks = BTreeMap::<Need, BTreeMap<ConditionKey, Cause>>::new();
+        for condition in conditions {
+            for need in needs_of(condition, realm) {
+                let waiting = tasks.entry(need).or_default();
+                waiting.insert(condition.key.clone(), Cause::of(condition));
+            }
+        }
+        let task = |(need, waiting)| Self { need, waiting };
+        tasks.into_iter().map(task).collect()
+    }
+
     /// The newest cause: the answer must be at least as new.
     pub fn newest(&self) -> Option<&Cause> {
         self.waiting.values().max()
@@ -122,6 +135,15 @@ impl Task {
         let mut others = self.clone();
         others.waiting.retain(|key, _| key.subject != own);
         (!others.waiting.is_empty()).then_some(others)
+    }
+}
+
+impl Cause {
+    fn of(condition: &Condition) -> Self {
+        Self {
+            since_s: condition.since_s,
+            event_id: condition.event_id.clone(),
+        }
     }
 }
 
@@ -235,13 +257,9 @@ impl Agenda {
 
     fn add(&mut self, condition: &Condition, now: Duration) {
         let key = &condition.key;
-        let mut needs = Need::of(condition);
-        needs.retain(|need| need.realm == self.realm && is_plain(need));
+        let mut needs = needs_of(condition, &self.realm);
         self.forget(key, &needs);
-        let cause = Cause {
-            since_s: condition.since_s,
-            event_id: condition.event_id.clone(),
-        };
+        let cause = Cause::of(condition);
         let unavailable = self.unavailable.get(key);
         needs.retain(|need| unavailable.and_then(|of_key| of_key.get(need)) != Some(&cause));
         if needs.is_empty() {
@@ -338,6 +356,13 @@ const KEY_REFUSED_BACKOFF: Duration = Duration::from_secs(60);
 fn backoff(first: Duration, attempts: u32) -> Duration {
     let max = MAX_WAIT;
     Backoff { first, max }.wait(attempts)
+}
+
+/// What the condition waits for, of the objects of one realm.
+fn needs_of(condition: &Condition, realm: &Realm) -> Vec<Need> {
+    let mut needs = Need::of(condition);
+    needs.retain(|need| need.realm == *realm && is_plain(need));
+    needs
 }
 
 /// Whether the ids of a need are those of Stripe: letters, digits and underscores, after the kind's prefix.

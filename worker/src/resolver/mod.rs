@@ -1,6 +1,6 @@
 //! Meets needs: fetches objects of which an event says only that they changed.
 //!
-//! [`agenda`] decides purely which object to fetch and when. The store is asked first, by [`Need::resolve`],
+//! [`agenda`] decides purely which object to fetch and when. The store is asked first, as [`stored`] decides,
 //! then Stripe's API: [`api`] sends the requests. [`snapshot`] turns the response into an event, which
 //! is published to the queue like any other. One process does this at a time: the holder of a lease.
 //!
@@ -12,19 +12,17 @@ pub mod agenda;
 pub mod api;
 mod items;
 pub mod snapshot;
+pub mod stored;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use revwatch_core::clock::{Clock, Ids};
-use revwatch_core::condition::{ConditionKey, ConditionKind};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::Entity;
-use revwatch_core::event::{Event, day_of, partition_of};
-use revwatch_core::event_settings::REFRESH;
+use revwatch_core::event::{day_of, partition_of};
 use revwatch_core::mode::Mode;
-use revwatch_core::need::{Need, Stored};
+use revwatch_core::need::Need;
 use revwatch_core::realm::Realm;
 use revwatch_core::redact;
 use revwatch_runtime::backend::Backend;
@@ -33,8 +31,8 @@ use revwatch_runtime::panics::catch;
 use revwatch_runtime::process::Process;
 use revwatch_runtime::telemetry::{Correlation, Metrics};
 use revwatch_storage::ports::{
-    ChangeCursor, Commit, ConditionFeed, Coordination, DedupeKey, Delivery, Entities, Publish,
-    ReadSet, StoreError,
+    ChangeCursor, Commit, ConditionFeed, Coordination, DedupeKey, Entities, Publish, ReadSet,
+    StoreError,
 };
 use revwatch_stripe::StripeApi;
 use tokio::sync::watch;
@@ -45,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 use self::agenda::{Agenda, Cause, Next, Outcome, Task};
 use self::api::FetchError;
 use self::snapshot::{Snapshot, SnapshotError};
+use self::stored::{Found, FromStore, Step};
 use crate::guarded::on_entity;
 
 /// Fetches objects and publishes their state.
@@ -331,19 +330,10 @@ impl Resolver {
         task: &Task,
         cause: &Cause,
     ) -> Result<Vec<String>, FetchError> {
-        let needed_by_others = task.by_others();
-        let stored = match self.stored(&task.need, needed_by_others.is_some()).await? {
-            Stored::Met => return Ok(Vec::new()),
-            Stored::Object(object) => {
-                let task = needed_by_others.as_ref().unwrap_or(task);
-                Some(self.snapshots(task, cause, &object)?)
-            }
-            Stored::In(needs) => self.snapshots_in(task, cause, &needs).await?,
-            Stored::Unknown => None,
-        };
-        let snapshots = match stored {
-            Some(snapshots) => snapshots,
-            None => match snapshots_of(api, task, cause).await {
+        let snapshots = match self.from_store(task).await? {
+            FromStore::Met => return Ok(Vec::new()),
+            FromStore::Events(snapshots) => snapshots,
+            FromStore::Unknown => match snapshots_of(api, task, cause).await {
                 Ok(snapshots) => snapshots,
                 Err(error) => {
                     if let Outcome::Refused { .. } | Outcome::Failed = error.outcome {
@@ -360,44 +350,25 @@ impl Resolver {
         Ok(events)
     }
 
-    fn snapshots(
-        &self,
-        task: &Task,
-        cause: &Cause,
-        object: &str,
-    ) -> Result<Vec<Snapshot>, FetchError> {
+    /// Reads what [`stored`] asks for, until it has decided.
+    async fn from_store(&self, task: &Task) -> Result<FromStore, FetchError> {
         let livemode = Some(self.mode.livemode());
-        checked(|| snapshot::events(task, cause.since_s, livemode, object))
+        let mut found = Found::new();
+        loop {
+            match checked(|| stored::from_store(task, livemode, &found))? {
+                Step::Decided(decided) => return Ok(decided),
+                Step::Read(needs) => {
+                    for need in needs {
+                        let entity = self.read(&need).await?;
+                        found.insert(need, entity);
+                    }
+                }
+            }
+        }
     }
 
-    /// The events that other objects in the store give. `None`: the store lacks one, or a thin event asks for the
-    /// object itself.
-    async fn snapshots_in(
-        &self,
-        task: &Task,
-        cause: &Cause,
-        needs: &[Need],
-    ) -> Result<Option<Vec<Snapshot>>, FetchError> {
-        let is_incomplete = |key: &ConditionKey| key.kind == ConditionKind::MrrIncomplete;
-        if !task.waiting.keys().all(is_incomplete) {
-            return Ok(None);
-        }
-        let mut snapshots = Vec::new();
-        for need in needs {
-            let Stored::Object(object) = self.stored(need, true).await? else {
-                return Ok(None);
-            };
-            let task = Task {
-                need: need.clone(),
-                waiting: task.waiting.clone(),
-            };
-            snapshots.extend(self.snapshots(&task, cause, &object)?);
-        }
-        Ok(Some(snapshots))
-    }
-
-    /// What the store says of the object to those that need it: itself or others.
-    async fn stored(&self, need: &Need, by_others: bool) -> Result<Stored, FetchError> {
+    /// What the store has of the object.
+    async fn read(&self, need: &Need) -> Result<Option<Entity>, FetchError> {
         let key = need.key();
         let partition = partition_of(need.partition_key(), self.queue.partitions());
         let read_set = ReadSet {
@@ -406,35 +377,24 @@ impl Resolver {
         };
         let found = self.entities.read(partition, &read_set).await;
         let mut found = found.map_err(|error| FetchError::failed(error.to_string()))?;
-        let Some(found) = found.entities.pop().flatten() else {
-            return Ok(Stored::Unknown);
-        };
-        let stored = || {
-            let entity = Entity::decode(&key, &found.body)?;
-            Ok::<_, String>(need.resolve(&entity, by_others))
-        };
-        // What cannot be decoded is reported where it is merged.
-        Ok(on_entity(&key, stored)
-            .and_then(|stored| stored)
-            .unwrap_or(Stored::Unknown))
+        let entity = found.entities.pop().flatten().and_then(|found| {
+            // What cannot be decoded is reported where it is merged.
+            on_entity(&key, || Entity::decode(&key, &found.body))
+                .and_then(|entity| entity)
+                .ok()
+        });
+        Ok(entity)
     }
 
     /// Publishes an event into its partition.
     async fn publish(&self, snapshot: Snapshot) -> Result<String, FetchError> {
-        let partition = Event::parse(snapshot.body.as_bytes())
-            .map(|event| event.partition(self.queue.partitions()));
-        let delivery = Delivery {
-            id: self.ids.fresh(),
-            event_id: snapshot.event_id.clone(),
-            event_type: snapshot.event_type.to_owned(),
-            partition: partition.map_err(|error| FetchError::refused(error.to_string()))?,
-            endpoint: REFRESH.to_owned(),
-            received_ms: self.clock.now_ms(),
-            traceparent: None,
-            body: Bytes::from(snapshot.body),
-        };
+        let event_id = snapshot.event_id.clone();
+        let (id, now_ms) = (self.ids.fresh(), self.clock.now_ms());
+        let delivery = snapshot
+            .delivery(self.queue.partitions(), id, now_ms)
+            .map_err(|error| FetchError::refused(error.to_string()))?;
         match tokio::time::timeout(PUBLISH_TIMEOUT, self.queue.publish(delivery)).await {
-            Ok(Ok(())) => Ok(snapshot.event_id),
+            Ok(Ok(())) => Ok(event_id),
             Ok(Err(error)) => Err(FetchError::failed(error.to_string())),
             Err(_) => Err(FetchError::failed("the queue did not confirm in time")),
         }
@@ -482,9 +442,7 @@ async fn snapshots_of(
 }
 
 /// A bug at one object must not stop the others.
-fn checked(
-    snapshots: impl FnOnce() -> Result<Vec<Snapshot>, SnapshotError>,
-) -> Result<Vec<Snapshot>, FetchError> {
+fn checked<T>(snapshots: impl FnOnce() -> Result<T, SnapshotError>) -> Result<T, FetchError> {
     catch(snapshots)
         .map_err(|panic| FetchError::refused(panic.to_string()))?
         .map_err(|error| FetchError::refused(error.to_string()))

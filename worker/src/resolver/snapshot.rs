@@ -4,14 +4,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use revwatch_core::entity::{EntityKey, EntityKind};
 use revwatch_core::event::{Event, FETCHED};
+use revwatch_core::event_settings::REFRESH;
 use revwatch_core::need::Need;
 use revwatch_core::observe::{ObserveSettings, observe};
+use revwatch_storage::ports::Delivery;
 use revwatch_stripe::API_VERSION;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::agenda::{Cause, Task};
 
@@ -39,6 +43,28 @@ pub enum SnapshotError {
     /// It lacks a field that every such object has.
     #[error("the response cannot be parsed: {0}")]
     Unreadable(String),
+}
+
+impl Snapshot {
+    /// As ingest would queue it, into its partition.
+    pub fn delivery(
+        self,
+        partitions: u32,
+        id: Uuid,
+        received_ms: i64,
+    ) -> Result<Delivery, SnapshotError> {
+        let event = Event::parse(self.body.as_bytes()).map_err(unreadable)?;
+        Ok(Delivery {
+            id,
+            partition: event.partition(partitions),
+            event_id: self.event_id,
+            event_type: self.event_type.to_owned(),
+            endpoint: REFRESH.to_owned(),
+            received_ms,
+            traceparent: None,
+            body: Bytes::from(self.body),
+        })
+    }
 }
 
 /// The time of the state in Stripe's response, in Unix seconds: the second *before* the request was
@@ -118,15 +144,17 @@ fn event(
         }),
     };
     let body = serde_json::to_string(&wire).map_err(|_| SnapshotError::NotAnObject)?;
-    let event =
-        Event::parse(body.as_bytes()).map_err(|e| SnapshotError::Unreadable(e.to_string()))?;
-    observe(&event, &ObserveSettings::default())
-        .map_err(|e| SnapshotError::Unreadable(e.to_string()))?;
+    let event = Event::parse(body.as_bytes()).map_err(unreadable)?;
+    observe(&event, &ObserveSettings::default()).map_err(unreadable)?;
     Ok(Snapshot {
         event_id,
         event_type: row.fetched_type,
         body,
     })
+}
+
+fn unreadable(error: impl std::fmt::Display) -> SnapshotError {
+    SnapshotError::Unreadable(error.to_string())
 }
 
 /// The two events of the report about an event that Stripe failed to make: the first names the object, as of the
