@@ -161,6 +161,7 @@ mod tests {
     use revwatch_alerting::policy::{Capabilities, Policy};
     use revwatch_core::event_settings::EventSettings;
     use revwatch_runtime::config::Config;
+    use serde_json::json;
     use uuid::Uuid;
 
     use super::*;
@@ -277,6 +278,49 @@ mod tests {
             (Some(77_340), Some((3660 + 600 + 77_340) / 3))
         );
         assert_eq!(report.rules.iter().map(|r| r.fired).sum::<usize>(), 3);
+    }
+
+    /// B1, K11: the archive has a discount of which only the id is known, and later its coupon.
+    #[test]
+    fn needs_are_met_from_the_store() {
+        const HOUR_S: i64 = 3600;
+        let event = |n: u128, kind: &str, object: serde_json::Value| {
+            let created_s = SINCE_S + i64::try_from(n).expect("small") * 4 * HOUR_S;
+            let body = json!({"id": format!("evt_{n}"), "type": kind, "created": created_s, "livemode": true,
+                "data": {"object": object}});
+            Delivery {
+                event_type: kind.to_owned(),
+                body: Bytes::from(body.to_string()),
+                ..account(n, created_s, true)
+            }
+        };
+        let price = json!({"id": "price_1", "currency": "usd", "unit_amount": 1000,
+            "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"}});
+        let subscription = json!({"id": "sub_1", "object": "subscription", "status": "active", "currency": "usd",
+            "discounts": ["di_1"], "items": {"data": [{"id": "si_1", "quantity": 1, "price": price}]}});
+        let discount =
+            json!({"id": "di_1", "object": "discount", "subscription": "sub_1", "coupon": "HALF"});
+        let coupon =
+            json!({"id": "HALF", "object": "coupon", "percent_off": 50, "duration": "forever"});
+        let deliveries = [
+            event(1, "customer.subscription.created", subscription),
+            event(2, "customer.discount.created", discount),
+            event(3, "coupon.created", coupon),
+        ];
+        let span = (SINCE_S, SINCE_S + 24 * HOUR_S);
+        let report = backtest(
+            &setting_with("mrr_incomplete"),
+            &deliveries,
+            span,
+            &mut |_| {},
+        );
+        let report = report.expect("played");
+        let hours = |alert: &Fired| {
+            let resolved = alert.resolved_s.map(|at_s| (at_s - SINCE_S) / HOUR_S);
+            ((alert.fired_s - SINCE_S) / HOUR_S, resolved)
+        };
+        let fired: Vec<_> = report.alerts.iter().map(hours).collect();
+        assert_eq!(fired, [(5, Some(12))]);
     }
 
     /// A new installation on an old account: its first deliveries are of old events.

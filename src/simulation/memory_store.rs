@@ -11,8 +11,9 @@ use std::time::Duration;
 use revwatch_alerting::engine::{self, CounterRead, DELIVERIES};
 use revwatch_core::condition::{Condition, ConditionKey};
 use revwatch_core::counters::{Bucket, Counters};
-use revwatch_core::entity::EntityKey;
+use revwatch_core::entity::{Entity, EntityKey};
 use revwatch_core::event_settings::EventSettings;
+use revwatch_core::need::Need;
 use revwatch_storage::ports::{
     ChangeCursor, Changes, Commit, ConditionChange, Delivery, DueWindow, ReadResult, ReadSet,
     StoredEntity,
@@ -36,6 +37,16 @@ pub struct MemoryStore {
     changes: VecDeque<ConditionChange>,
     /// How many changes are no longer kept.
     forgotten: u64,
+    written: Written,
+}
+
+/// What the resolver has to look at.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// The entities that were written.
+    pub entities: BTreeSet<EntityKey>,
+    /// Those that have begun to lack something, or lack it since another event.
+    pub in_need: BTreeSet<EntityKey>,
 }
 
 /// Deliveries merged and committed together, at most.
@@ -101,6 +112,17 @@ impl MemoryStore {
                 .collect(),
             ..engine::ReadResult::default()
         }
+    }
+
+    /// What was written since the last call.
+    pub fn take_written(&mut self) -> Written {
+        std::mem::take(&mut self.written)
+    }
+
+    /// One entity, unless this version cannot decode it.
+    pub fn entity(&self, key: &EntityKey) -> Option<Entity> {
+        let stored = self.entities.get(key)?;
+        Entity::decode(key, &stored.body).ok()
     }
 
     /// Every counter that is still kept.
@@ -233,6 +255,7 @@ impl MemoryStore {
         }
         for write in commit.entities {
             let version = write.expected + 1;
+            self.written.entities.insert(write.key.clone());
             match write.body {
                 Some(body) => drop(
                     self.entities
@@ -254,6 +277,10 @@ impl MemoryStore {
                 self.due.remove(&(earlier.due_s, earlier.key));
             }
             if let ConditionChange::Open(condition) = &change {
+                if !Need::of(condition).is_empty() {
+                    let subject = condition.key.subject.clone();
+                    self.written.in_need.insert(subject);
+                }
                 self.due.insert((condition.due_s, condition.key.clone()));
                 self.conditions
                     .insert(condition.key.clone(), condition.clone());
@@ -284,7 +311,6 @@ fn lowest() -> ConditionKey {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use revwatch_core::entity::Entity;
     use revwatch_worker::batch::recompute;
 
     use super::*;

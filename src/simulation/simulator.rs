@@ -1,5 +1,5 @@
-//! A simulated revwatch with a simulated clock: deliveries are applied by the worker's code, rules are evaluated by the
-//! evaluator's, and a simulated Slack takes every message. Pure.
+//! A simulated revwatch with a simulated clock: deliveries are applied by the worker's code, needs are met by the
+//! resolver's from the store, rules are evaluated by the evaluator's, and a simulated Slack takes every message. Pure.
 //!
 //! [`Simulator::tick`] is the engine's own tick on a store in memory; it reads everything in every tick. Between ticks
 //! time is skipped: [`Simulator::run_to`] stops only where time alone changes something.
@@ -29,6 +29,7 @@ use revwatch_worker::batch;
 
 use super::calendar::Calendar;
 use super::memory_store::MemoryStore;
+use super::resolver::Resolver;
 
 /// The settings of a simulation.
 #[derive(Clone)]
@@ -55,6 +56,7 @@ pub const NOTIFIER: &str = "slack";
 pub struct Simulator {
     setting: SimulationConfig,
     store: MemoryStore,
+    resolver: Resolver,
     engine: Engine,
     documents: BTreeMap<(&'static str, String), String>,
     commands: Vec<(String, String)>,
@@ -131,6 +133,7 @@ impl Simulator {
         let calendar = Calendar::new(&setting.rules);
         Ok(Self {
             store: MemoryStore::new(setting.events.clone()),
+            resolver: Resolver::default(),
             engine,
             documents: BTreeMap::new(),
             commands: Vec::new(),
@@ -336,9 +339,25 @@ impl Simulator {
         if !deliveries.is_empty() {
             self.busy_s = self.now_s;
         }
-        self.store
-            .apply(deliveries, now_ms)
-            .map_err(anyhow::Error::msg)
+        let outcomes = self.store.apply(deliveries, now_ms);
+        let outcomes = outcomes.map_err(anyhow::Error::msg)?;
+        self.meet_needs(now_ms).map_err(anyhow::Error::msg)?;
+        Ok(outcomes)
+    }
+
+    /// What meets a need may be another need. If that does not end, the rest waits for the next deliveries.
+    fn meet_needs(&mut self, now_ms: i64) -> Result<(), String> {
+        const MAX_ROUNDS: usize = 10;
+        for _ in 0..MAX_ROUNDS {
+            let (store, events) = (&mut self.store, &self.setting.events);
+            let written = store.take_written();
+            let deliveries = self.resolver.deliveries(store, events, written, now_ms)?;
+            if deliveries.is_empty() {
+                break;
+            }
+            store.apply(&deliveries, now_ms)?;
+        }
+        Ok(())
     }
 
     /// Writes what follows from attempts.
