@@ -1,10 +1,11 @@
-//! A seeded simulation of ingest, worker and alerting in one process, on the memory adapters and in
+//! A seeded simulation of ingest, worker with resolver, and alerting in one process, on the memory adapters and in
 //! virtual time: a business as Stripe's events, a Stripe that reorders, repeats and retries them, a
 //! Slack that fails, and crashes, stalls, rollbacks and clock jumps. A seed decides all of it. The
 //! notifier for Slack is the real one, on a transport in memory.
 //!
 //! Once the faults end, every run must come to rest; `oracle.rs` says what must be true then.
 
+mod discounts;
 mod faults;
 mod oracle;
 mod panics;
@@ -134,6 +135,7 @@ async fn simulate(seed: u64) -> (Trace, Result<(), Broken>) {
     }
     let mut events = history.events;
     events.extend(trials(&mut rng));
+    events.extend(discounts::events(&mut rng));
     let mut senders = stripe::begin(&world, &events, FAULTY, rng.u64(..));
     faults::inflict(world.clone(), rng.fork(), FAULTY).await;
     let result = async {
@@ -201,6 +203,10 @@ async fn undisturbed(after: &World, applied: &[String]) -> Result<BTreeSet<Strin
         .jump(Duration::from_secs(u64::try_from(passed_s).unwrap_or(0)));
     for (number, body) in (1..).zip(applied) {
         let event = Event::parse(body.as_bytes()).expect("an event");
+        // It makes its own.
+        if event.is_fetched() {
+            continue;
+        }
         let delivery = Delivery {
             id: Uuid::from_u128(number),
             event_id: event.id.clone().into_owned(),
@@ -230,6 +236,8 @@ async fn undisturbed(after: &World, applied: &[String]) -> Result<BTreeSet<Strin
 struct Status {
     waiting: u64,
     incomplete: usize,
+    /// Needs that the store could meet.
+    unmet: usize,
     alerts: Vec<serde_json::Value>,
 }
 
@@ -240,13 +248,15 @@ impl Status {
         Self {
             waiting: depth.iter().sum(),
             incomplete: health.iter().filter(|health| !health.is_complete()).count(),
+            unmet: discounts::unmet(&world.memory).await,
             alerts: oracle::alerts(&world.memory).await,
         }
     }
 
     /// Whether everything is processed and delivered.
     fn is_done(&self) -> bool {
-        self.waiting == 0 && self.incomplete == 0 && self.alerts.iter().all(oracle::is_delivered)
+        let is_settled = self.waiting == 0 && self.incomplete == 0 && self.unmet == 0;
+        is_settled && self.alerts.iter().all(oracle::is_delivered)
     }
 }
 

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use revwatch_alerting::engine::{ALERTS, HISTORY};
 use revwatch_core::bucket::{Buckets, hour_of};
 use revwatch_core::entity::{Entity, EntityKey};
-use revwatch_core::event::{Event, event_id_of};
+use revwatch_core::event::{Event, FETCHED, event_id_of};
+use revwatch_core::event_settings::REFRESH;
 use revwatch_core::observe::{ObserveSettings, observe};
 use revwatch_core::recount::{Recount, StoredAggregates, compared};
 use revwatch_core::relay::Relay;
 use revwatch_storage::memory::Memory;
 use revwatch_storage::ports::{
     Aggregates as _, AuditTrail as _, ConditionFeed as _, Documents as _, Entities as _,
-    Holding as _, HoldingQueue, ReadSet,
+    Holding as _, HoldingQueue, ReadSet, Replay as _,
 };
 use serde_json::Value;
 
@@ -23,12 +24,13 @@ use crate::support::slack::Posted;
 /// A broken promise.
 pub(super) type Broken = String;
 
-/// The events that the store has applied, in the order of their ids; each that was accepted, none
-/// that was never sent, each counted once.
+/// The events that the store has applied, in the order of their ids; each that was accepted or that the
+/// resolver published, none that was never sent, each counted once.
 pub(super) async fn applied(world: &World, events: &[String]) -> Result<Vec<String>, Broken> {
     let (accepted, attempted) = (world.sent.accepted(), world.sent.attempted());
+    let resolved = resolved(&world.memory).await;
     let mut applied = BTreeMap::new();
-    for body in events {
+    for body in events.iter().chain(&resolved) {
         let event = Event::parse(body.as_bytes()).expect("an event");
         let id = event.id.clone().into_owned();
         let want = ReadSet {
@@ -38,11 +40,14 @@ pub(super) async fn applied(world: &World, events: &[String]) -> Result<Vec<Stri
         let found = world.memory.read(event.partition(PARTITIONS), &want).await;
         if found.expect("read").dedupe_keys[0].is_some() {
             applied.insert(id, body.clone());
-        } else if accepted.contains(&id) {
-            return Err(format!("{id} was answered 2xx and is not applied"));
+        } else if accepted.contains(&id) || event.is_fetched() {
+            return Err(format!(
+                "{id} was answered 2xx, or published, and is not applied"
+            ));
         }
     }
-    if let Some(id) = applied.keys().find(|id| !attempted.contains(*id)) {
+    let is_sent = |id: &&String| attempted.contains(*id) || id.starts_with(FETCHED);
+    if let Some(id) = applied.keys().find(|id| !is_sent(id)) {
         return Err(format!("{id} was never sent and is applied"));
     }
     let counted = world
@@ -59,6 +64,20 @@ pub(super) async fn applied(world: &World, events: &[String]) -> Result<Vec<Stri
     match dead.expect("read") {
         0 => Ok(applied.into_values().collect()),
         dead => Err(format!("{dead} dead letters")),
+    }
+}
+
+/// What the resolver has published.
+async fn resolved(memory: &Memory) -> Vec<String> {
+    let mut archive = memory.archive(0).await.expect("an archive");
+    let mut bodies = Vec::new();
+    loop {
+        let found = archive.next(1000).await.expect("read");
+        if found.is_empty() {
+            return bodies;
+        }
+        let own = found.iter().filter(|delivery| delivery.endpoint == REFRESH);
+        bodies.extend(own.map(|delivery| String::from_utf8_lossy(&delivery.body).into_owned()));
     }
 }
 

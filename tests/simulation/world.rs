@@ -2,6 +2,7 @@
 //! alerting replicas, each of which can be killed, stopped, stalled and started again.
 
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use fastrand::Rng;
 use jiff::Timestamp;
@@ -10,6 +11,8 @@ use revwatch_alerting::rule::Rule;
 use revwatch_alerting::slack_actions::SlackActions;
 use revwatch_alerting::{Alerting, PendingSettings, rules_file};
 use revwatch_core::event_settings::EventSettings;
+use revwatch_core::mode::Mode;
+use revwatch_core::realm::Realm;
 use revwatch_ingest::{Settings, Webhooks};
 use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::config::Config;
@@ -17,7 +20,9 @@ use revwatch_runtime::reload::Reloadable;
 use revwatch_runtime::supervise::Supervisor;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
 use revwatch_storage::memory::{Faults, Gate, GateState, Memory, NumberedIds, VirtualClock};
+use revwatch_worker::resolver::Resolver;
 use revwatch_worker::{BatchPermits, OtherModeCounts, Worker};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -79,6 +84,15 @@ route = "billing"
 title = "A trial ends soon"
 actions = ["Write to the customer."]
 keep_firing_for = "5s"
+
+[[rule]]
+name = "mrr_incomplete"
+kind = "condition"
+condition = "mrr_incomplete"
+severity = "medium"
+route = "billing"
+title = "MRR is not known"
+actions = ["See why."]
 "#;
 
 /// High alerts have notices while Slack fails.
@@ -236,6 +250,7 @@ impl World {
 
     pub(super) fn worker(&self, memory: Arc<Memory>) -> Worker {
         let readiness = Readiness::default();
+        let resolver = self.resolver(memory.clone());
         Worker {
             queue: memory.clone(),
             store: memory,
@@ -249,7 +264,25 @@ impl World {
             ready: readiness.check("worker"),
             tasks: Supervisor::new(&readiness),
             batch_permits: BatchPermits::default(),
-            resolver: None,
+            resolver: Some(Arc::new(resolver)),
+        }
+    }
+
+    /// It has no key: it meets needs from the store alone.
+    fn resolver(&self, memory: Arc<Memory>) -> Resolver {
+        Resolver {
+            api: watch::channel(None).1,
+            queue: memory.clone(),
+            leases: memory.clone(),
+            conditions: memory.clone(),
+            entities: memory,
+            clock: self.clock.clone(),
+            ids: self.ids.clone(),
+            metrics: Metrics::new(),
+            realm: Realm::MAIN,
+            mode: Mode::Live,
+            pace: Duration::from_millis(100),
+            lease: Duration::from_secs_f64(self.config.worker.member_seconds),
         }
     }
 

@@ -48,24 +48,30 @@ use crate::guarded::on_entity;
 
 /// Fetches objects and publishes their state.
 pub struct Resolver {
-    /// `None` while no key is configured.
-    api: watch::Receiver<Option<Arc<StripeApi>>>,
-    queue: Arc<dyn Publish>,
-    leases: Arc<dyn Coordination>,
-    conditions: Arc<dyn ConditionFeed>,
-    /// What it already knows of an object. It also counts failed requests.
-    entities: Arc<dyn Entities>,
-    clock: Arc<dyn Clock>,
-    ids: Arc<dyn Ids>,
-    metrics: Metrics,
+    /// The client of Stripe's API; `None` while no key is configured.
+    pub api: watch::Receiver<Option<Arc<StripeApi>>>,
+    /// Where answers are published.
+    pub queue: Arc<dyn Publish>,
+    /// One process holds the lease.
+    pub leases: Arc<dyn Coordination>,
+    /// Those that are open are the work to do.
+    pub conditions: Arc<dyn ConditionFeed>,
+    /// What is known of objects. It also counts failed requests.
+    pub entities: Arc<dyn Entities>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Names of deliveries and of holders of the lease.
+    pub ids: Arc<dyn Ids>,
+    /// The process's metrics.
+    pub metrics: Metrics,
     /// That of the key which the process was started with.
-    realm: Realm,
+    pub realm: Realm,
     /// The deployment's mode.
-    mode: Mode,
+    pub mode: Mode,
     /// The minimum time between the starts of two requests.
-    pace: Duration,
+    pub pace: Duration,
     /// The lease's lifetime: a holder that does not renew it for this long is replaced.
-    lease: Duration,
+    pub lease: Duration,
 }
 
 /// The name of the lease. Earlier versions, which fetch accounts only, take it too.
