@@ -193,7 +193,12 @@ fn pages_name_settings_and_metrics_that_exist() {
             // A prefix, and variables of compose and of the tests.
             let is_other = word.ends_with('_')
                 || word.starts_with("REVWATCH_SIMULATION_")
-                || ["REVWATCH_PUBLISH", "REVWATCH_LONG_TESTS"].contains(&word);
+                || [
+                    "REVWATCH_PUBLISH",
+                    "REVWATCH_LONG_TESTS",
+                    "REVWATCH_TEST_BINARY",
+                ]
+                .contains(&word);
             if !settings.contains(name) && !is_other {
                 faults.push(format!("{page}: the variable {word}"));
             }

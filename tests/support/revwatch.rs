@@ -269,7 +269,7 @@ pub(crate) async fn post_signed(
 /// The process sees nothing of the tester's environment and ends with the test.
 fn command(variables: &Variables) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_revwatch")]);
+    command.args(["--pdeathsig", "KILL"]).arg(binary());
     command.env_clear();
     command.envs([
         // The audit needs a name.
@@ -280,4 +280,14 @@ fn command(variables: &Variables) -> Command {
     ]);
     command.envs(variables.iter().cloned());
     command
+}
+
+/// The binary under test: this version's, unless `REVWATCH_TEST_BINARY` names another one.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no setting of revwatch: it is about the tests themselves"
+)]
+fn binary() -> std::ffi::OsString {
+    let other = std::env::var_os("REVWATCH_TEST_BINARY");
+    other.unwrap_or_else(|| env!("CARGO_BIN_EXE_revwatch").into())
 }

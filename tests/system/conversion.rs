@@ -3,7 +3,7 @@
 //! `tests/fixtures/state` has stores as earlier versions left them after `events.jsonl` was posted:
 //! `redis.jsonl` (commands, each character one byte) and `sqlite_2.sql` by a version of state format 1,
 //! which took a `context` for a connected account, and `sqlite_3.sql` by a later one. The numbers are
-//! those of SQLite's schema.
+//! those of SQLite's schema. `formats.rs` has the stores of later formats.
 
 use serde_json::json;
 
@@ -44,7 +44,7 @@ async fn a_file_of_schema_3_is_converted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_redis_is_converted() {
-    an_idle_store_is_converted(servers().await).await;
+    an_idle_store_is_converted(servers(REDIS).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +54,7 @@ async fn a_conversion_killed_under_load_begins_again_embedded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversion_killed_under_load_begins_again_on_servers() {
-    a_conversion_killed_under_load_begins_again(servers().await).await;
+    a_conversion_killed_under_load_begins_again(servers(REDIS).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,10 +72,10 @@ async fn what_came_to_another_endpoint_is_of_its_realm_embedded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_came_to_another_endpoint_is_of_its_realm_on_servers() {
-    what_came_to_another_endpoint_is_of_its_realm(servers().await).await;
+    what_came_to_another_endpoint_is_of_its_realm(servers(REDIS).await).await;
 }
 
-fn embedded(tables: &str) -> Deployment {
+pub(super) fn embedded(tables: &str) -> Deployment {
     let deployment = Deployment::embedded();
     if let Deployment::Embedded(folder) = &deployment {
         let path = folder.path().join(revwatch_storage::sqlite::FILE_NAME);
@@ -85,9 +85,9 @@ fn embedded(tables: &str) -> Deployment {
     deployment
 }
 
-async fn servers() -> Deployment {
+pub(super) async fn servers(commands: &str) -> Deployment {
     let mut deployment = Deployment::servers().await;
-    for line in REDIS.lines() {
+    for line in commands.lines() {
         let words: Vec<String> = serde_json::from_str(line).expect("a command");
         let bytes = |word: &String| -> Vec<u8> { word.chars().map(|c| c as u8).collect() };
         let words: Vec<_> = words.iter().map(bytes).collect();
@@ -96,7 +96,7 @@ async fn servers() -> Deployment {
     deployment
 }
 
-fn variables(deployment: &Deployment) -> Variables {
+pub(super) fn variables(deployment: &Deployment) -> Variables {
     deployment.variables(&[("REVWATCH_PARTITIONS", "4")])
 }
 
@@ -105,7 +105,7 @@ fn fixture_events() -> Vec<String> {
 }
 
 /// The archive of servers is no part of their fixture: it tells which account is the platform's.
-fn another_event() -> String {
+pub(super) fn another_event() -> String {
     let event = json!({"id": "evt_new", "object": "event", "type": "payout.paid", "created": 1_795_910_000,
         "account": null, "context": "acct_PLATFORM", "livemode": true, "data": {"object":
             {"id": "po_new", "object": "payout", "status": "paid", "amount": 700, "currency": "usd"}}});

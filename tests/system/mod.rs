@@ -14,6 +14,7 @@ mod deploy;
 mod entities;
 mod evidence;
 mod failing_events;
+mod formats;
 mod identity;
 mod localstripe;
 mod mail;
