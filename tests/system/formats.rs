@@ -236,36 +236,30 @@ fn tables(file: &Connection) -> String {
         let rows = statement.query_map([], |row| row.get(0)).expect("rows");
         rows.collect::<Result<_, _>>().expect("text")
     };
-    let own = "sql IS NOT NULL AND name NOT LIKE 'sqlite_%'";
+    let created = |what: &str| {
+        let lines = strings(&format!(
+            "SELECT sql || ';\n' FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' AND {what}"
+        ));
+        lines.concat()
+    };
     let mut text = "BEGIN TRANSACTION;\n".to_owned();
-    let mut names = strings(&format!(
-        "SELECT name FROM sqlite_schema WHERE type = 'table' AND {own} ORDER BY name"
-    ));
-    names.push("sqlite_sequence".to_owned());
-    for name in names {
-        match name.as_str() {
-            "sqlite_sequence" => text += "DELETE FROM sqlite_sequence;\n",
-            _ => {
-                text += &(strings(&format!(
-                    "SELECT sql FROM sqlite_schema WHERE name = '{name}'"
-                ))
-                .concat()
-                    + ";\n")
-            }
+    text += &created("type = 'table' ORDER BY name");
+    for table in strings(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name LIKE 'sqlite_%', name",
+    ) {
+        if table == "sqlite_sequence" {
+            // The rows before have filled it.
+            text += "DELETE FROM sqlite_sequence;\n";
         }
         let columns = strings(&format!(
-            "SELECT 'quote(' || name || ')' FROM pragma_table_info('{name}')"
+            "SELECT 'quote(' || name || ')' FROM pragma_table_info('{table}')"
         ));
         let values = columns.join(" || ',' || ");
-        for row in strings(&format!("SELECT {values} FROM {name}")) {
-            text += &format!("INSERT INTO {name} VALUES({row});\n");
+        for row in strings(&format!("SELECT {values} FROM {table}")) {
+            text += &format!("INSERT INTO {table} VALUES({row});\n");
         }
     }
-    for sql in strings(&format!(
-        "SELECT sql FROM sqlite_schema WHERE type <> 'table' AND {own} ORDER BY name"
-    )) {
-        text += &(sql + ";\n");
-    }
+    text += &created("type <> 'table' ORDER BY name");
     let version = strings("SELECT CAST(user_version AS TEXT) FROM pragma_user_version").concat();
     text + &format!("COMMIT;\nPRAGMA user_version = {version};\n")
 }

@@ -336,7 +336,7 @@ impl Resolver {
         task: &Task,
         cause: &Cause,
     ) -> Result<Vec<String>, FetchError> {
-        let snapshots = match self.from_store(task).await? {
+        let snapshots = match self.ask_store(task).await? {
             FromStore::Met => return Ok(Vec::new()),
             FromStore::Events(snapshots) => snapshots,
             FromStore::Unknown => match snapshots_of(api, task, cause).await {
@@ -357,7 +357,7 @@ impl Resolver {
     }
 
     /// Reads what [`stored`] asks for, until it has decided.
-    async fn from_store(&self, task: &Task) -> Result<FromStore, FetchError> {
+    async fn ask_store(&self, task: &Task) -> Result<FromStore, FetchError> {
         let livemode = Some(self.mode.livemode());
         let mut found = Found::new();
         loop {
