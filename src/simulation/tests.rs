@@ -34,10 +34,25 @@ type Firing = BTreeMap<(String, String), (i64, Evidence)>;
 const HOUR_S: i64 = 3600;
 const DAY_S: i64 = 24 * HOUR_S;
 
-/// The shipped rules on conditions: what they evaluate does not depend on when an event was applied.
+/// No shipped rule is on this condition.
+const MRR_INCOMPLETE: &str = r#"
+[[rule]]
+name = "mrr_incomplete"
+kind = "condition"
+condition = "mrr_incomplete"
+severity = "low"
+route = "billing"
+title = "MRR is not known"
+actions = ["See why."]
+"#;
+
+/// The shipped rules on conditions, and one on what is met from the store: what they evaluate does not depend on when
+/// an event was applied.
 fn rules() -> Vec<Rule> {
     let mut rules = rule_text::built_in().expect("valid");
     rules.retain(|rule| matches!(rule.kind, RuleKind::Condition { .. }));
+    let own = ("own.toml".to_owned(), MRR_INCOMPLETE.to_owned());
+    rules.extend(rule_text::parse(&[own]).expect("valid"));
     rules
 }
 
@@ -54,14 +69,26 @@ fn policy() -> Policy {
 fn random_event(rng: &mut Rng, hour: i64) -> String {
     let subscription =
         "event = \"customer.subscription.updated\", id = \"sub_1\", customer = \"cus_1\"";
-    match rng.u8(0..6) {
+    // The coupon of a discount never changes.
+    let discount = rng.u8(1..4);
+    let coupon = discount % 2;
+    match rng.u8(0..9) {
         0 => format!("{subscription}, status = \"active\""),
         1 => format!("{subscription}, status = \"past_due\""),
         2 => {
             let end_h = hour + rng.i64(0..240);
             format!("{subscription}, status = \"trialing\", trial_end = \"+{end_h}h\"")
         }
-        3 | 4 => {
+        3 => format!(
+            "{subscription}, status = \"active\", object = {{ discounts = [\"di_{discount}\"] }}"
+        ),
+        4 => format!(
+            "event = \"customer.discount.created\", object = {{ id = \"di_{discount}\", subscription = \"sub_1\", coupon = \"C{coupon}\" }}"
+        ),
+        5 => format!(
+            "event = \"coupon.created\", object = {{ id = \"C{coupon}\", percent_off = 10, duration = \"forever\" }}"
+        ),
+        6 | 7 => {
             let capability = rng.choice(["card_payments", "transfers"]).expect("one");
             let status = rng.choice(["active", "pending", "inactive"]).expect("one");
             format!(
