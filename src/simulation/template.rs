@@ -35,6 +35,7 @@ pub struct Template {
     interval: Option<String>,
     price: Option<String>,
     trial_end: Option<When>,
+    evidence_due: Option<When>,
     cancel_at_period_end: Option<bool>,
     country: Option<String>,
     account_created: Option<When>,
@@ -82,7 +83,7 @@ const MONEY: &str =
 const FIELDS: [&str; 5] = ["event", "event_id", "account", "object", "previous"];
 
 /// The fields that only some families have, with those families.
-const FAMILY_FIELDS: [(&str, &str); 24] = [
+const FAMILY_FIELDS: [(&str, &str); 25] = [
     ("id", MONEY),
     ("currency", MONEY),
     ("amount_minor", MONEY),
@@ -99,6 +100,7 @@ const FAMILY_FIELDS: [(&str, &str); 24] = [
     ("interval", "customer.subscription"),
     ("price", "customer.subscription"),
     ("trial_end", "customer.subscription"),
+    ("evidence_due", "charge.dispute"),
     ("cancel_at_period_end", "customer.subscription"),
     ("country", "account"),
     ("account_created", "account"),
@@ -129,6 +131,7 @@ pub fn field_setting(of_object: &str) -> &str {
     match of_object {
         "amount" | "amount_due" | "amount_paid" | "items" => "amount_minor",
         "amount_reversed" => "reversed_minor",
+        "due_by" | "evidence_details" => "evidence_due",
         same => same,
     }
 }
@@ -244,7 +247,7 @@ impl Template {
             }
             "customer.subscription" => self.subscription_object(of),
             "invoice" => self.invoice(of),
-            "charge.dispute" => self.dispute(),
+            "charge.dispute" => self.dispute(of),
             "refund" => self.refund(),
             "transfer" => self.transfer(),
             _ => json!({}),
@@ -331,13 +334,14 @@ impl Template {
             "next_payment_attempt": next_attempt, "status": status})
     }
 
-    fn dispute(&self) -> Value {
+    fn dispute(&self, of: &Instance) -> Value {
         let status = self.status_or(match self.verb() {
             "closed" => "lost",
             _ => "needs_response",
         });
         json!({"id": self.id_or("dp_{seq}"), "object": "dispute", "status": status, "amount": self.amount(),
-            "currency": self.currency_or_default(), "reason": self.reason_or("fraudulent"), "charge": "ch_{seq}"})
+            "currency": self.currency_or_default(), "reason": self.reason_or("fraudulent"), "charge": "ch_{seq}",
+            "evidence_details": {"due_by": of.second(self.evidence_due)}})
     }
 
     fn refund(&self) -> Value {

@@ -123,6 +123,7 @@ pub(crate) fn condition(id: &str, due_s: i64) -> Condition {
         detail: Some("account_closed".into()),
         event_id: "evt_1".into(),
         times: None,
+        answer_by_s: None,
     }
 }
 

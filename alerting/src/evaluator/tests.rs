@@ -195,6 +195,7 @@ fn payout_failed(n: usize) -> Condition {
         detail: None,
         event_id: format!("evt_{n}"),
         times: None,
+        answer_by_s: None,
     }
 }
 

@@ -72,6 +72,9 @@ pub(super) fn facts(alert: &Alert, state: &NotificationState, fired_unseen: bool
     if let Some(due_s) = alert.evidence.due_s {
         facts.push(Fact::new("Not due before", time(due_s)));
     }
+    if let Some(at_s) = alert.evidence.answer_by_s.filter(|_| !alert.is_resolved()) {
+        facts.push(Fact::new("Answer Stripe by", time(at_s)));
+    }
     facts.extend(response(alert));
     facts.extend(resolution(alert));
     for event_id in alert.evidence.event_ids.iter().take(MAX_EVENTS) {

@@ -59,6 +59,7 @@ impl About {
             | Kind::PaymentActionRequired
             | Kind::PaymentFailed
             | Kind::DisputeOpen
+            | Kind::DisputeEvidenceDue
             | Kind::RefundFailed
             | Kind::MrrIncomplete
             | Kind::InvoiceNeeded => Self::Billing,

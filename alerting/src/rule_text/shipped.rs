@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use revwatch_core::condition::ConditionKind;
 use revwatch_runtime::config::Config;
 
 use super::built_in;
@@ -202,6 +203,37 @@ fn thresholds_are_those_of_the_requirements() {
             rule.requirement.iter().any(|id| id == requirement),
             "{name}: {requirement}"
         );
+    }
+}
+
+/// Each problem that revwatch knows of one object is shown to someone. Of objects that have to be fetched, and of MRR
+/// that is incomplete, one alert says how many there are.
+#[test]
+fn every_condition_has_a_rule() {
+    let counted = [
+        ConditionKind::AccountStale,
+        ConditionKind::StateNeeded,
+        ConditionKind::MrrIncomplete,
+    ];
+    let rules = rules();
+    for kind in ConditionKind::ALL {
+        let is_shown = rules.iter().any(
+            |rule| matches!(rule.kind, RuleKind::Condition { condition, .. } if condition == kind),
+        );
+        assert_ne!(is_shown, counted.contains(&kind), "{}", kind.as_str());
+    }
+}
+
+/// What costs money unless finance acts leads to finance.
+#[test]
+fn disputes_and_failed_refunds_lead_to_finance() {
+    let rules = rules();
+    for name in ["dispute_open", "dispute_evidence_due", "refund_failed"] {
+        let rule = rules.iter().find(|rule| rule.name == name);
+        let rule = rule.unwrap_or_else(|| panic!("there is no rule {name}"));
+        assert_eq!(rule.route, "billing-ops", "{name}");
+        let tag = rule.labels.get("tag").map(String::as_str);
+        assert_eq!(tag, Some("billing_ops"), "{name}");
     }
 }
 

@@ -69,6 +69,8 @@ pub enum ConditionKind {
     StateNeeded,
     /// A subscription has a newer invoice than the one that showed the inclusive tax of its items, or none did.
     InvoiceNeeded,
+    /// A dispute waits for an answer; counts from three days before Stripe's deadline for the evidence.
+    DisputeEvidenceDue,
 }
 
 impl ConditionKind {
@@ -101,6 +103,7 @@ impl ConditionKind {
         Self::BalanceBlocked,
         Self::StateNeeded,
         Self::InvoiceNeeded,
+        Self::DisputeEvidenceDue,
     ];
 
     /// The name rule files use.
@@ -133,13 +136,14 @@ impl ConditionKind {
             Self::BalanceBlocked => "balance_blocked",
             Self::StateNeeded => "state_needed",
             Self::InvoiceNeeded => "invoice_needed",
+            Self::DisputeEvidenceDue => "dispute_evidence_due",
         }
     }
 
     /// Whether it is due at a date that its entity has, whenever it began. The others are due at or after their
     /// beginning: if that is unknown, so is when they fell due.
     pub fn has_due_date(self) -> bool {
-        self == Self::TrialEnding
+        matches!(self, Self::TrialEnding | Self::DisputeEvidenceDue)
     }
 }
 
@@ -197,6 +201,9 @@ pub struct Condition {
     /// is news for those who know of it. `None`: it is one state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
+    /// Unix seconds by which it must be answered at Stripe, such as a dispute with evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_by_s: Option<i64>,
 }
 
 impl Condition {

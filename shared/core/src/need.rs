@@ -195,6 +195,7 @@ mod tests {
             detail: None,
             event_id: "evt_1".to_owned(),
             times: None,
+            answer_by_s: None,
         };
         let [need] = Need::of(&condition).try_into().expect("one");
         assert_eq!((need.account, need.realm), (None, Realm::kernel()));

@@ -230,6 +230,49 @@ fn disputes_in_any_order() {
         &[("disputes|won", 1), ("disputed_minor|usd", 0)],
         &[],
     );
+    let due =
+        |status: &str, at_s: i64| json!({"status": status, "evidence_details": {"due_by": at_s}});
+    dispute(
+        "a deadline that moves, and comes back after an answer",
+        "warning_needs_response",
+    )
+    .check(
+        &[
+            (
+                0,
+                "charge.dispute.created",
+                due("warning_needs_response", 1_800_000_000),
+            ),
+            (
+                1,
+                "charge.dispute.updated",
+                due("warning_under_review", 1_800_000_000),
+            ),
+            (
+                2,
+                "charge.dispute.updated",
+                due("needs_response", 1_900_000_000),
+            ),
+            (2, "charge.dispute.funds_withdrawn", json!({})),
+            (
+                3,
+                "charge.dispute.updated",
+                due("needs_response", 1_950_000_000),
+            ),
+            (
+                3,
+                "charge.dispute.updated",
+                json!({"evidence": {"receipt": null}}),
+            ),
+            (
+                4,
+                "charge.dispute.updated",
+                json!({"evidence": {"receipt": "file_1"}}),
+            ),
+        ],
+        &[("disputes|needs_response", 1)],
+        &[("dispute_open", 2), ("dispute_evidence_due", 2)],
+    );
     dispute(
         "an inquiry that becomes a dispute within a second",
         "warning_needs_response",

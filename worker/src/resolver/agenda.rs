@@ -407,6 +407,7 @@ mod tests {
             detail: None,
             event_id: format!("evt_{named_at_s}"),
             times: None,
+            answer_by_s: None,
         }
     }
 

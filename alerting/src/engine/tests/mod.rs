@@ -318,6 +318,7 @@ fn condition(
         detail: None,
         event_id: "evt_1".into(),
         times: None,
+        answer_by_s: None,
     }
 }
 

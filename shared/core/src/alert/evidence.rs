@@ -35,6 +35,9 @@ pub struct Evidence {
     /// How many times it has happened, as far as those who know of it were notified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
+    /// Unix seconds by which it must be answered at Stripe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_by_s: Option<i64>,
     /// The events that show it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub event_ids: Vec<String>,
@@ -98,6 +101,7 @@ impl From<&Condition> for Evidence {
             detail: condition.detail.clone(),
             began_before: condition.began_before.is_some(),
             times: condition.times,
+            answer_by_s: condition.answer_by_s,
             // Of a beginning that is long ago, the id may have been forgotten.
             event_ids: Some(condition.event_id.clone())
                 .into_iter()

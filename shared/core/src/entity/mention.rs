@@ -33,5 +33,6 @@ pub(super) fn condition(
         detail: None,
         event_id: event_id.clone(),
         times: None,
+        answer_by_s: None,
     }
 }

@@ -232,6 +232,7 @@ impl EntityState for Payout {
             detail: (!detail.is_empty()).then(|| detail.join("; ")),
             event_id: event_id.to_owned(),
             times: None,
+            answer_by_s: None,
         }]
     }
 

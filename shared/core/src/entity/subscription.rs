@@ -332,6 +332,7 @@ impl EntityState for Subscription {
             detail: Some(format!("plan {}", facts.plan)),
             event_id: first.event_id.to_string(),
             times: None,
+            answer_by_s: None,
         };
         // Stripe says it when one of these changes: what does not say so is about something else.
         let began_before = |first, fields: &[&str]| {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::coupon::coupon_key;
 use super::kind::{KINDS, NEVER_MADE, row_of_event};
 use super::{Entity, EntityKey, EntityKind};
+use crate::condition::ConditionKind;
 use crate::counters::{Bucket, Counters, Tally};
 use crate::event::{Event, known_kinds};
 use crate::observe::{ObserveSettings, observe};
@@ -281,6 +282,34 @@ fn the_stored_bytes_of_each_kind_do_not_change() {
         assert_eq!(Entity::decode(&key, &encoding_5).as_ref(), Ok(&entity));
     }
     assert!(changed.is_empty(), "{changed:#?}");
+}
+
+/// Encoding 4 was at first without the last field of a movement's facts.
+#[test]
+fn a_field_that_was_added_since_is_unknown_of_what_is_stored() {
+    let stored = "049594c0c0a3757364a463685f31c42e0300e80714002196ae6e656564735f726573706f6e7365cd01f4aa6672617564756c656e74c2c0c0056576745f3192c290a0c0";
+    let key = EntityKey::new(EntityKind::Dispute, "du_1");
+    let stored = hex::decode(stored).expect("hexadecimal");
+    let stored = Entity::decode(&key, &stored).expect("readable");
+    let dispute = |more: Value| {
+        let mut object = json!({"id": "du_1", "object": "dispute", "status": "needs_response", "amount": 500,
+            "currency": "usd", "reason": "fraudulent", "charge": "ch_1"});
+        let fields = more.as_object().expect("fields").clone();
+        object.as_object_mut().expect("an object").extend(fields);
+        sample("charge.dispute.created", &object).1
+    };
+    assert_eq!(stored, dispute(json!({})));
+    let kinds = |entity: &Entity| -> Vec<_> {
+        let conditions = entity.conditions().into_iter();
+        conditions.map(|c| (c.key.kind, c.due_s)).collect()
+    };
+    let open = (ConditionKind::DisputeOpen, 1000);
+    assert_eq!(kinds(&stored), [open]);
+    // The event comes again, as this version reads it.
+    let mut all = stored;
+    all.union(&dispute(json!({"evidence_details": {"due_by": 900_000}})));
+    let three_days_before = (ConditionKind::DisputeEvidenceDue, 900_000 - 3 * 86_400);
+    assert_eq!(kinds(&all), [open, three_days_before]);
 }
 
 #[test]

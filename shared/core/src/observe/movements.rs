@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::fields::{Currency, MAX_MINOR, Minor, Reference, beyond};
+use super::fields::{Currency, MAX_MINOR, Minor, Reference, Seconds, beyond};
 use super::lenient::Lenient;
 use super::object::{ObserveError, read};
 use super::record::{observation, recorded_state};
@@ -24,6 +24,7 @@ pub(super) fn payment(
         attempt_failed: event.kind == "payment_intent.payment_failed",
         charge: object.latest_charge.into_id(),
         reversed_minor: None,
+        evidence_due_s: None,
     };
     let origin = origin(event, object.customer, object.currency, object.invoice);
     movement(event, EntityKind::Payment, object.id, origin, facts)
@@ -49,6 +50,7 @@ pub(super) fn checkout(
         attempt_failed: event.kind == "checkout.session.async_payment_failed",
         charge: None,
         reversed_minor: None,
+        evidence_due_s: None,
     };
     let origin = origin(event, object.customer, object.currency, object.subscription);
     movement(event, EntityKind::Checkout, object.id, origin, facts)
@@ -66,6 +68,10 @@ pub(super) fn dispute(
         attempt_failed: false,
         charge: None,
         reversed_minor: None,
+        evidence_due_s: object
+            .evidence_details
+            .known()
+            .and_then(EvidenceDetails::due_s),
     };
     let origin = origin(event, Lenient::Absent, object.currency, object.charge);
     movement(event, EntityKind::Dispute, object.id, origin, facts)
@@ -89,6 +95,7 @@ pub(super) fn refund(
         attempt_failed: false,
         charge: None,
         reversed_minor: None,
+        evidence_due_s: None,
     };
     let origin = origin(event, Lenient::Absent, object.currency, object.charge);
     movement(event, EntityKind::Refund, object.id, origin, facts)
@@ -125,6 +132,7 @@ pub(super) fn transfer(
         attempt_failed: false,
         charge: None,
         reversed_minor,
+        evidence_due_s: None,
     };
     let origin = origin(event, Lenient::Absent, object.currency, object.destination);
     movement(event, EntityKind::Transfer, object.id, origin, facts)
@@ -210,6 +218,22 @@ pub(super) struct DisputeObject {
     currency: Lenient<Currency>,
     reason: Lenient<String>,
     charge: Lenient<Reference>,
+    evidence_details: Lenient<EvidenceDetails>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct EvidenceDetails {
+    due_by: Lenient<Seconds>,
+}
+
+impl EvidenceDetails {
+    /// 0 means that the bank takes no answer.
+    /// Source: `evidence_details.due_by` of <https://docs.stripe.com/api/disputes/object>.
+    fn due_s(self) -> Option<i64> {
+        let due = self.due_by.known().map(|Seconds(at_s)| at_s);
+        due.filter(|at_s| *at_s > 0)
+    }
 }
 
 #[derive(Debug, Deserialize, Default)]

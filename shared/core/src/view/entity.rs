@@ -281,6 +281,9 @@ impl Columns for MoneyMovement {
         column("reversed_minor", Unit::Minor, |m| {
             json!(m.current().and_then(|f| f.reversed_minor))
         }),
+        column("evidence_due_at", Unit::Time, |m| {
+            time(m.current().and_then(|f| f.evidence_due_s))
+        }),
     ];
 
     fn details(&self) -> Value {

@@ -130,6 +130,9 @@ fn attributes(condition: &Condition) -> String {
         condition.account.clone(),
         condition.money.as_ref().map(ToString::to_string),
         condition.detail.clone(),
+        condition
+            .answer_by_s
+            .map(|at_s| format!("answer by {}", rfc3339(Some(at_s)))),
     ]
     .into_iter()
     .flatten()

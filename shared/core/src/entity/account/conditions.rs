@@ -281,5 +281,6 @@ fn condition(
         detail,
         event_id: start.event_id.to_owned(),
         times: None,
+        answer_by_s: None,
     }
 }

@@ -114,6 +114,7 @@ impl Invoice {
             detail: attempts.map(|attempts| format!("{attempts} attempt(s)")),
             event_id: first.event_id.to_string(),
             times: None,
+            answer_by_s: None,
         }
     }
 

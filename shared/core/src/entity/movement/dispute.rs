@@ -1,4 +1,5 @@
-//! A dispute: open until it is decided.
+//! A dispute: open until it is decided. Until it is answered, or Stripe's deadline has passed, the evidence is
+//! due.
 
 use super::facts::{MoneyMovement, MoneyMovementFacts, MovementRules, NO_RULES};
 use crate::condition::ConditionKind;
@@ -8,6 +9,7 @@ use crate::counters::{Bucket, Tally};
 pub const RULES: MovementRules = MovementRules {
     contributions,
     condition: |facts| is_open(facts).then_some(ConditionKind::DisputeOpen),
+    answer_by: |facts| facts.evidence_due_s.filter(|_| needs_response(facts)),
     ..NO_RULES
 };
 
@@ -26,5 +28,14 @@ fn is_open(facts: &MoneyMovementFacts) -> bool {
     !matches!(
         facts.status.as_str(),
         "won" | "lost" | "warning_closed" | "prevented"
+    )
+}
+
+/// Nothing was submitted yet, to the bank's inquiry or to its chargeback.
+/// Source: the `status` of <https://docs.stripe.com/api/disputes/object>.
+fn needs_response(facts: &MoneyMovementFacts) -> bool {
+    matches!(
+        facts.status.as_str(),
+        "needs_response" | "warning_needs_response"
     )
 }

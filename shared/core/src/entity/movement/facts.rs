@@ -77,6 +77,9 @@ pub struct MoneyMovementFacts {
     /// How much of a transfer was reversed, in minor units.
     #[serde(default)]
     pub reversed_minor: Option<i64>,
+    /// Unix seconds by which Stripe must have the evidence in a dispute.
+    #[serde(default)]
+    pub evidence_due_s: Option<i64>,
 }
 
 /// What is different for one kind of movement.
@@ -88,6 +91,8 @@ pub struct MovementRules {
     pub contributions: fn(&MoneyMovement, &mut Tally),
     /// The problem that its current state is.
     pub condition: fn(&MoneyMovementFacts) -> Option<ConditionKind>,
+    /// Unix seconds by which its current state must be answered, if it waits for an answer.
+    pub answer_by: fn(&MoneyMovementFacts) -> Option<i64>,
     /// The field of Stripe's object that decides the status: see [`Facts::FIELDS`].
     pub status_field: &'static str,
     /// Why it has that problem.
@@ -99,6 +104,7 @@ pub(super) const NO_RULES: MovementRules = MovementRules {
     record: |_, _| {},
     contributions: |_, _| {},
     condition: |_| None,
+    answer_by: |_| None,
     status_field: "status",
     detail: |movement| movement.current()?.reason.clone(),
 };
@@ -176,6 +182,7 @@ impl MoneyMovementFacts {
             attempt_failed: false,
             charge: None,
             reversed_minor: None,
+            evidence_due_s: None,
         }
     }
 

@@ -21,9 +21,12 @@ use super::state::EntityState;
 use super::timeline::RecordedState;
 use super::transition::{Transition, status_changes};
 use crate::class::{Class, Owner};
-use crate::condition::{Condition, ConditionKey};
+use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
+
+/// How long before the deadline of a dispute its reminder is due.
+const ANSWER_REMINDER_S: i64 = 3 * 86_400;
 
 impl MoneyMovement {
     /// Merges one event.
@@ -110,23 +113,22 @@ impl EntityState for MoneyMovement {
         let Some(facts) = self.current() else {
             return Vec::new();
         };
-        let kind = (self.rules().condition)(facts);
         let status_field = self.rules().status_field;
         let held_before = |s: &RecordedState<_>| s.unchanged(status_field);
         let status = |f: &MoneyMovementFacts| (f.status.clone(), f.reversed_minor);
         let now = status(facts);
         let first = self.timeline.since(|f| status(f) == now, held_before);
-        let Some((kind, first)) = kind.zip(first) else {
+        let Some(first) = first else {
             return Vec::new();
         };
-        vec![Condition {
+        let condition = |kind, due_s, answer_by_s| Condition {
             key: ConditionKey {
                 kind,
                 subject: EntityKey::new(self.kind, &self.id),
             },
             since_s: first.created_s,
             began_before: self.timeline.began_before(first, held_before),
-            due_s: first.created_s,
+            due_s,
             account: self.account().map(str::to_owned),
             customer: self.origin.customer.clone(),
             realm: self.realm.clone().unwrap_or_default(),
@@ -137,7 +139,16 @@ impl EntityState for MoneyMovement {
             detail: (self.rules().detail)(self),
             event_id: first.event_id.to_string(),
             times: None,
-        }]
+            answer_by_s,
+        };
+        let answer_by_s = (self.rules().answer_by)(facts);
+        let problem = (self.rules().condition)(facts);
+        let problem = problem.map(|kind| condition(kind, first.created_s, answer_by_s));
+        let reminder = answer_by_s.map(|at_s| {
+            let due_s = at_s.saturating_sub(ANSWER_REMINDER_S);
+            condition(ConditionKind::DisputeEvidenceDue, due_s, answer_by_s)
+        });
+        problem.into_iter().chain(reminder).collect()
     }
 
     /// Every change of status and of what was reversed, oldest first.

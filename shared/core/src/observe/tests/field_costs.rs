@@ -88,6 +88,8 @@ const COSTS: &str = "
     charge.dispute.created amount: amount_minor, current.amount_minor
     charge.dispute.created charge: of
     charge.dispute.created currency: currency
+    charge.dispute.created evidence_details: conditions, current.evidence_due_s, evidence_due_at
+    charge.dispute.created evidence_details.due_by: conditions, current.evidence_due_s, evidence_due_at
     charge.dispute.created id: the event
     charge.dispute.created reason: conditions, current.reason, reason
     charge.dispute.created status: the event

@@ -65,7 +65,7 @@ pub(super) fn samples() -> Vec<(&'static str, Value, &'static [&'static str])> {
         (
             "charge.dispute.created",
             json!({"id": "du_1", "object": "dispute", "status": "needs_response", "amount": 500, "currency": "usd",
-                "reason": "fraudulent", "charge": "ch_1"}),
+                "reason": "fraudulent", "charge": "ch_1", "evidence_details": {"due_by": 900_000}}),
             status,
         ),
         (
