@@ -82,10 +82,12 @@ impl Shown {
                             customer,
                             money,
                             detail,
+                            answer_by_s,
                             ..
                         } = condition;
                         less.customer = less.customer.filter(|_| customer.is_some());
                         less.money = less.money.filter(|_| money.is_some());
+                        less.answer_by_s = less.answer_by_s.filter(|_| answer_by_s.is_some());
                         // A detail that lacks its end says less.
                         let is_part =
                             |whole: &String, part: &String| whole.starts_with(part.as_str());
