@@ -1,6 +1,7 @@
 //! `absence`: no occurrence in a sliding window. Pure.
 
 use revwatch_core::bucket::minute_of;
+use serde_json::Value;
 
 use super::condition_or_metric::{MetricRule, RuleKind};
 use super::count::CountMetric;
@@ -77,6 +78,10 @@ impl Measure for Absence {
             unseen.for_each(|sample| *sample = Sample::default());
         }
         samples
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Value)> {
+        self.window.fields()
     }
 
     fn describe(&self) -> String {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use revwatch_core::class::Scope;
 use revwatch_core::condition::ConditionKind;
 use revwatch_core::durations::Span;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::fields::Fields;
 use super::measure::Measure;
@@ -44,7 +45,7 @@ pub struct MetricRule {
 }
 
 /// The meaning of too few samples.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoData {
     /// Unknown: a firing alert keeps firing, and none begins.
@@ -65,6 +66,25 @@ impl RuleKind {
         match self {
             Self::Condition { .. } => CONDITION,
             Self::Metric(rule) => rule.measure.kind(),
+        }
+    }
+
+    /// The fields that depend on the kind, as rule files write them; null where one is not set.
+    pub(crate) fn fields(&self) -> Vec<(&'static str, Value)> {
+        match self {
+            Self::Condition {
+                condition,
+                after_s,
+                scope,
+            } => {
+                let mut fields = vec![
+                    ("condition", json!(condition)),
+                    ("after", json!(duration_field(*after_s))),
+                ];
+                fields.extend(scope::fields(scope, About::condition(*condition)));
+                fields
+            }
+            Self::Metric(rule) => rule.fields(),
         }
     }
 
@@ -115,6 +135,24 @@ impl MetricRule {
         })))
     }
 
+    fn fields(&self) -> Vec<(&'static str, Value)> {
+        let Self {
+            measure,
+            by,
+            scope,
+            threshold,
+            no_data,
+        } = self;
+        let mut fields = vec![("metric", json!(measure.metric())), ("by", json!(by))];
+        fields.extend(measure.fields());
+        if measure.has_threshold() {
+            fields.extend(threshold.fields());
+        }
+        fields.push(("no_data", json!(no_data)));
+        fields.extend(scope::fields(scope, measure.about()));
+        fields
+    }
+
     fn describe(&self) -> String {
         let mut text = self.measure.describe();
         if self.measure.has_threshold() {
@@ -138,6 +176,11 @@ impl MetricRule {
         }
         text
     }
+}
+
+/// A duration as rule files write it; `None` if it is 0, which is the same as leaving it out.
+pub(crate) fn duration_field(seconds: i64) -> Option<Span> {
+    Some(Span(seconds)).filter(|_| seconds > 0)
 }
 
 /// Checks the dimension that divides the business.

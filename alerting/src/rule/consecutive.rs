@@ -3,6 +3,7 @@
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
+use serde_json::{Value, json};
 
 use super::condition_or_metric::{MetricRule, RuleKind};
 use super::fields::Fields;
@@ -120,6 +121,11 @@ impl Measure for Consecutive {
             closing.is_some_and(|sample| threshold.compare(&sample) == Verdict::Breached)
         };
         ends.iter().all(is_breached).then_some(*since_s)
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Value)> {
+        let zone = self.time_zone.iana_name().unwrap_or("UTC");
+        vec![("days", json!(self.days)), ("time_zone", json!(zone))]
     }
 
     fn describe(&self) -> String {

@@ -1,5 +1,6 @@
 //! `count`: a number of occurrences in a sliding window. Pure.
 
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 use super::condition_or_metric::{MetricRule, RuleKind};
@@ -94,6 +95,10 @@ impl Measure for Count {
 
     fn missing(&self) -> Sample {
         Sample::count(0)
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Value)> {
+        self.window.fields()
     }
 
     fn describe(&self) -> String {

@@ -6,6 +6,7 @@ use revwatch_core::bucket::Bucket;
 use revwatch_core::counters::{UNKNOWN, name};
 use revwatch_core::kpi::Ratio;
 use revwatch_core::money::Money;
+use serde_json::{Value, json};
 
 use super::condition_or_metric::{MetricRule, RuleKind};
 use super::fields::Fields;
@@ -127,6 +128,14 @@ impl Measure for Drop {
 
     fn missing(&self) -> Sample {
         nothing_fell()
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Value)> {
+        let absolute = ("absolute", json!(self.absolute));
+        let window = self.window.fields().into_iter();
+        // The level before a window, as it is now: nothing is left out.
+        let window = window.filter(|(name, _)| *name != "delay");
+        window.chain([absolute]).collect()
     }
 
     fn describe(&self) -> String {

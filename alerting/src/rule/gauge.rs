@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use revwatch_core::counters::{Bucket, UNKNOWN};
 use revwatch_core::entity::NEEDING_FETCH;
+use serde_json::Value;
 
 use super::condition_or_metric::{MetricRule, RuleKind};
 use super::fields::Fields;
@@ -164,6 +165,10 @@ impl Measure for Gauge {
             Source::Pipeline(_) => Sample::default(),
             _ => Sample::count(0),
         }
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Value)> {
+        Vec::new()
     }
 
     fn describe(&self) -> String {

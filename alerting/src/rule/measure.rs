@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::tz::TimeZone;
+use serde_json::Value;
 
 use super::metric::Named;
 use super::scope::About;
@@ -84,6 +85,9 @@ pub trait Measure: fmt::Debug + Send + Sync {
     ) -> Option<i64> {
         (verdict == Verdict::Breached).then_some(query.inputs.now_s)
     }
+
+    /// Its own fields in rule files, besides the metric and the threshold.
+    fn fields(&self) -> Vec<(&'static str, Value)>;
 
     /// What is compared with the threshold, for example `payout_failures in 1d`.
     fn describe(&self) -> String;

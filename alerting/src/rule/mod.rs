@@ -23,6 +23,7 @@ mod scope;
 mod threshold;
 pub(crate) mod window;
 
+pub(crate) use self::condition_or_metric::duration_field;
 pub use self::condition_or_metric::{MetricRule, NoData, RuleKind};
 pub use self::definition::{Rule, SlaOverride};
 pub use self::kind_description::Kind;

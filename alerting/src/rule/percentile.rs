@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use revwatch_core::histogram::{PROCESSING_BOUNDS_MS, percentile, rank};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::condition_or_metric::{MetricRule, RuleKind};
 use super::fields::Fields;
@@ -133,6 +134,16 @@ impl Measure for Percentile {
             ..Sample::default()
         }
         .alone()
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Value)> {
+        let statistic = match self.statistic {
+            Statistic::Percent(percent) => json!(percent),
+            Statistic::Mean(_) => json!("mean"),
+        };
+        let mut fields = self.window.fields();
+        fields.push(("percentile", statistic));
+        fields
     }
 
     fn describe(&self) -> String {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use revwatch_core::kpi::Ratio as Share;
 use revwatch_core::money::Money;
+use serde_json::Value;
 
 use super::condition_or_metric::{MetricRule, RuleKind};
 use super::fields::Fields;
@@ -126,6 +127,10 @@ impl Measure for Ratio {
             return Sample::default().alone();
         }
         samples
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Value)> {
+        self.window.fields()
     }
 
     fn describe(&self) -> String {

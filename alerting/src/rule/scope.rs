@@ -4,6 +4,7 @@ use revwatch_core::class::{Owner, Scope};
 use revwatch_core::condition::ConditionKind;
 use revwatch_core::realm::{ANY, Realm};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::fields::Fields;
 
@@ -130,6 +131,16 @@ fn named(fields: &mut Fields<'_>, name: &str) -> Option<Realm> {
     realm
         .map_err(|error| fields.fault("realm", format!("`realm`: the name {error}")))
         .ok()
+}
+
+/// `owner` and `realm` as rule files write them; null where they do not apply.
+pub(super) fn fields(scope: &Scope, about: About) -> [(&'static str, Value); 2] {
+    let owner = scope.owner.map_or(ANY, Owner::as_str);
+    let realm = scope.realm.as_ref().map_or(ANY, Realm::as_str);
+    [("owner", owner), ("realm", realm)].map(|(field, name)| {
+        let applies = about.refused(field).is_none();
+        (field, json!(Some(name).filter(|_| applies)))
+    })
 }
 
 /// What a description adds where a scope is not the default, for instance `, of connected accounts`.

@@ -1,5 +1,7 @@
 //! Thresholds with hysteresis: how they are written, checked, compared and described. Pure.
 
+use serde_json::{Value, json};
+
 use super::fields::Fields;
 use crate::alert::{Side, Unit};
 use crate::metric_value::Sample;
@@ -46,6 +48,20 @@ pub enum Verdict {
 }
 
 impl Threshold {
+    /// As rule files write it.
+    pub(super) fn fields(&self) -> [(&'static str, Value); 3] {
+        let (limit, clear) = match self.side {
+            Side::Above => ("above", "clear_below"),
+            Side::Below => ("below", "clear_above"),
+        };
+        let min_denominator = json!(self.min_samples);
+        [
+            (limit, json!(self.limit)),
+            (clear, json!(self.clear)),
+            ("min_denominator", min_denominator),
+        ]
+    }
+
     /// Reads `above` and `clear_below`, or `below` and `clear_above`, and `min_denominator`.
     /// Without `bounds` (the metric itself has a fault) only the fields are checked.
     pub(crate) fn read(fields: &mut Fields<'_>, bounds: Option<&Bounds>) -> Option<Self> {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use revwatch_core::bucket::{MINUTES_READ_HOURS, has_minutes};
 use revwatch_core::durations::Span;
+use serde_json::{Value, json};
 
 use super::fields::Fields;
 
@@ -49,6 +50,15 @@ impl Window {
             hours: hours.unwrap_or(1),
             delay_hours: delay_hours.unwrap_or(0),
         }
+    }
+
+    /// As rule files write it.
+    pub(super) fn fields(self) -> Vec<(&'static str, Value)> {
+        let delay = hours_span(self.delay_hours);
+        vec![
+            ("window", json!(hours_span(self.hours))),
+            ("delay", json!(Some(delay).filter(|_| self.delay_hours > 0))),
+        ]
     }
 
     /// What a value over this window of the counters below `name` reads.

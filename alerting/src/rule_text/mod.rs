@@ -6,6 +6,7 @@ mod names;
 mod rule;
 #[cfg(test)]
 mod shipped;
+mod written;
 
 use std::ops::Range;
 
@@ -15,6 +16,7 @@ use toml::de::DeTable;
 
 use self::located::located;
 use self::names::Names;
+pub use self::written::written;
 use crate::rule::Rule;
 
 /// The rules included with revwatch.

@@ -124,7 +124,8 @@ fn hint(name: &str, kind: Option<&Kind>) -> String {
     }
 }
 
-fn known_fields(kind: Option<&Kind>) -> Vec<&'static str> {
+/// The fields that a rule of this kind may have; of an unknown kind, those of any.
+pub(super) fn known_fields(kind: Option<&Kind>) -> Vec<&'static str> {
     let mut known: Vec<&str> = COMMON.to_vec();
     let kinds = KINDS
         .iter()

@@ -23,6 +23,10 @@ use crate::simulation::simulator::NOTIFIER;
 pub enum RulesCommand {
     /// List the rules in effect: REVWATCH_RULES, or the built-in ones.
     #[command(after_help = "\
+With --json each rule has all fields of its kind as in docs/rules.md, null where it has none, and `threshold` in words.
+`respond`, `resolve`, `clock` and `notify` are those of its severity if the rule has none, `remind` always is.
+[[alerting.routes]], which may replace `notify` and `route`, are not applied.
+
 Examples:
   revwatch rules list
   REVWATCH_RULES=/etc/revwatch/rules revwatch rules list --json")]
