@@ -37,7 +37,12 @@ pub struct Event<'a, Object = &'a RawValue> {
     /// The connected account whose object the event is about: `account`, else the last segment of a
     /// `context` that is a path. A `context` of one id is no connected account: it names the account that
     /// made the event, which may be the platform itself, and events of API versions before 2025-04-30 lack it.
-    /// Source: <https://docs.stripe.com/context>.
+    ///
+    /// Of a thin event, `context` is what a request for its object needs
+    /// (<https://docs.stripe.com/api/v2/core/events/object>): with the key of an organisation, one of its accounts;
+    /// with the key of a platform, the id of a connected account alone (<https://docs.stripe.com/context>). The
+    /// pages do not say whether it is null or the account's own id if no other account is meant. So one id alone
+    /// does not say whose the object is, and an object that is no account is taken for the platform's own.
     pub account: Option<Cow<'a, str>>,
     /// Which accounts made the event, as Stripe has it: an id or a path of ids.
     pub context: Option<Cow<'a, str>>,
