@@ -48,7 +48,8 @@ impl About {
             | Kind::CapabilityWaiting
             | Kind::CapabilityDisabled
             | Kind::AccountStale
-            | Kind::BalanceBlocked => Self::Accounts,
+            | Kind::BalanceBlocked
+            | Kind::MilestoneReached => Self::Accounts,
             Kind::PayoutFailed | Kind::PayoutReversalFailed | Kind::TransferReversed => {
                 Self::Payouts
             }
