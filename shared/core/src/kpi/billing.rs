@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use super::Ratio;
-use super::sums::{by_first, by_two, of_last, over};
+use super::sums::{by_first, by_two, of_last, over, volume};
 use crate::counters::{Bucket, Figures, UNKNOWN, hour_of};
 
 /// Subscriptions, invoices and payments.
@@ -58,6 +58,10 @@ pub struct Billing {
     pub payment_attempts: BTreeMap<String, i64>,
     /// Failed share of the payment attempts of the last 24 hours.
     pub payment_failure_ratio_24h: Option<f64>,
+    /// Volume of payments that succeeded in the last 30 days, by currency (C12).
+    pub payment_volume_minor_30d: BTreeMap<String, i64>,
+    /// The same of the 30 days before.
+    pub payment_volume_minor_previous_30d: BTreeMap<String, i64>,
     /// Checkout sessions by status.
     pub checkout_sessions: BTreeMap<String, i64>,
     /// Disputes by status.
@@ -78,6 +82,9 @@ pub struct Billing {
     /// Of the trials begun 30 to 60 days ago, the share that became active (R10).
     pub trial_conversion: Option<f64>,
 }
+
+/// The counter of what payments brought.
+const PAID: [&str; 2] = ["payments_minor", "succeeded"];
 
 /// Failed ÷ all payment attempts of the last `hours`.
 pub fn payment_failures(figures: &Figures<'_>, now_s: i64, hours: u32) -> Ratio {
@@ -113,6 +120,7 @@ impl Billing {
         let sum = |hours: &RangeInclusive<u32>, parts: &[&str]| over(figures, hours, parts);
         let share = |part: i64, total: i64| Ratio { part, total }.value();
         let last_month = days_ago(30)..=now_hour;
+        let before_last_month = days_ago(60)..=days_ago(30).saturating_sub(1);
         let lost = sum(&last_month, &["churn", "lost"]);
         let gained = sum(&last_month, &["churn", "gained"]);
         let subscribers = current(&["base", "subscribers"]);
@@ -144,6 +152,8 @@ impl Billing {
             payment_intents: by_first("payment_intents"),
             payment_attempts: by_first("payment_attempts"),
             payment_failure_ratio_24h: payment_failures(figures, now_s, 24).value(),
+            payment_volume_minor_30d: volume(figures, last_month.clone(), PAID),
+            payment_volume_minor_previous_30d: volume(figures, before_last_month, PAID),
             checkout_sessions: by_first("checkout_sessions"),
             disputes: by_first("disputes"),
             refunds: by_first("refunds"),

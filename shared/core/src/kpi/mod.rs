@@ -151,6 +151,9 @@ mod tests {
     use super::*;
     use crate::class::Class;
     use crate::counters::Tally;
+    use crate::entity::Entity;
+    use crate::event::Event;
+    use crate::observe::{ObserveSettings, observe};
 
     /// Counts in a minute and in its hour.
     fn count(counters: &mut Counters, at_s: i64, parts: &[&str], n: i64) {
@@ -288,6 +291,40 @@ mod tests {
         }
         let later = Kpis::compute(&c, 500 * 3600);
         assert_eq!(later.main.own_payouts.payout_failure_ratio_24h, None);
+    }
+
+    /// C12: the volume is that of payments, of the platform and of connected accounts apart.
+    #[test]
+    fn the_volume_of_payments_is_that_of_thirty_days_and_of_the_thirty_before() {
+        const DAY_S: i64 = 86_400;
+        let now_s = 100 * DAY_S;
+        let mut counters = Counters::default();
+        let mut paid = |id: &str, account: Option<&str>, days_ago: i64, amount: i64| {
+            let body = json!({"id": format!("evt_{id}"), "type": "payment_intent.succeeded", "account": account,
+                "created": now_s - days_ago * DAY_S, "data": {"object": {"id": id, "object": "payment_intent",
+                    "status": "succeeded", "amount": amount, "currency": "usd"}}});
+            let body = body.to_string();
+            let event = Event::parse(body.as_bytes()).expect("an event");
+            let observed = observe(&event, &ObserveSettings::default()).expect("readable");
+            let payment = observed.last().expect("a payment");
+            let mut entity = Entity::new(&payment.key);
+            entity.merge(payment);
+            for (bucket, name, value) in entity.contributions().iter() {
+                counters.add_named(bucket, name.to_owned(), value);
+            }
+        };
+        paid("pi_1", None, 1, 500);
+        paid("pi_2", None, 29, 200);
+        paid("pi_3", None, 31, 40);
+        paid("pi_4", None, 61, 3);
+        paid("pi_5", Some("acct_1"), 2, 7000);
+        let main = Kpis::compute(&counters, now_s).main;
+        let volumes = |of: &Billing| {
+            let before = &of.payment_volume_minor_previous_30d;
+            json!([of.payment_volume_minor_30d, before])
+        };
+        assert_eq!(volumes(&main.billing), json!([{"usd": 700}, {"usd": 40}]));
+        assert_eq!(volumes(&main.connected), json!([{"usd": 7000}, {}]));
     }
 
     /// Those that are read at some time give the same as all.

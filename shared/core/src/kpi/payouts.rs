@@ -1,12 +1,11 @@
 //! Payouts of one owner.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
 use super::Ratio;
-use super::sums::{by_first, by_two, of_last};
+use super::sums::{by_first, by_two, of_last, volume};
 use crate::counters::{Bucket, Figures, hour_of};
 
 /// Payouts. What takes money back from a bank account (a reversal, or another payout with a negative amount) is
@@ -51,30 +50,16 @@ impl Payouts {
             payouts: by_first(figures, "payouts"),
             payouts_reached: by_two(figures, "payouts_reached"),
             payout_failure_ratio_24h: payout_failures(figures, now_s, 24).value(),
-            payout_volume_minor_30d: volume(figures, month.clone(), "payouts_minor"),
-            payout_volume_minor_previous_30d: volume(figures, month_before, "payouts_minor"),
+            payout_volume_minor_30d: volume(figures, month.clone(), ["payouts_minor", "paid"]),
+            payout_volume_minor_previous_30d: volume(
+                figures,
+                month_before,
+                ["payouts_minor", "paid"],
+            ),
             payout_reversals: by_first(figures, "payout_reversals"),
-            payout_reversed_minor_30d: volume(figures, month, "payout_reversals_minor"),
+            payout_reversed_minor_30d: volume(figures, month, ["payout_reversals_minor", "paid"]),
         }
     }
-}
-
-/// What was paid out, or taken back, by currency.
-fn volume(
-    figures: &Figures<'_>,
-    hours: RangeInclusive<u32>,
-    family: &str,
-) -> BTreeMap<String, i64> {
-    let mut volume_minor = BTreeMap::new();
-    for hour in hours {
-        for (rest, minor) in figures.under(Bucket::Hour(hour), family) {
-            if let ["paid", currency] = rest.as_slice() {
-                let total: &mut i64 = volume_minor.entry((*currency).to_owned()).or_default();
-                *total = total.saturating_add(minor);
-            }
-        }
-    }
-    volume_minor
 }
 
 /// The same under names of their own, for the platform's.

@@ -40,3 +40,23 @@ pub(super) fn by_two(figures: &Figures<'_>, family: &'static str) -> Vec<(String
         .map(|(rest, count)| (rest[0].to_owned(), rest[1].to_owned(), count))
         .collect()
 }
+
+/// The amounts with this outcome in some hours, by currency.
+pub(super) fn volume(
+    figures: &Figures<'_>,
+    hours: RangeInclusive<u32>,
+    [family, outcome]: [&str; 2],
+) -> BTreeMap<String, i64> {
+    let mut volume_minor = BTreeMap::new();
+    for hour in hours {
+        for (rest, minor) in figures.under(Bucket::Hour(hour), family) {
+            if let [of, currency] = rest.as_slice()
+                && *of == outcome
+            {
+                let total: &mut i64 = volume_minor.entry((*currency).to_owned()).or_default();
+                *total = total.saturating_add(minor);
+            }
+        }
+    }
+    volume_minor
+}
