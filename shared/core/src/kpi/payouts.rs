@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Ratio;
 use super::sums::{by_first, by_two, of_last, volume};
-use crate::counters::{Bucket, Figures, hour_of};
+use crate::counters::{Figures, hour_of};
 
 /// Payouts. What takes money back from a bank account (a reversal, or another payout with a negative amount) is
 /// none: it has figures of its own.
