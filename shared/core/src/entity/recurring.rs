@@ -191,16 +191,15 @@ impl Charges {
     /// Why the bounds differ, if they do. That the share of a tax is not precise is a reason only if nothing
     /// else is.
     fn unknown(&self, known: Known<'_>) -> Option<MrrUnknown> {
-        let mut taxed = self.lines.iter().filter(|line| line.has_unknown_tax);
-        let tax = |is_so: bool| is_so.then_some(MrrUnknown::Tax);
-        let discount = || {
-            self.applied()
-                .find_map(|applied| applied.unknown(known.discounts))
+        let tax = |is_reason: &dyn Fn(&Line) -> bool| {
+            let mut lines = self.lines.iter();
+            let has_any = lines.any(|line| line.has_unknown_tax && is_reason(line));
+            has_any.then_some(MrrUnknown::Tax)
         };
-        let has_any = taxed.clone().next().is_some();
-        tax(taxed.any(|line| line.invoiced_tax(known.taxes).is_none()))
-            .or_else(discount)
-            .or_else(|| tax(has_any))
+        let discount = |it: &AppliedDiscount| it.unknown(known.discounts);
+        tax(&|line| line.invoiced_tax(known.taxes).is_none())
+            .or_else(|| self.applied().find_map(discount))
+            .or_else(|| tax(&|_| true))
     }
 }
 

@@ -126,8 +126,8 @@ impl Parts<'_> {
         }))
     }
 
-    /// The inclusive tax of an item, in percent of its amount without it; `None`: not known. Stripe computes automatic tax when it makes an invoice; what a price
-    /// does not say of it is the account's setting.
+    /// The inclusive tax of an item, in percent of its amount without it; `None`: not known. Stripe calculates
+    /// automatic tax when it makes an invoice; what a price does not say of it is the account's setting.
     /// Source: <https://docs.stripe.com/tax/products-prices-tax-codes-tax-behavior>,
     /// <https://docs.stripe.com/billing/taxes/tax-rates>.
     fn tax(&self, item: &Item, price: &Price) -> Option<Percent> {
