@@ -3,15 +3,18 @@
 
 mod accounts;
 mod billing;
+pub mod not_sent;
 mod payouts;
 mod sums;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Value;
 
 pub use self::accounts::Accounts;
 pub use self::billing::{Billing, past_due_at, payment_failures};
+use self::not_sent::NotSent;
 pub use self::payouts::{Payouts, payout_failures};
 use crate::bucket::{Bucket, Buckets, hour_of};
 use crate::class::{Owner, Scope};
@@ -75,6 +78,8 @@ pub struct RealmKpis {
     pub accounts: Accounts,
     /// Objects of any owner whose last change only Stripe's API shows, by kind.
     pub objects_needing_fetch: BTreeMap<String, i64>,
+    /// Families of events that never came although the state implies them: their figures are unknown.
+    pub events_not_sent: Vec<NotSent>,
 }
 
 /// A share as numerator and denominator, so that a rule can require a minimum of samples.
@@ -115,6 +120,16 @@ impl Kpis {
             realms: others.map(of_other).collect(),
         }
     }
+
+    /// As interfaces show it: figures of which Stripe sends nothing are `null`, not zero.
+    pub fn json(&self) -> Value {
+        let mut shown = serde_json::to_value(self).unwrap_or_default();
+        self.main.hide_unknown(&mut shown);
+        for (name, realm) in &self.realms {
+            realm.hide_unknown(&mut shown["realms"][name]);
+        }
+        shown
+    }
 }
 
 impl RealmKpis {
@@ -122,7 +137,7 @@ impl RealmKpis {
         let platform = Scope::of(realm.clone(), Owner::Platform);
         let connected = Scope::of(realm.clone(), Owner::Connected);
         let any_owner = Scope {
-            realm: Some(realm),
+            realm: Some(realm.clone()),
             owner: None,
         };
         let (platform, connected) = (counters.of(&platform), counters.of(&connected));
@@ -140,6 +155,23 @@ impl RealmKpis {
             transfers: sums::by_first(&platform, "transfers"),
             accounts,
             objects_needing_fetch,
+            events_not_sent: not_sent::of_realm(counters, &realm, now_s),
+        }
+    }
+
+    /// Payouts and accounts are always those of connected accounts; of the rest, both owners have figures.
+    fn hide_unknown(&self, shown: &mut Value) {
+        for not_sent in &self.events_not_sent {
+            for figure in not_sent.figures {
+                let is_connected =
+                    not_sent.owner == Owner::Connected && shown["connected"].get(figure).is_some();
+                let place = if is_connected {
+                    &mut shown["connected"]
+                } else {
+                    &mut *shown
+                };
+                place[*figure] = Value::Null;
+            }
         }
     }
 }

@@ -23,6 +23,9 @@ use crate::counters::{Bucket, Tally};
 use crate::money::Money;
 use crate::realm::Realm;
 
+/// The counter of invoices that bill a subscription.
+pub const INVOICES_OF_SUBSCRIPTIONS: &str = "invoices_of_subscriptions";
+
 /// The state of an invoice, as known from its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invoice {
@@ -177,6 +180,9 @@ impl EntityState for Invoice {
     fn contributions(&self, tally: &mut Tally) {
         let Some(facts) = self.current() else { return };
         tally.add(Bucket::Current, &["invoices", facts.status.label()], 1);
+        if self.origin.subscription.is_some() {
+            tally.add(Bucket::Current, &[INVOICES_OF_SUBSCRIPTIONS], 1);
+        }
         if !facts.is_open() {
             return;
         }
