@@ -40,7 +40,7 @@ pub async fn run(options: &GlobalOptions, args: &MetricsArgs) -> anyhow::Result<
         let asker = SystemIds.fresh().to_string();
         let of_workers = mode_of_workers(store.as_ref(), config.mode, &asker).await?;
         let mode = of_workers.unwrap_or(config.mode);
-        let mut shown = serde_json::to_value(&kpis)?;
+        let mut shown = kpis.json();
         shown["mode"] = mode.as_str().into();
         writeln!(std::io::stdout().lock(), "{shown:#}")?;
         return Ok(());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use revwatch_core::counters::{Bucket, UNKNOWN};
 use revwatch_core::entity::NEEDING_FETCH;
+use revwatch_core::kpi::not_sent;
 use serde_json::Value;
 
 use super::condition_or_metric::{MetricRule, RuleKind};
@@ -13,7 +14,7 @@ use super::measure::{Measure, MeasureNames};
 use super::metric::{Named, metrics};
 use super::mrr_bounds::MrrBounds;
 use super::threshold::Bounds;
-use super::window::History;
+use super::window::{History, Window};
 use crate::alert::Unit;
 use crate::metric_value::{MetricQuery, PipelineStatus, Sample, Samples};
 
@@ -64,6 +65,8 @@ metrics! {
         InvoicesUncollected = "invoices_uncollected" of Billing by ["currency"],
         /// Amount in dispute.
         Disputed = "disputed" of Billing by ["currency"],
+        /// Families of events that never came although the state implies them.
+        EventsNotSent = "events_not_sent" of Pipeline by ["types"],
         /// Deliveries waiting to be applied.
         QueueDepth = "queue_depth" of Pipeline by [],
         /// Deliveries that cannot be applied.
@@ -87,6 +90,8 @@ enum Source {
     Pipeline(fn(&PipelineStatus) -> Option<i64>),
     /// In the pipeline's status, one for each notifier.
     BrokenNotifiers,
+    /// One for each family of events: see [`not_sent`].
+    NotSent,
     /// The sum of a family of current counters.
     Family(&'static str),
     /// Monthly recurring revenue, which may have bounds.
@@ -133,6 +138,9 @@ impl Measure for Gauge {
     }
 
     fn history(&self) -> History {
+        if self.metric == GaugeMetric::EventsNotSent {
+            return history_of_not_sent();
+        }
         History {
             trend_step_hours: (self.metric == GaugeMetric::PastDueShare).then_some(24),
             ..History::default()
@@ -144,7 +152,10 @@ impl Measure for Gauge {
             Source::Pipeline(level) => level(query.inputs.pipeline)
                 .map_or_else(Sample::default, Sample::count)
                 .alone(),
-            Source::BrokenNotifiers => broken_notifiers(query),
+            Source::BrokenNotifiers => {
+                let broken = &query.inputs.pipeline.broken_notifiers;
+                ones(query, broken.clone())
+            }
             // Before the first event was applied, no level is too low.
             _ if !query.has_data() && query.by.is_none() => Sample::default().alone(),
             _ if !query.has_data() => Samples::new(),
@@ -156,6 +167,7 @@ impl Measure for Gauge {
             }
             .alone(),
             Source::Mrr => mrr(query),
+            Source::NotSent => ones(query, names_of_not_sent(query)),
             Source::Family(family) => sums(query, family),
         }
     }
@@ -193,6 +205,7 @@ impl GaugeMetric {
             Self::InvoicesOpen => Source::Family("invoices_open_minor"),
             Self::InvoicesUncollected => Source::Family("invoices_uncollected_minor"),
             Self::Disputed => Source::Family("disputed_minor"),
+            Self::EventsNotSent => Source::NotSent,
             Self::QueueDepth => Source::Pipeline(|status| status.queue_depth),
             Self::DeadLetters => Source::Pipeline(|status| status.dead_letters),
             Self::Parked => Source::Pipeline(|status| status.parked),
@@ -201,15 +214,30 @@ impl GaugeMetric {
     }
 }
 
-fn broken_notifiers(query: MetricQuery<'_>) -> Samples {
-    let broken = &query.inputs.pipeline.broken_notifiers;
-    if query.by.is_none() {
-        return Sample::count(i64::try_from(broken.len()).unwrap_or(i64::MAX)).alone();
+/// It changes without an event when its waits end: its window begins and ends with them.
+fn history_of_not_sent() -> History {
+    History {
+        hours: not_sent::HOURS_READ,
+        window: Some(Window {
+            delay_hours: not_sent::WAIT_HOURS + 1,
+            hours: not_sent::LONG_WAIT_HOURS - not_sent::WAIT_HOURS - 1,
+        }),
+        ..History::default()
     }
-    broken
-        .iter()
-        .map(|name| (name.clone(), Sample::count(1)))
-        .collect()
+}
+
+/// Each name is a segment with one.
+fn ones(query: MetricQuery<'_>, names: Vec<String>) -> Samples {
+    if query.by.is_none() {
+        return Sample::count(i64::try_from(names.len()).unwrap_or(i64::MAX)).alone();
+    }
+    let samples = names.into_iter();
+    samples.map(|name| (name, Sample::count(1))).collect()
+}
+
+fn names_of_not_sent(query: MetricQuery<'_>) -> Vec<String> {
+    let found = not_sent::of_all_realms(query.inputs.counters, query.at_s);
+    found.iter().map(ToString::to_string).collect()
 }
 
 /// By currency.

@@ -15,6 +15,9 @@ pub const MRR_INCOMPLETE: &str = "MRR incomplete, subscriptions";
 /// The title of the objects whose state is not known, shown only if there are any.
 pub const NOT_FETCHED: &str = "Changed, not yet fetched from Stripe";
 
+/// The title of a family of events that never came, shown only if there is one.
+pub const NOT_SENT: &str = "Not sent by Stripe";
+
 /// The metrics that a person reads first: name and value.
 pub fn rows(kpis: &Kpis) -> Vec<(String, String)> {
     // Dead-lettered is what happened: those that are requeued and fail again count again.
@@ -52,6 +55,10 @@ pub fn rows(kpis: &Kpis) -> Vec<(String, String)> {
     if !needing_fetch.is_empty() {
         let fix = "(needs STRIPE_SECRET_KEY; with it, see the log)";
         rows.push(row(NOT_FETCHED, format!("{} {fix}", counts(needing_fetch))));
+    }
+    let realms = std::iter::once(main).chain(kpis.realms.values());
+    for not_sent in realms.flat_map(|realm| &realm.events_not_sent) {
+        rows.push((format!("{NOT_SENT}: {not_sent}"), not_sent.sentence()));
     }
     rows.extend(
         others(kpis)
