@@ -1,5 +1,7 @@
 //! `revwatch config`.
 
+mod endpoints;
+
 use std::io::Write as _;
 
 use anyhow::bail;
@@ -11,6 +13,7 @@ use revwatch_runtime::config::{
 };
 use serde_json::{Value, json};
 
+use self::endpoints::StripeEndpoints;
 use super::global_options::GlobalOptions;
 use crate::serve::{self, Role};
 
@@ -21,8 +24,12 @@ pub enum ConfigCommand {
     /// nothing.
     #[command(after_help = "\
 Exits with 1 if there is a mistake. No server is contacted, so keys and tokens are not tried.
+With --connect, Stripe's API is: it lists the account's webhook endpoints and event destinations. Types that
+figures need and no enabled endpoint gets are mistakes; disabled endpoints and API versions that revwatch is
+not tested with are warnings. The key needs the permission to read webhook endpoints.
 
 Examples:
+  revwatch config check --connect            what do the endpoints at Stripe not send?
   revwatch config check --config /etc/revwatch.toml
   revwatch config check --roles worker       for a process with one role
   revwatch config check && kill -HUP PID     before a running revwatch reloads its settings")]
@@ -41,6 +48,9 @@ pub struct CheckArgs {
     /// The roles that the process will run.
     #[arg(long, value_delimiter = ',', value_enum, default_value = Role::ALL_NAMES)]
     roles: Vec<Role>,
+    /// Also read from Stripe's API, with STRIPE_SECRET_KEY, what the webhook endpoints there send.
+    #[arg(long)]
+    connect: bool,
 }
 
 /// Options of `config print`.
@@ -52,10 +62,10 @@ pub struct PrintArgs {
 }
 
 /// Runs `config`.
-pub fn run(options: &GlobalOptions, command: &ConfigCommand) -> anyhow::Result<()> {
+pub async fn run(options: &GlobalOptions, command: &ConfigCommand) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Print(args) => print(options, args),
-        ConfigCommand::Check(args) => check(options, &args.roles),
+        ConfigCommand::Check(args) => check(options, args).await,
     }
 }
 
@@ -73,23 +83,35 @@ fn print(options: &GlobalOptions, args: &PrintArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check(options: &GlobalOptions, roles: &[Role]) -> anyhow::Result<()> {
+async fn check(options: &GlobalOptions, args: &CheckArgs) -> anyhow::Result<()> {
+    let roles = &args.roles;
     let mut warnings = unknown_in_environment();
     let checked = Effective::accepted_from_environment(options.config.as_deref(), |config| {
         Checked::of(config, roles)
     });
-    let faults: Vec<String> = match &checked {
+    let mut faults: Vec<String> = match &checked {
         Ok(_) => Vec::new(),
         Err(error) => error.faults.iter().map(ToString::to_string).collect(),
     };
     if let Ok((_, checked)) = &checked {
         warnings.extend(checked.warning(roles));
     }
+    let at_stripe = match &checked {
+        Ok((_, checked)) if args.connect => Some(StripeEndpoints::read(&checked.config).await),
+        _ => None,
+    };
+    if let Some(at_stripe) = &at_stripe {
+        faults.extend(at_stripe.findings.faults.iter().cloned());
+        warnings.extend(at_stripe.findings.warnings.iter().cloned());
+    }
     let mut out = std::io::stdout().lock();
     if options.json {
-        let mut value = json!({"ok": checked.is_ok(), "faults": faults, "warnings": warnings});
+        let mut value = json!({"ok": faults.is_empty(), "faults": faults, "warnings": warnings});
         if let (Ok((_, checked)), Value::Object(value)) = (&checked, &mut value) {
             value.extend(checked.describe());
+        }
+        if let Some(at_stripe) = &at_stripe {
+            value["stripe_endpoints"] = json!(at_stripe.endpoints);
         }
         writeln!(out, "{value:#}")?;
     } else {
@@ -102,11 +124,18 @@ fn check(options: &GlobalOptions, roles: &[Role]) -> anyhow::Result<()> {
         if let Ok((_, checked)) = &checked {
             checked.print(&mut out)?;
         }
+        if let Some(at_stripe) = &at_stripe {
+            at_stripe.print(&mut out)?;
+        }
+        if checked.is_ok() {
+            writeln!(out, "The configuration is valid.")?;
+        }
     }
-    if !faults.is_empty() {
-        bail!("{} fault(s) in the settings", faults.len());
+    match (checked.is_ok(), faults.len()) {
+        (_, 0) => Ok(()),
+        (false, n) => bail!("{n} fault(s) in the settings"),
+        (true, n) => bail!("{n} fault(s) in the endpoints at Stripe"),
     }
-    Ok(())
 }
 
 /// The settings as the roles use them.
@@ -192,6 +221,6 @@ impl Checked {
             writeln!(out, "rules     {}", self.rules())?;
             writeln!(out, "notifiers {}", self.notifiers().join(", "))?;
         }
-        writeln!(out, "The configuration is valid.")
+        Ok(())
     }
 }

@@ -235,7 +235,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Some(Command::Verify) => verify::run(&options).await,
         Some(Command::Health) => health::run(&options).await,
         Some(Command::Rules(command)) => rules::run(&options, &command).await,
-        Some(Command::Config(command)) => config::run(&options, &command),
+        Some(Command::Config(command)) => config::run(&options, &command).await,
         Some(Command::Reference(args)) => reference::run(&args),
     };
     match result {

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::entity::kind::NEVER_MADE;
 
 use self::kinds::thin_family;
-pub use self::kinds::{is_known_kind, kind_label, known_kinds};
+pub use self::kinds::{NEWEST_API_VERSION, is_known_kind, kind_label, known_kinds};
 pub(crate) use self::wire::Text;
 use self::wire::{Created, Wire, is_array, read};
 

@@ -90,12 +90,15 @@ impl EventFamily {
         })
     }
 
-    /// As people name its types: `invoice.*`, or the only type.
+    /// As people name its types: `invoice.*`; or each, if it has one or if other families begin as it does.
     pub fn types(&self) -> String {
-        let mut kinds = self.kinds();
-        match (kinds.next(), kinds.next()) {
-            (Some(only), None) => only.to_owned(),
-            _ => format!("{}.*", self.name),
+        let kinds: Vec<_> = self.kinds().collect();
+        let begin = format!("{}.", self.name);
+        let is_ambiguous = FAMILIES.iter().any(|other| other.name.starts_with(&begin));
+        match kinds.len() {
+            1 => kinds.concat(),
+            _ if is_ambiguous => kinds.join(", "),
+            _ => format!("{begin}*"),
         }
     }
 }
@@ -133,6 +136,8 @@ mod tests {
         let types = |name| EventFamily::named(name).map(EventFamily::types);
         assert_eq!(types("invoice").as_deref(), Some("invoice.*"));
         assert_eq!(types("account").as_deref(), Some("account.updated"));
+        let customer = "customer.created, customer.deleted, customer.updated";
+        assert_eq!(types("customer").as_deref(), Some(customer));
     }
 
     /// The page that says which types to send.

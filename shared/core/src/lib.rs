@@ -21,6 +21,7 @@ pub mod counters;
 pub mod durations;
 pub mod entity;
 pub mod event;
+pub mod event_endpoint;
 pub mod event_family;
 pub mod event_settings;
 pub mod histogram;

@@ -3,6 +3,8 @@
 //! Invariant: the key is sent only to the configured address; neither it nor a response is ever
 //! logged.
 
+mod endpoints;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,8 @@ use revwatch_core::clock::Clock;
 use revwatch_core::mode::Mode;
 use revwatch_runtime::config::{Config, EgressConfig, ExposeSecret as _, SecretString};
 use revwatch_runtime::egress::{EgressClient, HttpClient, HttpError, http_date, retry_after};
+
+pub use self::endpoints::{EventEndpoints, event_endpoints, has_connected_accounts};
 
 /// The version of the returned objects. It is pinned because otherwise the default version of the
 /// Stripe account applies, and every user of the dashboard can change that. Events are not

@@ -3,6 +3,9 @@
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
+/// The newest API version whose events revwatch is tested with: that of the list of types.
+pub const NEWEST_API_VERSION: &str = "2026-10-28.endive";
+
 /// Whether Stripe documents this event type (268 snapshot types, and the thin families).
 pub fn is_known_kind(kind: &str) -> bool {
     KNOWN.contains(kind) || thin_family(kind).is_some()

@@ -350,6 +350,8 @@ fn the_partition_of_a_key_never_changes() {
 #[test]
 fn documented_types_are_known() {
     assert_eq!(known_kinds().count(), 268);
+    let head = include_str!("../event_types.txt").lines().next();
+    assert!(head.is_some_and(|head| head.contains(NEWEST_API_VERSION)));
     assert!(is_known_kind("payout.failed") && !is_known_kind("transfer.failed"));
     assert_eq!(kind_label("made.up"), "other");
     // Of thin events, also those without a snapshot event.
