@@ -12,6 +12,7 @@ mod crash;
 mod demo;
 mod deploy;
 mod entities;
+mod event_endpoints;
 mod evidence;
 mod failing_events;
 mod formats;
