@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use revwatch_core::kpi::{Billing, Kpis, buckets_needed};
+use revwatch_core::kpi::{Kpis, RealmKpis, buckets_needed};
 use revwatch_core::realm::KERNEL;
 use revwatch_runtime::telemetry::GaugeSet;
 use revwatch_storage::ports::StoreError;
@@ -63,21 +63,25 @@ impl Alerting {
         one(&accounts.funnel, &m.onboarding_funnel);
         one(&accounts.onboarding_seconds, &m.onboarding_seconds);
         match kpis.realms.get(KERNEL) {
-            Some(kernel) => self.set_kernel(&kernel.billing),
-            None if self.has_kernel => self.set_kernel(&Billing::default()),
-            None => self.set_kernel(billing),
+            Some(kernel) => self.set_kernel(kernel),
+            None if self.has_kernel => self.set_kernel(&RealmKpis::default()),
+            None => self.set_kernel(main),
         }
     }
 
-    /// What the kernel bills: in a realm of its own, or, without such an endpoint, in the main one.
-    fn set_kernel(&self, billing: &Billing) {
-        let m = &self.metrics;
+    /// What the kernel bills: in a realm of its own, or, without such an endpoint, in the main one. What Stripe
+    /// does not send is absent.
+    fn set_kernel(&self, realm: &RealmKpis) {
+        let (m, billing) = (&self.metrics, &realm.billing);
         m.kernel_checkouts
             .show([(vec![], billing.checkouts_reached)]);
-        let total = |outcome| billing.payments_reached.get(outcome).copied().unwrap_or(0);
-        m.kernel_payments_succeeded
-            .show([(vec![], total("succeeded"))]);
-        m.kernel_payments_failed.show([(vec![], total("failed"))]);
+        let is_known = !realm.is_unknown("payment_attempts");
+        let total = |outcome| {
+            let reached = billing.payments_reached.get(outcome).copied();
+            is_known.then(|| (vec![], reached.unwrap_or(0)))
+        };
+        m.kernel_payments_succeeded.show(total("succeeded"));
+        m.kernel_payments_failed.show(total("failed"));
         m.kernel_mrr.show(by_label(&billing.mrr_minor));
         m.kernel_churn_rate.show(&[], billing.churn_rate_30d);
     }

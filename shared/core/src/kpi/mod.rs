@@ -159,6 +159,12 @@ impl RealmKpis {
         }
     }
 
+    /// Whether a figure of the platform itself is unknown because Stripe does not send it.
+    pub fn is_unknown(&self, figure: &str) -> bool {
+        let mut of_platform = self.events_not_sent.iter();
+        of_platform.any(|it| it.owner == Owner::Platform && it.figures.contains(&figure))
+    }
+
     /// Payouts and accounts are always those of connected accounts; of the rest, both owners have figures.
     fn hide_unknown(&self, shown: &mut Value) {
         for not_sent in &self.events_not_sent {

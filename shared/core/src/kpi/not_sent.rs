@@ -424,6 +424,7 @@ mod tests {
         assert_eq!(shown["connected"]["retry_queue"], json!(0));
         assert_eq!(shown["events_not_sent"][0]["types"], "invoice.*");
         assert_eq!(shown["subscriptions"], json!({"active": 1}));
+        assert!(kpis.main.is_unknown("payment_attempts") && !kpis.main.is_unknown("mrr_minor"));
         let of_connected = Kpis::compute(&store(Owner::Connected, 3, &counts), NOW_S).json();
         assert_eq!(of_connected["connected"]["invoices"], Value::Null);
         assert_eq!(of_connected["retry_queue"], json!(0));
