@@ -134,10 +134,11 @@ impl Kpis {
 
 impl RealmKpis {
     fn compute(counters: &Counters, realm: Realm, now_s: i64) -> Self {
+        let events_not_sent = not_sent::of_realm(counters, &realm, now_s);
         let platform = Scope::of(realm.clone(), Owner::Platform);
         let connected = Scope::of(realm.clone(), Owner::Connected);
         let any_owner = Scope {
-            realm: Some(realm.clone()),
+            realm: Some(realm),
             owner: None,
         };
         let (platform, connected) = (counters.of(&platform), counters.of(&connected));
@@ -155,7 +156,7 @@ impl RealmKpis {
             transfers: sums::by_first(&platform, "transfers"),
             accounts,
             objects_needing_fetch,
-            events_not_sent: not_sent::of_realm(counters, &realm, now_s),
+            events_not_sent,
         }
     }
 
