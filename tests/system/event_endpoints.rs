@@ -1,10 +1,12 @@
-//! `revwatch config check --connect`: what the endpoints at Stripe do not send.
+//! What Stripe does not send: `revwatch config check --connect` reads its endpoints, and without a key the state
+//! shows it.
 
 use serde_json::{Value, json};
 
 use super::Deployment;
-use crate::support::revwatch::{Variables, cli, print};
+use crate::support::revwatch::{Revwatch, Variables, cli, metrics, post, print};
 use crate::support::stripe::{Fault, Stripe, account};
+use crate::support::wait::until;
 
 const KEY: &str = "rk_live_never_shown";
 const WEBHOOK_ENDPOINTS: &str = "/v1/webhook_endpoints";
@@ -143,4 +145,98 @@ async fn what_cannot_be_read_is_named_with_the_fix() {
         has(&shown, "faults", "no connection to Stripe's API"),
         "{shown}"
     );
+}
+
+fn event(id: &str, kind: &str, created_s: i64, object: &Value) -> String {
+    json!({"id": id, "object": "event", "api_version": "2025-09-30.clover", "type": kind, "created": created_s,
+        "livemode": true, "data": {"object": object}})
+    .to_string()
+}
+
+/// Posts it, and returns the metrics once it is applied.
+async fn applied(process: &Revwatch, variables: &Variables, body: &str, events: u64) -> Value {
+    let url = process.url("/webhooks/stripe");
+    let answer = post(&reqwest::Client::new(), &url, body).await;
+    assert_eq!(answer.expect("posted"), 200);
+    until("it is applied", || async {
+        let shown = metrics(variables);
+        (shown["events_applied"] == events).then_some(shown)
+    })
+    .await
+}
+
+/// The first webhook came a day and more ago: the test moves the hour in which it is counted.
+fn received_earlier(deployment: &Deployment) {
+    let Deployment::Embedded(folder) = deployment else {
+        panic!("embedded");
+    };
+    let path = folder.path().join(revwatch_storage::sqlite::FILE_NAME);
+    let file = rusqlite::Connection::open(path).expect("a file");
+    let earlier = "UPDATE counters SET hour = hour - 30 WHERE name = 'events|received' AND hour BETWEEN 0 AND 4294967295";
+    assert_eq!(file.execute(earlier, []).expect("updated"), 1);
+}
+
+/// K12: an empty retry queue is no good news if Stripe sends no invoices.
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_of_a_family_that_never_came_are_unknown_until_it_comes() {
+    let deployment = Deployment::embedded();
+    let variables = deployment.variables(&[]);
+    let two_days_ago = jiff::Timestamp::now().as_second() - 2 * 86_400;
+    let price = json!({"id": "price_1", "object": "price", "currency": "usd", "unit_amount": 500,
+        "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"}});
+    let item = json!({"id": "si_1", "object": "subscription_item", "price": price, "quantity": 1});
+    let subscription = json!({"id": "sub_1", "object": "subscription", "status": "active", "customer": "cus_1",
+        "currency": "usd", "start_date": two_days_ago, "items": {"object": "list", "data": [item], "has_more": false}});
+    let created = event(
+        "evt_1",
+        "customer.subscription.created",
+        two_days_ago,
+        &subscription,
+    );
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    let shown = applied(&process, &variables, &created, 1).await;
+    assert_eq!(
+        (&shown["events_not_sent"], &shown["retry_queue"]),
+        (&json!([]), &json!(0)),
+        "it may still come: {shown}"
+    );
+
+    received_earlier(&deployment);
+    let shown = metrics(&variables);
+    let types: Vec<_> = shown["events_not_sent"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .collect();
+    let types: Vec<_> = types.iter().map(|it| &it["types"]).collect();
+    assert_eq!(types, ["invoice.*", "payment_intent.*"], "{shown}");
+    assert_eq!(
+        [
+            &shown["retry_queue"],
+            &shown["invoices"],
+            &shown["payment_failure_ratio_24h"]
+        ],
+        [&Value::Null; 3]
+    );
+    assert_eq!(shown["mrr_minor"], json!({"usd": 500}));
+    let table = print(&variables, &["metrics"]);
+    assert!(
+        table.contains("no invoice.* event has ever come"),
+        "{table}"
+    );
+
+    let invoice = json!({"id": "in_1", "object": "invoice", "status": "paid", "customer": "cus_1", "currency": "usd",
+        "amount_due": 500, "amount_paid": 500, "amount_remaining": 0, "attempt_count": 1});
+    let paid = event("evt_2", "invoice.paid", two_days_ago + 60, &invoice);
+    let shown = applied(&process, &variables, &paid, 2).await;
+    assert_eq!(
+        (&shown["retry_queue"], &shown["invoices"]),
+        (&json!(0), &json!({"paid": 1}))
+    );
+    assert_eq!(
+        shown["events_not_sent"].as_array().map(Vec::len),
+        Some(1),
+        "{shown}"
+    );
+    process.stop();
 }
