@@ -77,7 +77,7 @@ pub enum ConditionKind {
 
 impl ConditionKind {
     /// Every kind, for rule files and metrics.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::ChargesLost,
         Self::Deauthorized,
         Self::AccountRestricted,
