@@ -152,7 +152,7 @@ impl Billing {
             payment_intents: by_first("payment_intents"),
             payment_attempts: by_first("payment_attempts"),
             payment_failure_ratio_24h: payment_failures(figures, now_s, 24).value(),
-            payment_volume_minor_30d: volume(figures, last_month.clone(), PAID),
+            payment_volume_minor_30d: volume(figures, last_month, PAID),
             payment_volume_minor_previous_30d: volume(figures, before_last_month, PAID),
             checkout_sessions: by_first("checkout_sessions"),
             disputes: by_first("disputes"),
