@@ -20,7 +20,7 @@ use super::memory_store::{MemoryStore, Written};
 /// See the module.
 #[derive(Default)]
 pub struct Resolver {
-    /// Entities whose needs the store did not meet, by what was read for them.
+    /// Entities whose needs the store did not meet, or perhaps not all, by what was read for them.
     waiting: BTreeMap<EntityKey, BTreeSet<EntityKey>>,
 }
 
@@ -60,15 +60,16 @@ impl Resolver {
         let mut snapshots = Vec::new();
         for task in Task::all_of(&conditions, realm) {
             let (decided, found) = decide(store, events, &task)?;
-            match decided {
-                FromStore::Met => {}
-                FromStore::Events(events) => snapshots.extend(events),
-                FromStore::Unknown => {
-                    for need in found.keys() {
-                        let waiting = self.waiting.entry(need.key()).or_default();
-                        waiting.insert(subject.clone());
-                    }
-                }
+            if decided == FromStore::Met {
+                continue;
+            }
+            // Events may meet only a part of it.
+            for need in found.keys() {
+                let waiting = self.waiting.entry(need.key()).or_default();
+                waiting.insert(subject.clone());
+            }
+            if let FromStore::Events(events) = decided {
+                snapshots.extend(events);
             }
         }
         Ok(snapshots)
@@ -211,6 +212,33 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// The second discount of an amount, and one of a state that is past, are needed as well as the first.
+    #[test]
+    fn each_coupon_is_taken_when_it_is_there() {
+        let named = |n: u128| {
+            let discount = json!({"id": format!("di_{n}"), "object": "discount", "subscription": "sub_1",
+                "coupon": format!("C{n}")});
+            delivery(10 + n, None, "customer.discount.created", &discount)
+        };
+        let coupon = |n: u128| {
+            let coupon = json!({"id": format!("C{n}"), "object": "coupon", "percent_off": 10, "duration": "forever"});
+            delivery(20 + n, None, "coupon.created", &coupon)
+        };
+        let price = json!({"id": "price_1", "currency": "usd", "unit_amount": 1000,
+            "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"}});
+        let state = |n: u128, discounts: &[&str]| {
+            let object = json!({"id": "sub_1", "object": "subscription", "status": "active", "currency": "usd",
+                "discounts": discounts, "items": {"data": [{"id": "si_1", "quantity": 1, "price": price}]}});
+            delivery(n, None, "customer.subscription.updated", &object)
+        };
+        let mut deployment = Deployment::new();
+        let states = [state(1, &["di_1"]), state(2, &["di_2", "di_3"])];
+        deployment.apply(&[&states[..], &[named(1), named(2), named(3)]].concat());
+        let made = [1, 2, 3].map(|n| deployment.apply(&[coupon(n)]));
+        assert_eq!(made, [1, 1, 1]);
+        assert!(!deployment.is_incomplete("sub_1"));
     }
 
     #[test]

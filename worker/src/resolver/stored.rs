@@ -28,7 +28,7 @@ pub enum Step {
 pub enum FromStore {
     /// Nothing lacks the object any more: an event came in the meantime.
     Met,
-    /// With these events, once they are applied.
+    /// With these events, once they are applied; perhaps only a part of it.
     Events(Vec<Snapshot>),
     /// It does not: only Stripe knows. Another event about what was read may change that.
     Unknown,
@@ -64,14 +64,16 @@ pub fn from_store(
     let mut events = Vec::new();
     for need in needs {
         let by_others = by_others || need != task.need;
-        let Some(Stored::Object(object)) = look(&need, by_others, found) else {
-            return decided(FromStore::Unknown);
-        };
-        let waiting = waiting.clone();
-        let task = Task { need, waiting };
-        events.extend(snapshot::events(&task, cause.since_s, livemode, &object)?);
+        if let Some(Stored::Object(object)) = look(&need, by_others, found) {
+            let waiting = waiting.clone();
+            let task = Task { need, waiting };
+            events.extend(snapshot::events(&task, cause.since_s, livemode, &object)?);
+        }
     }
-    decided(FromStore::Events(events))
+    decided(match events.is_empty() {
+        false => FromStore::Events(events),
+        true => FromStore::Unknown,
+    })
 }
 
 /// A thin event asks for the object itself: other objects are no answer.

@@ -194,12 +194,14 @@ impl Subscription {
         }
     }
 
-    /// The coupons, by Stripe's id, that would make its amount known.
+    /// The coupons, by Stripe's id, that would make the amount of a state known. Those of past states are needed,
+    /// too: whether they were when their event came depends on the order.
     pub fn coupons_needed(&self) -> BTreeSet<&str> {
-        let charges = self.current().and_then(|facts| facts.charges.as_ref());
-        charges.map_or_else(BTreeSet::new, |charges| {
-            charges.coupons_needed(&self.origin.discounts)
-        })
+        let states = self.timeline.in_order();
+        let charges = states.iter().filter_map(|s| s.facts.charges.as_ref());
+        charges
+            .flat_map(|charges| charges.coupons_needed(&self.origin.discounts))
+            .collect()
     }
 
     /// What a state shows of the amount each month.
