@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_customer_is_lost_with_its_last_subscription() {
-        let table: [(&[Subscribed], (i64, i64, i64)); 9] = [
+        type Story<'a> = (&'a [Subscribed], (i64, i64, i64));
+        let table: [Story<'_>; 9] = [
             (&[], (0, 0, 0)),
             (&[paid(false, &[1])], (1, 1, 0)),
             (&[paid(false, &[1, 9])], (0, 1, 1)),
