@@ -96,12 +96,13 @@ pub(super) async fn state(memory: &Memory, applied: &[String]) -> Result<(), Bro
         }
     }
     for subscription in model.values().cloned().collect::<Vec<_>>() {
-        if let Some(relay) = Relay::of(&subscription) {
+        for relay in Relay::all_of(&subscription) {
             let place = (relay.customer_partition(PARTITIONS), relay.customer_key());
             let customer = model
                 .entry(place)
                 .or_insert_with_key(|(_, key)| Entity::new(key));
-            customer.merge(&relay.observe(Some(&subscription)));
+            let observed = relay.observe(Some(&subscription));
+            customer.merge(&observed.expect("it is stored"));
         }
     }
     model.retain(|(_, key), entity| *entity != Entity::new(key));

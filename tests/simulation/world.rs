@@ -318,6 +318,12 @@ impl World {
     }
 }
 
+/// Reads the settings and the rules, once in a process.
+pub(super) fn read_files() {
+    config();
+    rules();
+}
+
 fn config() -> &'static Config {
     static CONFIG: OnceLock<Config> = OnceLock::new();
     CONFIG.get_or_init(|| {
