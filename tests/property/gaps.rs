@@ -252,7 +252,6 @@ fn a_condition_holds_since_the_last_event_that_shows_its_start() {
                     let others = [
                         ConditionKind::OnboardingIncomplete,
                         ConditionKind::MrrIncomplete,
-                        ConditionKind::MilestoneReached,
                     ];
                     assert!(others.contains(&kind), "seed {seed}: {kind:?}");
                     continue;

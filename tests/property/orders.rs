@@ -159,7 +159,6 @@ impl Scenario {
         let found: BTreeMap<&str, i64> = end
             .conditions()
             .iter()
-            .filter(|c| !c.key.kind.is_news())
             .map(|c| (c.key.kind.as_str(), c.since_s - START_S))
             .collect();
         assert_eq!(

@@ -66,11 +66,12 @@ impl Shown {
             let is_same = whole.numbers.get(name) == Some(value);
             is_same || is_unknown(&name.1) || is_bound(name, value)
         };
-        // What is unknown is a problem of its own, and an earlier milestone is the newest one if a later one is unknown.
         let is_about_what_is_unknown = |condition: &Condition| {
-            use ConditionKind::{InvoiceNeeded, MrrIncomplete};
             let kind = condition.key.kind;
-            matches!(kind, MrrIncomplete | InvoiceNeeded) || kind.is_news()
+            matches!(
+                kind,
+                ConditionKind::MrrIncomplete | ConditionKind::InvoiceNeeded
+            )
         };
         self.numbers.iter().all(same)
             && self.conditions.iter().all(|condition| {

@@ -108,10 +108,6 @@ impl Engine {
                 self.postpone(index, key, (condition.since_s, evidence), now_s);
                 continue;
             }
-            if condition.key.kind.is_news() {
-                self.evaluate_news(index, key, condition, now_s);
-                continue;
-            }
             if !is_newest && self.watches.firing(&key).is_none() {
                 continue;
             }
@@ -139,31 +135,6 @@ impl Engine {
                 self.judge_beginning(&key, condition, due_s, fires, now_s);
                 self.notify_again(&key, notified_times, now_s);
             }
-        }
-    }
-
-    /// News is listed for a while and then resolves by itself: for as long as its rule keeps firing. Older news, and
-    /// what was news before revwatch began, is none.
-    fn evaluate_news(&mut self, index: usize, key: WatchKey, condition: &Condition, now_s: i64) {
-        let rule = &self.rules.all()[index];
-        let until_s = condition.since_s.saturating_add(rule.keep_firing_for_s);
-        let is_older = self
-            .began_s()
-            .is_some_and(|began_s| condition.since_s < began_s);
-        let shown = self.watches.firing(&key).and_then(|id| self.alerts.get(id));
-        let is_shown = shown.is_some_and(|alert| alert.since_s == condition.since_s);
-        if is_older || until_s <= now_s {
-            if self.watches.get(&key).is_some() && !is_shown {
-                self.clear(index, key, now_s);
-            }
-        } else if !is_shown {
-            let evaluation = Evaluation::Breached {
-                since_s: condition.since_s,
-                evidence: Evidence::from(condition),
-            };
-            self.observe(index, key.clone(), evaluation, now_s, None);
-            // From here on its rule keeps it firing.
-            self.clear(index, key, now_s);
         }
     }
 

@@ -48,8 +48,7 @@ impl About {
             | Kind::CapabilityWaiting
             | Kind::CapabilityDisabled
             | Kind::AccountStale
-            | Kind::BalanceBlocked
-            | Kind::MilestoneReached => Self::Accounts,
+            | Kind::BalanceBlocked => Self::Accounts,
             Kind::PayoutFailed | Kind::PayoutReversalFailed | Kind::TransferReversed => {
                 Self::Payouts
             }

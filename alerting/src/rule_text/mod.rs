@@ -117,10 +117,6 @@ mod tests {
                 "a rule of kind condition needs `condition`",
             ),
             (
-                rule("kind = \"condition\"\ncondition = \"milestone_reached\""),
-                "f.toml:9:1: \"milestone_reached\" is news, which has no end: `keep_firing_for` says",
-            ),
-            (
                 rule("kind = \"condition\"\ncondition = \"x\""),
                 "f.toml:9:13: `condition` must be one of: ",
             ),

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::rule::fields::{Fault, Fields};
-use crate::rule::{KINDS, Kind, Rule, RuleKind, Severity, SlaOverride};
+use crate::rule::{KINDS, Kind, Rule, Severity, SlaOverride};
 
 /// The fields that every rule has.
 const COMMON: [&str; 17] = [
@@ -66,16 +66,6 @@ fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
     fields.of_kind(kind.name, kind.fields);
     let hold: Option<Span> = fields.optional("for");
     let kind = (kind.read)(fields);
-    if let Some(RuleKind::Condition { condition, .. }) = &kind
-        && condition.is_news()
-        && keep_firing_for.is_none_or(|span| span.0 == 0)
-    {
-        let name = condition.as_str();
-        let what = format!(
-            "{name:?} is news, which has no end: `keep_firing_for` says for how long it is listed, for instance \"1h\""
-        );
-        fields.fault("condition", what);
-    }
     Some(Rule {
         name: name?,
         kind: kind?,

@@ -1,5 +1,5 @@
-//! The problems and the newest news of one entity, each with its start: the facts that alert rules of kind
-//! `condition` read.
+//! The problems of one entity, each with its start: the facts that alert rules of kind `condition`
+//! read.
 
 use serde::{Deserialize, Serialize};
 
@@ -71,13 +71,11 @@ pub enum ConditionKind {
     InvoiceNeeded,
     /// A dispute waits for an answer; counts from three days before Stripe's deadline for the evidence.
     DisputeEvidenceDue,
-    /// A connected account reached a milestone of onboarding, or took its first payment: news, and no problem (C14).
-    MilestoneReached,
 }
 
 impl ConditionKind {
     /// Every kind, for rule files and metrics.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 28] = [
         Self::ChargesLost,
         Self::Deauthorized,
         Self::AccountRestricted,
@@ -106,7 +104,6 @@ impl ConditionKind {
         Self::StateNeeded,
         Self::InvoiceNeeded,
         Self::DisputeEvidenceDue,
-        Self::MilestoneReached,
     ];
 
     /// The name rule files use.
@@ -140,7 +137,6 @@ impl ConditionKind {
             Self::StateNeeded => "state_needed",
             Self::InvoiceNeeded => "invoice_needed",
             Self::DisputeEvidenceDue => "dispute_evidence_due",
-            Self::MilestoneReached => "milestone_reached",
         }
     }
 
@@ -148,11 +144,6 @@ impl ConditionKind {
     /// beginning: if that is unknown, so is when they fell due.
     pub fn has_due_date(self) -> bool {
         matches!(self, Self::TrialEnding | Self::DisputeEvidenceDue)
-    }
-
-    /// Whether it tells what happened, and is no problem that ends: it is the newest news of its entity for good.
-    pub fn is_news(self) -> bool {
-        self == Self::MilestoneReached
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::balance::{BALANCE_UNKNOWN, Balance};
 use super::facts::{AccountFacts, CapabilityFacts};
-use super::milestone::{FIRST_PAYMENT, Milestone};
+use super::milestone::Milestone;
 use super::requirement_names::{Wanted, detail};
 use super::state::Account;
 use crate::condition::{BeganBefore, Condition, ConditionKey, ConditionKind};
@@ -32,7 +32,6 @@ pub(super) fn of(account: &Account) -> Vec<Condition> {
         capability_waiting(account),
         capability_disabled(account),
         stale(account),
-        milestone_reached(account),
     ]
     .into_iter()
     .flatten()
@@ -171,30 +170,6 @@ fn stale(account: &Account) -> Option<Condition> {
     let kind = ConditionKind::AccountStale;
     let start = Start::at(*reported_s, event_id);
     Some(condition(account, kind, &start, 0, None))
-}
-
-/// The newest milestones of which it is known when they were reached. A day before the newest event about the account,
-/// they are no news: few accounts have this condition for long.
-fn milestone_reached(account: &Account) -> Option<Condition> {
-    let onboarding = Milestone::ALL.into_iter().map(|milestone| {
-        let at_s = account.milestone_s(milestone);
-        (milestone.as_str(), at_s)
-    });
-    let all = onboarding.chain([(FIRST_PAYMENT, account.first_payment_s())]);
-    let known: Vec<(&str, i64)> = all.filter_map(|(name, at_s)| Some((name, at_s?))).collect();
-    let newest_s = known.iter().map(|(_, at_s)| *at_s).max()?;
-    let heard_s = account.timeline.newest_s().unwrap_or(newest_s);
-    if heard_s.saturating_sub(newest_s) > 24 * HOUR_S {
-        return None;
-    }
-    let newest = known.iter().filter(|(_, at_s)| *at_s == newest_s);
-    let names: Vec<&str> = newest.map(|(name, _)| *name).collect();
-    // Of some milestones, another event than a state of the account says it.
-    let states = account.timeline.in_order();
-    let state = states.iter().find(|state| state.created_s == newest_s);
-    let start = Start::at(newest_s, state.map_or("", |state| state.event_id.as_str()));
-    let kind = ConditionKind::MilestoneReached;
-    Some(condition(account, kind, &start, 0, Some(names.join(", "))))
 }
 
 fn has_charged(account: &Account) -> bool {

@@ -227,32 +227,6 @@ fn a_closed_account_is_not_lost_twice() {
     }
 }
 
-/// C14: the newest milestone is news until the account is heard of a day later.
-#[test]
-fn the_newest_milestone_is_news_for_a_day_of_the_accounts_events() {
-    const H: i64 = HOUR_S;
-    let news = |story: &Story| {
-        let conditions = account_after(story).conditions().into_iter();
-        let mut news = conditions.filter(|c| c.key.kind.is_news());
-        let newest = news.next();
-        assert!(news.next().is_none(), "one at a time");
-        newest.map(|c| (c.since_s / H, c.detail.unwrap_or_default(), c.event_id))
-    };
-    let began = (1, "account_created".to_owned(), String::new());
-    assert_eq!(news(&[(H, 'a'), (2 * H, '-')]), Some(began));
-    let charges = (3, "charges_enabled".to_owned(), "evt_002".to_owned());
-    let enabled: &Story = &[(H, 'a'), (2 * H, '-'), (3 * H, '+')];
-    assert_eq!(news(enabled), Some(charges.clone()));
-    let later = |hours: i64| [enabled, &[(hours * H, '+')]].concat();
-    assert_eq!(news(&later(27)), Some(charges));
-    assert_eq!(news(&later(28)), None);
-    assert_eq!(
-        news(&[(H, 'a'), (2 * H, '+'), (3 * H, 'd')]),
-        None,
-        "it left"
-    );
-}
-
 /// C16: the last stage of the funnel. An account that charged before may have been paid before, too.
 #[test]
 fn the_first_payment_is_timed_if_it_is_known_when_charges_were_enabled() {

@@ -57,11 +57,10 @@ fn with(object: &Value, place: &[&str], value: Option<&Value>) -> Value {
     object
 }
 
-/// Kind, since and detail of each problem.
+/// Kind, since and detail of each condition.
 fn conditions(entity: &Entity) -> Vec<(ConditionKind, i64, Option<String>)> {
     let conditions = entity.conditions().into_iter();
     conditions
-        .filter(|c| !c.key.kind.is_news())
         .map(|c| (c.key.kind, c.since_s, c.detail))
         .collect()
 }

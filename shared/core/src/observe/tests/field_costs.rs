@@ -56,8 +56,8 @@ const COSTS: &str = "
     account.updated charges_enabled: the event
     account.updated country: country
     account.updated created: onboarding_seconds
-    account.updated details_submitted: conditions, current.details_submitted, milestones
-    account.updated external_accounts: conditions, milestones
+    account.updated details_submitted: current.details_submitted, milestones
+    account.updated external_accounts: milestones
     account.updated external_accounts.data:
     account.updated external_accounts.total_count:
     account.updated id: the event
