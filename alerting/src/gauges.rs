@@ -48,7 +48,8 @@ impl Alerting {
             &m.invoices_uncollected_minor,
         );
         m.past_due_ratio.show(&[], billing.past_due_ratio);
-        m.subscribers.show([(vec![], billing.subscribers)]);
+        let subscribers = (!main.is_unknown("subscribers")).then_some(billing.subscribers);
+        m.subscribers.show(subscribers.map(|count| (vec![], count)));
         m.churn_rate.show(&[], billing.churn_rate_30d);
         let connected = &main.connected;
         two(&connected.subscriptions_by_plan, &m.connected_subscriptions);

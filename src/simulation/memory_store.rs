@@ -18,7 +18,7 @@ use revwatch_storage::ports::{
     ChangeCursor, Changes, Commit, ConditionChange, Delivery, DueWindow, ReadResult, ReadSet,
     StoredEntity,
 };
-use revwatch_worker::batch::{Batch, Decision, Foreign, Outcome, Place};
+use revwatch_worker::batch::{Batch, Foreign, Outcome, Place};
 use uuid::Uuid;
 
 /// See the module.
@@ -65,34 +65,24 @@ impl MemoryStore {
     pub fn apply(&mut self, deliveries: &[Delivery], now_ms: i64) -> Result<Vec<Outcome>, String> {
         let mut outcomes = Vec::with_capacity(deliveries.len());
         for part in deliveries.chunks(BATCH) {
-            let decision = self.apply_batch(part, now_ms)?;
-            let relays = decision.relays.iter().enumerate();
-            let relays: Vec<_> = relays
-                .map(|(n, relay)| relay.delivery(Uuid::from_u128(n as u128), 1, now_ms))
-                .collect();
+            let batch = Batch::read(Place::ONLY, part, &self.events);
+            let decision = batch.decide(&self.find(&batch.read_set), now_ms)?;
+            self.commit(decision.commit);
             outcomes.extend(decision.outcomes);
-            // They relay nothing themselves.
-            if !relays.is_empty() {
-                self.apply_batch(&relays, now_ms)?;
+            for batch in decision.relays.batches(1, BATCH) {
+                let customers = self.find(&batch.customers);
+                let read_sets = batch.subscriptions(1).into_values();
+                let keys = read_sets.flat_map(|read_set| read_set.entities);
+                let stored = |key| (self.entities.get(&key).cloned(), key);
+                let subscriptions: Foreign = keys
+                    .map(stored)
+                    .map(|(stored, key)| (key, stored))
+                    .collect();
+                let (commit, _) = batch.decide(&customers, &subscriptions)?;
+                self.commit(commit);
             }
         }
         Ok(outcomes)
-    }
-
-    fn apply_batch(&mut self, deliveries: &[Delivery], now_ms: i64) -> Result<Decision, String> {
-        let mut batch = Batch::read(Place::ONLY, deliveries, &self.events);
-        let subscriptions = batch.subscriptions(1).into_values();
-        let subscriptions = subscriptions.flat_map(|read_set| read_set.entities);
-        let subscriptions: Foreign = subscriptions
-            .map(|key| {
-                let stored = self.entities.get(&key).cloned();
-                (key, stored)
-            })
-            .collect();
-        batch.settle(&subscriptions)?;
-        let mut decision = batch.decide(&self.find(&batch.read_set), now_ms)?;
-        self.commit(std::mem::take(&mut decision.commit));
-        Ok(decision)
     }
 
     /// What a round of the evaluator's tick reads, as far as it is in the store.

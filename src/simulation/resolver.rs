@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use revwatch_core::entity::EntityKey;
-use revwatch_core::event_settings::{EventSettings, REFRESH};
+use revwatch_core::event_settings::{EventSettings, REFRESH, refresh_endpoint};
 use revwatch_core::need::Need;
+use revwatch_core::realm::Realm;
 use revwatch_storage::ports::Delivery;
 use revwatch_worker::batch::Place;
 use revwatch_worker::resolver::agenda::Task;
@@ -39,9 +40,11 @@ impl Resolver {
         }
         let mut deliveries = Vec::new();
         for subject in subjects {
-            for snapshot in self.snapshots(store, events, &subject)? {
+            for (realm, snapshot) in self.snapshots(store, events, &subject)? {
                 let id = id_of(&snapshot);
-                let delivery = snapshot.delivery(Place::ONLY.partitions, id, now_ms);
+                let of_key = events.realms.of(REFRESH, None);
+                let endpoint = refresh_endpoint(&realm, of_key);
+                let delivery = snapshot.delivery(endpoint, Place::ONLY.partitions, id, now_ms);
                 deliveries.push(delivery.map_err(|error| error.to_string())?);
             }
         }
@@ -53,23 +56,20 @@ impl Resolver {
         store: &MemoryStore,
         events: &EventSettings,
         subject: &EntityKey,
-    ) -> Result<Vec<Snapshot>, String> {
+    ) -> Result<Vec<(Realm, Snapshot)>, String> {
         let entity = store.entity(subject);
         let conditions = entity.map_or_else(Vec::new, |entity| entity.conditions());
-        let realm = events.realms.of(REFRESH, None);
         let mut snapshots = Vec::new();
-        for task in Task::all_of(&conditions, realm) {
+        for task in Task::all_of(&conditions) {
             let (decided, found) = decide(store, events, &task)?;
-            if decided == FromStore::Met {
-                continue;
-            }
             // Events may meet only a part of it.
             for need in found.keys() {
                 let waiting = self.waiting.entry(need.key()).or_default();
                 waiting.insert(subject.clone());
             }
             if let FromStore::Events(events) = decided {
-                snapshots.extend(events);
+                let realm = || task.need.realm.clone();
+                snapshots.extend(events.into_iter().map(|event| (realm(), event)));
             }
         }
         Ok(snapshots)

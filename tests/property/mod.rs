@@ -23,7 +23,9 @@ use revwatch_core::entity::{Entity, EntityKey};
 use revwatch_core::event::Event;
 use revwatch_core::event_settings::EventSettings;
 use revwatch_core::kpi::Kpis;
-use revwatch_storage::ports::{ConditionChange, Delivery, ReadResult, StoredEntity};
+use revwatch_storage::ports::{
+    Commit, ConditionChange, Delivery, ReadResult, ReadSet, StoredEntity,
+};
 use revwatch_worker::batch::{Batch, Outcome, Place, recompute};
 use uuid::Uuid;
 
@@ -59,37 +61,8 @@ impl Memory {
 
     fn apply(&mut self, bodies: &[String], rng: &mut Rng) {
         let deliveries: Vec<Delivery> = bodies.iter().map(|body| delivery(body, rng)).collect();
-        let mut relays = self.apply_deliveries(&deliveries, rng);
-        rng.shuffle(&mut relays);
-        self.apply_deliveries(&relays, rng);
-    }
-
-    /// Returns the relays.
-    fn apply_deliveries(&mut self, deliveries: &[Delivery], rng: &mut Rng) -> Vec<Delivery> {
-        let mut batch = Batch::read(Place::ONLY, deliveries, &EventSettings::default());
-        let subscriptions = batch.subscriptions(1).into_values();
-        let subscriptions = subscriptions.flat_map(|read_set| read_set.entities);
-        let stored = |key| {
-            let stored = self.entities.get(&key).cloned();
-            (key, stored)
-        };
-        batch
-            .settle(&subscriptions.map(stored).collect())
-            .expect("readable");
-        let found = ReadResult {
-            dedupe_keys: batch
-                .read_set
-                .dedupe_keys
-                .iter()
-                .map(|key| self.dedupe_keys.get(key).copied())
-                .collect(),
-            entities: batch
-                .read_set
-                .entities
-                .iter()
-                .map(|key| self.entities.get(key).cloned())
-                .collect(),
-        };
+        let batch = Batch::read(Place::ONLY, &deliveries, &EventSettings::default());
+        let found = self.find(&batch.read_set);
         let decision = batch
             .decide(&found, END_S * 1000 + rng.i64(-1000..100_000))
             .expect("readable");
@@ -98,10 +71,40 @@ impl Memory {
             .iter()
             .filter(|o| **o == Outcome::Applied)
             .count();
-        for key in decision.commit.dedupe_keys {
+        self.write(decision.commit);
+        let mut relays = decision.relays.batches(1, rng.usize(1..=9));
+        rng.shuffle(&mut relays);
+        for batch in relays {
+            let customers = self.find(&batch.customers);
+            let read_sets = batch.subscriptions(1).into_values();
+            let keys = read_sets.flat_map(|read_set| read_set.entities);
+            let stored = keys.map(|key| {
+                let stored = self.entities.get(&key).cloned();
+                (key, stored)
+            });
+            let decided = batch.decide(&customers, &stored.collect());
+            self.write(decided.expect("readable").0);
+        }
+    }
+
+    fn find(&self, read_set: &ReadSet) -> ReadResult {
+        let dedupe_keys = read_set.dedupe_keys.iter();
+        let entities = read_set.entities.iter();
+        ReadResult {
+            dedupe_keys: dedupe_keys
+                .map(|key| self.dedupe_keys.get(key).copied())
+                .collect(),
+            entities: entities
+                .map(|key| self.entities.get(key).cloned())
+                .collect(),
+        }
+    }
+
+    fn write(&mut self, commit: Commit) {
+        for key in commit.dedupe_keys {
             self.dedupe_keys.insert((key.day, key.key), key.delivery);
         }
-        for write in decision.commit.entities {
+        for write in commit.entities {
             self.entities.insert(
                 write.key,
                 StoredEntity {
@@ -110,8 +113,8 @@ impl Memory {
                 },
             );
         }
-        self.counters.merge(decision.commit.counters, 1);
-        for change in decision.commit.conditions {
+        self.counters.merge(commit.counters, 1);
+        for change in commit.conditions {
             match change {
                 ConditionChange::Open(c) => {
                     self.open.insert(format!("{:?}", c.key), format!("{c:?}"))
@@ -119,10 +122,6 @@ impl Memory {
                 ConditionChange::Close(key) => self.open.remove(&format!("{key:?}")),
             };
         }
-        let relays = decision.relays.iter();
-        relays
-            .map(|relay| relay.delivery(Uuid::from_u128(rng.u128(..)), 1, END_S * 1000))
-            .collect()
     }
 
     fn bodies(&self) -> BTreeMap<&EntityKey, &[u8]> {

@@ -142,9 +142,10 @@ fn a_dropped_first_event_is_not_counted_as_a_new_subscription() {
 
 /// What a subscription adds, and its customer because of it.
 fn with_customer(entity: &Entity) -> Counters {
-    let relay = Relay::of(entity).expect("a customer");
+    let relay = Relay::all_of(entity).next().expect("a customer");
     let mut customer = Entity::new(&relay.customer_key());
-    customer.merge(&relay.observe(Some(entity)));
+    let observed = relay.observe(Some(entity));
+    customer.merge(&observed.expect("it is stored"));
     let mut counters = entity.contributions();
     counters.merge(customer.contributions(), 1);
     counters

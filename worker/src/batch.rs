@@ -6,9 +6,9 @@
 mod item;
 mod outcome;
 mod plan;
-mod relayed;
+mod relays;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use revwatch_core::bucket::first_minute_kept;
 use revwatch_core::counters::Counters;
@@ -23,7 +23,7 @@ pub use self::item::Place;
 use self::item::{Content, Item};
 pub use self::outcome::Outcome;
 use self::plan::{Changes, Plan};
-pub use self::relayed::{Foreign, Relayed, read_sets};
+pub use self::relays::{Foreign, RelayBatch, Relays};
 
 /// A parsed batch that has not yet been compared with the stored state.
 #[derive(Debug)]
@@ -48,8 +48,8 @@ pub struct Decision {
     pub created_s: Vec<Option<i64>>,
     /// State transitions, for the log.
     pub transitions: Vec<(EntityKey, Transition)>,
-    /// What to publish after the commit and before the acknowledgement.
-    pub relays: Vec<Relayed>,
+    /// What customers get after the commit and before the acknowledgement.
+    pub relays: Relays,
 }
 
 impl Batch {
@@ -86,12 +86,6 @@ impl Batch {
                 }
             }
         }
-        let relays = items.iter().filter(|item| item.elsewhere.is_none());
-        for key in relays.filter_map(|item| Some(item.relay.as_ref()?.customer_key())) {
-            if !read_set.entities.contains(&key) {
-                read_set.entities.push(key);
-            }
-        }
         Self {
             partition: place.partition,
             items,
@@ -105,28 +99,6 @@ impl Batch {
     pub fn untimed(mut self) -> Self {
         self.timed = false;
         self
-    }
-
-    /// The subscriptions of relays, by their partition, of `partitions`. They are read after `read_set`: if one changes in
-    /// between, its next relay conflicts with the commit or comes after it.
-    pub fn subscriptions(&self, partitions: u32) -> BTreeMap<u32, ReadSet> {
-        let here = self.items.iter().filter(|item| item.elsewhere.is_none());
-        let relays = here.filter_map(|item| item.relay.as_ref());
-        read_sets(relays.map(|relay| {
-            let partition = relay.subscription_partition(partitions);
-            (partition, relay.subscription_key())
-        }))
-    }
-
-    /// Takes over what was read of these subscriptions. Fails if this version cannot decode one.
-    pub fn settle(&mut self, subscriptions: &Foreign) -> Result<(), String> {
-        for item in &mut self.items {
-            if let (Some(relay), Ok(content)) = (&item.relay, &mut item.content) {
-                let subscription = relayed::read(&relay.subscription_key(), subscriptions)?;
-                content.observations = vec![relay.observe(subscription.as_ref())];
-            }
-        }
-        Ok(())
     }
 
     /// Decides, given the store's answer to `read_set`. `now_ms` (Unix milliseconds) is used only
@@ -161,7 +133,7 @@ impl Batch {
 impl Decision {
     /// Whether there is nothing to commit because every delivery was processed before.
     pub fn is_empty(&self) -> bool {
-        self.commit.dedupe_keys.is_empty() && self.commit.entities.is_empty()
+        self.commit.dedupe_keys.is_empty()
     }
 }
 

@@ -221,17 +221,13 @@ impl Conversion<'_> {
                 .filter(|it| it.is_at_home())
                 .flat_map(|it| &it.home)
             {
-                let Some(relay) = Relay::of(&home.entity) else {
-                    continue;
-                };
-                let content = on(&home.key, || relay.observe(Some(&home.entity)))?;
-                let customers = by_partition
-                    .entry(relay.customer_partition(self.partitions))
-                    .or_default();
-                customers
-                    .entry(content.key.clone())
-                    .or_default()
-                    .push(content);
+                for relay in Relay::all_of(&home.entity) {
+                    let content = on(&home.key, || relay.observe(Some(&home.entity)))?;
+                    let partition = relay.customer_partition(self.partitions);
+                    let customers = by_partition.entry(partition).or_default();
+                    let contents = customers.entry(relay.customer_key()).or_default();
+                    contents.extend(content);
+                }
             }
             for (partition, customers) in by_partition {
                 let all: Vec<_> = customers.into_iter().collect();

@@ -25,6 +25,8 @@ pub mod partition;
 pub mod recovery;
 mod relays;
 pub mod resolver;
+#[cfg(test)]
+mod test_worker;
 
 use std::sync::Arc;
 use std::time::Duration;

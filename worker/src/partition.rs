@@ -22,7 +22,7 @@ use crate::Worker;
 use crate::applied::Applied;
 use crate::batch::{Batch, Decision, Outcome, Place};
 use crate::batch_telemetry::report;
-use crate::relays::{self, read_foreign};
+use crate::relays;
 
 /// A partition that this worker reads.
 pub struct Partition {
@@ -275,8 +275,9 @@ impl Partition {
     }
 }
 
-/// Reads, decides and commits one batch. Stores dead and paused deliveries in their holding queues, and those of
-/// another partition there, first; publishes relays afterwards, but in a replay its caller applies them. Runs to the end even when the worker stops. The caller acknowledges afterwards.
+/// Reads, decides and commits one batch. First stores dead and paused deliveries, and moves those of other partitions.
+/// Afterwards writes relays into customers; in a replay, the caller does. Runs to the end even when the worker stops.
+/// The caller acknowledges afterwards.
 pub(crate) async fn apply(
     worker: &Worker,
     number: u32,
@@ -295,12 +296,7 @@ pub(crate) async fn apply(
     }
     for _ in 0..MAX_CONFLICTS {
         let found = worker.store.read(number, &batch.read_set).await?;
-        let subscriptions = batch.subscriptions(place.partitions);
-        if !subscriptions.is_empty() {
-            let read = read_foreign(worker, subscriptions).await?;
-            batch.settle(&read).map_err(PartitionError::Unreadable)?;
-        }
-        let decision = batch
+        let mut decision = batch
             .decide(&found, worker.clock.now_ms())
             .map_err(PartitionError::Unreadable)?;
         begin_conversion_if_older(worker, number, &found).await?;
@@ -317,7 +313,7 @@ pub(crate) async fn apply(
         if committed == Committed::Applied {
             let commit_ended = worker.clock.now().into();
             if matches!(source, Source::Queue) {
-                relays::publish(worker, &decision.relays).await?;
+                relays::write(worker, std::mem::take(&mut decision.relays)).await?;
             }
             return Ok(Applied {
                 decision,

@@ -14,7 +14,6 @@ use revwatch_core::clock::{Clock, Ids};
 use revwatch_core::event::Event;
 use revwatch_core::pauses::{PauseHistory, Pauses, Scope};
 use revwatch_core::redact;
-use revwatch_core::relay::RELAY_TYPE;
 use revwatch_runtime::panics::catch;
 use revwatch_storage::journal::{self, DISMISSED, PAUSES_KEY, REQUEUED, pauses_in_store};
 use revwatch_storage::ports::{
@@ -29,7 +28,7 @@ use crate::Worker;
 use crate::applied::Applied;
 use crate::batch::{Outcome, label};
 use crate::partition::{PartitionError, Source, apply};
-use crate::relays::Pending;
+use crate::relays::{Pending, give_back};
 
 /// In a replay, a pause takes effect this long after it was ordered: until every worker knew of the
 /// pause, some may have applied deliveries that it covers, and clocks differ. A delivery applied
@@ -114,7 +113,9 @@ pub async fn recover(
         from.insert(partition, started.1);
     }
     include_requeued(worker.queue.as_ref(), &mut from).await?;
+    let recovered = from.keys().copied().collect();
     let replayed = replay(worker, from, pauses, on_progress).await?;
+    give_back(worker, &recovered).await?;
     for IncompletePartition { partition, health } in partitions {
         let name = names.get(partition).map_or("", String::as_str);
         if !worker
@@ -223,7 +224,7 @@ pub async fn replay(
             if delivery.received_ms < lane.from_ms {
                 continue;
             }
-            total.read += u64::from(delivery.event_type != RELAY_TYPE);
+            total.read += 1;
             lane.waiting.push(delivery);
             if lane.waiting.len() == batch
                 && lane
@@ -294,7 +295,7 @@ async fn apply_all(
                     worker.other_mode.note(*reason);
                     total.other_mode += 1;
                 }
-                Outcome::Redelivered | Outcome::Moved(_) | Outcome::Relayed => {}
+                Outcome::Redelivered | Outcome::Moved(_) => {}
                 Outcome::Duplicate | Outcome::Ignored | Outcome::Dead(_) => total.other += 1,
             }
             if let Some(counter) = outcome.counter() {
@@ -306,7 +307,7 @@ async fn apply_all(
             }
         }
     }
-    relays.apply(&worker).await?;
+    relays.write(&worker).await?;
     Ok(total)
 }
 

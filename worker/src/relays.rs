@@ -1,88 +1,114 @@
-//! Publishes relays, or applies those of a replay, and reads the subscriptions that they are about.
+//! Writes relays into customers, and finds those that a recovery needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
-use revwatch_core::pauses::{PauseHistory, Pauses};
+use revwatch_core::entity::{Entity, EntityKind};
 use revwatch_core::relay::Relay;
-use revwatch_storage::ports::{Delivery, ReadSet, StoreError};
+use revwatch_storage::ports::{Committed, ReadSet, StoreError};
 
 use crate::Worker;
-use crate::batch::{Foreign, Relayed, read_sets};
-use crate::partition::{PartitionError, Source, apply};
+use crate::batch::{Foreign, RelayBatch, Relays};
+use crate::guarded::on_entity;
+use crate::partition::{MAX_CONFLICTS, PartitionError};
 
-/// The relays of a replay. They are applied, not published: the archive has them already, and a replay may have no worker
-/// beside it.
+/// Relays of a replay that wait for each other, so that one commit writes many.
 #[derive(Default)]
-pub(crate) struct Pending(BTreeMap<Relay, Relayed>);
+pub(crate) struct Pending(Relays);
 
-/// So many relays are applied together.
+/// So many relays are written together.
 const PENDING: usize = 2_000;
 
-/// Publishes what customers have to hear. If this is repeated after a failure, the deliveries are those which the queue
-/// has redelivered, and customers may have heard of it.
-pub(crate) async fn publish(worker: &Worker, relays: &[Relayed]) -> Result<(), PartitionError> {
-    let partitions = worker.queue.partitions();
-    let unsure = relays.iter().filter(|it| !it.is_sure);
-    let customers = read_sets(unsure.map(|Relayed { relay, .. }| {
-        let partition = relay.customer_partition(partitions);
-        (partition, relay.customer_key())
-    }));
-    let customers = read_foreign(worker, customers).await?;
-    let mut publishing = Vec::new();
-    for relayed in relays {
-        let is_known = !relayed.is_sure
-            && relayed
-                .is_known(&customers)
-                .map_err(PartitionError::Unreadable)?;
-        if !is_known {
-            publishing.push(worker.queue.publish(delivery(worker, relayed)));
-        }
-    }
-    try_join_all(publishing).await?;
-    Ok(())
-}
+/// Customers of one commit.
+const CUSTOMERS_PER_COMMIT: usize = 200;
 
 impl Pending {
-    /// Adds the relays of a batch. Applies all if there are many.
+    /// Adds the relays of a batch. Writes all if there are many.
     pub(crate) async fn add(
         &mut self,
         worker: &Worker,
-        relays: Vec<Relayed>,
+        relays: Relays,
     ) -> Result<(), PartitionError> {
-        let relays = relays.into_iter();
-        self.0.extend(relays.map(|it| (it.relay.clone(), it)));
+        self.0.append(relays);
         match self.0.len() {
             0..PENDING => Ok(()),
-            PENDING.. => self.apply(worker).await,
+            PENDING.. => self.write(worker).await,
         }
     }
 
-    /// Applies all.
-    pub(crate) async fn apply(&mut self, worker: &Worker) -> Result<(), PartitionError> {
-        let mut by_partition = BTreeMap::<u32, Vec<Delivery>>::new();
-        for relayed in std::mem::take(&mut self.0).into_values() {
-            let delivery = delivery(worker, &relayed);
-            let deliveries = by_partition.entry(delivery.partition).or_default();
-            deliveries.push(delivery);
+    /// Writes all.
+    pub(crate) async fn write(&mut self, worker: &Worker) -> Result<(), PartitionError> {
+        write(worker, std::mem::take(&mut self.0)).await
+    }
+}
+
+/// Writes relays into their customers.
+pub(crate) async fn write(worker: &Worker, relays: Relays) -> Result<(), PartitionError> {
+    let batches = relays.batches(worker.queue.partitions(), CUSTOMERS_PER_COMMIT);
+    let writing = batches.iter().map(|batch| write_batch(worker, batch));
+    try_join_all(writing).await.map(drop)
+}
+
+async fn write_batch(worker: &Worker, batch: &RelayBatch) -> Result<(), PartitionError> {
+    for _ in 0..MAX_CONFLICTS {
+        let customers = worker.store.read(batch.partition, &batch.customers).await?;
+        let subscriptions = batch.subscriptions(worker.queue.partitions());
+        let subscriptions = read_foreign(worker, subscriptions).await?;
+        let decided = batch.decide(&customers, &subscriptions);
+        let (commit, faults) = decided.map_err(PartitionError::Unreadable)?;
+        if commit.entities.is_empty() || worker.store.commit(&commit).await? == Committed::Applied {
+            for reason in faults {
+                tracing::error!(reason, "a customer lacks what its subscription says");
+            }
+            return Ok(());
         }
-        let no_pauses = PauseHistory::from(Pauses::default());
-        for (partition, deliveries) in by_partition {
-            for batch in deliveries.chunks(worker.config.batch) {
-                apply(worker, partition, batch, &no_pauses, Source::Queue).await?;
+    }
+    Err(PartitionError::Contended)
+}
+
+/// After these partitions were recovered: gives their customers what the subscriptions in others say. The archive does
+/// not have it, because those subscriptions are not replayed.
+pub(crate) async fn give_back(
+    worker: &Worker,
+    recovered: &BTreeSet<u32>,
+) -> Result<(), PartitionError> {
+    let partitions = worker.queue.partitions();
+    if (0..partitions).all(|partition| recovered.contains(&partition)) {
+        return Ok(());
+    }
+    let mut pending = Pending::default();
+    for shard in 0..worker.store.shards() {
+        let mut after = None;
+        loop {
+            let kind = EntityKind::Subscription;
+            let page = worker.store.shard_page(shard, kind, after.as_ref()).await?;
+            let mut relays = Relays::default();
+            for found in page.entities {
+                if recovered.contains(&found.partition) {
+                    continue;
+                }
+                let decoded = on_entity(&found.key, || {
+                    let entity = Entity::decode(&found.key, &found.stored.body)?;
+                    Ok(Relay::all_of(&entity).collect::<Vec<_>>())
+                });
+                let of_entity = decoded.and_then(|decoded| decoded);
+                for relay in of_entity.map_err(PartitionError::Unreadable)? {
+                    if recovered.contains(&relay.customer_partition(partitions)) {
+                        relays.add_unsure(relay);
+                    }
+                }
+            }
+            pending.add(worker, relays).await?;
+            after = page.next;
+            if after.is_none() {
+                break;
             }
         }
-        Ok(())
     }
+    pending.write(worker).await
 }
 
-fn delivery(worker: &Worker, relayed: &Relayed) -> Delivery {
-    let (id, now_ms) = (worker.ids.fresh(), worker.clock.now_ms());
-    relayed.delivery(id, worker.queue.partitions(), now_ms)
-}
-
-/// Entities of other partitions.
-pub(crate) async fn read_foreign(
+async fn read_foreign(
     worker: &Worker,
     read_sets: BTreeMap<u32, ReadSet>,
 ) -> Result<Foreign, StoreError> {
@@ -92,4 +118,142 @@ pub(crate) async fn read_foreign(
     });
     let read = try_join_all(reading).await?;
     Ok(read.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use jiff::Timestamp;
+    use revwatch_core::entity::EntityKey;
+    use revwatch_core::event::partition_of;
+    use revwatch_core::pauses::{PauseHistory, Pauses};
+    use revwatch_core::realm::Realms;
+    use revwatch_storage::memory::{Memory, VirtualClock};
+    use revwatch_storage::ports::{Commit, Delivery, EntityWrite};
+    use serde_json::json;
+
+    use super::*;
+    use crate::partition::{Source, apply};
+    use crate::test_worker::worker;
+
+    const PARTITIONS: u32 = 4;
+    const NOW_S: i64 = 1_795_900_000;
+    const CUSTOMER: &str = "cus_1";
+
+    fn started() -> (Memory, Arc<VirtualClock>, Worker) {
+        let start = Timestamp::from_second(NOW_S).expect("a time");
+        let clock = Arc::new(VirtualClock::starting_at(start));
+        let memory = Memory::new(PARTITIONS, clock.clone());
+        let worker = worker(&memory, &clock, Realms::default());
+        (memory, clock, worker)
+    }
+
+    /// A subscription whose customer is in another partition.
+    fn subscription_id() -> String {
+        let ids = (0..).map(|n| format!("sub_{n}"));
+        let customer = partition_of(CUSTOMER, PARTITIONS);
+        let mut others = ids.filter(|id| partition_of(id, PARTITIONS) != customer);
+        others.next().expect("one")
+    }
+
+    /// Publishes an event about it, as ingest does.
+    async fn published(worker: &Worker, n: u8) -> Delivery {
+        let id = subscription_id();
+        let object = json!({"id": id, "object": "subscription", "status": "active", "customer": CUSTOMER,
+            "currency": "usd", "items": {"data": [{"quantity": 1, "price": {"unit_amount": 1000,
+            "recurring": {"interval": "month", "interval_count": 1}}}]}});
+        let event = json!({"id": format!("evt_{n}"), "object": "event", "created": NOW_S + i64::from(n),
+            "type": "customer.subscription.created", "data": {"object": object}});
+        let delivery = Delivery {
+            id: worker.ids.fresh(),
+            event_id: format!("evt_{n}"),
+            event_type: "customer.subscription.created".to_owned(),
+            partition: partition_of(&id, PARTITIONS),
+            endpoint: "stripe".to_owned(),
+            received_ms: worker.clock.now_ms(),
+            traceparent: None,
+            body: Bytes::from(event.to_string()),
+        };
+        let publishing = worker.queue.publish(delivery.clone());
+        publishing.await.expect("published");
+        delivery
+    }
+
+    async fn applied(worker: &Worker, delivery: &Delivery) -> Result<(), PartitionError> {
+        let no_pauses = PauseHistory::from(Pauses::default());
+        let batch = std::slice::from_ref(delivery);
+        let applying = apply(worker, delivery.partition, batch, &no_pauses, Source::Queue);
+        applying.await.map(drop)
+    }
+
+    async fn paying(worker: &Worker) -> usize {
+        let key = EntityKey::new(EntityKind::Customer, CUSTOMER);
+        let read_set = ReadSet {
+            entities: vec![key.clone()],
+            ..ReadSet::default()
+        };
+        let partition = partition_of(CUSTOMER, PARTITIONS);
+        let found = worker.store.read(partition, &read_set).await.expect("read");
+        let Some(stored) = &found.entities[0] else {
+            return 0;
+        };
+        match Entity::decode(&key, &stored.body).expect("readable") {
+            Entity::Customer(customer) => customer.subscriptions.paying(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_customer_could_not_get_comes_with_the_redelivery() {
+        let (memory, _, worker) = started();
+        let delivery = published(&worker, 1).await;
+        memory.faults().refuse_commits(2);
+        for _ in 0..2 {
+            applied(&worker, &delivery).await.expect_err("no commit");
+        }
+        // The commit of the subscription takes effect, and its answer is lost.
+        memory.faults().time_out_commits(1);
+        applied(&worker, &delivery).await.expect_err("no answer");
+        assert_eq!(paying(&worker).await, 0);
+        for _ in 0..2 {
+            applied(&worker, &delivery).await.expect("applied");
+            assert_eq!(paying(&worker).await, 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_recovered_customer_has_what_subscriptions_of_complete_partitions_say() {
+        let (_, _, worker) = started();
+        let delivery = published(&worker, 1).await;
+        applied(&worker, &delivery).await.expect("applied");
+        let lost = partition_of(CUSTOMER, PARTITIONS);
+        lose(&worker, lost).await;
+        assert_eq!(paying(&worker).await, 0);
+        give_back(&worker, &BTreeSet::from([lost + 1]))
+            .await
+            .expect("written");
+        assert_eq!(paying(&worker).await, 0, "it is of another partition");
+        give_back(&worker, &BTreeSet::from([lost]))
+            .await
+            .expect("written");
+        assert_eq!(paying(&worker).await, 1);
+    }
+
+    /// The partition forgets the customer.
+    async fn lose(worker: &Worker, partition: u32) {
+        let key = EntityKey::new(EntityKind::Customer, CUSTOMER);
+        let commit = Commit {
+            partition,
+            entities: vec![EntityWrite {
+                key,
+                expected: 1,
+                body: None,
+            }],
+            ..Commit::default()
+        };
+        let committed = worker.store.commit(&commit).await.expect("committed");
+        assert_eq!(committed, Committed::Applied);
+    }
 }

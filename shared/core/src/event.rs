@@ -62,9 +62,6 @@ pub struct Event<'a, Object = &'a RawValue> {
 /// say what is, not what happened.
 pub const FETCHED: &str = "evt_refresh_";
 
-/// Begins the ids of [relays](crate::relay).
-pub const RELAYED: &str = "evt_relay_";
-
 /// The fields of an object that determine its partition.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -200,11 +197,6 @@ impl<'a, Object> Event<'a, Object> {
         self.id.starts_with(FETCHED)
     }
 
-    /// Whether revwatch made it.
-    fn is_own(&self) -> bool {
-        self.is_fetched() || self.id.starts_with(RELAYED)
-    }
-
     /// Whether revwatch fetched its object for another one of this type, which needs it.
     pub fn is_fetched_for(&self, object: &str) -> bool {
         self.is_fetched() && self.related_type.as_deref() == Some(object)
@@ -247,18 +239,13 @@ impl<Object: Keyed> Event<'_, Object> {
         partition_of(&self.partition_key(), partitions)
     }
 
-    /// The id of its object.
-    pub fn object_id(&self) -> Option<Cow<'_, str>> {
-        self.object.as_ref()?.key(PartOf::Itself)
-    }
-
     fn partition_key(&self) -> Cow<'_, str> {
         let key = match (&self.account, &self.object, &self.related_id) {
             // An account's own thin events may come in the platform's context or in its own.
             (_, None, Some(related)) if related.starts_with("acct_") => related,
             (Some(account), _, _) => account,
-            // Of an object that another one needs, or that says something about it.
-            (None, Some(_), Some(related)) if self.is_own() => related,
+            // Of an object that was fetched for another, which needs it.
+            (None, Some(_), Some(related)) if self.id.starts_with(FETCHED) => related,
             (None, Some(object), _) => {
                 let key = object.key(self.part_of());
                 return key.unwrap_or(Cow::Borrowed(&self.id));

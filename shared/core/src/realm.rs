@@ -97,6 +97,11 @@ impl Realm {
 }
 
 impl RealmsOfEndpoint {
+    /// Every realm of what comes to it, but the unknown one.
+    pub fn all(&self) -> impl Iterator<Item = &Realm> {
+        std::iter::once(&self.realm).chain(self.own_accounts.values())
+    }
+
     /// Takes over further accounts of an organisation: until now, theirs was the unknown realm. The first ones
     /// change the realm of all others, so they are not taken over.
     fn add_accounts(&mut self, new: &Self) {

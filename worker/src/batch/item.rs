@@ -4,12 +4,11 @@ use std::borrow::Cow;
 
 use revwatch_core::entity::Observation;
 use revwatch_core::event::{Event, day_of, is_known_kind};
-use revwatch_core::event_settings::{BACKFILL, EventSettings, REFRESH};
+use revwatch_core::event_settings::{EventSettings, is_own_endpoint};
 use revwatch_core::mode::OtherMode;
 use revwatch_core::observe::observe;
 use revwatch_core::pauses::PauseHistory;
 use revwatch_core::realm::Realm;
-use revwatch_core::relay::Relay;
 use revwatch_storage::ports::Delivery;
 
 use crate::guarded::on_event;
@@ -34,8 +33,6 @@ pub(super) struct Item {
     /// The other partition that it belongs to.
     pub(super) elsewhere: Option<u32>,
     pub(super) other_mode: Option<OtherMode>,
-    /// That a subscription of another partition changed, which concerns a customer of this one.
-    pub(super) relay: Option<Relay>,
     /// The event does not say its mode.
     pub(super) lacks_mode: bool,
     pub(super) pause_reason: Option<String>,
@@ -82,11 +79,6 @@ pub(super) fn parse(
         Ok(event) => event,
         Err(reason) => return unreadable(delivery, reason.to_string()),
     };
-    // No webhook comes to this endpoint.
-    let relay = Relay::read(&event).filter(|_| delivery.endpoint == REFRESH);
-    if let Some(relay) = relay {
-        return relayed(delivery, place, relay, event.created_s);
-    }
     let realm = settings.realms.of(&delivery.endpoint, event.own_account());
     let pause_reason = pauses.hold(&event, delivery.received_ms);
     let other_mode = settings.modes.judge(&delivery.endpoint, event.livemode);
@@ -115,28 +107,12 @@ pub(super) fn parse(
         event_id: event.id.clone().into_owned(),
         day: event.created_day(),
         received_ms: delivery.received_ms,
-        is_webhook: ![BACKFILL, REFRESH].contains(&delivery.endpoint.as_str()),
+        is_webhook: !is_own_endpoint(&delivery.endpoint),
         elsewhere,
         other_mode,
-        relay: None,
         lacks_mode: event.livemode.is_none(),
         pause_reason,
         content,
-    }
-}
-
-/// What it says is known when the subscription is read.
-fn relayed(delivery: &Delivery, place: Place, relay: Relay, created_s: i64) -> Item {
-    let partition = relay.customer_partition(place.partitions);
-    Item {
-        elsewhere: (partition != place.partition).then_some(partition),
-        relay: Some(relay),
-        content: Ok(Content {
-            known: true,
-            created_s,
-            observations: Vec::new(),
-        }),
-        ..unreadable(delivery, String::new())
     }
 }
 
@@ -169,10 +145,9 @@ fn unreadable(delivery: &Delivery, reason: String) -> Item {
         event_id: delivery.event_id.clone(),
         day: day_of(delivery.received_ms.div_euclid(1000)),
         received_ms: delivery.received_ms,
-        is_webhook: ![BACKFILL, REFRESH].contains(&delivery.endpoint.as_str()),
+        is_webhook: !is_own_endpoint(&delivery.endpoint),
         elsewhere: None,
         other_mode: None,
-        relay: None,
         lacks_mode: false,
         pause_reason: None,
         content: Err(reason),

@@ -25,8 +25,6 @@ pub enum Outcome {
     Paused(String),
     /// It belongs to this other partition: another version computed its partition. It leaves no state here.
     Moved(u32),
-    /// revwatch made it: a customer has what a subscription of its says. It is no event, and not counted.
-    Relayed,
 }
 
 /// What the batch contains so far. Within a batch, as between batches, the first delivery of an
@@ -43,7 +41,6 @@ impl Outcome {
         match self {
             Self::Paused(_) => "paused",
             Self::Moved(_) => "moved",
-            Self::Relayed => "relayed",
             other => other.counter().unwrap_or("redelivered"),
         }
     }
@@ -65,7 +62,7 @@ impl Outcome {
             Self::Ignored => Some("ignored"),
             Self::OtherMode(_) => Some(OTHER_MODE),
             Self::Dead(_) => Some("dead"),
-            Self::Redelivered | Self::Paused(_) | Self::Moved(_) | Self::Relayed => None,
+            Self::Redelivered | Self::Paused(_) | Self::Moved(_) => None,
         }
     }
 }
@@ -82,9 +79,6 @@ impl<'a> Seen<'a> {
     ) -> Outcome {
         if let Some(partition) = item.elsewhere {
             return Outcome::Moved(partition);
-        }
-        if item.relay.is_some() {
-            return Outcome::Relayed;
         }
         let was_processed = by_delivery.is_some() || by_event == Some(item.delivery_id);
         if !self.deliveries.insert(item.delivery_id) || was_processed {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::item::{Content, Item};
 use super::outcome::{Outcome, Seen};
-use super::{Batch, Decision, Relayed};
+use super::{Batch, Decision, Relays};
 use crate::guarded::{on_entity, on_event};
 
 /// What happens to each entity that the batch may change.
@@ -25,13 +25,15 @@ pub(super) struct Change {
     /// The stored version.
     expected: u64,
     before: Entity,
-    after: Entity,
+    pub(super) after: Entity,
+    /// Also if it did not change: another commit to it must fail.
+    pub(super) must_write: bool,
 }
 
 /// What follows from the changes besides the commit.
-struct Changed {
+pub(super) struct Changed {
     transitions: Vec<(EntityKey, Transition)>,
-    relays: Vec<Relayed>,
+    relays: Relays,
 }
 
 /// The part of a decision that is made so far.
@@ -74,7 +76,7 @@ impl<'a> Plan<'a> {
         let other_realm = other_realm(item, &self.entities);
         let mut outcome = self.seen.outcome(item, other_realm, by_event, by_delivery);
         match (&outcome, &item.content) {
-            (Outcome::Applied | Outcome::Ignored | Outcome::Relayed, Ok(content)) => {
+            (Outcome::Applied | Outcome::Ignored, Ok(content)) => {
                 match fault(content, &self.entities) {
                     Some(reason) => outcome = Outcome::Dead(reason),
                     None => {
@@ -83,7 +85,7 @@ impl<'a> Plan<'a> {
                     }
                 }
             }
-            // Whoever committed it may have failed before it published the relay.
+            // The worker that committed it may have stopped before the customer got it.
             (Outcome::Redelivered, Ok(content)) => {
                 let keys = content.observations.iter().map(|it| &it.key);
                 let of_subscriptions = keys.filter(|key| key.kind == EntityKind::Subscription);
@@ -117,7 +119,7 @@ impl<'a> Plan<'a> {
 
 impl Change {
     /// The entity as it is stored, without a change so far.
-    fn of(key: &EntityKey, stored: Option<&StoredEntity>) -> Result<Self, String> {
+    pub(super) fn of(key: &EntityKey, stored: Option<&StoredEntity>) -> Result<Self, String> {
         let (expected, before) = match stored {
             Some(StoredEntity { version, body }) => {
                 let decoded = on_entity(key, || Entity::decode(key, body));
@@ -129,6 +131,7 @@ impl Change {
             expected,
             after: before.clone(),
             before,
+            must_write: false,
         })
     }
 }
@@ -198,20 +201,21 @@ fn count(commit: &mut Commit, item: &Item, outcome: &Outcome) {
 }
 
 /// Adds the entities that changed, and what follows from that.
-fn add_changes(
+pub(super) fn add_changes(
     commit: &mut Commit,
     entities: Changes<'_>,
     unsure_relays: &BTreeSet<&EntityKey>,
 ) -> Changed {
-    let (mut changed, mut relays) = (Vec::new(), Vec::new());
+    let (mut changed, mut relays) = (Vec::new(), Relays::default());
     for (key, change) in entities {
         let Change {
             expected,
             before,
             after,
+            must_write,
         } = change;
-        relays.extend(Relayed::of(&before, &after, unsure_relays.contains(key)));
-        if before == after {
+        relays.add(&before, &after, unsure_relays.contains(key));
+        if before == after && !must_write {
             continue;
         }
         commit.entities.push(EntityWrite {
@@ -254,9 +258,6 @@ fn count_times(
     outcome: &Outcome,
     now_ms: Option<i64>,
 ) {
-    if *outcome == Outcome::Relayed {
-        return;
-    }
     counters.add(
         Bucket::hour_of(content.created_s),
         &["events", "created"],

@@ -11,12 +11,8 @@ use revwatch_core::event_settings::EventSettings;
 use revwatch_core::observe::{ObserveSettings, observe};
 use revwatch_core::realm::{Realm, Realms};
 use revwatch_core::recount::{Recount, StoredAggregates};
-use revwatch_runtime::admin::Readiness;
-use revwatch_runtime::config::Config;
 use revwatch_runtime::reload::Reloadable;
-use revwatch_runtime::supervise::Supervisor;
-use revwatch_runtime::telemetry::{Metrics, Tracer};
-use revwatch_storage::memory::{Memory, NumberedIds, VirtualClock};
+use revwatch_storage::memory::{Memory, VirtualClock};
 use revwatch_storage::ports::{
     Aggregates as _, ConditionFeed as _, Delivery, Entities as _, Publish as _, Recovery as _,
     StoreError,
@@ -30,6 +26,7 @@ use uuid::Uuid;
 use super::*;
 use crate::maintenance::Maintenance;
 use crate::membership::Share;
+use crate::test_worker::worker;
 
 const PARTITIONS: u32 = 4;
 
@@ -101,6 +98,10 @@ fn endpoint(key: &EntityKey) -> (Option<&'static str>, Realm) {
 
 fn kernel() -> Realm {
     Realm::named(KERNEL).expect("a name")
+}
+
+fn with_kernel() -> Realms {
+    Realms::new([(KERNEL.to_owned(), kernel().into())])
 }
 
 fn forget_realm(entity: &mut Entity) {
@@ -195,28 +196,6 @@ async fn publish(memory: &Memory, endpoint: &str, body: &str) {
     memory.publish(delivery).await.expect("published");
 }
 
-fn worker(memory: &Memory, clock: &Arc<VirtualClock>) -> Worker {
-    let readiness = Readiness::default();
-    Worker {
-        queue: Arc::new(memory.reopen()),
-        store: Arc::new(memory.reopen()),
-        clock: clock.clone(),
-        ids: Arc::new(NumberedIds::default()),
-        config: Config::load(None, &|_| None).expect("the defaults").worker,
-        events: Reloadable::new(EventSettings {
-            realms: Realms::new([(KERNEL.to_owned(), kernel().into())]),
-            ..EventSettings::default()
-        }),
-        other_mode: crate::OtherModeCounts::default(),
-        metrics: Metrics::new(),
-        tracer: Tracer::default(),
-        ready: readiness.check("worker"),
-        tasks: Supervisor::new(&readiness),
-        batch_permits: crate::BatchPermits::default(),
-        resolver: None,
-    }
-}
-
 async fn started() -> (Memory, Worker) {
     started_of(1).await
 }
@@ -231,7 +210,7 @@ fn empty() -> (Memory, Worker) {
     let start = Timestamp::from_second(NOW_S).expect("a time");
     let clock = Arc::new(VirtualClock::starting_at(start));
     let memory = Memory::new(PARTITIONS, clock.clone());
-    let worker = worker(&memory, &clock);
+    let worker = worker(&memory, &clock, with_kernel());
     (memory, worker)
 }
 
@@ -306,7 +285,7 @@ async fn the_minutes_of_what_is_stored_are_counted() {
         }
     }
     memory.faults().set_state_format(3);
-    convert_once(&worker(&memory, &clock))
+    convert_once(&worker(&memory, &clock, with_kernel()))
         .await
         .expect("converted");
     let read = compared(NOW_S);

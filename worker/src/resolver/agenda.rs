@@ -55,7 +55,7 @@ pub enum Outcome {
         /// From `Retry-After`.
         wait: Option<Duration>,
     },
-    /// Only Stripe has it, and there is no key.
+    /// Only Stripe has it, and there is no key of its realm.
     NoKey,
     /// Stripe, the connection to it or the queue failed.
     Failed,
@@ -75,8 +75,6 @@ pub enum Next {
 /// Objects to fetch, for at most [`Agenda::MAX_WAITING`] conditions.
 #[derive(Debug, Default)]
 pub struct Agenda {
-    /// That of the key: objects of others are not its platform's.
-    realm: Realm,
     entries: BTreeMap<Need, Entry>,
     /// The objects that each waiting condition needs.
     needs: BTreeMap<ConditionKey, Vec<Need>>,
@@ -110,11 +108,11 @@ enum Phase {
 const SETTLE_DELAY: Duration = Duration::from_secs(1);
 
 impl Task {
-    /// What these conditions wait for, of the objects of one realm.
-    pub fn all_of(conditions: &[Condition], realm: &Realm) -> Vec<Self> {
+    /// What these conditions wait for.
+    pub fn all_of(conditions: &[Condition]) -> Vec<Self> {
         let mut tasks = BTreeMap::<Need, BTreeMap<ConditionKey, Cause>>::new();
         for condition in conditions {
-            for need in needs_of(condition, realm) {
+            for need in needs_of(condition) {
                 let waiting = tasks.entry(need).or_default();
                 waiting.insert(condition.key.clone(), Cause::of(condition));
             }
@@ -148,14 +146,6 @@ impl Cause {
 }
 
 impl Agenda {
-    /// An empty agenda for the objects of one realm.
-    pub fn of(realm: Realm) -> Self {
-        Self {
-            realm,
-            ..Self::default()
-        }
-    }
-
     /// Conditions remembered. Beyond it, a scan of all open conditions finds the others later.
     pub const MAX_WAITING: usize = 10_000;
     /// Conditions remembered whose objects are gone. Beyond it, some are fetched once more.
@@ -257,7 +247,7 @@ impl Agenda {
 
     fn add(&mut self, condition: &Condition, now: Duration) {
         let key = &condition.key;
-        let mut needs = needs_of(condition, &self.realm);
+        let mut needs = needs_of(condition);
         self.forget(key, &needs);
         let cause = Cause::of(condition);
         let unavailable = self.unavailable.get(key);
@@ -358,10 +348,10 @@ fn backoff(first: Duration, attempts: u32) -> Duration {
     Backoff { first, max }.wait(attempts)
 }
 
-/// What the condition waits for, of the objects of one realm.
-fn needs_of(condition: &Condition, realm: &Realm) -> Vec<Need> {
+/// What the condition waits for. Nothing is asked about an account that an organisation's endpoint does not know.
+fn needs_of(condition: &Condition) -> Vec<Need> {
     let mut needs = Need::of(condition);
-    needs.retain(|need| need.realm == *realm && is_plain(need));
+    needs.retain(|need| need.realm != *Realm::unknown() && is_plain(need));
     needs
 }
 
@@ -464,20 +454,14 @@ mod tests {
     }
 
     #[test]
-    fn only_accounts_of_the_keys_realm_are_fetched() {
-        let kernel = Realm::named("kernel").expect("a name");
-        let of_kernel = Condition {
-            realm: kernel.clone(),
-            ..stale("acct_2", 100)
+    fn objects_of_every_realm_are_looked_for_but_not_those_of_an_unknown_account() {
+        let of = |realm: &Realm| Condition {
+            realm: realm.clone(),
+            ..stale("acct_1", 100)
         };
-        let all = [stale("acct_1", 100), of_kernel];
-        for (realm, expected) in [(Realm::MAIN, &all[0]), (kernel, &all[1])] {
-            let mut agenda = Agenda::of(realm);
-            agenda.on_scan(&all, s(0));
-            let expected = task_of(std::slice::from_ref(expected));
-            assert_eq!(agenda.next(s(1)), Next::Fetch(expected));
-            assert_eq!(agenda.entries.len(), 1);
-        }
+        let realms = [&Realm::MAIN, &Realm::kernel(), Realm::unknown()];
+        let tasks = realms.map(|realm| Task::all_of(&[of(realm)]).len());
+        assert_eq!(tasks, [1, 1, 0]);
     }
 
     #[test]

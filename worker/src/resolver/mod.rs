@@ -21,6 +21,7 @@ use revwatch_core::clock::{Clock, Ids};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::Entity;
 use revwatch_core::event::{day_of, partition_of};
+use revwatch_core::event_settings::refresh_endpoint;
 use revwatch_core::mode::Mode;
 use revwatch_core::need::Need;
 use revwatch_core::realm::Realm;
@@ -189,11 +190,7 @@ async fn hold(
     }
     tracing::info!(holder, "this process now fetches what events only name");
     let started = tokio::time::Instant::now();
-    let (mut agenda, mut cursor, mut scan) = (
-        Agenda::of(resolver.realm.clone()),
-        ChangeCursor::default(),
-        true,
-    );
+    let (mut agenda, mut cursor, mut scan) = (Agenda::default(), ChangeCursor::default(), true);
     let mut fetches: JoinSet<(Task, Outcome)> = JoinSet::new();
     let mut poll = interval(POLL_INTERVAL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -339,7 +336,7 @@ impl Resolver {
         let snapshots = match self.ask_store(task).await? {
             FromStore::Met => return Ok(Vec::new()),
             FromStore::Events(snapshots) => snapshots,
-            FromStore::Unknown => match snapshots_of(api, task, cause).await {
+            FromStore::Unknown => match snapshots_of(self.of_key(api, task), task, cause).await {
                 Ok(snapshots) => snapshots,
                 Err(error) => {
                     if let Outcome::Refused { .. } | Outcome::Failed = error.outcome {
@@ -351,9 +348,14 @@ impl Resolver {
         };
         let mut events = Vec::with_capacity(snapshots.len());
         for snapshot in snapshots {
-            events.push(self.publish(snapshot).await?);
+            events.push(self.publish(snapshot, &task.need.realm).await?);
         }
         Ok(events)
+    }
+
+    /// The client, if its key is of the realm of the object: others are not its platform's.
+    fn of_key<'a>(&self, api: Option<&'a StripeApi>, task: &Task) -> Option<&'a StripeApi> {
+        api.filter(|_| task.need.realm == self.realm)
     }
 
     /// Reads what [`stored`] asks for, until it has decided.
@@ -393,11 +395,12 @@ impl Resolver {
     }
 
     /// Publishes an event into its partition.
-    async fn publish(&self, snapshot: Snapshot) -> Result<String, FetchError> {
+    async fn publish(&self, snapshot: Snapshot, realm: &Realm) -> Result<String, FetchError> {
+        let endpoint = refresh_endpoint(realm, &self.realm);
         let event_id = snapshot.event_id.clone();
         let (id, now_ms) = (self.ids.fresh(), self.clock.now_ms());
         let delivery = snapshot
-            .delivery(self.queue.partitions(), id, now_ms)
+            .delivery(endpoint, self.queue.partitions(), id, now_ms)
             .map_err(|error| FetchError::refused(error.to_string()))?;
         match tokio::time::timeout(PUBLISH_TIMEOUT, self.queue.publish(delivery)).await {
             Ok(Ok(())) => Ok(event_id),

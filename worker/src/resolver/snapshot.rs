@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use revwatch_core::entity::{EntityKey, EntityKind};
 use revwatch_core::event::{Event, FETCHED};
-use revwatch_core::event_settings::REFRESH;
 use revwatch_core::need::Need;
 use revwatch_core::observe::{ObserveSettings, observe};
 use revwatch_storage::ports::Delivery;
@@ -46,9 +45,10 @@ pub enum SnapshotError {
 }
 
 impl Snapshot {
-    /// As ingest would queue it, into its partition.
+    /// As ingest would queue it, into its partition. `endpoint` is that of its realm.
     pub fn delivery(
         self,
+        endpoint: String,
         partitions: u32,
         id: Uuid,
         received_ms: i64,
@@ -59,7 +59,7 @@ impl Snapshot {
             partition: event.partition(partitions),
             event_id: self.event_id,
             event_type: self.event_type.to_owned(),
-            endpoint: REFRESH.to_owned(),
+            endpoint,
             received_ms,
             traceparent: None,
             body: Bytes::from(self.body),

@@ -148,7 +148,7 @@ mod tests {
     fn task() -> Task {
         let conditions = subscription().conditions();
 
-        let tasks = Task::all_of(&conditions, &Realm::MAIN);
+        let tasks = Task::all_of(&conditions);
         let [task] = tasks.try_into().expect("one");
         task
     }

@@ -66,7 +66,7 @@ use crate::realm::Realm;
 /// | 2 | one object is one entity, whatever its events say of `context` or of its customer |
 /// | 3 | of facts, what differs from others of the object |
 /// | 4 | bounds of amounts; next attempts and payments of invoices; why a capability is not usable, what reverses a payout, how much of a transfer was reversed, the balance and the closing of an account, the names of its requirements; which thin event named an object last; some counters by the minute |
-/// | 5 | when the subscriptions of a customer pay; the inclusive tax of a subscription's items, from its invoices; until when a dispute must be answered; the newest milestone of an account as a condition; which invoices bill a subscription |
+/// | 5 | when the subscriptions of a customer pay; the inclusive tax of a subscription's items, from its invoices; until when a dispute must be answered; which invoices bill a subscription |
 pub const STATE_FORMAT: u32 = 5;
 
 /// The counter of entities whose state has to be fetched, by kind; accounts have one of their own.
@@ -123,7 +123,8 @@ pub enum Update {
     Movement(MoneyMovementOrigin, RecordedState<MoneyMovementFacts>),
     /// About a customer.
     Customer(CustomerOrigin, RecordedState<CustomerFacts>),
-    /// What a subscription, as it is stored, says about its customer.
+    /// What a subscription, as it is stored, says about its customer. It replaces what the customer knew: the only
+    /// update whose order counts. See [`crate::relay`].
     Subscribed {
         /// The connected account of both.
         account: Option<String>,
@@ -318,14 +319,6 @@ impl Entity {
             events.insert(after, event);
         }
         events
-    }
-
-    /// When the newest event about a subscription was created, Unix seconds; `None` of other kinds.
-    pub fn newest_s(&self) -> Option<i64> {
-        match self {
-            Self::Subscription(s) => s.timeline.newest_s(),
-            _ => None,
-        }
     }
 
     /// The stored bytes: a format number, then MessagePack with fields by position. New fields are

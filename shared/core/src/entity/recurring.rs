@@ -188,8 +188,7 @@ impl Charges {
             .collect()
     }
 
-    /// Why the bounds differ, if they do. That the share of a tax is not precise is a reason only if nothing
-    /// else is.
+    /// Why the bounds differ, if they do. What a discount lacks may be in the store.
     fn unknown(&self, known: Known<'_>) -> Option<MrrUnknown> {
         let tax = |is_reason: &dyn Fn(&Line) -> bool| {
             let mut lines = self.lines.iter();
@@ -197,9 +196,13 @@ impl Charges {
             has_any.then_some(MrrUnknown::Tax)
         };
         let discount = |it: &AppliedDiscount| it.unknown(known.discounts);
-        tax(&|line| line.invoiced_tax(known.taxes).is_none())
-            .or_else(|| self.applied().find_map(discount))
-            .or_else(|| tax(&|_| true))
+        let discount = self.applied().find_map(discount);
+        discount.or_else(|| tax(&|_| true))
+    }
+
+    /// Whether an invoice has to say how much of it is tax.
+    pub fn has_unknown_tax(&self) -> bool {
+        self.lines.iter().any(|line| line.has_unknown_tax)
     }
 }
 
@@ -378,7 +381,12 @@ impl Scenario<'_> {
             return monthly;
         }
         let invoiced = line.invoiced_tax(self.known.taxes);
-        let bounds = invoiced.and_then(|tax| tax.without_tax(line.amount, monthly));
+        let before = Rest::before_discounts(line).monthly;
+        let left = || line.amount.checked_mul(monthly)?.checked_div(before);
+        let bounds = invoiced.and_then(|tax| {
+            let left = left().unwrap_or(line.amount);
+            tax.without_tax([line.amount, left], monthly)
+        });
         let [least, most] = bounds.unwrap_or([Decimal::ZERO, monthly]);
         match self.unknown {
             Unknown::TakesAll => least,

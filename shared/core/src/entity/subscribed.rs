@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::counters::{Bucket, Tally};
 
 /// When one subscription pays. While it is paused after it paid, it counts as paying.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Subscribed {
     /// Whether it may have paid before what is remembered of it.
     pub may_have_paid: bool,
@@ -28,7 +28,10 @@ pub struct Subscriptions {
     have_paid: bool,
 }
 
-/// For so long before the newest change, subscriptions that ended are remembered: as long as a timeline is.
+/// The period of the churn rate.
+const CHURN_PERIOD_S: i64 = 30 * 86_400;
+
+/// For so long before the newest change, subscriptions that ended are remembered.
 const REMEMBERED_S: i64 = 400 * 86_400;
 
 impl Subscribed {
@@ -64,8 +67,16 @@ impl Subscriptions {
             Some(subscribed) => drop(self.by_id.insert(id.to_owned(), subscribed.clone())),
             None => drop(self.by_id.remove(id)),
         }
+        self.forget();
+    }
+
+    /// What ended long ago; that it paid is remembered.
+    fn forget(&mut self) {
         let newest_s = self.by_id.values().filter_map(|it| it.changes_s.last());
-        let Some(oldest_s) = newest_s.max().map(|newest_s| newest_s - REMEMBERED_S) else {
+        let Some(oldest_s) = newest_s
+            .max()
+            .map(|newest_s| newest_s.saturating_sub(REMEMBERED_S))
+        else {
             return;
         };
         self.by_id.retain(|_, it| {
@@ -81,10 +92,11 @@ impl Subscriptions {
         self.have_paid |= other.have_paid;
         for (id, subscribed) in &other.by_id {
             let known = self.by_id.get(id);
-            if known.is_none_or(|known| known.changes_s < subscribed.changes_s) {
+            if known.is_none_or(|known| known < subscribed) {
                 self.by_id.insert(id.clone(), subscribed.clone());
             }
         }
+        self.forget();
     }
 
     /// Whether none is known.
@@ -98,13 +110,16 @@ impl Subscriptions {
     }
 
     /// Whether the customer is a subscriber, and in which hours it became one and ceased to be one. One that pays
-    /// again is not new.
+    /// again is not new. Within the period of the churn rate, a customer is lost once, however often a cancellation
+    /// is scheduled and withdrawn; one that comes back later than that is lost from among those who came back.
     pub(super) fn count(&self, tally: &mut Tally) {
         let all = self.by_id.values();
         let mut changes: Vec<(i64, i64)> = all.clone().flat_map(Subscribed::steps).collect();
         changes.sort_unstable();
         let mut paying = all.clone().map(|it| i64::from(it.at_first)).sum::<i64>();
         let mut has_paid = self.have_paid || all.clone().any(|it| it.may_have_paid) || paying > 0;
+        // As it is counted.
+        let mut lost_s = None;
         for at_once in changes.chunk_by(|(one_s, _), (other_s, _)| one_s == other_s) {
             let before = paying > 0;
             paying += at_once.iter().map(|(_, step)| step).sum::<i64>();
@@ -115,9 +130,17 @@ impl Subscriptions {
                 &["base", "subscribers"],
                 i64::from(now) - i64::from(before),
             );
+            let at_s = at_once[0].0;
+            let is_long_after = |lost_s: i64| at_s.saturating_sub(lost_s) > CHURN_PERIOD_S;
             match (before, now) {
                 (false, true) if !has_paid => tally.add(hour, &["churn", "gained"], 1),
-                (true, false) => tally.add(hour, &["churn", "lost"], 1),
+                (false, true) if lost_s.is_some_and(is_long_after) => {
+                    tally.add(hour, &["churn", "returned"], 1);
+                }
+                (true, false) if lost_s.is_none_or(is_long_after) => {
+                    tally.add(hour, &["churn", "lost"], 1);
+                    lost_s = Some(at_s);
+                }
                 _ => {}
             }
             has_paid |= now;
@@ -171,7 +194,7 @@ mod tests {
     #[test]
     fn a_customer_is_lost_with_its_last_subscription() {
         type Story<'a> = (&'a [Subscribed], (i64, i64, i64));
-        let table: [Story<'_>; 9] = [
+        let table: [Story<'_>; 11] = [
             (&[], (0, 0, 0)),
             (&[paid(false, &[1])], (1, 1, 0)),
             (&[paid(false, &[1, 9])], (0, 1, 1)),
@@ -183,6 +206,9 @@ mod tests {
             (&[paid(false, &[1, 5, 9])], (1, 1, 1)),
             (&[paid(false, &[1, 5]), paid(false, &[9])], (1, 1, 1)),
             (&[paid(true, &[5]), paid(false, &[2, 9])], (0, 0, 1)),
+            // A cancellation is scheduled, withdrawn and scheduled again.
+            (&[paid(false, &[1, 5, 9, 12])], (0, 1, 1)),
+            (&[paid(false, &[1, 5, 900, 901])], (0, 1, 2)),
         ];
         for (all, expected) in table {
             assert_eq!(counted(&of(all)), expected, "{all:?}");

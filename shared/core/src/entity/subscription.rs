@@ -63,6 +63,9 @@ pub struct SubscriptionOrigin {
     /// What its invoices showed of the tax of its items.
     #[serde(default)]
     pub taxes: KnownTaxes,
+    /// Another customer that an event named: Stripe may name an account, then the customer that it has.
+    #[serde(default)]
+    pub former_customer: Option<String>,
 }
 
 /// The state of a subscription in one event.
@@ -97,7 +100,7 @@ pub struct SubscriptionFacts {
 impl SubscriptionOrigin {
     pub(super) fn merge(&mut self, other: &Self) {
         keep_greater(&mut self.account, &other.account);
-        keep_greater(&mut self.customer, &other.customer);
+        self.merge_customers(other);
         keep_greater(&mut self.currency, &other.currency);
         keep_greater(&mut self.ids, &other.ids);
         self.discounts.merge(&other.discounts);
@@ -105,6 +108,23 @@ impl SubscriptionOrigin {
         if let Some(started_s) = other.started_s {
             keep_smaller(&mut self.started_s, started_s);
         }
+    }
+
+    /// Keeps the two greatest ids.
+    fn merge_customers(&mut self, other: &Self) {
+        let is_same = other.customer.is_none() || other.customer == self.customer;
+        if is_same && other.former_customer.is_none() {
+            return;
+        }
+        let of = |origin: &Self| [origin.customer.clone(), origin.former_customer.clone()];
+        let all: BTreeSet<String> = [of(self), of(other)]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
+        let mut greatest_first = all.into_iter().rev();
+        self.customer = greatest_first.next();
+        self.former_customer = greatest_first.next();
     }
 }
 
@@ -224,16 +244,21 @@ impl Subscription {
     fn amounts(&self, ordered: &[&RecordedState<SubscriptionFacts>]) -> Vec<Monthly> {
         let mut amounts: Vec<_> = ordered.iter().map(|s| self.shown(&s.facts)).collect();
         let is_same = |i: usize| ordered[i].was_so_before(&AMOUNT_FIELDS);
+        // Whether tax is computed automatically is no such field.
+        let has_unknown_tax = |i: usize| {
+            let charges = ordered[i].facts.charges.as_ref();
+            charges.is_some_and(|charges| charges.has_unknown_tax())
+        };
         let is_lacking =
-            |amount: &Monthly| amount.known().is_none() && amount.reason != Some(MrrUnknown::Tax);
+            |amounts: &[Monthly], i: usize| amounts[i].known().is_none() && !has_unknown_tax(i);
         for i in 1..amounts.len() {
-            if is_lacking(&amounts[i]) && is_same(i) {
+            if is_lacking(&amounts, i) && is_same(i) {
                 amounts[i] = amounts[i - 1];
             }
         }
         for i in (1..amounts.len()).rev() {
             let is_fetched = ordered[i].event_id.is_fetched();
-            if is_lacking(&amounts[i - 1]) && (is_fetched || is_same(i)) {
+            if is_lacking(&amounts, i - 1) && (is_fetched || is_same(i)) {
                 amounts[i - 1] = amounts[i];
             }
         }

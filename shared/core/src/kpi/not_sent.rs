@@ -75,6 +75,7 @@ const ABSENCES: [Absence; 5] = [
             "mrr_incomplete",
             "mrr_past_due_minor",
             "past_due_mrr_ratio",
+            "subscribers",
             "churn_rate_30d",
             "recovery_rate_7d",
             "downgrade_retention_30d",
@@ -106,6 +107,8 @@ const ABSENCES: [Absence; 5] = [
             "payment_intents",
             "payment_attempts",
             "payment_failure_ratio_24h",
+            "payment_volume_minor_30d",
+            "payment_volume_minor_previous_30d",
         ],
     },
     Absence {

@@ -64,6 +64,7 @@ pub(super) fn observe(
         ids,
         discounts,
         taxes: KnownTaxes::default(),
+        former_customer: None,
         started_s: [object.start_date, object.created]
             .into_iter()
             .find_map(|at| at.known().map(|s| s.0)),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use revwatch_core::event_settings::{BACKFILL, REFRESH};
+use revwatch_core::event_settings::is_own_endpoint;
 use revwatch_core::mode::Mode;
 use revwatch_core::realm::{Realm, RealmsOfEndpoint};
 use revwatch_core::signature::SigningKey;
@@ -177,7 +177,7 @@ impl EndpointConfig {
             invalid(&["name"], ": its name is already used".to_owned());
         }
         // The realm of these is that of the API key.
-        if [BACKFILL, REFRESH].contains(&name.as_str()) {
+        if is_own_endpoint(name) {
             let what = ": its name is that of what revwatch fetches itself: choose another";
             invalid(&["name"], what.to_owned());
         }

@@ -1,8 +1,8 @@
 //! Which of the platform's own Stripe accounts each endpoint is of.
 
-use revwatch_core::event_settings::{BACKFILL, EventSettings, REFRESH};
+use revwatch_core::event_settings::{BACKFILL, EventSettings, REFRESH, refresh_endpoint};
 use revwatch_core::observe::{ObserveSettings, Plans};
-use revwatch_core::realm::{Realm, Realms};
+use revwatch_core::realm::{Realm, Realms, RealmsOfEndpoint};
 
 use super::settings::Config;
 use super::webhook_endpoints::{KERNEL, STRIPE};
@@ -28,12 +28,18 @@ impl Config {
         let built_in = [(STRIPE, Realm::MAIN), (KERNEL, Realm::kernel())];
         let of_key = [BACKFILL, REFRESH].map(|name| (name, self.stripe_secret_key_realm.clone()));
         let own = built_in.into_iter().chain(of_key);
+        let own = own.map(|(name, realm)| (name.to_owned(), realm.into()));
         let of_file = self.endpoints.iter();
         let of_file = of_file.map(|e| (e.name.clone(), e.realms()));
-        Realms::new(
-            own.map(|(name, realm)| (name.to_owned(), realm.into()))
-                .chain(of_file),
-        )
+        let all: Vec<(String, RealmsOfEndpoint)> = own.chain(of_file).collect();
+        let realms = all.iter().flat_map(|(_, of_endpoint)| of_endpoint.all());
+        // What the store has of a realm comes from an endpoint of its own.
+        let of_store = realms.map(|realm| {
+            let name = refresh_endpoint(realm, &self.stripe_secret_key_realm);
+            (name, realm.clone().into())
+        });
+        let of_store: Vec<_> = of_store.collect();
+        Realms::new(all.into_iter().chain(of_store))
     }
 
     /// Whether an endpoint of the kernel's realm is configured.
@@ -84,6 +90,8 @@ mod tests {
         );
         let of_key = load("stripe_secret_key_realm = \"kernel\"").expect("valid");
         assert_eq!(of_key.realms().of("refresh", None).as_str(), "kernel");
+        assert_eq!(of_key.realms().of("refresh/main", None).as_str(), "main");
+        assert_eq!(realms.of("refresh/eu", None).as_str(), "eu");
     }
 
     #[test]

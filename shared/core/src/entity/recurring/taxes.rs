@@ -1,7 +1,7 @@
 //! How much of a subscription's items is inclusive tax, as its invoices show it. Stripe computes it when it
 //! finalizes an invoice: <https://docs.stripe.com/tax/invoicing>.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,8 @@ pub struct InvoiceTaxes {
 /// Invariant: what is kept is a function of the set of all that were added, as in [`super::KnownDiscounts`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownTaxes {
-    newest: Option<Invoice>,
+    /// The newest ones.
+    invoices: BTreeSet<Invoice>,
     /// By item and price.
     items: BTreeMap<(String, String), (Invoice, InvoicedTax)>,
 }
@@ -59,6 +60,9 @@ struct Invoice {
 /// Far more items and prices than a subscription usually has in its life.
 const KEPT: usize = 256;
 
+/// More than a subscription has within a moment.
+const INVOICES: usize = 4;
+
 impl KnownTaxes {
     /// What the invoice of this id shows.
     pub fn of_invoice(id: &str, taxes: InvoiceTaxes) -> Self {
@@ -70,14 +74,15 @@ impl KnownTaxes {
         let items = taxes.items.into_iter().map(item).collect();
         Self {
             items,
-            newest: Some(invoice),
+            invoices: BTreeSet::from([invoice]),
         }
     }
 
     /// Adds what another set knows.
     pub fn merge(&mut self, other: &Self) {
-        if other.newest > self.newest {
-            self.newest.clone_from(&other.newest);
+        self.invoices.extend(other.invoices.iter().cloned());
+        while self.invoices.len() > INVOICES {
+            self.invoices.pop_first();
         }
         for (key, new) in &other.items {
             let kept = self.items.entry(key.clone()).or_insert_with(|| new.clone());
@@ -90,9 +95,10 @@ impl KnownTaxes {
         }
     }
 
-    /// Whether this invoice is the newest that it knows.
+    /// Whether this invoice is one of the newest that it knows. It may not be the newest: of two in one second, or if
+    /// the newest was deleted.
     pub fn is_of(&self, invoice: &str) -> bool {
-        self.newest.as_ref().is_some_and(|it| it.id == invoice)
+        self.invoices.iter().any(|it| it.id == invoice)
     }
 
     /// What is known of an item at a price.
@@ -103,18 +109,27 @@ impl KnownTaxes {
 }
 
 impl InvoicedTax {
-    /// What may be left of `rest` without tax, which was `amount` before discounts: the least and the most.
+    /// What may be left of `monthly` without tax: the least and the most. In one interval, as in the invoice, it is
+    /// `amount` before discounts and `left` after them.
     ///
-    /// The same amount has the same share of tax. Of another one, such as that of another quantity, the share
-    /// is known as precisely as the invoice shows it, in whole minor units.
-    pub(super) fn without_tax(&self, amount: Decimal, rest: Decimal) -> Option<[Decimal; 2]> {
-        let is_same = (amount - Decimal::from(self.amount_minor)).abs() < Decimal::ONE;
-        let precision_minor = i64::from(!is_same);
+    /// The same amount has the same share of tax. Of another one, such as that of another quantity, or after a
+    /// discount that the invoice had once, the share is known as precisely as the invoice shows it, in whole
+    /// minor units.
+    pub(super) fn without_tax(
+        &self,
+        [amount, left]: [Decimal; 2],
+        monthly: Decimal,
+    ) -> Option<[Decimal; 2]> {
+        let is_same = |a: Decimal, minor: i64| (a - Decimal::from(minor)).abs() < Decimal::ONE;
+        let is_precise = is_same(amount, self.amount_minor) && is_same(left, self.taxed_minor);
+        let precision_minor = i64::from(!is_precise);
         let net_minor = self.taxed_minor.checked_sub(self.tax_minor)?;
-        let least_minor = (net_minor - precision_minor).max(0);
-        let most_minor = (net_minor + precision_minor).min(self.taxed_minor);
+        let least_minor = net_minor.saturating_sub(precision_minor).max(0);
+        let most_minor = net_minor
+            .saturating_add(precision_minor)
+            .min(self.taxed_minor);
         let part = |minor: i64| {
-            let of_all = rest.checked_mul(minor.into())?;
+            let of_all = monthly.checked_mul(minor.into())?;
             of_all.checked_div(self.taxed_minor.into())
         };
         Some([part(least_minor)?, part(most_minor)?])
@@ -160,15 +175,17 @@ mod tests {
             ),
             of("in_c", 200, &[]),
             of("in_0", 200, &[("si_1", "price_2", 2)]),
+            of("in_old", 50, &[]),
         ];
-        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]] {
+        for order in [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 3, 1]] {
             let known = merged(order.iter().chain(&order).map(|i| &all[*i]));
             let tax = |item, price| known.invoiced(item, price).map(|it| it.tax_minor);
             assert_eq!(tax("si_1", "price_1"), Some(2000));
             assert_eq!(tax("si_2", "price_2"), Some(800));
             assert_eq!(tax("si_1", "price_2"), Some(1));
             assert_eq!(tax("si_2", "price_1"), None);
-            assert!(known.is_of("in_c") && !known.is_of("in_a"));
+            let newest = ["in_0", "in_a", "in_b", "in_c"];
+            assert!(newest.iter().all(|id| known.is_of(id)) && !known.is_of("in_old"));
         }
     }
 
@@ -197,18 +214,22 @@ mod tests {
             tax_minor: 80,
         };
         let rest = |amount: i64, rest: i64| {
-            let rest = invoiced.without_tax(amount.into(), rest.into());
+            let rest = invoiced.without_tax([amount.into(), rest.into()], rest.into());
             rest.map(|parts| parts.map(|part| part.to_string()))
         };
         let parts = |least: &str, most: &str| Some([least.to_owned(), most.to_owned()]);
         assert_eq!(rest(1000, 500), parts("420", "420"));
-        assert_eq!(rest(1000, 1000), parts("840", "840"));
+        assert_eq!(
+            rest(1000, 1000),
+            parts("838", "842"),
+            "a discount of one invoice"
+        );
         assert_eq!(rest(3000, 1500), parts("1257", "1263"));
         let none = InvoicedTax {
             tax_minor: 0,
             ..invoiced
         };
-        let rest = none.without_tax(3000.into(), 500.into());
+        let rest = none.without_tax([3000.into(), 500.into()], 500.into());
         assert_eq!(rest, Some([499.into(), 500.into()]));
     }
 }

@@ -91,7 +91,9 @@ impl Subscription {
     /// before that.
     fn may_have_paid_before(&self, first: &RecordedState<SubscriptionFacts>) -> bool {
         let before = self.before(first, "status");
-        let is_beginning = matches!(before, Before::Nothing | Before::NotSaid);
+        // `incomplete` is only ever the start.
+        let is_beginning = matches!(before, Before::Nothing | Before::NotSaid)
+            || self.status_before(first) == Some(SubscriptionStatus::Incomplete);
         self.timeline.is_cut() || !is_beginning
     }
 

@@ -47,9 +47,10 @@ pub(super) fn after(events: &[(i64, &str, &Value, Option<Value>)]) -> Entity {
 /// The counters of hours whose name begins so, as `hour name by`: of the entity, and of its customer because of it.
 pub(super) fn hourly(entity: &Entity, families: &[&str]) -> Vec<String> {
     let mut counters = entity.contributions();
-    if let Some(relay) = Relay::of(entity) {
+    if let Some(relay) = Relay::all_of(entity).next() {
         let mut customer = Entity::new(&relay.customer_key());
-        customer.merge(&relay.observe(Some(entity)));
+        let observed = relay.observe(Some(entity));
+        customer.merge(&observed.expect("it is stored"));
         counters.merge(customer.contributions(), 1);
     }
     let mut found: Vec<String> = counters

@@ -1,0 +1,322 @@
+//! What subscriptions of a batch say about their customers, and the commit that writes it into them. Pure; see
+//! [`revwatch_core::relay`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use revwatch_core::entity::{Entity, EntityKey};
+use revwatch_core::relay::Relay;
+use revwatch_storage::ports::{Commit, ReadResult, ReadSet, StoredEntity};
+
+use super::plan::{Change, Changes, add_changes};
+use crate::guarded::on_entity;
+
+/// Relays, and whether their batch changed the subscription. Otherwise the customer may have what it says: the queue
+/// has redelivered the change.
+#[derive(Debug, Clone, Default)]
+pub struct Relays(BTreeMap<Relay, bool>);
+
+/// Relays into one partition.
+#[derive(Debug)]
+pub struct RelayBatch {
+    /// That of the customers.
+    pub partition: u32,
+    /// What must be read of them.
+    pub customers: ReadSet,
+    relays: Vec<(Relay, bool)>,
+}
+
+/// Stored entities of any partition.
+pub type Foreign = BTreeMap<EntityKey, Option<StoredEntity>>;
+
+impl Relays {
+    /// Adds those of an entity. `is_unsure`: also if nothing changes.
+    pub(super) fn add(&mut self, before: &Entity, after: &Entity, is_unsure: bool) {
+        let is_sure = before != after && Relay::is_due(before, after);
+        if is_sure || is_unsure {
+            self.0
+                .extend(Relay::all_of(after).map(|relay| (relay, is_sure)));
+        }
+    }
+
+    /// Adds one of which the customer may have what it says.
+    pub fn add_unsure(&mut self, relay: Relay) {
+        self.0.entry(relay).or_insert(false);
+    }
+
+    /// Adds all of another batch.
+    pub fn append(&mut self, other: Self) {
+        for (relay, is_sure) in other.0 {
+            *self.0.entry(relay).or_insert(false) |= is_sure;
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// By the partition of the customers, of `partitions`: at most `limit` in each batch.
+    pub fn batches(self, partitions: u32, limit: usize) -> Vec<RelayBatch> {
+        let mut by_partition = BTreeMap::<u32, Vec<(Relay, bool)>>::new();
+        for (relay, is_sure) in self.0 {
+            let partition = relay.customer_partition(partitions);
+            let relays = by_partition.entry(partition).or_default();
+            relays.push((relay, is_sure));
+        }
+        let mut batches = Vec::new();
+        for (partition, relays) in by_partition {
+            for relays in relays.chunks(limit.max(1)) {
+                batches.push(RelayBatch::of(partition, relays.to_vec()));
+            }
+        }
+        batches
+    }
+}
+
+impl RelayBatch {
+    fn of(partition: u32, relays: Vec<(Relay, bool)>) -> Self {
+        let keys: BTreeSet<_> = relays
+            .iter()
+            .map(|(relay, _)| relay.customer_key())
+            .collect();
+        let customers = ReadSet {
+            entities: keys.into_iter().collect(),
+            ..ReadSet::default()
+        };
+        Self {
+            partition,
+            customers,
+            relays,
+        }
+    }
+
+    /// What must be read, after the customers, of each partition of `partitions`.
+    pub fn subscriptions(&self, partitions: u32) -> BTreeMap<u32, ReadSet> {
+        let mut read_sets = BTreeMap::<u32, ReadSet>::new();
+        for (relay, _) in &self.relays {
+            let partition = relay.subscription_partition(partitions);
+            let entities = &mut read_sets.entry(partition).or_default().entities;
+            // Relays of one subscription are neighbours.
+            let key = relay.subscription_key();
+            if entities.last() != Some(&key) {
+                entities.push(key);
+            }
+        }
+        read_sets
+    }
+
+    /// The commit, and why customers do not get what was relayed: revwatch panics. Fails if this version cannot
+    /// decode an entity.
+    pub fn decide(
+        &self,
+        customers: &ReadResult,
+        subscriptions: &Foreign,
+    ) -> Result<(Commit, Vec<String>), String> {
+        let stored = self.customers.entities.iter().zip(&customers.entities);
+        let changes = stored.map(|(key, stored)| Ok((key, Change::of(key, stored.as_ref())?)));
+        let mut changes: Changes<'_> = changes.collect::<Result<_, String>>()?;
+        let mut faults = Vec::new();
+        for (relay, is_sure) in &self.relays {
+            let key = relay.customer_key();
+            let subscription = read(&relay.subscription_key(), subscriptions)?;
+            let Some(change) = changes.get_mut(&key) else {
+                continue;
+            };
+            let merged = on_entity(&key, || {
+                let mut after = change.after.clone();
+                let observation = relay.observe(subscription.as_ref())?;
+                after.merge(&observation);
+                let _ = after.tally();
+                Some(after)
+            });
+            match merged {
+                Ok(Some(after)) => {
+                    change.after = after;
+                    // If it is as before, a slower worker may be about to write what was true in between.
+                    change.must_write |= *is_sure;
+                }
+                Ok(None) => {}
+                Err(fault) => faults.push(fault),
+            }
+        }
+        let mut commit = Commit {
+            partition: self.partition,
+            ..Commit::default()
+        };
+        add_changes(&mut commit, changes, &BTreeSet::new());
+        Ok((commit, faults))
+    }
+}
+
+fn read(key: &EntityKey, foreign: &Foreign) -> Result<Option<Entity>, String> {
+    let Some(stored) = foreign.get(key).and_then(Option::as_ref) else {
+        return Ok(None);
+    };
+    on_entity(key, || Entity::decode(key, &stored.body))?.map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use revwatch_core::entity::EntityKind;
+    use revwatch_core::event_settings::EventSettings;
+    use revwatch_storage::ports::Delivery;
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::batch::{Batch, Decision, Outcome, Place};
+
+    fn subscription(n: u8, status: &str, with: &Value) -> Delivery {
+        let mut object = json!({"id": "sub_1", "status": status, "customer": "cus_1", "currency": "usd",
+            "items": {"data": [{"quantity": 1, "price": {"unit_amount": 1000,
+            "recurring": {"interval": "month", "interval_count": 1}}}]}});
+        let fields = with.as_object().expect("fields").clone();
+        object.as_object_mut().expect("an object").extend(fields);
+        let body = json!({"id": format!("evt_{n}"), "object": "event", "created": 100 + i64::from(n),
+            "type": "customer.subscription.updated", "data": {"object": object}});
+        Delivery {
+            id: Uuid::from_u128(n.into()),
+            event_id: format!("evt_{n}"),
+            event_type: "customer.subscription.updated".to_owned(),
+            partition: 0,
+            endpoint: "stripe".to_owned(),
+            received_ms: 1,
+            traceparent: None,
+            body: Bytes::from(body.to_string()),
+        }
+    }
+
+    fn is(n: u8, status: &str) -> Delivery {
+        subscription(n, status, &json!({}))
+    }
+
+    /// A store.
+    #[derive(Default)]
+    struct Stored(Foreign);
+
+    impl Stored {
+        fn find(&self, read_set: &ReadSet, by: Option<Uuid>) -> ReadResult {
+            let entities = read_set.entities.iter();
+            ReadResult {
+                dedupe_keys: vec![by; read_set.dedupe_keys.len()],
+                entities: entities
+                    .map(|key| self.0.get(key).cloned().flatten())
+                    .collect(),
+            }
+        }
+
+        /// `by` stored the dedupe keys.
+        fn decide(&self, delivery: Delivery, by: Option<Uuid>) -> Decision {
+            let batch = Batch::read(Place::ONLY, &[delivery], &EventSettings::default());
+            let found = self.find(&batch.read_set, by);
+            batch.decide(&found, 1).expect("readable")
+        }
+
+        fn write(&mut self, commit: &Commit) {
+            for write in &commit.entities {
+                let body = write.body.clone().expect("no deletion");
+                let version = write.expected + 1;
+                self.0
+                    .insert(write.key.clone(), Some(StoredEntity { version, body }));
+            }
+        }
+
+        fn applied(&mut self, delivery: Delivery) -> Relays {
+            let decision = self.decide(delivery, None);
+            self.write(&decision.commit);
+            decision.relays
+        }
+
+        fn relayed(&self, relays: Relays) -> Commit {
+            let [batch] = relays.batches(1, 100).try_into().expect("one partition");
+            let found = self.find(&batch.customers, None);
+            let decided = batch.decide(&found, &self.0);
+            let (commit, faults) = decided.expect("readable");
+            assert!(faults.is_empty(), "{faults:?}");
+            commit
+        }
+
+        fn paying(&self, customer: &str) -> usize {
+            let key = EntityKey::new(EntityKind::Customer, customer);
+            match read(&key, &self.0).expect("readable") {
+                Some(Entity::Customer(customer)) => customer.subscriptions.paying(),
+                _ => 0,
+            }
+        }
+    }
+
+    #[test]
+    fn the_customer_has_what_the_subscription_says_when_the_relay_is_applied() {
+        let mut stored = Stored::default();
+        let began = stored.applied(is(1, "active"));
+        let commit = stored.relayed(began.clone());
+        assert!(commit.dedupe_keys.is_empty(), "it is no event");
+        stored.write(&commit);
+        assert_eq!(stored.paying("cus_1"), 1);
+        let ended = stored.applied(is(2, "canceled"));
+        // The second relay, then the first again.
+        for relays in [ended, began] {
+            stored.write(&stored.relayed(relays));
+            assert_eq!(stored.paying("cus_1"), 0);
+        }
+    }
+
+    /// Otherwise a slower worker could write what the subscription said in between.
+    #[test]
+    fn a_relay_of_a_change_conflicts_with_others_even_if_the_customer_stays_the_same() {
+        let mut stored = Stored::default();
+        let relays = stored.applied(is(1, "active"));
+        stored.write(&stored.relayed(relays.clone()));
+        let again = stored.relayed(relays);
+        assert_eq!((again.entities.len(), again.entities[0].expected), (1, 1));
+        assert!(again.counters.is_empty());
+    }
+
+    #[test]
+    fn what_changes_nothing_for_the_customer_is_not_relayed() {
+        let mut stored = Stored::default();
+        stored.applied(is(1, "active"));
+        for status in ["active", "past_due"] {
+            assert!(stored.applied(is(2, status)).is_empty(), "{status}");
+        }
+    }
+
+    /// The worker that committed it may have stopped before the customer got it.
+    #[test]
+    fn a_redelivered_delivery_relays_again_and_writes_only_what_the_customer_lacks() {
+        let mut stored = Stored::default();
+        stored.applied(is(1, "active"));
+        let by = Some(Uuid::from_u128(1));
+        let again = stored.decide(is(1, "active"), by);
+        assert_eq!(again.outcomes, [Outcome::Redelivered]);
+        stored.write(&stored.relayed(again.relays.clone()));
+        assert_eq!(stored.paying("cus_1"), 1);
+        assert_eq!(stored.relayed(again.relays).entities, []);
+    }
+
+    #[test]
+    fn a_subscription_that_is_not_stored_says_nothing() {
+        let relays = Stored::default().applied(is(1, "active"));
+        assert_eq!(Stored::default().relayed(relays).entities, []);
+    }
+
+    #[test]
+    fn a_subscription_whose_customer_was_an_account_is_of_the_customer() {
+        let account = json!({"customer": null, "customer_account": "acct_1"});
+        let mut stored = Stored::default();
+        let relays = stored.applied(subscription(1, "active", &account));
+        stored.write(&stored.relayed(relays));
+        assert_eq!(stored.paying("acct_1"), 1);
+        stored.applied(is(2, "active"));
+        let by = Some(Uuid::from_u128(2));
+        let redelivered = stored.decide(is(2, "active"), by).relays;
+        stored.write(&stored.relayed(redelivered));
+        assert_eq!((stored.paying("acct_1"), stored.paying("cus_1")), (0, 1));
+    }
+}
