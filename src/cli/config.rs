@@ -24,8 +24,8 @@ pub enum ConfigCommand {
     /// nothing.
     #[command(after_help = "\
 Exits with 1 if there is a mistake. No server is contacted, so keys and tokens are not tried.
-With --connect, Stripe's API is: it lists the account's webhook endpoints and event destinations. Types that
-figures need and no enabled endpoint gets are mistakes; disabled endpoints and API versions that revwatch is
+With --connect, Stripe's API is contacted, too: it lists the account's webhook endpoints and event destinations. Types that
+metrics need and no enabled endpoint gets are mistakes; disabled endpoints and API versions that revwatch is
 not tested with are warnings. The key needs the permission to read webhook endpoints.
 
 Examples:
@@ -134,7 +134,7 @@ async fn check(options: &GlobalOptions, args: &CheckArgs) -> anyhow::Result<()> 
     match (checked.is_ok(), faults.len()) {
         (_, 0) => Ok(()),
         (false, n) => bail!("{n} fault(s) in the settings"),
-        (true, n) => bail!("{n} fault(s) in the endpoints at Stripe"),
+        (true, n) => bail!("{n} fault(s) found with --connect"),
     }
 }
 

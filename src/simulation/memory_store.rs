@@ -40,7 +40,7 @@ pub struct MemoryStore {
     written: Written,
 }
 
-/// What the resolver has to look at.
+/// What was written, for the resolver.
 #[derive(Debug, Default)]
 pub struct Written {
     /// The entities that were written.

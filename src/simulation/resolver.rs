@@ -1,7 +1,7 @@
 //! Meets needs as the worker's resolver does, but from the store alone: a simulation asks no API. Pure.
 //!
-//! It looks at an entity when that begins to lack something, and again when something is written that it has looked
-//! at, so its cost grows with what changed.
+//! It reads an entity when a need opens, and again when something that it read is written, so its cost grows with
+//! what changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 

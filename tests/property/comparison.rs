@@ -91,7 +91,7 @@ fn computed(row: &str) -> Option<String> {
         "MRR: cancellation at the end of the period" => {
             Story::of_one(&json!({"cancel_at_period_end": true})).mrr()
         }
-        "MRR: a discount for ever" => Story::of_one(&discount("forever")).mrr(),
+        "MRR: a discount with `duration: forever`" => Story::of_one(&discount("forever")).mrr(),
         "MRR: a discount for some months" => Story::of_one(&discount("repeating")).mrr(),
         "MRR: metered usage" => {
             let items = [item(2000, "month", "licensed"), item(5, "month", "metered")];

@@ -503,7 +503,7 @@ impl Conversion<'_> {
             progress.logged = Instant::now();
             tracing::info!(
                 entities_read = progress.entities,
-                "converting the state; each entity is read twice"
+                "converting the state; each entity is read twice, subscriptions three times"
             );
         }
     }

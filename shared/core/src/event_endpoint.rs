@@ -30,7 +30,7 @@ pub struct EventEndpoint {
 /// What is wrong with the endpoints.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Figures are unknown because of it.
+    /// Metrics are unknown because of it.
     pub faults: Vec<String>,
     /// It may be intended.
     pub warnings: Vec<String>,
@@ -111,7 +111,7 @@ impl Findings {
             .collect();
         if !types.is_empty() {
             self.warnings.push(format!(
-                "no enabled endpoint gets these of connected accounts, so their figures are unknown: {}",
+                "no enabled endpoint gets these of connected accounts, so their metrics are unknown: {}",
                 types.join(", ")
             ));
         }
@@ -261,7 +261,7 @@ mod tests {
         let found = judge(&[own, connected.clone()], Some(true));
         assert_eq!(found.faults, [""; 0]);
         assert!(
-            found.warnings[0].ends_with("figures are unknown: payout.*"),
+            found.warnings[0].ends_with("metrics are unknown: payout.*"),
             "{found:?}"
         );
         let found = judge(&[connected], Some(true));

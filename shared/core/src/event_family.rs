@@ -112,7 +112,10 @@ pub fn is_enabled<'a>(kind: &str, enabled: impl IntoIterator<Item = &'a str>) ->
         it == "*"
             || it == kind
             || it.strip_prefix("v1.") == Some(kind)
-            || kind == "account.updated" && it.starts_with("v2.core.account")
+            || kind == "account.updated"
+                && ["v2.core.account.", "v2.core.account["]
+                    .iter()
+                    .any(|begin| it.starts_with(begin))
     })
 }
 

@@ -1,5 +1,7 @@
 //! The endpoints to which Stripe sends events, as its API lists them.
 
+use std::collections::BTreeSet;
+
 use std::time::Duration;
 
 use reqwest::Url;
@@ -105,7 +107,12 @@ fn is_same(endpoint: &EventEndpoint, destination: &EventEndpoint) -> bool {
     endpoint.id == destination.id
         || endpoint.url.is_some()
             && endpoint.url == destination.url
-            && endpoint.types == destination.types
+            && set(&endpoint.types) == set(&destination.types)
+}
+
+/// Their order says nothing.
+fn set(types: &[String]) -> BTreeSet<&str> {
+    types.iter().map(String::as_str).collect()
 }
 
 /// Source: <https://docs.stripe.com/api/webhook_endpoints/object>.

@@ -84,7 +84,7 @@ fn own_treatment(rule: &Rule) -> String {
     let set = own.into_iter().filter_map(|field| {
         let value = match fields.get(field)? {
             Value::String(text) => text.clone(),
-            Value::Array(names) if names.is_empty() => "no one".to_owned(),
+            Value::Array(names) if names.is_empty() => "none".to_owned(),
             Value::Array(names) => {
                 let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
                 names.join(", ")

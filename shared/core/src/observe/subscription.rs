@@ -81,7 +81,7 @@ pub(super) struct SubscriptionObject {
     id: Lenient<String>,
     status: Lenient<String>,
     customer: Lenient<Reference>,
-    /// Instead of `customer`, or beside it, if the customer is an account.
+    /// Instead of `customer`, or in addition, if the customer is an account.
     /// Source: <https://docs.stripe.com/connect/use-accounts-as-customers>.
     customer_account: Lenient<Reference>,
     currency: Lenient<Currency>,

@@ -1,5 +1,4 @@
-//! A dispute: open until it is decided. Until it is answered, or Stripe's deadline has passed, the evidence is
-//! due.
+//! A dispute: open until it is decided. Until it is answered, the evidence is due.
 
 use super::facts::{MoneyMovement, MoneyMovementFacts, MovementRules, NO_RULES};
 use crate::condition::ConditionKind;
