@@ -127,7 +127,7 @@ async fn check(options: &GlobalOptions, args: &CheckArgs) -> anyhow::Result<()> 
         if let Some(at_stripe) = &at_stripe {
             at_stripe.print(&mut out)?;
         }
-        if checked.is_ok() {
+        if faults.is_empty() {
             writeln!(out, "The configuration is valid.")?;
         }
     }

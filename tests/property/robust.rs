@@ -70,7 +70,9 @@ impl Shown {
             let kind = condition.key.kind;
             matches!(
                 kind,
-                ConditionKind::MrrIncomplete | ConditionKind::InvoiceNeeded
+                ConditionKind::MrrIncomplete
+                    | ConditionKind::InvoiceNeeded
+                    | ConditionKind::CouponNeeded
             )
         };
         self.numbers.iter().all(same)

@@ -22,7 +22,7 @@ use crate::Worker;
 use crate::applied::Applied;
 use crate::batch::{Batch, Decision, Outcome, Place};
 use crate::batch_telemetry::report;
-use crate::relays;
+use crate::relays::Pending;
 
 /// A partition that this worker reads.
 pub struct Partition {
@@ -227,12 +227,18 @@ impl Partition {
             let mut consumer = consumer?;
             let stands = tokio::time::sleep(BACKOFF.max);
             tokio::pin!(stands);
+            let mut pending = Pending::default();
             while !self.pauses.has_changed().unwrap_or(false) {
                 tokio::select! {
                     biased;
-                    () = stop.cancelled() => return Ok(()),
+                    () = stop.cancelled() => break,
                     Ok(()) = self.pauses.changed() => break,
                     ready = consumer.ready() => ready?,
+                    () = tokio::time::sleep(LINGER), if !pending.is_empty() => {
+                        self.write(&mut pending).await?;
+                        consumer.ack().await?;
+                        continue;
+                    }
                     () = &mut stands, if self.failed == FailedCall::Queue => {
                         self.set_error(None);
                         continue;
@@ -240,7 +246,7 @@ impl Partition {
                 }
                 let permit = self.worker.batch_permits.acquire().await;
                 let deliveries = consumer.next(self.worker.config.batch).await?;
-                let applied = permit
+                let mut applied = permit
                     .run(apply(
                         &self.worker,
                         self.number,
@@ -249,14 +255,34 @@ impl Partition {
                         Source::Queue,
                     ))
                     .await?;
-                consumer.ack().await?;
+                pending.add(std::mem::take(&mut applied.decision.relays));
                 report(&self.worker, &deliveries, &applied);
+                if pending.is_full() {
+                    self.write(&mut pending).await?;
+                }
+                // It acknowledges all batches since the last time.
+                if pending.is_empty() {
+                    consumer.ack().await?;
+                }
                 if !std::mem::replace(processed, true) {
                     self.set_error(None);
                 }
             }
+            if !pending.is_empty() {
+                self.write(&mut pending).await?;
+                consumer.ack().await?;
+            }
+            if stop.is_cancelled() {
+                break;
+            }
         }
         Ok(())
+    }
+
+    /// Writes relays, as one of the batches that are in progress.
+    async fn write(&self, pending: &mut Pending) -> Result<(), PartitionError> {
+        let permit = self.worker.batch_permits.acquire().await;
+        permit.run(pending.write(&self.worker)).await
     }
 
     /// Waits until the pauses are known and leave something to process. `None` when `stop` is
@@ -276,8 +302,7 @@ impl Partition {
 }
 
 /// Reads, decides and commits one batch. First stores dead and paused deliveries, and moves those of other partitions.
-/// Afterwards writes relays into customers; in a replay, the caller does. Runs to the end even when the worker stops.
-/// The caller acknowledges afterwards.
+/// Runs to the end even when the worker stops. The caller writes the relays, and acknowledges afterwards.
 pub(crate) async fn apply(
     worker: &Worker,
     number: u32,
@@ -296,7 +321,7 @@ pub(crate) async fn apply(
     }
     for _ in 0..MAX_CONFLICTS {
         let found = worker.store.read(number, &batch.read_set).await?;
-        let mut decision = batch
+        let decision = batch
             .decide(&found, worker.clock.now_ms())
             .map_err(PartitionError::Unreadable)?;
         begin_conversion_if_older(worker, number, &found).await?;
@@ -312,9 +337,6 @@ pub(crate) async fn apply(
         // which deliveries are left.
         if committed == Committed::Applied {
             let commit_ended = worker.clock.now().into();
-            if matches!(source, Source::Queue) {
-                relays::write(worker, std::mem::take(&mut decision.relays)).await?;
-            }
             return Ok(Applied {
                 decision,
                 began,
@@ -402,6 +424,9 @@ async fn move_to_their_partitions(
 
 /// How often a commit is decided again after a conflict.
 pub(crate) const MAX_CONFLICTS: usize = 20;
+
+/// How long relays wait for those of the next batch.
+const LINGER: Duration = Duration::from_millis(2);
 
 /// After an error of the queue or the store.
 pub(crate) const BACKOFF: Backoff = Backoff {

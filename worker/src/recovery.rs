@@ -286,7 +286,8 @@ async fn apply_all(
     while let Some(deliveries) = batches.recv().await {
         let Applied { decision, .. } =
             apply(&worker, partition, &deliveries, &pauses, source).await?;
-        relays.add(&worker, decision.relays).await?;
+        relays.add(decision.relays);
+        relays.write_if_full(&worker).await?;
         for (delivery, outcome) in deliveries.iter().zip(&decision.outcomes) {
             match outcome {
                 Outcome::Applied => total.applied += 1,

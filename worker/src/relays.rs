@@ -12,38 +12,56 @@ use crate::batch::{Foreign, RelayBatch, Relays};
 use crate::guarded::on_entity;
 use crate::partition::{MAX_CONFLICTS, PartitionError};
 
-/// Relays of a replay that wait for each other, so that one commit writes many.
+/// Relays of several batches, which are not acknowledged yet: together they take fewer commits.
 #[derive(Default)]
-pub(crate) struct Pending(Relays);
+pub(crate) struct Pending {
+    relays: Relays,
+    batches: usize,
+}
 
 /// So many relays are written together.
-const PENDING: usize = 2_000;
+const RELAYS: usize = 500;
+
+/// So many batches wait for their relays.
+const BATCHES: usize = 16;
 
 /// Customers of one commit.
 const CUSTOMERS_PER_COMMIT: usize = 200;
 
 impl Pending {
-    /// Adds the relays of a batch. Writes all if there are many.
-    pub(crate) async fn add(
-        &mut self,
-        worker: &Worker,
-        relays: Relays,
-    ) -> Result<(), PartitionError> {
-        self.0.append(relays);
-        match self.0.len() {
-            0..PENDING => Ok(()),
-            PENDING.. => self.write(worker).await,
-        }
+    /// Adds the relays of a batch.
+    pub(crate) fn add(&mut self, relays: Relays) {
+        self.relays.append(relays);
+        self.batches += 1;
     }
 
-    /// Writes all.
+    /// Whether there is nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.relays.is_empty()
+    }
+
+    /// Whether there is enough to write.
+    pub(crate) fn is_full(&self) -> bool {
+        let is_full = self.relays.len() >= RELAYS || self.batches >= BATCHES;
+        is_full && !self.is_empty()
+    }
+
+    /// Writes all. After an error nothing is left: the deliveries come again.
     pub(crate) async fn write(&mut self, worker: &Worker) -> Result<(), PartitionError> {
-        write(worker, std::mem::take(&mut self.0)).await
+        write(worker, std::mem::take(self).relays).await
+    }
+
+    /// Writes all if there is enough.
+    pub(crate) async fn write_if_full(&mut self, worker: &Worker) -> Result<(), PartitionError> {
+        match self.is_full() {
+            true => self.write(worker).await,
+            false => Ok(()),
+        }
     }
 }
 
 /// Writes relays into their customers.
-pub(crate) async fn write(worker: &Worker, relays: Relays) -> Result<(), PartitionError> {
+async fn write(worker: &Worker, relays: Relays) -> Result<(), PartitionError> {
     let batches = relays.batches(worker.queue.partitions(), CUSTOMERS_PER_COMMIT);
     let writing = batches.iter().map(|batch| write_batch(worker, batch));
     try_join_all(writing).await.map(drop)
@@ -98,7 +116,8 @@ pub(crate) async fn give_back(
                     }
                 }
             }
-            pending.add(worker, relays).await?;
+            pending.add(relays);
+            pending.write_if_full(worker).await?;
             after = page.next;
             if after.is_none() {
                 break;
@@ -181,11 +200,15 @@ mod tests {
         delivery
     }
 
-    async fn applied(worker: &Worker, delivery: &Delivery) -> Result<(), PartitionError> {
+    async fn committed(worker: &Worker, delivery: &Delivery) -> Relays {
         let no_pauses = PauseHistory::from(Pauses::default());
         let batch = std::slice::from_ref(delivery);
         let applying = apply(worker, delivery.partition, batch, &no_pauses, Source::Queue);
-        applying.await.map(drop)
+        applying.await.expect("applied").decision.relays
+    }
+
+    async fn applied(worker: &Worker, delivery: &Delivery) -> Result<(), PartitionError> {
+        write(worker, committed(worker, delivery).await).await
     }
 
     async fn paying(worker: &Worker) -> usize {
@@ -209,13 +232,9 @@ mod tests {
     async fn what_a_customer_could_not_get_comes_with_the_redelivery() {
         let (memory, _, worker) = started();
         let delivery = published(&worker, 1).await;
-        memory.faults().refuse_commits(2);
-        for _ in 0..2 {
-            applied(&worker, &delivery).await.expect_err("no commit");
-        }
-        // The commit of the subscription takes effect, and its answer is lost.
-        memory.faults().time_out_commits(1);
-        applied(&worker, &delivery).await.expect_err("no answer");
+        let relays = committed(&worker, &delivery).await;
+        memory.faults().refuse_commits(1);
+        write(&worker, relays).await.expect_err("no commit");
         assert_eq!(paying(&worker).await, 0);
         for _ in 0..2 {
             applied(&worker, &delivery).await.expect("applied");

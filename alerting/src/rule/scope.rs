@@ -63,7 +63,8 @@ impl About {
             | Kind::DisputeEvidenceDue
             | Kind::RefundFailed
             | Kind::MrrIncomplete
-            | Kind::InvoiceNeeded => Self::Billing,
+            | Kind::InvoiceNeeded
+            | Kind::CouponNeeded => Self::Billing,
             Kind::StateNeeded => Self::Unfetched,
         }
     }

@@ -216,6 +216,8 @@ fn every_condition_has_a_rule() {
         ConditionKind::MrrIncomplete,
         // The invoice before counts until then; without one, its MRR is incomplete.
         ConditionKind::InvoiceNeeded,
+        // It is about the past.
+        ConditionKind::CouponNeeded,
     ];
     let rules = rules();
     for kind in ConditionKind::ALL {

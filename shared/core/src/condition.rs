@@ -69,13 +69,15 @@ pub enum ConditionKind {
     StateNeeded,
     /// A subscription has a newer invoice than the one that showed the inclusive tax of its items, or none did.
     InvoiceNeeded,
+    /// A past state of a subscription has a discount whose coupon is not known yet.
+    CouponNeeded,
     /// A dispute waits for an answer; counts from three days before Stripe's deadline for the evidence.
     DisputeEvidenceDue,
 }
 
 impl ConditionKind {
     /// Every kind, for rule files and metrics.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::ChargesLost,
         Self::Deauthorized,
         Self::AccountRestricted,
@@ -103,6 +105,7 @@ impl ConditionKind {
         Self::BalanceBlocked,
         Self::StateNeeded,
         Self::InvoiceNeeded,
+        Self::CouponNeeded,
         Self::DisputeEvidenceDue,
     ];
 
@@ -136,6 +139,7 @@ impl ConditionKind {
             Self::BalanceBlocked => "balance_blocked",
             Self::StateNeeded => "state_needed",
             Self::InvoiceNeeded => "invoice_needed",
+            Self::CouponNeeded => "coupon_needed",
             Self::DisputeEvidenceDue => "dispute_evidence_due",
         }
     }

@@ -17,7 +17,7 @@ pub struct EventFamily {
 
 /// Every family.
 pub const FAMILIES: [EventFamily; 18] = [
-    of_any("customer", "customers, and churn of subscribers"),
+    of_any("customer", "customers"),
     of_any(
         "customer.subscription",
         "subscriptions, MRR, the past-due share, churn and trials",
@@ -112,6 +112,8 @@ pub fn is_enabled<'a>(kind: &str, enabled: impl IntoIterator<Item = &'a str>) ->
         it == "*"
             || it == kind
             || it.strip_prefix("v1.") == Some(kind)
+            // What older API versions have instead.
+            || it == "charge.refund.updated" && kind.starts_with("refund.")
             || kind == "account.updated"
                 && ["v2.core.account.", "v2.core.account["]
                     .iter()

@@ -47,7 +47,7 @@ impl Need {
         let account = match condition.key.kind {
             // The platform asks for an account as itself.
             ConditionKind::AccountStale => None,
-            ConditionKind::StateNeeded => condition.account.clone(),
+            ConditionKind::StateNeeded | ConditionKind::CouponNeeded => condition.account.clone(),
             ConditionKind::MrrIncomplete if is_fetched(condition.detail.as_deref()) => {
                 condition.account.clone()
             }

@@ -42,6 +42,9 @@ impl Relay {
         let (Entity::Subscription(old), Entity::Subscription(new)) = (before, after) else {
             return false;
         };
+        if new.only_repeats(old) {
+            return false;
+        }
         let (old_origin, new_origin) = (&old.origin, &new.origin);
         old_origin.customer != new_origin.customer
             || old_origin.former_customer != new_origin.former_customer

@@ -119,7 +119,7 @@ fn set(types: &[String]) -> BTreeSet<&str> {
 fn webhook_endpoint(object: &Value) -> EventEndpoint {
     EventEndpoint {
         id: text(&object["id"]).unwrap_or_default(),
-        url: object["url"].as_str().map(without_query),
+        url: text(&object["url"]).map(|url| without_query(&url)),
         enabled: object["status"] == "enabled",
         types: texts(&object["enabled_events"]),
         api_version: text(&object["api_version"]),
@@ -141,7 +141,10 @@ fn destination(object: &Value) -> EventEndpoint {
     let is_webhook = object["type"] == "webhook_endpoint";
     EventEndpoint {
         id: text(&object["id"]).unwrap_or_default(),
-        url: is_webhook.then(|| without_query(url.as_str().unwrap_or("its URL is not known"))),
+        url: is_webhook.then(|| {
+            let url = text(url);
+            without_query(url.as_deref().unwrap_or("its URL is not known"))
+        }),
         enabled: object["status"] == "enabled",
         types: texts(&object["enabled_events"]),
         api_version: text(&object["snapshot_api_version"]),
@@ -150,8 +153,10 @@ fn destination(object: &Value) -> EventEndpoint {
     }
 }
 
+/// Without what a terminal would obey.
 fn text(value: &Value) -> Option<String> {
-    value.as_str().map(str::to_owned)
+    let text = value.as_str()?;
+    Some(text.chars().filter(|c| !c.is_control()).collect())
 }
 
 fn texts(value: &Value) -> Vec<String> {

@@ -31,6 +31,11 @@ impl StripeEndpoints {
     }
 
     async fn of(config: &Config) -> Result<Self, String> {
+        if let Some(other_mode) = config.key_of_other_mode(config.mode) {
+            return Err(format!(
+                "{other_mode}. Its endpoints are those of the other mode, and are not read"
+            ));
+        }
         let api = StripeApi::of(config, Arc::new(SystemClock))
             .map_err(|error| format!("cannot set up HTTPS for Stripe's API: {error}"))?;
         let api = api.ok_or(

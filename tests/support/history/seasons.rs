@@ -124,8 +124,8 @@ fn count_rates(periods: &[Period], rates: &mut BTreeMap<&'static str, Share>) {
     }
 }
 
-/// The denominator: subscribers thirty days ago, and those who became one since, for the first time or after more than
-/// thirty days. The numerator: those who ceased to be one since, each once.
+/// The denominator: subscribers thirty days ago, and those who became one since for the first time. The numerator:
+/// those who ceased to be one since.
 fn count_churn(subscriptions: &[Vec<Period>], churn: &mut Share) {
     let is_subscriber = |day| {
         let pays = |periods: &Vec<Period>| {
@@ -135,17 +135,11 @@ fn count_churn(subscriptions: &[Vec<Period>], churn: &mut Share) {
         subscriptions.iter().any(pays)
     };
     churn.total += u32::from(is_subscriber(30));
-    let (mut ever, mut lost_day) = (is_subscriber(70), None);
-    for day in (0..70).rev() {
-        let (before, now, is_counted) = (is_subscriber(day + 1), is_subscriber(day), day < 30);
-        let is_long_after = |lost_day| lost_day - day > 30;
-        if !before && now {
-            let came_back = ever && lost_day.is_some_and(is_long_after);
-            churn.total += u32::from(is_counted && (!ever || came_back));
-        } else if before && !now && lost_day.is_none_or(is_long_after) {
-            churn.part += u32::from(is_counted);
-            lost_day = Some(day);
-        }
+    let mut ever = (30..=70).any(is_subscriber);
+    for day in (0..30).rev() {
+        let (before, now) = (is_subscriber(day + 1), is_subscriber(day));
+        churn.part += u32::from(before && !now);
+        churn.total += u32::from(!ever && now);
         ever |= now;
     }
 }

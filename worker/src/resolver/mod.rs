@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_core::clock::{Clock, Ids};
+use revwatch_core::condition::{ConditionKey, ConditionKind};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::Entity;
 use revwatch_core::event::{day_of, partition_of};
@@ -353,9 +354,12 @@ impl Resolver {
         Ok(events)
     }
 
-    /// The client, if its key is of the realm of the object: others are not its platform's.
+    /// The client, if its key is of the realm of the object: others are not its platform's. A coupon of the past is
+    /// not in the object as it is now.
     fn of_key<'a>(&self, api: Option<&'a StripeApi>, task: &Task) -> Option<&'a StripeApi> {
-        api.filter(|_| task.need.realm == self.realm)
+        let is_of_the_past = |key: &ConditionKey| key.kind == ConditionKind::CouponNeeded;
+        let is_asked = !task.waiting.keys().all(is_of_the_past);
+        api.filter(|_| is_asked && task.need.realm == self.realm)
     }
 
     /// Reads what [`stored`] asks for, until it has decided.

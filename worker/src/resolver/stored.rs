@@ -78,8 +78,13 @@ pub fn from_store(
 
 /// A thin event asks for the object itself: other objects are no answer.
 fn is_asked_for_itself(task: &Task) -> bool {
-    let is_incomplete = |key: &ConditionKey| key.kind == ConditionKind::MrrIncomplete;
-    !task.waiting.keys().all(is_incomplete)
+    let lacks_others = |key: &ConditionKey| {
+        matches!(
+            key.kind,
+            ConditionKind::MrrIncomplete | ConditionKind::CouponNeeded
+        )
+    };
+    !task.waiting.keys().all(lacks_others)
 }
 
 /// What it says to the object itself, or to others that need it. `None`: it was not read.

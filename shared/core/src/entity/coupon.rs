@@ -74,9 +74,14 @@ impl Coupon {
         self.timeline.last().map(|s| &*s.facts)
     }
 
-    /// The coupon as Stripe would show it, as far as it is known; `None`: nothing is.
+    /// The coupon as Stripe would show it, as far as it is known. `None`: nothing is, or it was deleted and made again
+    /// with other terms, so that its id does not say which ones a discount has.
     pub fn as_stripe_object(&self) -> Option<Value> {
         let terms = &self.current()?.terms;
+        let states = self.timeline.in_order();
+        if states.iter().any(|state| state.facts.terms != *terms) {
+            return None;
+        }
         let duration = if terms.is_forever { "forever" } else { "once" };
         let percent = terms.percent_off.map(|percent| percent.to_string());
         let percent = percent.and_then(|text| text.parse::<Number>().ok());

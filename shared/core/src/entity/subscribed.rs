@@ -28,9 +28,6 @@ pub struct Subscriptions {
     have_paid: bool,
 }
 
-/// The period of the churn rate.
-const CHURN_PERIOD_S: i64 = 30 * 86_400;
-
 /// For so long before the newest change, subscriptions that ended are remembered.
 const REMEMBERED_S: i64 = 400 * 86_400;
 
@@ -110,16 +107,13 @@ impl Subscriptions {
     }
 
     /// Whether the customer is a subscriber, and in which hours it became one and ceased to be one. One that pays
-    /// again is not new. Within the period of the churn rate, a customer is lost once, however often a cancellation
-    /// is scheduled and withdrawn; one that comes back later than that is lost from among those who came back.
+    /// again is not new; one that is lost again is counted again.
     pub(super) fn count(&self, tally: &mut Tally) {
         let all = self.by_id.values();
         let mut changes: Vec<(i64, i64)> = all.clone().flat_map(Subscribed::steps).collect();
         changes.sort_unstable();
         let mut paying = all.clone().map(|it| i64::from(it.at_first)).sum::<i64>();
         let mut has_paid = self.have_paid || all.clone().any(|it| it.may_have_paid) || paying > 0;
-        // As it is counted.
-        let mut lost_s = None;
         for at_once in changes.chunk_by(|(one_s, _), (other_s, _)| one_s == other_s) {
             let before = paying > 0;
             paying += at_once.iter().map(|(_, step)| step).sum::<i64>();
@@ -130,17 +124,9 @@ impl Subscriptions {
                 &["base", "subscribers"],
                 i64::from(now) - i64::from(before),
             );
-            let at_s = at_once[0].0;
-            let is_long_after = |lost_s: i64| at_s.saturating_sub(lost_s) > CHURN_PERIOD_S;
             match (before, now) {
                 (false, true) if !has_paid => tally.add(hour, &["churn", "gained"], 1),
-                (false, true) if lost_s.is_some_and(is_long_after) => {
-                    tally.add(hour, &["churn", "returned"], 1);
-                }
-                (true, false) if lost_s.is_none_or(is_long_after) => {
-                    tally.add(hour, &["churn", "lost"], 1);
-                    lost_s = Some(at_s);
-                }
+                (true, false) => tally.add(hour, &["churn", "lost"], 1),
                 _ => {}
             }
             has_paid |= now;
@@ -194,7 +180,7 @@ mod tests {
     #[test]
     fn a_customer_is_lost_with_its_last_subscription() {
         type Story<'a> = (&'a [Subscribed], (i64, i64, i64));
-        let table: [Story<'_>; 11] = [
+        let table: [Story<'_>; 10] = [
             (&[], (0, 0, 0)),
             (&[paid(false, &[1])], (1, 1, 0)),
             (&[paid(false, &[1, 9])], (0, 1, 1)),
@@ -207,8 +193,7 @@ mod tests {
             (&[paid(false, &[1, 5]), paid(false, &[9])], (1, 1, 1)),
             (&[paid(true, &[5]), paid(false, &[2, 9])], (0, 0, 1)),
             // A cancellation is scheduled, withdrawn and scheduled again.
-            (&[paid(false, &[1, 5, 9, 12])], (0, 1, 1)),
-            (&[paid(false, &[1, 5, 900, 901])], (0, 1, 2)),
+            (&[paid(false, &[1, 5, 9, 12])], (0, 1, 2)),
         ];
         for (all, expected) in table {
             assert_eq!(counted(&of(all)), expected, "{all:?}");

@@ -280,6 +280,18 @@ impl Subscription {
         Some((first, reason))
     }
 
+    /// The first past state with a coupon that is not known. Whether it was the newest state when the coupon came depends
+    /// on the order of events.
+    fn coupon_needed(&self) -> Option<&RecordedState<SubscriptionFacts>> {
+        let ordered = self.timeline.in_order();
+        let (_, past) = ordered.split_last()?;
+        let lacks_coupon = |state: &&&RecordedState<SubscriptionFacts>| {
+            let charges = state.facts.charges.as_ref();
+            charges.is_some_and(|it| !it.coupons_needed(&self.origin.discounts).is_empty())
+        };
+        past.iter().find(lacks_coupon).copied()
+    }
+
     /// The newest invoice, if its tax counts and it has not shown it yet, and the first state that has it.
     fn invoice_needed(&self) -> Option<(&RecordedState<SubscriptionFacts>, &str)> {
         let latest_invoice =
@@ -391,6 +403,12 @@ impl EntityState for Subscription {
                 money: None,
                 detail: Some(reason.as_str().to_owned()),
                 ..condition(ConditionKind::MrrIncomplete, first, None, first.created_s)
+            });
+        }
+        if let Some(first) = self.coupon_needed() {
+            found.push(Condition {
+                money: None,
+                ..condition(ConditionKind::CouponNeeded, first, None, first.created_s)
             });
         }
         if let Some((first, invoice)) = self.invoice_needed() {

@@ -189,6 +189,11 @@ impl<F: Facts> Timeline<F> {
         self.dropped_s.is_some()
     }
 
+    /// How many states are kept.
+    pub fn len(&self) -> usize {
+        self.states.len()
+    }
+
     /// Whether there are no states.
     pub fn is_empty(&self) -> bool {
         self.states.is_empty()

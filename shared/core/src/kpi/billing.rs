@@ -70,8 +70,8 @@ pub struct Billing {
     pub refunds: BTreeMap<String, i64>,
     /// Customers with a subscription that pays.
     pub subscribers: i64,
-    /// Subscribers who ceased to be one in the last 30 days ÷ (subscribers 30 days ago + new ones, and those who
-    /// came back after more than 30 days, since then).
+    /// Subscribers who ceased to be one in the last 30 days ÷ (subscribers 30 days ago + new ones since
+    /// then). Source: <https://support.stripe.com/questions/calculating-subscriber-churn-rate-in-billing>.
     pub churn_rate_30d: Option<f64>,
     /// Of the subscriptions that became past due 7 to 37 days ago, the share that was active again within
     /// 7 days (R7).
@@ -123,7 +123,6 @@ impl Billing {
         let before_last_month = days_ago(60)..=days_ago(30).saturating_sub(1);
         let lost = sum(&last_month, &["churn", "lost"]);
         let gained = sum(&last_month, &["churn", "gained"]);
-        let returned = sum(&last_month, &["churn", "returned"]);
         let subscribers = current(&["base", "subscribers"]);
         let subscribers_30d_ago = subscribers - sum(&last_month, &["base", "subscribers"]);
         let (past_due, month_before) = (days_ago(37)..=days_ago(7), days_ago(60)..=days_ago(30));
@@ -159,7 +158,7 @@ impl Billing {
             disputes: by_first("disputes"),
             refunds: by_first("refunds"),
             subscribers,
-            churn_rate_30d: share(lost, subscribers_30d_ago + gained + returned),
+            churn_rate_30d: share(lost, subscribers_30d_ago + gained),
             recovery_rate_7d: share(
                 sum(&past_due, &["dunning", "recovered_7d"]),
                 sum(&past_due, &["dunning", "entered"]),

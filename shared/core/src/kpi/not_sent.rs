@@ -200,7 +200,7 @@ impl NotSent {
         };
         format!(
             "no {types} event{whose} has ever come, although {because}. Unknown, not zero: {figures}. Add {types} to the \
-             endpoint at Stripe that gets events{of}",
+             endpoint at Stripe that gets events{of}, unless it has them",
             types = self.types,
             because = self.because,
             figures = self.figures.join(", "),

@@ -9,6 +9,20 @@ use crate::entity::subscribed::Subscribed;
 use crate::entity::timeline::{Before, RecordedState, value_fingerprint};
 
 impl Subscription {
+    /// Whether one more event says the same as the newest one before, which says its amount: most often.
+    pub fn only_repeats(&self, before: &Self) -> bool {
+        let ends = before.timeline.last().zip(self.timeline.last());
+        let is_one_more = self.timeline.len() == before.timeline.len() + 1;
+        is_one_more
+            && self.origin.customer == before.origin.customer
+            && self.origin.former_customer == before.origin.former_customer
+            && ends.is_some_and(|(old, new)| {
+                old.event_id != new.event_id
+                    && old.facts == new.facts
+                    && new.facts.recurring_minor.is_some()
+            })
+    }
+
     /// When it makes its customer a subscriber.
     pub fn subscribed(&self) -> Subscribed {
         let ordered = self.timeline.in_order();
