@@ -25,13 +25,11 @@ pub(super) struct Change {
     /// The stored version.
     expected: u64,
     before: Entity,
-    pub(super) after: Entity,
-    /// Also if it did not change: another commit to it must fail.
-    pub(super) must_write: bool,
+    after: Entity,
 }
 
 /// What follows from the changes besides the commit.
-pub(super) struct Changed {
+struct Changed {
     transitions: Vec<(EntityKey, Transition)>,
     relays: Relays,
 }
@@ -119,7 +117,7 @@ impl<'a> Plan<'a> {
 
 impl Change {
     /// The entity as it is stored, without a change so far.
-    pub(super) fn of(key: &EntityKey, stored: Option<&StoredEntity>) -> Result<Self, String> {
+    fn of(key: &EntityKey, stored: Option<&StoredEntity>) -> Result<Self, String> {
         let (expected, before) = match stored {
             Some(StoredEntity { version, body }) => {
                 let decoded = on_entity(key, || Entity::decode(key, body));
@@ -131,7 +129,6 @@ impl Change {
             expected,
             after: before.clone(),
             before,
-            must_write: false,
         })
     }
 }
@@ -201,7 +198,7 @@ fn count(commit: &mut Commit, item: &Item, outcome: &Outcome) {
 }
 
 /// Adds the entities that changed, and what follows from that.
-pub(super) fn add_changes(
+fn add_changes(
     commit: &mut Commit,
     entities: Changes<'_>,
     unsure_relays: &BTreeSet<&EntityKey>,
@@ -212,10 +209,9 @@ pub(super) fn add_changes(
             expected,
             before,
             after,
-            must_write,
         } = change;
         relays.add(&before, &after, unsure_relays.contains(key));
-        if before == after && !must_write {
+        if before == after {
             continue;
         }
         commit.entities.push(EntityWrite {

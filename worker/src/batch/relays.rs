@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use revwatch_core::counters::Counters;
 use revwatch_core::entity::{Entity, EntityKey};
 use revwatch_core::relay::Relay;
-use revwatch_storage::ports::{Commit, ReadResult, ReadSet, StoredEntity};
+use revwatch_storage::ports::{Commit, EntityWrite, ReadResult, ReadSet, StoredEntity};
 
-use super::plan::{Change, Changes, add_changes};
 use crate::guarded::on_entity;
 
 /// Relays, and whether their batch changed the subscription. Otherwise the customer may have what it says: the queue
@@ -120,36 +120,80 @@ impl RelayBatch {
         let stored = self.customers.entities.iter().zip(&customers.entities);
         let changes = stored.map(|(key, stored)| Ok((key, Change::of(key, stored.as_ref())?)));
         let mut changes: Changes<'_> = changes.collect::<Result<_, String>>()?;
-        let mut faults = Vec::new();
         for (relay, is_sure) in &self.relays {
-            let key = relay.customer_key();
             let subscription = read(&relay.subscription_key(), subscriptions)?;
-            let Some(change) = changes.get_mut(&key) else {
-                continue;
-            };
-            let merged = on_entity(&key, || {
-                let mut after = change.after.clone();
-                let observation = relay.observe(subscription.as_ref())?;
-                after.merge(&observation);
-                let _ = after.tally();
-                Some(after)
-            });
-            match merged {
-                Ok(Some(after)) => {
-                    change.after = after;
-                    // If it is as before, a slower worker may be about to write what was true in between.
-                    change.must_write |= *is_sure;
-                }
-                Ok(None) => {}
-                Err(fault) => faults.push(fault),
+            if let Some(change) = changes.get_mut(&relay.customer_key()) {
+                change.relayed.push((relay, subscription, *is_sure));
             }
         }
         let mut commit = Commit {
             partition: self.partition,
             ..Commit::default()
         };
-        add_changes(&mut commit, changes, &BTreeSet::new());
+        let mut faults = Vec::new();
+        for (key, change) in changes {
+            match on_entity(key, || change.write(key)) {
+                Ok(Some((write, counters))) => {
+                    commit.entities.push(write);
+                    commit.counters.merge(counters, 1);
+                }
+                Ok(None) => {}
+                Err(fault) => faults.push(fault),
+            }
+        }
         Ok((commit, faults))
+    }
+}
+
+/// A customer, and what is said about it.
+struct Change<'a> {
+    /// The stored version.
+    expected: u64,
+    before: Entity,
+    relayed: Vec<(&'a Relay, Option<Entity>, bool)>,
+}
+
+type Changes<'a> = BTreeMap<&'a EntityKey, Change<'a>>;
+
+impl Change<'_> {
+    fn of(key: &EntityKey, stored: Option<&StoredEntity>) -> Result<Self, String> {
+        let (expected, before) = match stored {
+            Some(StoredEntity { version, body }) => {
+                let decoded = on_entity(key, || Entity::decode(key, body));
+                (*version, decoded??)
+            }
+            None => (0, Entity::new(key)),
+        };
+        Ok(Self {
+            expected,
+            before,
+            relayed: Vec::new(),
+        })
+    }
+
+    /// What is written, and what that changes in the counters. Customers have no conditions.
+    fn write(self, key: &EntityKey) -> Option<(EntityWrite, Counters)> {
+        let mut after = self.before.clone();
+        let mut must_write = false;
+        for (relay, subscription, is_sure) in &self.relayed {
+            if let Some(observation) = relay.observe(subscription.as_ref()) {
+                after.merge(&observation);
+                // If it is as before, a slower worker may be about to write what was true in between.
+                must_write |= is_sure;
+            }
+        }
+        let mut counters = Counters::default();
+        if after != self.before {
+            counters.add_difference(&self.before.tally(), &after.tally());
+        } else if !must_write {
+            return None;
+        }
+        let write = EntityWrite {
+            key: key.clone(),
+            expected: self.expected,
+            body: Some(after.encode()),
+        };
+        Some((write, counters))
     }
 }
 
