@@ -17,13 +17,14 @@ use revwatch_core::event::kind_label;
 use revwatch_core::event_settings::EventSettings;
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_runtime::panics::catch;
-use revwatch_storage::ports::{Commit, Delivery, ReadResult, ReadSet};
+use revwatch_storage::ports::{Commit, Delivery, ReadResult, ReadSet, StoredEntity};
 
 pub use self::item::Place;
 use self::item::{Content, Item};
 pub use self::outcome::Outcome;
 use self::plan::{Changes, Plan};
 pub use self::relays::{Foreign, RelayBatch, Relays};
+use crate::guarded::on_entity;
 
 /// A parsed batch that has not yet been compared with the stored state.
 #[derive(Debug)]
@@ -134,6 +135,17 @@ impl Decision {
     /// Whether there is nothing to commit because every delivery was processed before.
     pub fn is_empty(&self) -> bool {
         self.commit.dedupe_keys.is_empty()
+    }
+}
+
+/// An entity as it is stored, and its version.
+fn stored_entity(key: &EntityKey, stored: Option<&StoredEntity>) -> Result<(u64, Entity), String> {
+    match stored {
+        Some(StoredEntity { version, body }) => {
+            let decoded = on_entity(key, || Entity::decode(key, body));
+            Ok((*version, decoded??))
+        }
+        None => Ok((0, Entity::new(key))),
     }
 }
 

@@ -62,26 +62,57 @@ impl Pending {
 
 /// Writes relays into their customers.
 async fn write(worker: &Worker, relays: Relays) -> Result<(), PartitionError> {
-    let batches = relays.batches(worker.queue.partitions(), CUSTOMERS_PER_COMMIT);
-    let writing = batches.iter().map(|batch| write_batch(worker, batch));
-    try_join_all(writing).await.map(drop)
-}
-
-async fn write_batch(worker: &Worker, batch: &RelayBatch) -> Result<(), PartitionError> {
+    let mut batches = relays.batches(worker.queue.partitions(), CUSTOMERS_PER_COMMIT);
     for _ in 0..MAX_CONFLICTS {
-        let customers = worker.store.read(batch.partition, &batch.customers).await?;
-        let subscriptions = batch.subscriptions(worker.queue.partitions());
-        let subscriptions = read_foreign(worker, subscriptions).await?;
-        let decided = batch.decide(&customers, &subscriptions);
-        let (commit, faults) = decided.map_err(PartitionError::Unreadable)?;
-        if commit.entities.is_empty() || worker.store.commit(&commit).await? == Committed::Applied {
-            for reason in faults {
-                tracing::error!(reason, "a customer lacks what its subscription says");
-            }
+        if batches.is_empty() {
             return Ok(());
         }
+        batches = write_once(worker, batches).await?;
     }
     Err(PartitionError::Contended)
+}
+
+/// Returns the batches that conflicted.
+async fn write_once(
+    worker: &Worker,
+    batches: Vec<RelayBatch>,
+) -> Result<Vec<RelayBatch>, PartitionError> {
+    let store = &worker.store;
+    let reading = batches
+        .iter()
+        .map(|batch| store.read(batch.partition, &batch.customers));
+    let customers = try_join_all(reading).await?;
+    // After all customers.
+    let partitions = worker.queue.partitions();
+    let subscriptions = read_foreign(worker, subscriptions_of(&batches, partitions)).await?;
+    let mut commits = Vec::with_capacity(batches.len());
+    for (batch, customers) in batches.iter().zip(&customers) {
+        let decided = batch.decide(customers, &subscriptions);
+        let (commit, faults) = decided.map_err(PartitionError::Unreadable)?;
+        for reason in faults {
+            tracing::error!(reason, "a customer lacks what its subscription says");
+        }
+        commits.push(commit);
+    }
+    let committing = commits.iter().map(async |commit| {
+        if commit.entities.is_empty() {
+            return Ok(Committed::Applied);
+        }
+        store.commit(commit).await
+    });
+    let committed = try_join_all(committing).await?;
+    let conflicts = batches.into_iter().zip(committed);
+    let conflicts = conflicts.filter(|(_, committed)| *committed == Committed::Conflict);
+    Ok(conflicts.map(|(batch, _)| batch).collect())
+}
+
+fn subscriptions_of(batches: &[RelayBatch], partitions: u32) -> BTreeMap<u32, ReadSet> {
+    let mut all = BTreeMap::<u32, ReadSet>::new();
+    for (partition, read_set) in batches.iter().flat_map(|it| it.subscriptions(partitions)) {
+        let entities = &mut all.entry(partition).or_default().entities;
+        entities.extend(read_set.entities);
+    }
+    all
 }
 
 /// After these partitions were recovered: gives their customers what the subscriptions in others say. The archive does

@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::item::{Content, Item};
 use super::outcome::{Outcome, Seen};
-use super::{Batch, Decision, Relays};
-use crate::guarded::{on_entity, on_event};
+use super::{Batch, Decision, Relays, stored_entity};
+use crate::guarded::on_event;
 
 /// What happens to each entity that the batch may change.
 pub(super) type Changes<'a> = BTreeMap<&'a EntityKey, Change>;
@@ -118,13 +118,7 @@ impl<'a> Plan<'a> {
 impl Change {
     /// The entity as it is stored, without a change so far.
     fn of(key: &EntityKey, stored: Option<&StoredEntity>) -> Result<Self, String> {
-        let (expected, before) = match stored {
-            Some(StoredEntity { version, body }) => {
-                let decoded = on_entity(key, || Entity::decode(key, body));
-                (*version, decoded??)
-            }
-            None => (0, Entity::new(key)),
-        };
+        let (expected, before) = stored_entity(key, stored)?;
         Ok(Self {
             expected,
             after: before.clone(),

@@ -8,6 +8,7 @@ use revwatch_core::entity::{Entity, EntityKey};
 use revwatch_core::relay::Relay;
 use revwatch_storage::ports::{Commit, EntityWrite, ReadResult, ReadSet, StoredEntity};
 
+use super::stored_entity;
 use crate::guarded::on_entity;
 
 /// Relays, and whether their batch changed the subscription. Otherwise the customer may have what it says: the queue
@@ -157,13 +158,7 @@ type Changes<'a> = BTreeMap<&'a EntityKey, Change<'a>>;
 
 impl Change<'_> {
     fn of(key: &EntityKey, stored: Option<&StoredEntity>) -> Result<Self, String> {
-        let (expected, before) = match stored {
-            Some(StoredEntity { version, body }) => {
-                let decoded = on_entity(key, || Entity::decode(key, body));
-                (*version, decoded??)
-            }
-            None => (0, Entity::new(key)),
-        };
+        let (expected, before) = stored_entity(key, stored)?;
         Ok(Self {
             expected,
             before,
