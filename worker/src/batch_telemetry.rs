@@ -1,4 +1,4 @@
-//! Metrics, log lines and spans of a batch that was committed and acknowledged.
+//! Metrics, log lines and spans of a batch that was committed.
 //!
 //! Invariant: of an event's object, only the id and the transitions are published.
 

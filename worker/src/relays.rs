@@ -32,7 +32,9 @@ impl Pending {
     /// Adds the relays of a batch.
     pub(crate) fn add(&mut self, relays: Relays) {
         self.relays.append(relays);
-        self.batches += 1;
+        if !self.is_empty() {
+            self.batches += 1;
+        }
     }
 
     /// Whether there is nothing to write.
