@@ -105,7 +105,7 @@ async fn all_pages_of_endpoints_are_judged_together() {
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
-    // Without the option, nobody is asked.
+    // Without the option, the command sends no request.
     let asked = stripe.calls().len();
     print(&variables, &["config", "check"]);
     assert_eq!(stripe.calls().len(), asked);
@@ -117,6 +117,14 @@ async fn what_cannot_be_read_is_named_with_the_fix() {
     let (status, shown) = checked(&deployment.variables(&[]));
     assert_eq!(status, Some(1));
     assert!(has(&shown, "faults", "set STRIPE_SECRET_KEY"), "{shown}");
+
+    let stripe = Stripe::start(&[]).await;
+    let mut of_other_mode = variables(&deployment, &stripe);
+    of_other_mode.push(("STRIPE_SECRET_KEY".into(), "sk_test_never_shown".into()));
+    let (status, shown) = checked(&of_other_mode);
+    assert_eq!(status, Some(1));
+    assert!(has(&shown, "faults", "not read"), "{shown}");
+    assert_eq!(stripe.calls(), []);
 
     let stripe = Stripe::start(&[Fault::Status(403)]).await;
     let (status, shown) = checked(&variables(&deployment, &stripe));

@@ -162,6 +162,9 @@ mod tests {
             ("invoice.paid", "invoice.paid", true),
             ("v1.invoice.paid", "invoice.paid", true),
             ("invoice.payment_failed", "invoice.paid", false),
+            ("charge.refund.updated", "refund.failed", true),
+            ("charge.refund.updated", "payout.failed", false),
+            ("v2.core.account_link.returned", "account.updated", false),
             (
                 "v2.core.account[requirements].updated",
                 "account.updated",

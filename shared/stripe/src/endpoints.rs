@@ -184,6 +184,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_terminal_obeys_nothing_that_stripe_sends() {
+        let listed = webhook_endpoint(&json!({"id": "we_\u{1b}[31m1\n", "status": "enabled",
+            "enabled_events": ["a\rb"], "url": "https://example.com/\u{7}hook"}));
+        assert_eq!(listed.id, "we_[31m1");
+        assert_eq!(listed.url.as_deref(), Some("https://example.com/hook"));
+        assert_eq!(listed.types, ["ab"]);
+    }
+
+    #[test]
+    fn the_order_of_types_makes_no_other_endpoint() {
+        let of = |id: &str, types: [&str; 2]| EventEndpoint {
+            id: id.to_owned(),
+            url: Some("https://example.com".to_owned()),
+            types: types.map(str::to_owned).to_vec(),
+            ..EventEndpoint::default()
+        };
+        assert!(is_same(&of("we_1", ["a", "b"]), &of("ed_1", ["b", "a"])));
+        assert!(!is_same(&of("we_1", ["a", "b"]), &of("ed_1", ["b", "c"])));
+    }
+
+    #[test]
     fn both_lists_become_endpoints_and_unknown_is_not_guessed() {
         let listed = webhook_endpoint(
             &json!({"id": "we_1", "object": "webhook_endpoint", "api_version": null,

@@ -193,6 +193,54 @@ mod tests {
         assert_eq!(step(&found), Step::Decided(FromStore::Met));
     }
 
+    /// Which of its terms the discount has, its id does not say.
+    #[test]
+    fn a_coupon_that_was_made_again_with_other_terms_is_no_answer() {
+        let made_again = |percent_off: i64| {
+            let mut coupon = Some(coupon());
+            let object = json!({"id": "HALF", "object": "coupon", "percent_off": percent_off,
+                "duration": "forever"});
+            merge(&mut coupon, &event("evt_4", "coupon.created", &object));
+            coupon
+        };
+        let mut found = Found::from([(task().need, Some(subscription()))]);
+        found.insert(needed(), made_again(25));
+        assert_eq!(step(&found), Step::Decided(FromStore::Unknown));
+        found.insert(needed(), made_again(50));
+        assert!(matches!(step(&found), Step::Decided(FromStore::Events(_))));
+    }
+
+    /// Otherwise past metrics would depend on whether the coupon came before the discount was removed.
+    #[test]
+    fn the_coupon_of_a_past_discount_is_needed_until_it_is_known() {
+        let mut entity = Some(subscription());
+        let price = json!({"id": "price_1", "currency": "usd", "unit_amount": 1000,
+            "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"}});
+        let object = json!({"id": "sub_1", "object": "subscription", "status": "active", "currency": "usd",
+            "discounts": [], "items": {"data": [{"id": "si_1", "quantity": 1, "price": price}]}});
+        let mut removed = event("evt_5", "customer.subscription.updated", &object);
+        removed["created"] = json!(200);
+        merge(&mut entity, &removed);
+        let without = entity.clone().expect("a subscription");
+        let conditions = without.conditions();
+        let kinds: Vec<_> = conditions.iter().map(|it| it.key.kind).collect();
+        assert_eq!(kinds, [ConditionKind::CouponNeeded]);
+        let [task] = Task::all_of(&conditions).try_into().expect("one");
+        let found = Found::from([
+            (task.need.clone(), Some(without)),
+            (needed(), Some(coupon())),
+        ]);
+        let Ok(Step::Decided(FromStore::Events(events))) = from_store(&task, Some(true), &found)
+        else {
+            panic!("the store has it")
+        };
+        for snapshot in events {
+            let body = serde_json::from_str(&snapshot.body).expect("JSON");
+            merge(&mut entity, &body);
+        }
+        assert_eq!(entity.expect("a subscription").conditions(), []);
+    }
+
     #[test]
     fn no_other_object_is_an_answer_to_a_thin_event() {
         let mut task = task();
