@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Deployment;
-use crate::support::revwatch::{Revwatch, Variables, metrics, post, print};
+use crate::support::revwatch::{Revwatch, SECRET, Variables, metrics, post, print};
 use crate::support::stripe::Stripe;
 use crate::support::wait::until;
 
@@ -69,9 +69,13 @@ fn taxed(invoice: &str) -> (Value, Value) {
 }
 
 async fn post_all(process: &Revwatch, bodies: &[String]) {
+    post_all_to(process, "/webhooks/stripe", bodies).await;
+}
+
+async fn post_all_to(process: &Revwatch, path: &str, bodies: &[String]) {
     let client = reqwest::Client::new();
     for body in bodies {
-        let url = process.url("/webhooks/stripe");
+        let url = process.url(path);
         assert_eq!(post(&client, &url, body).await.expect("posted"), 200);
     }
 }
@@ -116,6 +120,25 @@ async fn from_the_store(deployment: &Deployment, order: [usize; 3]) {
     })
     .await;
     assert_eq!(exported(&variables, "sub_half", "mrr_complete"), "true");
+    print(&variables, &["verify"]);
+    process.stop();
+}
+
+/// K11: the kernel's subscriptions are of a realm of which there is no key.
+#[tokio::test]
+async fn a_discount_of_another_realm_is_known_from_its_coupon_in_the_store() {
+    let deployment = Deployment::embedded();
+    let variables = deployment.variables(&[("STRIPE_KERNEL_WEBHOOK_SECRET", SECRET)]);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    post_all_to(&process, "/webhooks/kernel/stripe", &discounted()).await;
+    shown(&variables, "MRR of the kernel is known", |shown| {
+        let kernel = &shown["realms"]["kernel"];
+        kernel["mrr_minor"] == json!({"usd": 5000})
+            && kernel["mrr_high_minor"] == json!({"usd": 5000})
+            && kernel["mrr_incomplete"] == json!({})
+    })
+    .await;
+    assert_eq!(metrics(&variables)["events_dead"], 0);
     print(&variables, &["verify"]);
     process.stop();
 }
