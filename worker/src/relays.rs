@@ -188,6 +188,7 @@ mod tests {
 
     use super::*;
     use crate::partition::{Source, apply};
+    use crate::recovery::{IncompletePartition, recover};
     use crate::test_worker::worker;
 
     const PARTITIONS: u32 = 4;
@@ -290,6 +291,23 @@ mod tests {
         give_back(&worker, &BTreeSet::from([lost]))
             .await
             .expect("written");
+        assert_eq!(paying(&worker).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_recovery_of_one_partition_gives_its_customers_back() {
+        let (_, _, worker) = started();
+        let delivery = published(&worker, 1).await;
+        applied(&worker, &delivery).await.expect("applied");
+        let partition = partition_of(CUSTOMER, PARTITIONS);
+        lose(&worker, partition).await;
+        let mut health = worker.store.health().await.expect("health");
+        let health = health.swap_remove(usize::try_from(partition).expect("small"));
+        let incomplete = [IncompletePartition { partition, health }];
+        let no_pauses = PauseHistory::from(Pauses::default());
+        let mut progress = |_| ();
+        let recovering = recover(&worker, &incomplete, &no_pauses, &mut progress);
+        recovering.await.expect("recovered");
         assert_eq!(paying(&worker).await, 1);
     }
 
