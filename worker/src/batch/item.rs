@@ -82,9 +82,12 @@ pub(super) fn parse(
     let realm = settings.realms.of(&delivery.endpoint, event.own_account());
     let pause_reason = pauses.hold(&event, delivery.received_ms);
     let other_mode = settings.modes.judge(&delivery.endpoint, event.livemode);
-    // What is paused is parked as it was received.
+    // What was fetched is an update, also of what Stripe has no such event.
+    let known = is_known_kind(&event.kind) || event.is_fetched();
+    // What is paused is parked as it was received. Of a type that Stripe does not document, nothing is known of what
+    // its object says: it may be a preview.
     let observed = match (&pause_reason, other_mode) {
-        (None, None) => observations(&event, realm, settings),
+        (None, None) if known => observations(&event, realm, settings),
         _ => Ok(Vec::new()),
     };
     // To find the key of the object in its JSON costs as much as to parse the object.
@@ -95,8 +98,7 @@ pub(super) fn parse(
     let elsewhere = (partition != place.partition).then_some(partition);
     let content = match observed {
         Ok(observations) => Ok(Content {
-            // What was fetched is an update, also of what Stripe has no such event.
-            known: is_known_kind(&event.kind) || event.is_fetched(),
+            known,
             created_s: event.created_s,
             observations: observations.into_iter().map(|o| o.of(realm)).collect(),
         }),

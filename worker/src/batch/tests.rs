@@ -315,6 +315,13 @@ fn unreadable_deliveries_are_dead_and_unknown_types_are_ignored() {
         &[],
     );
     assert_eq!(unknown.outcomes, [Outcome::Ignored]);
+    let of_a_payout = FAILED.replace("payout.failed", "payout.foreseen");
+    let unknown = decide(&[delivery(1, &of_a_payout)], &[]);
+    assert_eq!(unknown.outcomes, [Outcome::Ignored]);
+    assert!(
+        unknown.commit.entities.is_empty(),
+        "the payout may not be so"
+    );
 }
 
 /// Live and test events of one connected account at one endpoint. The last object is unreadable.
