@@ -3,6 +3,7 @@
 //! Invariant: the same batch over the same state at the same time gives the same commit, and a
 //! delivery is counted once no matter how often the queue redelivers it.
 
+mod event_counts;
 mod item;
 mod outcome;
 mod plan;

@@ -3,7 +3,9 @@
 //! Invariant: of an event's object, only the id and the transitions are published.
 
 use revwatch_core::redact;
-use revwatch_runtime::telemetry::{Correlation, Span, SpanKind, new_span_id, parse_traceparent};
+use revwatch_runtime::telemetry::{
+    Correlation, Span, SpanKind, log_together, new_span_id, parse_traceparent,
+};
 use revwatch_storage::ports::Delivery;
 
 use crate::Worker;
@@ -11,6 +13,10 @@ use crate::applied::Applied;
 use crate::batch::{Outcome, label};
 
 pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied) {
+    log_together(|| report_each(worker, deliveries, applied));
+}
+
+fn report_each(worker: &Worker, deliveries: &[Delivery], applied: &Applied) {
     let decision = &applied.decision;
     let now_ms = worker.clock.now_ms();
     let metrics = &worker.metrics;
@@ -55,8 +61,8 @@ pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied
         macro_rules! line {
             ($level:ident, $message:literal) => {
                 tracing::$level!(
-                    kind = subject.kind.as_str(), id = %redact::id(&subject.id), event_id = %redact::id(t.event_id.as_str()),
-                    trace_id = %Correlation::of(t.event_id.as_str()), change = %redact::phrase(&t.what), $message
+                    kind = subject.kind.as_str(), id = &*redact::id(&subject.id), event_id = &*redact::id(t.event_id.as_str()),
+                    trace_id = %Correlation::of(t.event_id.as_str()), change = &*redact::phrase(&t.what), $message
                 )
             };
         }
@@ -87,20 +93,20 @@ fn log(delivery: &Delivery, outcome: &Outcome) {
     } = delivery;
     match outcome {
         Outcome::Dead(reason) => tracing::error!(
-            event_id = %redact::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
-            event_type = %redact::kind(event_type), outcome = outcome.as_str(), reason, "dead letter"
+            event_id = &*redact::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
+            event_type = &*redact::kind(event_type), outcome = outcome.as_str(), reason, "dead letter"
         ),
         Outcome::Paused(_) => tracing::info!(
-            event_id = %redact::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
-            event_type = %redact::kind(event_type), outcome = outcome.as_str(), "held back"
+            event_id = &*redact::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
+            event_type = &*redact::kind(event_type), outcome = outcome.as_str(), "held back"
         ),
         Outcome::Moved(to) => tracing::info!(
-            event_id = %redact::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition, to,
-            event_type = %redact::kind(event_type), outcome = outcome.as_str(), "moved to the partition of its object"
+            event_id = &*redact::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition, to,
+            event_type = &*redact::kind(event_type), outcome = outcome.as_str(), "moved to the partition of its object"
         ),
         _ => tracing::info!(
-            event_id = %redact::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
-            event_type = %redact::kind(event_type), outcome = outcome.as_str(), "commit"
+            event_id = &*redact::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
+            event_type = &*redact::kind(event_type), outcome = outcome.as_str(), "commit"
         ),
     }
 }

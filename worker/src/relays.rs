@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::try_join_all;
 use revwatch_core::entity::{Entity, EntityKind};
 use revwatch_core::relay::Relay;
-use revwatch_storage::ports::{Committed, ReadSet, StoreError};
+use revwatch_storage::ports::{Committed, ReadResult, ReadSet, StoreError};
 
 use crate::Worker;
 use crate::batch::{Foreign, RelayBatch, Relays};
@@ -80,10 +80,10 @@ async fn write_once(
     batches: Vec<RelayBatch>,
 ) -> Result<Vec<RelayBatch>, PartitionError> {
     let store = &worker.store;
-    let reading = batches
+    let wanted = batches
         .iter()
-        .map(|batch| store.read(batch.partition, &batch.customers));
-    let customers = try_join_all(reading).await?;
+        .map(|batch| (batch.partition, &batch.customers));
+    let customers = store.read_all(&wanted.collect::<Vec<_>>()).await?;
     // After all customers.
     let partitions = worker.queue.partitions();
     let subscriptions = read_foreign(worker, subscriptions_of(&batches, partitions)).await?;
@@ -164,12 +164,12 @@ async fn read_foreign(
     worker: &Worker,
     read_sets: BTreeMap<u32, ReadSet>,
 ) -> Result<Foreign, StoreError> {
-    let reading = read_sets.iter().map(async |(partition, read_set)| {
-        let found = worker.store.read(*partition, read_set).await?;
-        Ok::<_, StoreError>(read_set.entities.iter().cloned().zip(found.entities))
-    });
-    let read = try_join_all(reading).await?;
-    Ok(read.into_iter().flatten().collect())
+    let wanted = read_sets.iter().map(|(partition, want)| (*partition, want));
+    let read = worker.store.read_all(&wanted.collect::<Vec<_>>()).await?;
+    let of_partition =
+        |(want, found): (ReadSet, ReadResult)| want.entities.into_iter().zip(found.entities);
+    let all = read_sets.into_values().zip(read);
+    Ok(all.flat_map(of_partition).collect())
 }
 
 #[cfg(test)]

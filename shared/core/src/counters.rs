@@ -183,8 +183,10 @@ impl Counters {
 
     /// Forgets the minutes before `first`: nothing reads them, and no store keeps them.
     pub fn forget_minutes_before(&mut self, first: u32) {
-        self.0
-            .retain(|(bucket, _), _| !matches!(bucket, Bucket::Minute(it) if *it < first));
+        // Minutes come last.
+        let mut minutes = self.0.split_off(&(Bucket::Minute(0), String::new()));
+        let kept = minutes.split_off(&(Bucket::Minute(first), String::new()));
+        self.0.extend(kept);
     }
 
     /// One counter; 0 if it is not stored.

@@ -3,22 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use revwatch_core::condition::Condition;
-use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::{Entity, EntityKey, EntityKind, Transition, transitions};
-use revwatch_core::histogram;
-use revwatch_core::mode::LACKS_MODE;
 use revwatch_storage::ports::{
     AuditEntry, Commit, ConditionChange, DedupeKey, EntityWrite, ReadResult, StoredEntity,
 };
 use uuid::Uuid;
 
+use super::event_counts::EventCounts;
 use super::item::{Content, Item};
 use super::outcome::{Outcome, Seen};
 use super::{Batch, Decision, Relays, stored_entity};
 use crate::guarded::on_event;
 
-/// What happens to each entity that the batch may change.
-pub(super) type Changes<'a> = BTreeMap<&'a EntityKey, Change>;
+/// What happens to each entity that the batch may change. They are large, and the map is sorted.
+pub(super) type Changes<'a> = BTreeMap<&'a EntityKey, Box<Change>>;
 
 #[derive(Clone)]
 pub(super) struct Change {
@@ -37,6 +35,7 @@ struct Changed {
 /// The part of a decision that is made so far.
 pub(super) struct Plan<'a> {
     commit: Commit,
+    counts: EventCounts,
     entities: Changes<'a>,
     seen: Seen<'a>,
     /// Of subscriptions that were changed by deliveries which the queue has redelivered.
@@ -49,12 +48,16 @@ impl<'a> Plan<'a> {
     /// Without a delivery so far.
     pub(super) fn of(batch: &'a Batch, found: &ReadResult) -> Result<Self, String> {
         let stored = batch.read_set.entities.iter().zip(&found.entities);
-        let entities = stored.map(|(key, stored)| Ok((key, Change::of(key, stored.as_ref())?)));
+        let entities = stored.map(|(key, stored)| {
+            let change = Change::of(key, stored.as_ref())?;
+            Ok((key, Box::new(change)))
+        });
         Ok(Self {
             commit: Commit {
                 partition: batch.partition,
                 ..Commit::default()
             },
+            counts: EventCounts::default(),
             entities: entities.collect::<Result<_, String>>()?,
             seen: Seen::default(),
             unsure_relays: BTreeSet::new(),
@@ -79,7 +82,7 @@ impl<'a> Plan<'a> {
                     Some(reason) => outcome = Outcome::Dead(reason),
                     None => {
                         merge(content, &mut self.entities);
-                        count_times(&mut self.commit.counters, item, content, &outcome, now_ms);
+                        self.counts.add_times(item, content, &outcome, now_ms);
                     }
                 }
             }
@@ -91,7 +94,8 @@ impl<'a> Plan<'a> {
             }
             _ => {}
         }
-        count(&mut self.commit, item, &outcome);
+        self.counts.add(item, &outcome);
+        note(&mut self.commit, item, &outcome);
         self.seen.add(item, &outcome);
         self.outcomes.push(outcome);
         let content = item.content.as_ref().ok();
@@ -101,6 +105,7 @@ impl<'a> Plan<'a> {
 
     /// Adds what the changed entities change.
     pub(super) fn finish(mut self) -> Decision {
+        self.counts.add_to(&mut self.commit.counters);
         let Changed {
             transitions,
             relays,
@@ -167,10 +172,10 @@ fn other_realm(item: &Item, entities: &Changes<'_>) -> Option<String> {
 }
 
 /// Notes that a delivery was processed, unless it is paused or was processed before.
-fn count(commit: &mut Commit, item: &Item, outcome: &Outcome) {
-    let Some(counter) = outcome.counter() else {
+fn note(commit: &mut Commit, item: &Item, outcome: &Outcome) {
+    if outcome.counter().is_none() {
         return;
-    };
+    }
     let key = if outcome.decides_event() {
         item.event_id.clone()
     } else {
@@ -182,13 +187,6 @@ fn count(commit: &mut Commit, item: &Item, outcome: &Outcome) {
         key,
         delivery: item.delivery_id,
     });
-    commit
-        .counters
-        .add(Bucket::Current, &["events", counter], 1);
-    if item.lacks_mode && *outcome == Outcome::Applied {
-        let lacks_mode = &["events", LACKS_MODE];
-        commit.counters.add(Bucket::Current, lacks_mode, 1);
-    }
 }
 
 /// Adds the entities that changed, and what follows from that.
@@ -203,7 +201,7 @@ fn add_changes(
             expected,
             before,
             after,
-        } = change;
+        } = *change;
         relays.add(&before, &after, unsure_relays.contains(key));
         if before == after {
             continue;
@@ -235,32 +233,6 @@ fn add_changes(
     Changed {
         transitions: changed,
         relays,
-    }
-}
-
-/// Counts an event in the hour of its `created` time (the newest such hour shows how current the
-/// events are) and, if it came by webhook, in the hour of receipt. For an applied event, also counts the processing time in milliseconds, if known, in
-/// the hour of receipt.
-fn count_times(
-    counters: &mut Counters,
-    item: &Item,
-    content: &Content,
-    outcome: &Outcome,
-    now_ms: Option<i64>,
-) {
-    counters.add(
-        Bucket::hour_of(content.created_s),
-        &["events", "created"],
-        1,
-    );
-    let received = Bucket::hour_of(item.received_ms.div_euclid(1000));
-    if item.is_webhook {
-        counters.add(received, &["events", "received"], 1);
-    }
-    if let Some(now_ms) = now_ms.filter(|_| *outcome == Outcome::Applied) {
-        let took =
-            histogram::processing_bound_ms(now_ms.saturating_sub(item.received_ms)).to_string();
-        counters.add(received, &["events", "processing", &took], 1);
     }
 }
 

@@ -324,7 +324,9 @@ impl Entity {
     /// The stored bytes: a format number, then MessagePack with fields by position. New fields are
     /// appended and have a default.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![ENCODING];
+        const USUAL_BYTES: usize = 256;
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        bytes.push(ENCODING);
         self.state().encode(&mut bytes);
         bytes
     }
@@ -484,12 +486,15 @@ impl Entity {
 /// The transitions in `after` that are not in `before`. An event that arrives late adds transitions
 /// in the past.
 pub fn transitions(before: &Entity, after: &Entity) -> Vec<Transition> {
-    let known: HashSet<Transition> = before.history().into_iter().collect();
-    after
-        .history()
-        .into_iter()
-        .filter(|t| !known.contains(t))
-        .collect()
+    let (old, new) = (before.history(), after.history());
+    // Most events are the newest ones: what was known before is the same.
+    let pairs = old.iter().zip(&new);
+    let same = pairs.take_while(|(old, new)| old == new).count();
+    let known: HashSet<&Transition> = old[same..].iter().collect();
+    let mut added = new;
+    added.drain(..same);
+    added.retain(|transition| !known.contains(transition));
+    added
 }
 
 /// The first stored byte of an entity. Encodings 1 and 2 had timelines in other forms, which they read

@@ -7,9 +7,10 @@ use rust_decimal::Decimal;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Number;
 use serde_json::value::RawValue;
-use serde_json::{Number, Value};
 
+use super::canonical::canonical;
 use super::lenient::Lenient;
 use super::object::{ObserveError, unreadable};
 use super::ways::{BothWays, either_way, read_strictly};
@@ -158,9 +159,12 @@ impl<'de, T: Deserialize<'de>> BothWays<'de> for Fingerprinted<T> {
 }
 
 fn fingerprint_of(json: &str) -> u32 {
-    // Canonical text, unless it has too many levels.
-    let canonical = serde_json::from_str::<Value>(json).map(|value| value.to_string());
-    canonical.map_or_else(|_| fingerprint(json), |text| fingerprint(&text))
+    // The most frequent ones.
+    if matches!(json, "null" | "[]") {
+        return fingerprint(json);
+    }
+    // Unless it has too many levels.
+    canonical(json).map_or_else(|_| fingerprint(json), |text| fingerprint(&text))
 }
 
 /// A JSON number with its decimals.

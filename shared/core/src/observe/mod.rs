@@ -12,6 +12,7 @@
 
 mod account;
 mod amounts;
+mod canonical;
 mod charges;
 mod coupon;
 mod coupons;

@@ -1,8 +1,8 @@
 //! The process's log, on standard error.
 //!
 //! A line of JSON is written for every webhook and every commit, so its cost is part of theirs: it
-//! is formatted in one buffer per thread and written with one call. Lines are not batched: each is
-//! written when the call returns, and none is lost if the process dies.
+//! is formatted in one buffer per thread and written with one call. Those about one batch are written
+//! [`log_together`]. None waits longer than that, so none is lost if the process dies later.
 //!
 //! Invariant: log lines never hold secrets, card data or personal data.
 
@@ -63,22 +63,58 @@ pub fn init_logs_or(format: Option<LogFormat>, default_filter: &str) {
     }
 }
 
+/// Runs `work`, and writes all JSON lines of it in one call at its end.
+pub fn log_together<T>(work: impl FnOnce() -> T) -> T {
+    struct Ends(bool);
+
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            WAIT.set(self.0);
+            if !self.0 {
+                let mut lines = LINES.take();
+                write(&mut lines);
+                LINES.set(lines);
+            }
+        }
+    }
+
+    let _ends = Ends(WAIT.replace(true));
+    work()
+}
+
+thread_local! {
+    /// Lines that are not written yet.
+    static LINES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Whether more lines will be written with them.
+    static WAIT: Cell<bool> = const { Cell::new(false) };
+}
+
 /// One JSON object per line: `timestamp`, `level`, the fields of the event, `target`. The
 /// subscriber's own formatter writes the same at four times the cost.
 struct JsonLines;
 
 impl<S: Subscriber> Layer<S> for JsonLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        thread_local!(static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) });
         // Taken, not borrowed: formatting a field may itself write a log line.
-        let mut line = LINE.take();
-        line.clear();
-        if render(Timestamp::now(), event, &mut line).is_ok() {
-            // A failure to write the log cannot be reported anywhere.
-            let _ = io::stderr().lock().write_all(&line);
+        let mut lines = LINES.take();
+        let before = lines.len();
+        if render(Timestamp::now(), event, &mut lines).is_err() {
+            lines.truncate(before);
         }
-        LINE.set(line);
+        lines.append(&mut LINES.take());
+        if !WAIT.get() {
+            write(&mut lines);
+        }
+        LINES.set(lines);
     }
+}
+
+/// A failure to write the log cannot be reported anywhere.
+fn write(lines: &mut Vec<u8>) {
+    const KEPT_BYTES: usize = 64 * 1024;
+    let _ = io::stderr().lock().write_all(lines);
+    lines.clear();
+    lines.shrink_to(KEPT_BYTES);
 }
 
 fn render(now: Timestamp, event: &Event<'_>, line: &mut Vec<u8>) -> io::Result<()> {
@@ -178,6 +214,26 @@ mod tests {
         };
         assert_eq!(split_lines(&ours), split_lines(&theirs));
         assert_eq!(split_lines(&ours).len(), 3);
+    }
+
+    #[test]
+    fn lines_of_one_piece_of_work_wait_for_its_end() {
+        let waiting = || {
+            let lines = LINES.take();
+            let count = lines.split(|byte| *byte == b'\n').count() - 1;
+            LINES.set(lines);
+            count
+        };
+        with_default(registry().with(JsonLines), || {
+            log_together(|| {
+                tracing::info!("one");
+                log_together(|| tracing::info!("two"));
+                assert_eq!(waiting(), 2);
+            });
+            assert_eq!(waiting(), 0);
+            tracing::info!("three");
+            assert_eq!(waiting(), 0);
+        });
     }
 
     #[test]

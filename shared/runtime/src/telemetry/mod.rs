@@ -9,7 +9,7 @@ mod trace;
 
 pub use self::correlation::{Correlation, parse_traceparent};
 pub use self::export::SetupError;
-pub use self::logs::{LogFormat, init_logs, init_logs_or};
+pub use self::logs::{LogFormat, init_logs, init_logs_or, log_together};
 pub use self::metrics::Metrics;
 pub use self::registrar::{Family, GaugeSet, RatioGauge};
 pub use self::trace::{Span, SpanContext, SpanId, SpanKind, Tracer, new_span_id};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use revwatch_core::counters::Counters;
 use revwatch_core::entity::{EntityKey, EntityKind};
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,14 @@ pub struct EntityPage {
 pub trait Entities: Send + Sync {
     /// Dedupe keys and entities of one partition, in one round trip.
     async fn read(&self, partition: u32, want: &ReadSet) -> Result<ReadResult, StoreError>;
+
+    /// The same of several partitions.
+    async fn read_all(&self, wanted: &[(u32, &ReadSet)]) -> Result<Vec<ReadResult>, StoreError> {
+        let reading = wanted
+            .iter()
+            .map(|(partition, want)| self.read(*partition, want));
+        try_join_all(reading).await
+    }
 
     /// Applies a batch atomically. Safe to repeat. [`StoreError::Unconverted`]: the partition has another state
     /// format; [`StoreError::Fenced`]: its conversion is not the present one.

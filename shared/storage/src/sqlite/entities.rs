@@ -16,24 +16,20 @@ use crate::ports::{
 impl Entities for Sqlite {
     async fn read(&self, partition: u32, read_set: &ReadSet) -> Result<ReadResult, StoreError> {
         let read_set = read_set.clone();
+        Sqlite::read(self, move |c| read(c, partition, &read_set))
+            .await
+            .map_err(store_error)
+    }
+
+    /// In one transaction.
+    async fn read_all(&self, wanted: &[(u32, &ReadSet)]) -> Result<Vec<ReadResult>, StoreError> {
+        let of = |(partition, want): &(u32, &ReadSet)| (*partition, ReadSet::clone(want));
+        let wanted: Vec<_> = wanted.iter().map(of).collect();
         Sqlite::read(self, move |c| {
-            let mut marks = c.prepare_cached(
-                "SELECT delivery FROM marks WHERE key = ?1 AND day = ?2 AND partition = ?3",
-            )?;
-            let marks = read_set.dedupe_keys.iter().map(|(day, key)| {
-                let id = marks
-                    .query_row(params![key, day, partition], |row| row.get(0))
-                    .optional()?;
-                Ok(id.map(Uuid::from_bytes))
-            });
-            Ok(ReadResult {
-                dedupe_keys: marks.collect::<rusqlite::Result<_>>()?,
-                entities: read_set
-                    .entities
-                    .iter()
-                    .map(|key| entity(c, key, Some(partition)))
-                    .collect::<rusqlite::Result<_>>()?,
-            })
+            let found = wanted
+                .iter()
+                .map(|(partition, want)| read(c, *partition, want));
+            found.collect()
         })
         .await
         .map_err(store_error)
@@ -94,6 +90,26 @@ impl Entities for Sqlite {
             .await
             .map_err(store_error)
     }
+}
+
+fn read(c: &Connection, partition: u32, read_set: &ReadSet) -> rusqlite::Result<ReadResult> {
+    let mut marks = c.prepare_cached(
+        "SELECT delivery FROM marks WHERE key = ?1 AND day = ?2 AND partition = ?3",
+    )?;
+    let marks = read_set.dedupe_keys.iter().map(|(day, key)| {
+        let id = marks
+            .query_row(params![key, day, partition], |row| row.get(0))
+            .optional()?;
+        Ok(id.map(Uuid::from_bytes))
+    });
+    Ok(ReadResult {
+        dedupe_keys: marks.collect::<rusqlite::Result<_>>()?,
+        entities: read_set
+            .entities
+            .iter()
+            .map(|key| entity(c, key, Some(partition)))
+            .collect::<rusqlite::Result<_>>()?,
+    })
 }
 
 /// Reads after the entity with this id and partition.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use revwatch_core::counters::Bucket;
 use revwatch_core::entity::Update;
 use revwatch_core::event::Event;
 use revwatch_core::event_settings::EventSettings;
