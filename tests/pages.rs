@@ -165,6 +165,7 @@ fn high() -> Alert {
             side: Side::Above,
             unit: Unit::Share,
             parts: Some((141, 1500)),
+            are_parts_money: false,
         }),
         money: vec![Money::new(1_269_000, "eur"), Money::new(98_700, "usd")],
         trend: trend.collect(),
@@ -205,6 +206,7 @@ fn low() -> Alert {
         side: Side::Above,
         unit: Unit::Count,
         parts: None,
+        are_parts_money: false,
     };
     fire(
         "payout_sent",

@@ -82,9 +82,25 @@ fn evaluate_sample(rule: &MetricRule, query: MetricQuery<'_>, sample: &Sample) -
         (Verdict::Clear, _) => Evaluation::Clear {
             evidence: Some(evidence(rule, sample)),
         },
-        (Verdict::NoData, NoData::Breach) => breached(query.inputs.now_s),
+        (Verdict::NoData, NoData::Breach) => Evaluation::Breached {
+            since_s: query.inputs.now_s,
+            evidence: missing_data(rule, sample),
+        },
         (Verdict::NoData, NoData::Clear) => Evaluation::Clear { evidence: None },
         (Verdict::NoData, NoData::Unknown) | (Verdict::Unknown, _) => Evaluation::Unknown,
+    }
+}
+
+/// What a value of too few samples is does not matter: that there are too few does.
+fn missing_data(rule: &MetricRule, sample: &Sample) -> Evidence {
+    let needed = rule.threshold.min_samples;
+    let detail = match sample.samples {
+        few @ 1.. if few < needed => format!("data is missing: {few} of {needed} samples"),
+        _ => "data is missing".to_owned(),
+    };
+    Evidence {
+        detail: Some(detail),
+        ..Evidence::default()
     }
 }
 
@@ -96,6 +112,7 @@ fn evidence(rule: &MetricRule, sample: &Sample) -> Evidence {
         side: threshold.side,
         unit: rule.measure.unit(),
         parts: sample.parts,
+        are_parts_money: rule.measure.is_money() && sample.parts.is_some(),
     });
     Evidence {
         metric_value,
@@ -500,6 +517,59 @@ mod tests {
             "breached",
             "the 24th closed at 23:00 UTC"
         );
+    }
+
+    fn evidence_of(rule: &MetricRule, counters: &Counters, part: &str) -> Evidence {
+        let inputs = MetricInputs {
+            begun_s: None,
+            counters,
+            pipeline: &PipelineStatus::default(),
+            now_s: 100 * 3600,
+        };
+        match evaluate(rule, inputs, []).remove(part) {
+            Some(Evaluation::Breached { evidence, .. }) => evidence,
+            other => panic!("breached: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_drop_are_what_was_lost_and_what_there_was() {
+        let mut counters = Counters::default();
+        counters.add(Bucket::Current, &["events", "applied"], 1);
+        counters.add(Bucket::Current, &["mrr", "usd"], 1500);
+        counters.add(Bucket::Current, &["accounts_charging"], 3);
+        count(&mut counters, 99 * 3600, &["mrr_change", "usd"], -500);
+        count(&mut counters, 99 * 3600, &["charging_change"], -1);
+        for (metric, part, parts, are_money) in [
+            ("mrr\"\nby = \"currency", "usd", (500, 2000), true),
+            ("accounts_charging", "", (1, 4), false),
+        ] {
+            let fields =
+                format!("kind = \"drop\"\nmetric = \"{metric}\"\nwindow = \"24h\"\nabove = 0.2");
+            let evidence = evidence_of(&rule(&fields), &counters, part);
+            let shown = evidence.metric_value.expect("a value");
+            assert_eq!(shown.parts, Some(parts), "{metric}");
+            assert_eq!(shown.are_parts_money, are_money, "{metric}");
+        }
+    }
+
+    #[test]
+    fn an_alert_on_missing_data_says_that_and_shows_no_value() {
+        let rule = rule(
+            "kind = \"ratio\"\nmetric = \"payout_failures\"\nwindow = \"24h\"\nabove = 0.5\n\
+             min_denominator = 20\nno_data = \"breach\"",
+        );
+        let mut counters = Counters::default();
+        for (paid, expected) in [
+            (0, "data is missing"),
+            (4, "data is missing: 4 of 20 samples"),
+        ] {
+            let parts = ["main/connected:payouts", "paid", "usd"];
+            count(&mut counters, 100 * 3600, &parts, paid);
+            let evidence = evidence_of(&rule, &counters, "");
+            assert_eq!(evidence.detail.as_deref(), Some(expected));
+            assert_eq!(evidence.metric_value, None);
+        }
     }
 
     #[test]

@@ -5,13 +5,21 @@ use revwatch_core::durations::duration;
 use revwatch_core::money::Money;
 
 use crate::alert::{MetricValue, Side, Subject, Unit};
+use crate::metric_value::number;
 
 /// For example `12 of 150 (8.0 %), at most 5.0 % allowed`.
 pub(super) fn measured(metric_value: MetricValue, subject: &Subject) -> String {
     let write = |value: f64| in_unit(value, metric_value.unit, subject);
     let value = write(metric_value.value);
     let value = match (metric_value.parts, metric_value.unit) {
-        (Some((part, total)), Unit::Share) => format!("{part} of {total} ({value})"),
+        (Some((part, total)), Unit::Share) => {
+            let of_part = match metric_value.are_parts_money {
+                true => Unit::Minor,
+                false => Unit::Count,
+            };
+            let write = |part| in_unit(number(part), of_part, subject);
+            format!("{} of {} ({value})", write(part), write(total))
+        }
         _ => value,
     };
     let threshold = write(metric_value.threshold);

@@ -130,6 +130,7 @@ fn a_share_of_the_business_with_money_and_trend() {
             side: Side::Above,
             unit: Unit::Share,
             parts: Some((12, 150)),
+            are_parts_money: false,
         }),
         money: vec![Money::new(1_234_500, "usd"), Money::new(90_000, "jpy")],
         trend: points
@@ -149,6 +150,42 @@ fn a_share_of_the_business_with_money_and_trend() {
         evidence,
     );
     insta::assert_snapshot!(show(&alert).text);
+}
+
+/// 500 are 5.00 of one currency, and 500 of another.
+#[test]
+fn a_share_of_money_is_shown_as_money_in_its_currency() {
+    let value = |currency: &str| {
+        let metric_value = MetricValue {
+            value: 0.25,
+            threshold: 0.2,
+            side: Side::Above,
+            unit: Unit::Share,
+            parts: Some((500, 2000)),
+            are_parts_money: true,
+        };
+        let evidence = Evidence {
+            metric_value: Some(metric_value),
+            ..Evidence::default()
+        };
+        let subject = Subject::Segment {
+            by: "currency".into(),
+            value: currency.into(),
+        };
+        let text = show(&alert(
+            Severity::Critical,
+            "MRR has fallen",
+            &subject,
+            evidence,
+        ))
+        .text;
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix("Value: ").map(str::to_owned))
+    };
+    let of_usd = "USD 5.00 of USD 20.00 (25.0 %), at most 20.0 % allowed";
+    assert_eq!(value("usd").as_deref(), Some(of_usd));
+    let of_jpy = "JPY 500 of JPY 2,000 (25.0 %), at most 20.0 % allowed";
+    assert_eq!(value("jpy").as_deref(), Some(of_jpy));
 }
 
 #[test]

@@ -156,14 +156,14 @@ impl Drop {
             total: before,
         };
         let value = if self.absolute {
-            Some(number(before.saturating_sub(now)))
+            Some(number(share.part))
         } else {
             share.value()
         };
         Sample {
             value,
             samples: before,
-            parts: Some((now, before)),
+            parts: Some((share.part, share.total)),
             ..Sample::default()
         }
     }
@@ -182,9 +182,7 @@ impl Drop {
         let now = |currency: &str| MrrBounds::before(query, last.saturating_add(1), currency);
         let sample = |currency: &str| {
             let fallen = self.fallen(query, &["mrr", currency], &[MRR_CHANGE, currency]);
-            let lost = fallen
-                .parts
-                .map_or(0, |(now, before)| before.saturating_sub(now));
+            let lost = fallen.parts.map_or(0, |(lost, _)| lost);
             Sample {
                 money: vec![Money::new(lost, currency)],
                 range: before(currency).fallen_to(now(currency), self.absolute),

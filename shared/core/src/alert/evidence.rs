@@ -57,6 +57,9 @@ pub struct MetricValue {
     /// A share's parts: how many, of how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<(i64, i64)>,
+    /// The parts are amounts, in the smallest unit of the segment's currency.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub are_parts_money: bool,
 }
 
 /// The side of a threshold on which the problem is.
