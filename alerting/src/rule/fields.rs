@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use revwatch_runtime::wording;
 use serde::de::DeserializeOwned;
+use toml::Spanned;
 use toml::de::{DeTable, ValueDeserializer};
 
 use super::metric::Named;
@@ -92,14 +93,15 @@ impl<'t> Fields<'t> {
 
     /// The metric, by its name.
     pub(crate) fn metric<M: Named>(&mut self) -> Option<M> {
-        let name: String = self.required("metric")?;
-        let metric = M::ALL.iter().find(|metric| metric.name() == name);
+        let name: Spanned<String> = self.required("metric")?;
+        let metric = M::ALL.iter().find(|metric| metric.name() == name.get_ref());
         if metric.is_none() {
-            let known = M::names().join(", ");
-            self.fault(
-                "metric",
-                format!("`metric` {name:?} is unknown here: use one of {known}"),
-            );
+            let must = wording::one_of(&M::names(), name.get_ref());
+            let what = match self.kind {
+                Some(kind) => format!("`metric` of a rule of kind {} {must}", kind.name),
+                None => format!("`metric` {must}"),
+            };
+            self.fault_at(name.span(), what);
         }
         metric.copied()
     }
@@ -113,9 +115,14 @@ impl<'t> Fields<'t> {
 
     /// Records that a field is missing.
     pub(crate) fn fault_missing(&mut self, name: &str) {
+        self.fault_missing_one_of(&format!("`{name}`"));
+    }
+
+    /// Records that of these fields, as they are written, none is there.
+    pub(crate) fn fault_missing_one_of(&mut self, names: &str) {
         let what = match self.kind {
-            Some(kind) => format!("a rule of kind {} needs `{name}`", kind.name),
-            None => format!("a rule needs `{name}`"),
+            Some(kind) => format!("a rule of kind {} needs {names}", kind.name),
+            None => format!("a rule needs {names}"),
         };
         self.fault_at(self.span.clone(), what);
     }

@@ -83,7 +83,10 @@ impl Threshold {
                 return None;
             }
             (false, false) => {
-                fields.fault_missing("above");
+                match fields.accepts("below") {
+                    true => fields.fault_missing_one_of("`above` or `below`"),
+                    false => fields.fault_missing("above"),
+                }
                 return None;
             }
             (true, false) => {

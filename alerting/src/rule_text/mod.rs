@@ -33,12 +33,16 @@ pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, ConfigError> {
     let mut rules: Vec<Rule> = Vec::new();
     let mut faults = Vec::new();
     let mut names = Names::default();
+    let mut is_toml = true;
     for file in files {
         let mut fault =
             |span: Option<Range<usize>>, what: &str| faults.push(located(file, span, what));
         let (table, errors) = DeTable::parse_recoverable(&file.1);
-        for error in &errors {
+        // What follows a syntax error is not what was meant.
+        if let Some(error) = errors.first() {
             fault(error.span(), error.message());
+            is_toml = false;
+            continue;
         }
         for (key, value) in table.get_ref() {
             if key.get_ref() != "rule" {
@@ -67,7 +71,10 @@ pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, ConfigError> {
             }
         }
     }
-    names.check(&mut faults);
+    // Rules that are named may be in a file that cannot be read.
+    if is_toml {
+        names.check(&mut faults);
+    }
     if rules.is_empty() && faults.is_empty() {
         let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
         faults.push(Fault::from(format!("no [[rule]] in {}", names.join(", "))));
@@ -124,7 +131,29 @@ mod tests {
                 rule("kind = \"condition\"\ncondition = \"past_due\"\nabove = 0.5"),
                 "f.toml:10:1: `above` does not apply",
             ),
-            (rule(ratio), "needs `above`"),
+            (
+                rule(&format!(
+                    "{}above = 0.1",
+                    ratio.replace("payout_failures", "payout_failure")
+                )),
+                "but is \"payout_failure\"; did you mean \"payout_failures\"?",
+            ),
+            (
+                rule("kind = \"condition\"\ncondition = \"past_deu\""),
+                "but is \"past_deu\"; did you mean \"past_due\"?",
+            ),
+            (
+                rule("kind = \"condition\"\ncondition = \"past_due\"\nnotify = [\"slak\"]"),
+                "but is \"slak\"; did you mean \"slack\"?",
+            ),
+            (
+                rule(ratio),
+                "f.toml:2:1: a rule of kind ratio needs `above` or `below`",
+            ),
+            (
+                rule("kind = \"drop\"\nmetric = \"paying\"\nwindow = \"24h\""),
+                "f.toml:2:1: a rule of kind drop needs `above`",
+            ),
             (rule(&format!("{ratio}above = 1.5")), "share is from 0 to 1"),
             (
                 rule(&format!("{ratio}above = 0.1\nclear_below = 0.2")),
@@ -143,7 +172,7 @@ mod tests {
                     "{}above = 0.1",
                     ratio.replace("payout_failures", "luck")
                 )),
-                "f.toml:9:1: `metric` \"luck\" is unknown",
+                "f.toml:9:10: `metric` of a rule of kind ratio must be one of: payout_failures, ",
             ),
             (
                 rule(
@@ -174,6 +203,26 @@ mod tests {
         assert_eq!(
             error,
             "f.toml:12:8: there are two rules named \"r\"; the first is at f.toml:3:8"
+        );
+    }
+
+    #[test]
+    fn after_a_syntax_error_nothing_else_is_reported_of_that_file() {
+        let valid = |name: &str, more: &str| {
+            format!(
+                "[[rule]]\nname = \"{name}\"\nkind = \"condition\"\ncondition = \"past_due\"\nseverity = \"low\"\n\
+                 route = \"x\"\ntitle = \"t\"\nactions = [\"a\"]\n{more}\n"
+            )
+        };
+        let files = [
+            ("one.toml".to_owned(), valid("a", "inhibited_by = [\"b\"]")),
+            ("two.toml".to_owned(), valid("b", "luck: 1\nroute: 2")),
+        ];
+        let faults = parse(&files).expect_err("no TOML").faults;
+        assert_eq!(faults.len(), 1, "{faults:#?}");
+        assert!(
+            faults[0].to_string().starts_with("two.toml:9:"),
+            "{faults:#?}"
         );
     }
 
@@ -221,7 +270,7 @@ mod tests {
             .collect();
         let expected = [
             "one.toml:2:1",   // name
-            "one.toml:4:1",   // metric
+            "one.toml:4:10",  // metric
             "one.toml:5:1",   // window
             "one.toml:7:1",   // min_denominator
             "one.toml:8:12",  // severity

@@ -1,5 +1,7 @@
 //! Says in the user's words what the TOML parser says in those of its types. Pure.
 
+use crate::config::closest_match;
+
 /// What is wrong with the value that `name` stands for, from the parser's `message`.
 pub fn complaint(name: &str, message: &str) -> String {
     match requirement(message) {
@@ -50,9 +52,12 @@ fn requirement(message: &str) -> Option<String> {
     Some(format!("must be {wanted}, but is {}", value(found)))
 }
 
-/// The requirement that a name is one of those `known`.
+/// The requirement that a name is one of those `known`, with the one that was probably meant.
 pub fn one_of(known: &[&str], found: &str) -> String {
-    format!("must be one of: {}; but is {found:?}", known.join(", "))
+    let hint = closest_match(found, known.iter().copied());
+    let hint = hint.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+    let known = known.join(", ");
+    format!("must be one of: {known}; but is {found:?}{hint}")
 }
 
 /// How the parser ends a whole number that no setting can hold.
@@ -198,6 +203,10 @@ mod tests {
             (
                 said::<Size>("\"big\""),
                 "`x` must be one of: small, very_large; but is \"big\"",
+            ),
+            (
+                said::<Size>("\"smal\""),
+                "`x` must be one of: small, very_large; but is \"smal\"; did you mean \"small\"?",
             ),
             (
                 said::<Size>("\"a`big`b\""),
