@@ -33,8 +33,9 @@ impl Calendar {
         }
     }
 
-    /// The first Unix second after `since_s` at which time alone moves a metric.
-    pub fn next_s(&self, since_s: i64, store: &MemoryStore) -> Option<i64> {
+    /// The first Unix second after `since_s` at which time alone moves a metric. Nothing is missing before `begun_s`:
+    /// that leaves windows as counters do.
+    pub fn next_s(&self, since_s: i64, store: &MemoryStore, begun_s: Option<i64>) -> Option<i64> {
         let (hour, minute) = (hour_of(since_s), minute_of(since_s));
         let of_hours = self.edges_hours.iter().filter_map(|edge| {
             let first = (hour + 1).saturating_sub(*edge);
@@ -44,6 +45,12 @@ impl Calendar {
             let first = (minute + 1).saturating_sub(*edge);
             Some(i64::from(store.minute_from(first)? + edge) * 60)
         });
+        let since_begun = begun_s.into_iter().flat_map(|begun_s| {
+            let hours = self.edges_hours.iter();
+            let hours = hours.map(move |edge| i64::from(hour_of(begun_s) + edge) * 3600);
+            let minutes = self.edges_minutes.iter();
+            hours.chain(minutes.map(move |edge| i64::from(minute_of(begun_s) + edge) * 60))
+        });
         let zones = match store.is_empty() {
             true => &[][..],
             false => &self.zones,
@@ -51,7 +58,9 @@ impl Calendar {
         let of_days = zones
             .iter()
             .filter_map(|zone| next_midnight_s(since_s, zone));
-        of_hours.chain(of_minutes).chain(of_days).min()
+        let of_begun = since_begun.filter(|at_s| *at_s > since_s);
+        let moments = of_hours.chain(of_minutes).chain(of_days).chain(of_begun);
+        moments.min()
     }
 }
 

@@ -139,6 +139,7 @@ fn new_simulator(
         spacing_s: 1,
     };
     let mut simulator = Simulator::new(setting, scenario.start_s)?;
+    simulator.set_first_delivery(scenario.first_delivery_ms());
     simulator.tick(scenario.start_s)?;
     Ok(simulator)
 }
@@ -594,6 +595,52 @@ mod tests {
         assert!(compare(&scenario, &one, &one, Variant::Doubled).is_none());
         let failure = compare(&scenario, &one, &two, Variant::Doubled).expect("a difference");
         assert_eq!(
+    /// As in a deployment: what did not come before the first delivery is not missing.
+    #[test]
+    fn nothing_is_missing_until_a_window_after_the_first_delivery_is_over() {
+        let failures = |began: &str, sent: &str, checks: &[(&str, &str)]| {
+            let mut text = format!(
+                "[[rule]]\nname = \"no_payouts\"\nkind = \"absence\"\nmetric = \"payouts_paid\"\nwindow = \"6h\"\n\
+                 severity = \"high\"\nroute = \"x\"\ntitle = \"None paid\"\nactions = [\"Look.\"]\n\
+                 [[test]]\nname = \"t\"\n{began}\n[[test.step]]\nat = \"+3h\"\nsend = {{ {sent} }}\n"
+            );
+            for (at, state) in checks {
+                text += &format!(
+                    "[[test.step]]\nat = {at:?}\nexpect = {{ rule = \"no_payouts\", state = {state:?} }}\n"
+                );
+            }
+            let scenarios = parse(&("t.toml".into(), text), &[], &NoFiles).expect("valid");
+            let verdict = play(&scenarios[0], &policy()).expect("played");
+            verdict
+                .failures
+                .into_iter()
+                .map(|it| (it.at_s, it.seen))
+                .collect::<Vec<_>>()
+        };
+        let none: [(i64, String); 0] = [];
+        let later = [
+            ("+3h", "inactive"),
+            ("+9h", "inactive"),
+            ("+9h1m", "firing"),
+        ];
+        let created = "event = \"payout.created\"";
+        assert_eq!(failures("", created, &later), none);
+        let soon = [("+3h", "inactive"), ("+6h1m", "firing")];
+        assert_eq!(failures("began = \"+0s\"", created, &soon), none);
+        assert_eq!(
+            failures("began = \"-30d\"", created, &[("+3h", "firing")]),
+            none
+        );
+        // An event that cannot be applied fails the test, and is a delivery.
+        let dead = failures(
+            "",
+            "event = \"payout.paid\", object = { status = true }",
+            &later[..1],
+        );
+        assert_eq!(dead.len(), 1, "{dead:?}");
+        assert!(dead[0].1.contains("data.object.status"), "{dead:?}");
+    }
+
             failure.expected,
             "as in the plain run: no further notification"
         );
@@ -607,3 +654,4 @@ mod tests {
         assert_eq!(failure.logs.map(|(a, b)| (a.len(), b.len())), Some((1, 2)));
     }
 }
+            is_beginning_given: false,

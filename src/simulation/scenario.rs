@@ -26,6 +26,8 @@ pub struct Scenario {
     /// When the simulated revwatch began, Unix seconds: what was wrong before was wrong already.
     pub began_s: i64,
     /// See [`super::simulator::SimulationConfig::tick_s`].
+    /// The test says when it began: then it has received deliveries since.
+    pub is_beginning_given: bool,
     pub tick_s: i64,
     /// The rules under test.
     pub rules: Vec<Rule>,
@@ -160,6 +162,17 @@ pub enum When {
 }
 
 impl When {
+impl Scenario {
+    /// When the first delivery of all is received, in Unix milliseconds.
+    pub fn first_delivery_ms(&self) -> Option<i64> {
+        let arrivals = self.moments.values().flat_map(|moment| &moment.arrivals);
+        let received = arrivals.map(|arrival| arrival.delivery.received_ms);
+        let began_ms = self.began_s.saturating_mul(1000);
+        let before_all = Some(began_ms).filter(|_| self.is_beginning_given);
+        received.chain(before_all).min()
+    }
+}
+
     /// The Unix second, for a test that starts at `start_s` and an event that arrives at `at_s`.
     pub fn second(self, start_s: i64, at_s: i64) -> i64 {
         match self {

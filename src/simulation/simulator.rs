@@ -181,7 +181,7 @@ impl Simulator {
         self.pipeline = pipeline;
     }
 
-    /// Sets when the first delivery of all was received, in Unix milliseconds: revwatch began then.
+    /// Sets when the first delivery of all was received, in Unix milliseconds: since then, an event can be missing.
     pub fn set_first_delivery(&mut self, received_ms: Option<i64>) {
         self.first_received_ms = received_ms;
     }
@@ -322,7 +322,8 @@ impl Simulator {
             .into_iter()
             .filter_map(|d| self.store.next_due_s(ticked_s - d).map(|s| s + d));
         moments.extend(due);
-        moments.extend(self.calendar.next_s(ticked_s, &self.store));
+        let begun_s = self.first_received_ms.map(|ms| ms.div_euclid(1000));
+        moments.extend(self.calendar.next_s(ticked_s, &self.store, begun_s));
         let earliest_s = (ticked_s + self.setting.spacing_s.max(1)).max(now_s);
         moments
             .into_iter()

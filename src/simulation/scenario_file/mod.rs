@@ -232,6 +232,7 @@ impl Reader<'_> {
         let start_s = self.start_s(raw.start, defaults.start_s)?;
         let began = raw.began.or(defaults.began);
         let mut scenario = Scenario {
+            is_beginning_given: began.is_some(),
             name: raw.name,
             place: place(self.file, Some(item.span())).to_string(),
             start_s,
