@@ -10,6 +10,7 @@ use revwatch_core::kpi::Ratio;
 use revwatch_core::mode::OTHER_MODE;
 use revwatch_core::money::Money;
 
+use crate::rule::WEEKDAYS;
 use crate::rule::window::Window;
 
 /// The pipeline's own status, in addition to the counters; `None` where it could not be queried.
@@ -185,11 +186,9 @@ impl<'a> MetricQuery<'a> {
 
     /// The segment that a counter belongs to; `segment` is the end of its name.
     pub fn segment(self, bucket: Bucket, segment: &str) -> String {
-        const DAYS: [&str; 7] = ["thu", "fri", "sat", "sun", "mon", "tue", "wed"];
         match (self.by, bucket.hour()) {
             (None, _) => String::new(),
-            // 1970-01-01 was a Thursday.
-            (Some("weekday"), Some(hour)) => DAYS[(hour / 24 % 7) as usize].to_owned(),
+            (Some("weekday"), Some(hour)) => WEEKDAYS[(hour / 24 % 7) as usize].to_owned(),
             (Some(_), _) => segment.to_owned(),
         }
     }

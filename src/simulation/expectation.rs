@@ -68,7 +68,15 @@ fn check_expect(simulator: &Simulator, expect: &Expect) -> Result<(), String> {
     let mut seen = format!("notified {notified}, notices {notices}");
     // The digest has no stage.
     if subject.rule != DIGEST {
-        seen = format!("{}; {seen}", view_summary(&views));
+        let inactive = match (expect.stage, expect.count) {
+            (Some(Stage::Inactive), Some(_)) => {
+                let counted = views.iter().filter(|view| view.stage == Stage::Inactive);
+                let counted = counted.count();
+                format!(" ({counted} inactive: what was never pending or firing is not counted)")
+            }
+            _ => String::new(),
+        };
+        seen = format!("{}{inactive}; {seen}", view_summary(&views));
         let mut alerts = simulator.alerts();
         if alerts.any(|alert| alert.pre_existing && is_about(subject, alert)) {
             seen.push_str("; wrong already when revwatch began, see `began`");

@@ -398,7 +398,7 @@ mod tests {
     use revwatch_runtime::config::Config;
 
     use super::*;
-    use crate::simulation::scenario_file::parse;
+    use crate::simulation::scenario_file::{FileSource, parse};
     use crate::simulation::simulator::NOTIFIER;
     use crate::simulation::tests::NoFiles;
 
@@ -507,7 +507,7 @@ mod tests {
              { event = \"payout.failed\", object = { status = true } },\n\
              { event = \"payout.failed\", id = \"\" },\n\
              { json = '{\"id\":\"evt_9\",\"type\":\"payout.paid\",\"created\":1767574800,\"data\":{\"object\":{\"id\":\"po_9\"}}}' },\n\
-             ]\ncommand = { acknowledge = { rule = \"past_due_share\" } }\n",
+             ]\ncommand = { acknowledge = { rule = \"payout_failure_rate\" } }\n",
         );
         let says: Vec<_> = verdict
             .failures
@@ -525,6 +525,38 @@ mod tests {
                 "t.toml:11:11: an alert for the command: inactive",
             ]
         );
+    }
+
+    #[test]
+    fn an_event_of_a_file_that_cannot_be_applied_is_named_by_its_line() {
+        struct OneFile;
+        impl FileSource for OneFile {
+            fn rules(&self, path: &str) -> Result<Vec<rule_text::NamedText>, String> {
+                Err(path.to_owned())
+            }
+
+            fn events(&self, _: &str) -> Result<String, String> {
+                let event = r#"{"id":"evt_9","type":"payout.paid","created":1767574800,"data":{"object":{"id":"po_9"}}}"#;
+                Ok(format!("\n{event}\n"))
+            }
+        }
+        let rules = rule_text::built_in().expect("valid");
+        let text = "[[test]]\nname = \"t\"\nonly = [\"payout_failed\"]\n[[test.step]]\nat = \"+1h\"\nsend = { file = \"e.jsonl\" }\n";
+        let scenarios = parse(&("t.toml".into(), text.into()), &rules, &OneFile).expect("valid");
+        let failures = play(&scenarios[0], &policy()).expect("played").failures;
+        let places: Vec<_> = failures.iter().map(|it| it.place.as_str()).collect();
+        assert_eq!(places, ["t.toml:6:8 (line 2 of e.jsonl)"]);
+    }
+
+    #[test]
+    fn a_number_of_inactive_subjects_counts_those_that_were_pending_or_firing() {
+        let verdict = verdict(
+            "[[test.step]]\nat = \"+1h\"\nsend = { event = \"payout.paid\", count = 3 }\n\
+             expect = { rule = \"payout_failure_rate\", state = \"inactive\", count = 3 }\n",
+        );
+        let seen: Vec<_> = verdict.failures.iter().map(|it| it.seen.as_str()).collect();
+        let expected = "inactive (0 inactive: what was never pending or firing is not counted); notified 0, notices 0";
+        assert_eq!(seen, [expected]);
     }
 
     /// As in a deployment: what was wrong before it began is in the digest, and in no message of its own.
@@ -563,38 +595,6 @@ mod tests {
         assert_eq!(failures("began = \"+30m\"", "-45m"), digest);
     }
 
-    #[test]
-    fn a_variant_with_other_notifications_fails() {
-        let line = |headline: &str| SentMessage {
-            at_s: 60,
-            alert_id: "al_1".into(),
-            rule: "r".into(),
-            subject: Default::default(),
-            account: None,
-            notice: None,
-            is_new: true,
-            headline: headline.into(),
-            text: String::new(),
-        };
-        let played = |log: Vec<SentMessage>| Played {
-            seen: Vec::new(),
-            log,
-            failures: Vec::new(),
-        };
-        let scenario = Scenario {
-            name: "t".into(),
-            place: "t.toml:1:1".into(),
-            start_s: 0,
-            began_s: 0,
-            tick_s: 300,
-            rules: Vec::new(),
-            missing: Vec::new(),
-            moments: BTreeMap::new(),
-        };
-        let (one, two) = (played(vec![line("a")]), played(vec![line("a"), line("b")]));
-        assert!(compare(&scenario, &one, &one, Variant::Doubled).is_none());
-        let failure = compare(&scenario, &one, &two, Variant::Doubled).expect("a difference");
-        assert_eq!(
     /// As in a deployment: what did not come before the first delivery is not missing.
     #[test]
     fn nothing_is_missing_until_a_window_after_the_first_delivery_is_over() {
@@ -641,6 +641,39 @@ mod tests {
         assert!(dead[0].1.contains("data.object.status"), "{dead:?}");
     }
 
+    #[test]
+    fn a_variant_with_other_notifications_fails() {
+        let line = |headline: &str| SentMessage {
+            at_s: 60,
+            alert_id: "al_1".into(),
+            rule: "r".into(),
+            subject: Default::default(),
+            account: None,
+            notice: None,
+            is_new: true,
+            headline: headline.into(),
+            text: String::new(),
+        };
+        let played = |log: Vec<SentMessage>| Played {
+            seen: Vec::new(),
+            log,
+            failures: Vec::new(),
+        };
+        let scenario = Scenario {
+            name: "t".into(),
+            place: "t.toml:1:1".into(),
+            start_s: 0,
+            began_s: 0,
+            is_beginning_given: false,
+            tick_s: 300,
+            rules: Vec::new(),
+            missing: Vec::new(),
+            moments: BTreeMap::new(),
+        };
+        let (one, two) = (played(vec![line("a")]), played(vec![line("a"), line("b")]));
+        assert!(compare(&scenario, &one, &one, Variant::Doubled).is_none());
+        let failure = compare(&scenario, &one, &two, Variant::Doubled).expect("a difference");
+        assert_eq!(
             failure.expected,
             "as in the plain run: no further notification"
         );
@@ -654,4 +687,3 @@ mod tests {
         assert_eq!(failure.logs.map(|(a, b)| (a.len(), b.len())), Some((1, 2)));
     }
 }
-            is_beginning_given: false,

@@ -11,6 +11,7 @@ use revwatch_alerting::metric_value::PipelineStatus;
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::stage::Stage;
 use revwatch_core::durations::Span;
+use revwatch_runtime::config::Fault;
 use revwatch_storage::ports::Delivery;
 use serde::Deserialize;
 
@@ -25,14 +26,14 @@ pub struct Scenario {
     pub start_s: i64,
     /// When the simulated revwatch began, Unix seconds: what was wrong before was wrong already.
     pub began_s: i64,
-    /// See [`super::simulator::SimulationConfig::tick_s`].
     /// The test says when it began: then it has received deliveries since.
     pub is_beginning_given: bool,
+    /// See [`super::simulator::SimulationConfig::tick_s`].
     pub tick_s: i64,
     /// The rules under test.
     pub rules: Vec<Rule>,
     /// Rules that the test names and that do not exist, each with its place.
-    pub missing: Vec<(String, String)>,
+    pub missing: Vec<(String, Fault)>,
     /// Keyed by Unix second.
     pub moments: BTreeMap<i64, Moment>,
 }
@@ -161,7 +162,6 @@ pub enum When {
     Before(i64),
 }
 
-impl When {
 impl Scenario {
     /// When the first delivery of all is received, in Unix milliseconds.
     pub fn first_delivery_ms(&self) -> Option<i64> {
@@ -173,6 +173,7 @@ impl Scenario {
     }
 }
 
+impl When {
     /// The Unix second, for a test that starts at `start_s` and an event that arrives at `at_s`.
     pub fn second(self, start_s: i64, at_s: i64) -> i64 {
         match self {

@@ -75,6 +75,13 @@ pub struct Instance {
 /// Stripe tries an invoice again after so many seconds, unless a test says otherwise.
 const RETRY_S: i64 = 3 * 86_400;
 
+/// What texts may hold in braces: see [`Instance::fill`].
+pub const PLACEHOLDERS: [&str; 5] = ["n", "seq", "at_s", "at", "created_s"];
+
+/// What Stripe itself replaces in texts that merchants set.
+/// Source: <https://docs.stripe.com/payments/checkout/custom-success-page>.
+const OF_STRIPE: &str = "CHECKOUT_SESSION_ID";
+
 /// The families of objects with an amount.
 const MONEY: &str =
     "payout payment_intent customer.subscription invoice charge.dispute refund transfer";
@@ -126,6 +133,17 @@ pub fn fields_of(event: Option<&str>) -> Vec<&'static str> {
         .collect()
 }
 
+/// What looks like a placeholder in a text, and is none: a word in braces. Braces of JSON hold quotes.
+pub fn unknown_placeholders(text: &str) -> impl Iterator<Item = &str> {
+    let of_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let after_braces = text.split('{').skip(1);
+    let words = after_braces.filter_map(|after| after.split_once('}').map(|(word, _)| word));
+    words.filter(move |word| {
+        let is_word = !word.is_empty() && word.chars().all(of_word);
+        is_word && !PLACEHOLDERS.contains(word) && *word != OF_STRIPE
+    })
+}
+
 /// The field that sets this one of Stripe's object.
 pub fn field_setting(of_object: &str) -> &str {
     match of_object {
@@ -173,6 +191,15 @@ impl Template {
 
     /// Checks the type. Its fields are those of [`fields_of`].
     pub fn check(&self) -> Result<(), String> {
+        if ["v1.", "v2."]
+            .iter()
+            .any(|begin| self.event.starts_with(begin))
+        {
+            return Err(format!(
+                "`event` {:?} is a thin event, which only names its object: send it with `json`, as in docs/rules.md",
+                self.event
+            ));
+        }
         if !is_known_kind(&self.event) {
             let what = format!("`event` {:?} is not a Stripe event type", self.event);
             let of_family = known_kinds().filter(|kind| family_of(kind) == self.family());
@@ -486,6 +513,8 @@ mod tests {
         for (event, expected) in [
             ("made.up", "not a Stripe event type"),
             ("product.created", "give its `object`"),
+            ("v2.core.account.closed", "is a thin event"),
+            ("v1.payout.failed", "is a thin event"),
         ] {
             let error = Template {
                 event: event.into(),

@@ -123,6 +123,12 @@ fn a_failed_expectation_and_an_invalid_test_fail() {
         text.contains("providers.toml:12:") && text.contains("unknown field `notifies`"),
         "{text}"
     );
+    let shown: Value =
+        serde_json::from_slice(&cli(&nothing, &["rules", "test", &file, "--json"]).stdout)
+            .expect("JSON");
+    let faults = shown["faults"].as_array().expect("a list").iter();
+    let lines: Vec<_> = faults.map(|fault| fault["line"].as_u64()).collect();
+    assert_eq!(lines, [Some(6), Some(12)], "{shown}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod mrr_bounds;
 mod percentile;
 mod ratio;
 mod scope;
+mod segments;
 mod threshold;
 pub(crate) mod window;
 
@@ -31,6 +32,8 @@ pub use self::kinds::KINDS;
 pub use self::measure::{Measure, MeasureNames};
 pub use self::metric::Named;
 pub use self::scope::About;
+pub(crate) use self::segments::WEEKDAYS;
+pub use self::segments::known_segments;
 pub use self::threshold::{Bounds, Threshold, Verdict};
 pub use self::window::{History, POINTS, Window};
 pub use crate::alert::Severity;

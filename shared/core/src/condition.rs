@@ -144,6 +144,40 @@ impl ConditionKind {
         }
     }
 
+    /// Whether an entity of this kind can have it.
+    pub fn is_of(self, kind: EntityKind) -> bool {
+        use EntityKind as Of;
+        match self {
+            Self::ChargesLost
+            | Self::Deauthorized
+            | Self::AccountRestricted
+            | Self::AccountDisabled
+            | Self::PayoutsBlocked
+            | Self::ChargesBlocked
+            | Self::OnboardingIncomplete
+            | Self::RequirementsDue
+            | Self::CapabilityWaiting
+            | Self::CapabilityDisabled
+            | Self::AccountStale
+            | Self::BalanceBlocked => kind == Of::Account,
+            Self::PayoutFailed | Self::PayoutReversalFailed => kind == Of::Payout,
+            Self::TransferReversed => kind == Of::Transfer,
+            Self::PastDue
+            | Self::TrialEnding
+            | Self::MrrIncomplete
+            | Self::InvoiceNeeded
+            | Self::CouponNeeded => kind == Of::Subscription,
+            Self::InvoicePaymentFailed
+            | Self::DunningEscalation
+            | Self::RetriesExhausted
+            | Self::PaymentActionRequired => kind == Of::Invoice,
+            Self::PaymentFailed => kind == Of::Payment,
+            Self::DisputeOpen | Self::DisputeEvidenceDue => kind == Of::Dispute,
+            Self::RefundFailed => kind == Of::Refund,
+            Self::StateNeeded => kind.is_needed_when_named(),
+        }
+    }
+
     /// Whether it is due at a date that its entity has, whenever it began. The others are due at or after their
     /// beginning: if that is unknown, so is when they fell due.
     pub fn has_due_date(self) -> bool {

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use anyhow::bail;
 use revwatch_alerting::rule_text;
 use revwatch_alerting::rules_file;
-use revwatch_runtime::config::Fault;
 use revwatch_runtime::files::read_toml;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::fault_json;
 use crate::cli::global_options::GlobalOptions;
 
 /// Runs `rules check`.
@@ -31,7 +31,7 @@ pub fn run(options: &GlobalOptions, paths: &[PathBuf]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if options.json {
         let mut value =
-            json!({"ok": is_valid, "faults": faults.iter().map(describe).collect::<Vec<_>>()});
+            json!({"ok": is_valid, "faults": faults.iter().map(fault_json).collect::<Vec<_>>()});
         if is_valid {
             value["rules"] = rules.into();
         }
@@ -48,15 +48,4 @@ pub fn run(options: &GlobalOptions, paths: &[PathBuf]) -> anyhow::Result<()> {
         }
     }
     bail!("{} fault(s) in the rules", faults.len())
-}
-
-/// A fault as JSON. A fault without a place concerns all files.
-fn describe(fault: &Fault) -> Value {
-    let place = fault.place.as_ref();
-    json!({
-        "file": place.map(|place| &place.file),
-        "line": place.map(|place| place.line),
-        "column": place.map(|place| place.column),
-        "what": fault.what,
-    })
 }

@@ -13,7 +13,8 @@ use revwatch_alerting::policy::{Capabilities, Policy};
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rules_file;
 use revwatch_core::durations::Span;
-use revwatch_runtime::config::{AlertingConfig, Config};
+use revwatch_runtime::config::{AlertingConfig, Config, Fault};
+use serde_json::{Value, json};
 
 use super::global_options::GlobalOptions;
 use crate::simulation::simulator::NOTIFIER;
@@ -47,6 +48,7 @@ Examples:
     /// with 1 if a test fails.
     #[command(after_help = "\
 Without PATH the built-in tests run against the rules in effect; tests that name a missing rule are skipped. docs/rules.md explains how tests are written.
+With --json the mistakes in tests that cannot be read are in `faults`.
 
 Examples:
   revwatch rules test
@@ -108,6 +110,17 @@ pub async fn run(options: &GlobalOptions, command: &RulesCommand) -> anyhow::Res
         RulesCommand::Test(args) => test::run(options, args),
         RulesCommand::Backtest(args) => backtest::run(options, args).await,
     }
+}
+
+/// A fault as JSON. A fault without a place concerns all files.
+fn fault_json(fault: &Fault) -> Value {
+    let place = fault.place.as_ref();
+    json!({
+        "file": place.map(|place| &place.file),
+        "line": place.map(|place| place.line),
+        "column": place.map(|place| place.column),
+        "what": fault.what,
+    })
 }
 
 fn step(text: &str) -> Result<Span, String> {

@@ -6,12 +6,12 @@ use anyhow::bail;
 use revwatch_alerting::policy::Policy;
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rule_text::NamedText;
-use revwatch_runtime::config::Config;
+use revwatch_runtime::config::{Config, Fault, in_order};
 use revwatch_runtime::files::read_toml;
 use serde_json::{Value, json};
 
-use super::TestArgs;
 use super::files::{Folder, Nothing, SHIPPED};
+use super::{TestArgs, fault_json};
 use crate::cli::global_options::GlobalOptions;
 use crate::simulation::runner::{Failure, Verdict, moment_text, play};
 use crate::simulation::scenario::Scenario;
@@ -39,8 +39,19 @@ pub fn run(options: &GlobalOptions, args: &TestArgs) -> anyhow::Result<()> {
                 .map(|(name, text)| (((*name).to_owned(), (*text).to_owned()), true)),
         );
     }
-    let scenarios = read(&files, &rules)?;
     let mut out = std::io::stdout().lock();
+    let scenarios = match read(&files, &rules) {
+        Ok(scenarios) => scenarios,
+        Err(faults) => {
+            if options.json {
+                let faults: Vec<Value> = faults.iter().map(fault_json).collect();
+                writeln!(out, "{:#}", json!({"faults": faults}))?;
+                bail!("the tests cannot be read: {} fault(s)", faults.len());
+            }
+            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            bail!("the tests cannot be read:\n{}", faults.join("\n"));
+        }
+    };
     let mut outcome = Vec::new();
     for (scenario, shipped) in &scenarios {
         let one = run_one(scenario, *shipped, &policy)?;
@@ -69,8 +80,8 @@ pub fn run(options: &GlobalOptions, args: &TestArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads all files, or reports every fault in them.
-fn read(files: &[(NamedText, bool)], rules: &[Rule]) -> anyhow::Result<Vec<(Scenario, bool)>> {
+/// Reads all files, or finds every fault in them.
+fn read(files: &[(NamedText, bool)], rules: &[Rule]) -> Result<Vec<(Scenario, bool)>, Vec<Fault>> {
     let (mut scenarios, mut faults) = (Vec::new(), Vec::new());
     for (file, shipped) in files {
         let parsed = if *shipped {
@@ -87,10 +98,10 @@ fn read(files: &[(NamedText, bool)], rules: &[Rule]) -> anyhow::Result<Vec<(Scen
     faults.extend(
         strict.flat_map(|(scenario, _)| scenario.missing.iter().map(|(_, fault)| fault.clone())),
     );
-    if !faults.is_empty() {
-        bail!("the tests cannot be read:\n{}", faults.join("\n"));
+    match faults.is_empty() {
+        true => Ok(scenarios),
+        false => Err(in_order(faults)),
     }
-    Ok(scenarios)
 }
 
 fn run_one(scenario: &Scenario, shipped: bool, policy: &Policy) -> anyhow::Result<Outcome> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use revwatch_alerting::alert::DIGEST;
 use revwatch_alerting::stage::Stage;
 use revwatch_core::durations::Span;
-use revwatch_runtime::config::closest_match;
+use revwatch_runtime::config::{Fault, closest_match};
 use revwatch_runtime::files::place;
 use revwatch_runtime::wording;
 use serde::Deserialize;
@@ -48,16 +48,11 @@ struct RawSilence {
     labels: BTreeMap<String, String>,
     #[serde(rename = "for")]
     lasts: Span,
-    #[serde(default = "default_text")]
-    reason: String,
+    reason: Option<String>,
 }
 
-/// The person, or the reason, of a command that names none.
-const DEFAULT_TEXT: &str = "a rule test";
-
-fn default_text() -> String {
-    DEFAULT_TEXT.to_owned()
-}
+/// The person of a command that names none.
+const DEFAULT_PERSON: &str = "a rule test";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,16 +85,16 @@ impl Reader<'_> {
         let resolve = self.take(&mut head, "resolve");
         let silence = self.take(&mut head, "silence");
         let raw: RawCommand = self.table(&head, &COMMAND)?;
-        let by = raw.by.unwrap_or_else(default_text);
+        let by = raw.by.unwrap_or_else(|| DEFAULT_PERSON.to_owned());
         let what = match (acknowledge, resolve, silence) {
             (Some(alerts), None, None) => OrderKind::Acknowledge(self.alerts(&alerts, scenario)?),
             (None, Some(alerts), None) => OrderKind::Resolve(self.alerts(&alerts, scenario)?),
             (None, None, Some(silence)) => self.silence(&silence, scenario)?,
             _ => {
-                self.fault(
-                    Some(item.span()),
-                    "a command must be one of `acknowledge`, `resolve`, `silence`",
-                );
+                if self.is_known(item, &COMMAND) {
+                    let what = "a command must be one of `acknowledge`, `resolve`, `silence`";
+                    self.fault(Some(item.span()), what);
+                }
                 return None;
             }
         };
@@ -124,10 +119,14 @@ impl Reader<'_> {
             lasts,
             reason,
         } = self.table(item, &SILENCE)?;
+        self.require(item, "reason", &SILENCE);
         if let Some(rule) = &rule {
             self.note_rule(scenario, rule);
         }
         if rule.is_none() && account.is_none() && labels.is_empty() {
+            if !self.is_known(item, &SILENCE) {
+                return None;
+            }
             self.fault(
                 Some(item.span()),
                 "a silence needs `rule`, `account` or `labels`",
@@ -139,12 +138,16 @@ impl Reader<'_> {
             account,
             labels,
             for_s: lasts.0,
-            reason,
+            reason: reason.unwrap_or_default(),
         })
     }
 
     pub(super) fn expect(&mut self, item: &Item<'_>, scenario: &mut Scenario) -> Option<Want> {
-        let raw: RawExpect = self.table(&with_new_names(item), &EXPECT)?;
+        let item = &with_new_names(item);
+        let faults = self.faults.len();
+        let raw: RawExpect = self.table(item, &EXPECT)?;
+        // What seems to be missing may be what cannot be read.
+        let is_read = self.faults.len() == faults;
         let RawExpect {
             rule,
             subject,
@@ -156,24 +159,20 @@ impl Reader<'_> {
             notices,
             says,
         } = raw;
-        if state.is_none() && notified.is_none() && notices.is_none() && says.is_none() {
-            self.fault(
-                Some(item.span()),
-                "an expectation needs `state`, `notified`, `notices` or `says`",
-            );
-            return None;
-        }
-        if count.is_some() && state.is_none() {
-            self.fault(
-                Some(item.span()),
-                "`count` needs `state`: it is the number of subjects in it",
-            );
-            return None;
-        }
-        if *rule.get_ref() == DIGEST && state.is_some() {
-            let what = "the digest of what was wrong already has no `state`: expect `notified`, `notices` or `says`";
+        let expects_nothing =
+            state.is_none() && notified.is_none() && notices.is_none() && says.is_none();
+        let what = match (count, state) {
+            (Some(_), None) => Some("`count` needs `state`: it is the number of subjects in it"),
+            _ if expects_nothing => {
+                Some("an expectation needs `state`, `notified`, `notices` or `says`")
+            }
+            (_, Some(_)) if *rule.get_ref() == DIGEST => Some(
+                "the digest of what was wrong already has no `state`: expect `notified`, `notices` or `says`",
+            ),
+            _ => None,
+        };
+        if let Some(what) = what.filter(|_| is_read) {
             self.fault(Some(item.span()), what);
-            return None;
         }
         let stage = state.map(|state| match state {
             RawStage::Inactive => Stage::Inactive,
@@ -252,18 +251,24 @@ impl Reader<'_> {
         }
     }
 
-    /// Records a rule that is named but does not exist.
+    /// Records a rule that is named but does not exist, or that `only` leaves out.
     pub(super) fn note_rule(&mut self, scenario: &mut Scenario, name: &Spanned<String>) {
         let known = || scenario.rules.iter().map(|rule| rule.name.as_str());
         let wanted = name.get_ref();
         if wanted == DIGEST || known().any(|known| known == wanted) {
             return;
         }
+        if self.rules.contains(wanted) {
+            let what = format!("`only` of this test leaves out the rule {wanted:?}");
+            self.fault(Some(name.span()), &what);
+            return;
+        }
+        let known = || self.rules.iter().map(String::as_str);
         let hint = closest_match(wanted, known())
             .map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
-        let place = place(self.file, Some(name.span()));
-        let what = format!("{place}: there is no rule {wanted:?} here{hint}");
-        scenario.missing.push((wanted.clone(), what));
+        let what = format!("there is no rule {wanted:?} here{hint}");
+        let fault = Fault::at(place(self.file, Some(name.span())), what);
+        scenario.missing.push((wanted.clone(), fault));
     }
 }
 

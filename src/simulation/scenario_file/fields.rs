@@ -2,6 +2,7 @@
 //! probably meant, and all that are right there. Pure.
 
 use revwatch_runtime::config::closest_match;
+use revwatch_runtime::wording;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -13,22 +14,63 @@ const MISSING: &str = "missing field";
 
 impl Reader<'_> {
     /// Reads a table. Its type has exactly the `known` fields, perhaps without those that were taken out of `item`.
+    /// A field that is unknown or cannot be read is a fault, and hides no other one: the table is read without it.
     pub(super) fn table<T: DeserializeOwned>(
         &mut self,
         item: &Item<'_>,
         known: &[&str],
     ) -> Option<T> {
-        let faults = self.faults.len();
+        let is_known = self.is_known(item, known);
         let item = self.known_only(item, known);
-        let all_known = self.faults.len() == faults;
-        match T::deserialize(ValueDeserializer::from(item.clone())) {
-            Ok(read) => Some(read).filter(|_| all_known),
-            // What is missing is misspelled.
-            Err(error) if !all_known && error.message().starts_with(MISSING) => None,
-            Err(error) => {
-                self.unread(&item, &error);
-                None
+        self.fields(item, is_known)
+    }
+
+    /// The same without a check of the names; `is_complete` is whether no field was left out.
+    pub(super) fn fields<T: DeserializeOwned>(
+        &mut self,
+        mut item: Item<'_>,
+        mut is_complete: bool,
+    ) -> Option<T> {
+        loop {
+            let error = match T::deserialize(ValueDeserializer::from(item.clone())) {
+                Ok(read) => return Some(read),
+                Err(error) => error,
+            };
+            // What is missing is misspelled, or cannot be read.
+            if !is_complete && error.message().starts_with(MISSING) {
+                return None;
             }
+            let span = error.span().unwrap_or(item.span());
+            self.fault(Some(span.clone()), &wording::plain(error.message()));
+            let DeValue::Table(table) = item.get_mut() else {
+                return None;
+            };
+            let holds = |value: &Item<'_>| {
+                let at = value.span();
+                at.start <= span.start && span.end <= at.end
+            };
+            let unread = table.iter().find(|(_, value)| holds(value));
+            let unread = unread.map(|(key, _)| key.get_ref().clone().into_owned())?;
+            table.remove(unread.as_str());
+            is_complete = false;
+        }
+    }
+
+    /// Whether the table has no other than these fields.
+    pub(super) fn is_known(&self, item: &Item<'_>, known: &[&str]) -> bool {
+        let table = item.get_ref().as_table();
+        let mut keys = table.into_iter().flat_map(|table| table.keys());
+        keys.all(|key| known.contains(&key.get_ref().as_ref()))
+    }
+
+    /// Records that a field is missing, unless one that is there is misspelled.
+    pub(super) fn require(&mut self, item: &Item<'_>, name: &str, known: &[&str]) {
+        let is_there = item
+            .get_ref()
+            .as_table()
+            .is_none_or(|it| it.contains_key(name));
+        if !is_there && self.is_known(item, known) {
+            self.fault(Some(item.span()), &format!("`{name}` is missing"));
         }
     }
 

@@ -16,13 +16,12 @@ use revwatch_alerting::metric_value::PipelineStatus;
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rule_text::{self, NamedText};
 use revwatch_core::durations::Span;
-use revwatch_runtime::config::{Fault, in_order};
+use revwatch_runtime::config::{Fault, NOTIFIERS, in_order};
 use revwatch_runtime::files::place;
 use revwatch_runtime::wording;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::de::{DeTable, DeValue};
 
 use self::subjects::NamedSubject;
 use super::scenario::{Check, Moment, Scenario, Want, When};
@@ -40,11 +39,13 @@ pub fn parse(
     file: &NamedText,
     in_effect: &[Rule],
     files: &dyn FileSource,
-) -> Result<Vec<Scenario>, Vec<String>> {
+) -> Result<Vec<Scenario>, Vec<Fault>> {
     let mut reader = Reader {
         file,
         faults: Vec::new(),
         named: Vec::new(),
+        pipeline: PipelineStatus::default(),
+        rules: Vec::new(),
     };
     let scenarios = reader.file(in_effect, files).unwrap_or_default();
     if scenarios.is_empty() && reader.faults.is_empty() {
@@ -52,11 +53,14 @@ pub fn parse(
         reader.faults.push(fault.into());
     }
     if reader.faults.is_empty() {
-        Ok(scenarios)
-    } else {
-        let faults = in_order(reader.faults);
-        Err(faults.iter().map(ToString::to_string).collect())
+        return Ok(scenarios);
     }
+    // If the rules cannot be read, it is unknown which are missing.
+    if !reader.rules.is_empty() {
+        let missing = scenarios.into_iter().flat_map(|it| it.missing);
+        reader.faults.extend(missing.map(|(_, fault)| fault));
+    }
+    Err(in_order(reader.faults))
 }
 
 /// A Monday at midnight UTC, far from clock changes, so that daily windows have no edge at the
@@ -90,18 +94,18 @@ struct RawFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTest {
-    name: String,
+    name: Option<String>,
     start: Option<Spanned<When>>,
     began: Option<When>,
     tick: Option<Span>,
     /// The rules under test; other rules are left out.
-    only: Option<Vec<Spanned<String>>>,
+    only: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawStep {
-    at: When,
+    at: Option<When>,
 }
 
 #[derive(Deserialize)]
@@ -111,8 +115,7 @@ struct RawPipeline {
     dead_letters: Option<i64>,
     parked: Option<i64>,
     stalled: Option<Span>,
-    #[serde(default)]
-    broken_notifiers: Vec<String>,
+    broken_notifiers: Option<Vec<Spanned<String>>>,
 }
 
 struct Reader<'f> {
@@ -120,6 +123,10 @@ struct Reader<'f> {
     faults: Vec<Fault>,
     /// The subjects that the current test names.
     named: Vec<NamedSubject>,
+    /// The status of the pipeline so far in the current test.
+    pipeline: PipelineStatus,
+    /// The names of all rules of the file, whichever a test leaves out.
+    rules: Vec<String>,
 }
 
 /// What all tests of a file have in common, unless they say otherwise.
@@ -130,24 +137,14 @@ struct Defaults<'r> {
     tick_s: i64,
 }
 
-impl From<RawPipeline> for PipelineStatus {
-    fn from(raw: RawPipeline) -> Self {
-        Self {
-            queue_depth: raw.queue_depth,
-            dead_letters: raw.dead_letters,
-            parked: raw.parked,
-            stalled_s: raw.stalled.map_or(0, |span| span.0),
-            broken_notifiers: raw.broken_notifiers,
-        }
-    }
-}
-
 impl Reader<'_> {
     fn file(&mut self, in_effect: &[Rule], files: &dyn FileSource) -> Option<Vec<Scenario>> {
         let file = self.file;
         let (table, errors) = DeTable::parse_recoverable(&file.1);
-        for error in &errors {
+        // What follows a syntax error is not what was meant.
+        if let Some(error) = errors.first() {
             self.fault(error.span(), error.message());
+            return None;
         }
         let mut head = table.get_ref().clone();
         let tests = head.remove("test");
@@ -160,7 +157,7 @@ impl Reader<'_> {
                     Some(rules.span()),
                     "`rules` and [[rule]] exclude each other",
                 );
-                return None;
+                Ok(Vec::new())
             }
             (Some(_), None) => {
                 rule_text::parse(&[(file.0.clone(), only_rules(&file.1, table.get_ref()))])
@@ -169,22 +166,21 @@ impl Reader<'_> {
                 Ok(texts) => rule_text::parse(&texts),
                 Err(why) => {
                     self.fault(Some(path.span()), &why);
-                    return None;
+                    Ok(Vec::new())
                 }
             },
             (None, None) => Ok(in_effect.to_vec()),
         };
-        let rules = match rules {
-            Ok(rules) => rules,
-            Err(invalid) => {
-                self.faults.extend(invalid.faults);
-                return None;
-            }
-        };
+        // The tests may have mistakes of their own.
+        let rules = rules.unwrap_or_else(|invalid| {
+            self.faults.extend(invalid.faults);
+            Vec::new()
+        });
+        self.rules = rules.iter().map(|rule| rule.name.clone()).collect();
         let tests = tests?;
         let defaults = Defaults {
             rules: &rules,
-            start_s: self.start_s(raw.start, DEFAULT_START_S)?,
+            start_s: self.start_s(raw.start, DEFAULT_START_S),
             began: raw.began,
             tick_s: raw.tick.map_or(DEFAULT_TICK_S, |tick| tick.0),
         };
@@ -208,16 +204,16 @@ impl Reader<'_> {
         Some(scenarios)
     }
 
-    fn start_s(&mut self, start: Option<Spanned<When>>, default_s: i64) -> Option<i64> {
+    fn start_s(&mut self, start: Option<Spanned<When>>, default_s: i64) -> i64 {
         let Some(start) = start else {
-            return Some(default_s);
+            return default_s;
         };
         let When::At(start_s) = *start.get_ref() else {
             let what = "`start` must be a time, like \"2026-03-01T09:00:00Z\"";
             self.fault(Some(start.span()), what);
-            return None;
+            return default_s;
         };
-        Some(start_s)
+        start_s
     }
 
     fn test(
@@ -229,13 +225,14 @@ impl Reader<'_> {
         let mut item = item.clone();
         let steps = self.take(&mut item, "step");
         let raw: RawTest = self.table(&item, &TEST)?;
-        let start_s = self.start_s(raw.start, defaults.start_s)?;
+        self.require(&item, "name", &TEST);
+        let start_s = self.start_s(raw.start, defaults.start_s);
         let began = raw.began.or(defaults.began);
         let mut scenario = Scenario {
-            is_beginning_given: began.is_some(),
-            name: raw.name,
+            name: raw.name.unwrap_or_default(),
             place: place(self.file, Some(item.span())).to_string(),
             start_s,
+            is_beginning_given: began.is_some(),
             began_s: began.map_or(Engine::beginning_s(start_s * 1000), |began| {
                 began.second(start_s, start_s)
             }),
@@ -245,6 +242,11 @@ impl Reader<'_> {
             moments: BTreeMap::new(),
         };
         if let Some(only) = &raw.only {
+            if only.get_ref().is_empty() {
+                let what = "`only` is empty, so nothing is tested: name the rules that the test needs, or leave it out";
+                self.fault(Some(only.span()), what);
+            }
+            let only = only.get_ref();
             for name in only {
                 self.note_rule(&mut scenario, name);
             }
@@ -253,22 +255,22 @@ impl Reader<'_> {
                 .retain(|rule| only.iter().any(|name| *name.get_ref() == rule.name));
         }
         let steps = items_of(steps.as_ref());
-        if steps.is_empty() {
+        if steps.is_empty() && self.is_known(&item, &TEST) {
             self.fault(
                 Some(item.span()),
                 &format!("test {:?} has no [[test.step]]", scenario.name),
             );
         }
         let (mut seq, mut before_s) = (0, start_s);
+        self.pipeline = PipelineStatus::default();
         let faults = self.faults.len();
         for step in steps {
             self.step(step, &mut scenario, &mut seq, &mut before_s, files);
         }
         let named = std::mem::take(&mut self.named);
         // Without some of its events, right subjects would be unknown.
-        if self.faults.len() == faults {
-            self.check_subjects(&scenario, &named);
-        }
+        let is_complete = self.faults.len() == faults;
+        self.check_subjects(&scenario, &named, is_complete);
         Some(scenario)
     }
 
@@ -287,20 +289,24 @@ impl Reader<'_> {
         let quiet = self.take(&mut template, "expect_none");
         let pipeline = self.take(&mut template, "pipeline");
         let raw: RawStep = self.table(&template, &STEP)?;
-        let at_s = self.step_time(raw.at, item, scenario.start_s, *before_s)?;
+        self.require(&template, "at", &STEP);
+        let at_s = raw.at.map_or(*before_s, |at| {
+            self.step_time(at, item, scenario.start_s, *before_s)
+        });
         *before_s = at_s;
         let has_some = |part: &Option<Item<'_>>| !items_of(part.as_ref()).is_empty();
         if ![&pipeline, &sends, &commands, &expects, &quiet]
             .map(has_some)
             .contains(&true)
+            && self.is_known(&template, &STEP)
         {
             let what = "nothing happens in this step, and nothing is checked: give it `send`, `command`, `expect`, \
                         `expect_none` or `pipeline`, or leave it out";
             self.fault(Some(item.span()), what);
         }
         if let Some(pipeline) = pipeline {
-            let raw: Option<RawPipeline> = self.table(&pipeline, &PIPELINE);
-            moment(scenario, at_s).pipeline = raw.map(PipelineStatus::from);
+            self.set_pipeline(&pipeline);
+            moment(scenario, at_s).pipeline = Some(self.pipeline.clone());
         }
         for send in items_of(sends.as_ref()) {
             self.send(send, scenario, seq, at_s, files);
@@ -321,17 +327,46 @@ impl Reader<'_> {
         Some(())
     }
 
+    /// What a step does not say of the pipeline is as before.
+    fn set_pipeline(&mut self, item: &Item<'_>) -> Option<()> {
+        let RawPipeline {
+            queue_depth,
+            dead_letters,
+            parked,
+            stalled,
+            broken_notifiers,
+        } = self.table(item, &PIPELINE)?;
+        for name in broken_notifiers.iter().flatten() {
+            if !NOTIFIERS.contains(&name.get_ref().as_str()) {
+                let must = wording::one_of(&NOTIFIERS, name.get_ref());
+                let what = format!("a name in `broken_notifiers` {must}");
+                self.fault(Some(name.span()), &what);
+            }
+        }
+        let broken_notifiers =
+            broken_notifiers.map(|names| names.into_iter().map(Spanned::into_inner).collect());
+        let before = std::mem::take(&mut self.pipeline);
+        self.pipeline = PipelineStatus {
+            queue_depth: queue_depth.or(before.queue_depth),
+            dead_letters: dead_letters.or(before.dead_letters),
+            parked: parked.or(before.parked),
+            stalled_s: stalled.map_or(before.stalled_s, |span| span.0),
+            broken_notifiers: broken_notifiers.unwrap_or(before.broken_notifiers),
+        };
+        Some(())
+    }
+
     /// The Unix second of a step, which must not be before the step above.
-    fn step_time(&mut self, at: When, step: &Item<'_>, start_s: i64, before_s: i64) -> Option<i64> {
+    fn step_time(&mut self, at: When, step: &Item<'_>, start_s: i64, before_s: i64) -> i64 {
         let fault = match at {
             When::Before(_) => "`at` must be a time, or an offset from the start like \"+1h\"",
             at => match at.second(start_s, start_s) {
-                at_s if at_s >= before_s => return Some(at_s),
+                at_s if at_s >= before_s => return at_s,
                 _ => "`at` is before the start, or before the step above",
             },
         };
         self.fault(Some(step.span()), fault);
-        None
+        before_s
     }
 
     fn add_check(&self, item: &Item<'_>, want: Option<Want>, at_s: i64, scenario: &mut Scenario) {
@@ -340,17 +375,6 @@ impl Reader<'_> {
             want,
         });
         moment(scenario, at_s).checks.extend(checks);
-    }
-
-    fn read<T: DeserializeOwned>(&mut self, item: &Item<'_>) -> Option<T> {
-        let read = T::deserialize(ValueDeserializer::from(item.clone()));
-        read.map_err(|error| self.unread(item, &error)).ok()
-    }
-
-    /// A value that cannot be read.
-    fn unread(&mut self, item: &Item<'_>, error: &toml::de::Error) {
-        let span = error.span().unwrap_or(item.span());
-        self.fault(Some(span), &wording::plain(error.message()));
     }
 
     /// Takes a field out of a table, to be read separately.

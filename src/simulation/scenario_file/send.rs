@@ -15,7 +15,7 @@ use toml::de::{DeString, DeValue};
 use uuid::Uuid;
 
 use super::super::scenario::{Arrival, Origin, Scenario, When};
-use super::super::template::{Instance, Template, fields_of};
+use super::super::template::{Instance, PLACEHOLDERS, Template, fields_of, unknown_placeholders};
 use super::fields::{hint, parted};
 use super::{FileSource, Item, Reader, moment};
 
@@ -51,8 +51,17 @@ enum RawArrive {
 enum Source {
     /// An event made from fields.
     Template(Box<Template>),
-    /// Complete events, each with the position of its text or file.
-    Texts(Vec<(String, Range<usize>)>),
+    /// Complete events.
+    Texts(Vec<Text>),
+}
+
+/// The text of a complete event.
+struct Text {
+    body: String,
+    /// Of the text, or of the name of its file.
+    span: Range<usize>,
+    /// For example ` (line 2 of events.jsonl)`; empty if it is in no file.
+    line: String,
 }
 
 impl Reader<'_> {
@@ -65,23 +74,31 @@ impl Reader<'_> {
         at_s: i64,
         files: &dyn FileSource,
     ) -> Option<()> {
-        let (of_copies, of_template) = self.split_send(item)?;
-        let raw: RawCopies = self.read(&of_copies)?;
-        if let Some(count) = raw
-            .count
-            .as_ref()
-            .filter(|count| *count.get_ref() > MAX_COPIES)
-        {
-            let what = format!("`count` must be at most {MAX_COPIES}");
-            self.fault(Some(count.span()), &what);
+        let known = known_fields(item);
+        let is_known = self.is_known(item, &known);
+        let (of_copies, of_template) = self.split_send(item, &known);
+        let raw: RawCopies = self.fields(of_copies, is_known)?;
+        let count = raw.count.as_ref().map_or(1, |count| *count.get_ref());
+        let wrong_count = match count {
+            0 => Some("`count` must be at least 1: leave the `send` out".to_owned()),
+            count if count > MAX_COPIES => Some(format!("`count` must be at most {MAX_COPIES}")),
+            _ => None,
+        };
+        if let Some(what) = &wrong_count {
+            self.fault(raw.count.as_ref().map(Spanned::span), what);
+        }
+        self.check_placeholders(&of_template);
+        if let Some((_, json)) = field(item, "json") {
+            self.check_placeholders(json);
+        }
+        let source = self.source(item, &raw, of_template, is_known, files)?;
+        if wrong_count.is_some() {
             return None;
         }
-        let source = self.source(item, &raw, &of_template, files)?;
-        let origin = Arc::new(self.origin(item));
+        let origin = Arc::new(self.origin(item, ""));
         let took_s = raw.took.map_or(0, |took| took.0);
         let every_s = raw.every.map_or(0, |every| every.0);
         let first = u64::from(raw.first.unwrap_or(1));
-        let count = raw.count.as_ref().map_or(1, |count| *count.get_ref());
         for copy in 0..count {
             let arrives_s = at_s + every_s * i64::from(copy);
             let created_s = raw.created.map_or(arrives_s, |created| {
@@ -102,14 +119,21 @@ impl Reader<'_> {
                     push(scenario, &instance, took_s, &template.event, body, &origin);
                 }
                 Source::Texts(texts) => {
-                    for (text, span) in texts {
+                    for text in texts {
                         *seq += 1;
                         instance.seq = *seq;
-                        let body = instance.fill(text);
-                        let (kind, arrives_s) = self.event(&raw, &instance, span, &body)?;
+                        let body = instance.fill(&text.body);
+                        let Some((kind, arrives_s)) = self.event(&raw, &instance, text, &body)
+                        else {
+                            continue;
+                        };
                         let arriving = Instance {
                             at_s: arrives_s,
                             ..instance
+                        };
+                        let origin = match text.line.as_str() {
+                            "" => Arc::clone(&origin),
+                            line => Arc::new(self.origin(item, line)),
                         };
                         push(scenario, &arriving, took_s, &kind, body, &origin);
                     }
@@ -120,34 +144,49 @@ impl Reader<'_> {
     }
 
     /// Splits a `send` into the fields about copies and those of the template. A field that neither has is a fault.
-    fn split_send<'a>(&mut self, item: &Item<'a>) -> Option<(Item<'a>, Item<'a>)> {
+    fn split_send<'a>(&mut self, item: &Item<'a>, known: &[&str]) -> (Item<'a>, Item<'a>) {
         let DeValue::Table(table) = item.get_ref() else {
-            return Some((item.clone(), item.clone()));
+            return (item.clone(), item.clone());
         };
-        let known = known_fields(item);
-        let faults = self.faults.len();
         for (key, _) in table {
             let name = key.get_ref().as_ref();
             if !known.contains(&name) {
-                let what = format!("{}; {}", misplaced(item, name), hint(name, &known));
+                let what = format!("{}; {}", misplaced(item, name), hint(name, known));
                 self.fault(Some(key.span()), &what);
             }
         }
+        let (table, _) = parted(table, |name| known.contains(&name));
         let is_of_copies = |name: &str| COPIES.contains(&name) || TEXTS.contains(&name);
-        let (copies, template) = parted(table, is_of_copies);
+        let (copies, template) = parted(&table, is_of_copies);
         let spanned = |table| Spanned::new(item.span(), DeValue::Table(table));
-        (self.faults.len() == faults).then(|| (spanned(copies), spanned(template)))
+        (spanned(copies), spanned(template))
+    }
+
+    /// A misspelled placeholder would stay as it is, and every copy would be the same.
+    fn check_placeholders(&mut self, item: &Item<'_>) {
+        match item.get_ref() {
+            DeValue::String(text) => {
+                for name in unknown_placeholders(text) {
+                    let listed = PLACEHOLDERS.map(|known| format!("{{{known}}}")).join(", ");
+                    let what = format!("there is no placeholder {{{name}}}; there are {listed}");
+                    self.fault(Some(item.span()), &what);
+                }
+            }
+            DeValue::Array(items) => items.iter().for_each(|it| self.check_placeholders(it)),
+            DeValue::Table(table) => table.values().for_each(|it| self.check_placeholders(it)),
+            _ => {}
+        }
     }
 
     /// Where a `send` is, and its fields, for events that turn out to be wrong.
-    fn origin(&self, item: &Item<'_>) -> Origin {
+    fn origin(&self, item: &Item<'_>, line: &str) -> Origin {
         let at = |span: Range<usize>| place(self.file, Some(span)).to_string();
         let mut fields = BTreeMap::new();
         note_fields(item, "", &mut |path, span| {
             fields.insert(path, at(span));
         });
         Origin {
-            place: at(item.span()),
+            place: at(item.span()) + line,
             fields,
         }
     }
@@ -156,19 +195,30 @@ impl Reader<'_> {
         &mut self,
         item: &Item<'_>,
         raw: &RawCopies,
-        of_template: &Item<'_>,
+        of_template: Item<'_>,
+        is_known: bool,
         files: &dyn FileSource,
     ) -> Option<Source> {
         let template = of_template.get_ref().as_table();
         let is_template = template.is_none_or(|table| !table.is_empty());
         match (&raw.json, &raw.file, is_template) {
             (Some(json), None, false) => {
-                Some(Source::Texts(vec![(json.get_ref().clone(), json.span())]))
+                let text = Text {
+                    body: json.get_ref().clone(),
+                    span: json.span(),
+                    line: String::new(),
+                };
+                Some(Source::Texts(vec![text]))
             }
             (None, Some(path), false) => match files.events(path.get_ref()) {
                 Ok(text) => {
-                    let lines = text.lines().filter(|line| !line.trim().is_empty());
-                    let texts = lines.map(|line| (line.to_owned(), path.span()));
+                    let lines = text.lines().zip(1..);
+                    let lines = lines.filter(|(line, _)| !line.trim().is_empty());
+                    let texts = lines.map(|(line, n)| Text {
+                        body: line.to_owned(),
+                        span: path.span(),
+                        line: format!(" (line {n} of {})", path.get_ref()),
+                    });
                     Some(Source::Texts(texts.collect()))
                 }
                 Err(why) => {
@@ -177,14 +227,15 @@ impl Reader<'_> {
                 }
             },
             (None, None, true) => {
-                let template: Template = self.read(of_template)?;
+                let event = field(&of_template, "event").map(|(key, _)| key.span());
+                let template: Template = self.fields(of_template, is_known)?;
                 if let Err(what) = template.check() {
-                    let event = field(of_template, "event").map(|(key, _)| key.span());
                     self.fault(event, &what);
                     return None;
                 }
                 Some(Source::Template(Box::new(template)))
             }
+            _ if !is_known => None,
             _ => {
                 let what = "a `send` needs either `event` and its fields, or `json`, or `file`";
                 self.fault(Some(item.span()), what);
@@ -198,7 +249,7 @@ impl Reader<'_> {
         &mut self,
         raw: &RawCopies,
         instance: &Instance,
-        span: &Range<usize>,
+        text: &Text,
         body: &str,
     ) -> Option<(String, i64)> {
         match Event::parse(body.as_bytes()) {
@@ -210,7 +261,8 @@ impl Reader<'_> {
                 Some((event.kind.clone().into_owned(), arrives_s))
             }
             Err(error) => {
-                self.fault(Some(span.clone()), &format!("not an event: {error}"));
+                let what = format!("not an event{}: {error}", text.line);
+                self.fault(Some(text.span.clone()), &what);
                 None
             }
         }

@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use revwatch_alerting::rule::{Rule, RuleKind};
+use revwatch_alerting::rule::{Rule, RuleKind, known_segments};
+use revwatch_core::condition::ConditionKind;
 use revwatch_core::counters::UNKNOWN;
+use revwatch_core::entity::EntityKind;
 use revwatch_core::event_settings::EventSettings;
 use revwatch_runtime::config::closest_match;
 use revwatch_storage::ports::Delivery;
@@ -32,11 +34,16 @@ pub(super) enum Part {
 }
 
 /// What the events of a test are about.
+#[derive(Default)]
 struct Made {
     /// For example `payout po_1`.
     subjects: BTreeSet<String>,
     /// What is said in the fields [`NAMING`], by what it names.
     named: BTreeMap<&'static str, BTreeSet<String>>,
+    /// The accounts that events about objects of a kind name.
+    accounts: BTreeMap<EntityKind, BTreeSet<String>>,
+    /// Some events are not known: what is not made may be made by them.
+    is_partial: bool,
 }
 
 /// The fields of events that name a connected account or a segment, and what they name.
@@ -50,12 +57,20 @@ const NAMING: [(&str, &str); 5] = [
 const ACCOUNT: &str = "account";
 
 impl Reader<'_> {
-    /// Checks what the test names against the rules and against the events of all its steps.
-    pub(super) fn check_subjects(&mut self, scenario: &Scenario, named: &[NamedSubject]) {
+    /// Checks what the test names against the rules and, if all could be read, against the events of all its steps.
+    pub(super) fn check_subjects(
+        &mut self,
+        scenario: &Scenario,
+        named: &[NamedSubject],
+        are_all_read: bool,
+    ) {
         if named.is_empty() {
             return;
         }
-        let made = Made::by(scenario);
+        let made = Made {
+            is_partial: !are_all_read,
+            ..Made::by(scenario)
+        };
         for name in named {
             let rule = scenario.rules.iter().find(|rule| rule.name == name.rule);
             if let Some(what) = rule.and_then(|rule| fault(rule, name, &made)) {
@@ -74,8 +89,20 @@ fn fault(rule: &Rule, name: &NamedSubject, made: &Made) -> Option<String> {
     };
     let value = name.value.as_str();
     match (&rule.kind, name.part, by) {
-        (RuleKind::Condition { .. }, Part::Subject, _) => made.lacks_subject(value),
-        (RuleKind::Condition { .. }, Part::Account, _) => made.lacks(ACCOUNT, value),
+        (RuleKind::Condition { condition, .. }, Part::Subject, _) => {
+            let kind = value.split(' ').next().unwrap_or_default();
+            match kind.parse::<EntityKind>() {
+                Ok(kind) if !condition.is_of(kind) => Some(format!(
+                    "{value:?} is no subject of {:?}, which has subjects like {:?}",
+                    rule.name,
+                    format!("{} ID", kinds_of(*condition).join(" ID, "))
+                )),
+                _ => made.lacks_subject(*condition, value),
+            }
+        }
+        (RuleKind::Condition { condition, .. }, Part::Account, _) => {
+            made.lacks_account(*condition, value)
+        }
         (RuleKind::Condition { .. }, Part::Segment, _) => Some(format!(
             "`segment` does not apply to {:?}: a rule of kind {kind} has one alert for each object, and none for a \
              segment of the business. Name `subject` or `account`",
@@ -101,59 +128,55 @@ fn fault(rule: &Rule, name: &NamedSubject, made: &Made) -> Option<String> {
     }
 }
 
+/// The names of the objects that can have a condition.
+fn kinds_of(condition: ConditionKind) -> Vec<&'static str> {
+    let kinds = EntityKind::ALL.into_iter();
+    let kinds = kinds.filter(|kind| condition.is_of(*kind));
+    kinds.map(EntityKind::as_str).collect()
+}
+
 impl Made {
     fn by(scenario: &Scenario) -> Self {
         let arrivals = scenario.moments.values().flat_map(|m| &m.arrivals);
         let deliveries: Vec<Delivery> = arrivals.map(|a| a.delivery.clone()).collect();
         // The settings under which a rule test applies events.
-        let observed = observations(Place::ONLY, &deliveries, &EventSettings::default());
-        let mut made = Self {
-            subjects: observed.iter().map(|o| o.key.to_string()).collect(),
-            named: BTreeMap::new(),
-        };
-        let accounts = made.subjects.iter();
-        let accounts = accounts.filter_map(|subject| subject.strip_prefix("account "));
-        let accounts = accounts.map(str::to_owned).collect();
-        made.named.insert(ACCOUNT, accounts);
+        let settings = EventSettings::default();
+        let mut made = Self::default();
         for delivery in &deliveries {
+            let mut named = BTreeMap::new();
             if let Ok(body) = serde_json::from_slice(&delivery.body) {
-                made.note(&body);
+                note(&body, &mut named);
+            }
+            for observed in observations(Place::ONLY, std::slice::from_ref(delivery), &settings) {
+                let of_kind = made.accounts.entry(observed.key.kind).or_default();
+                of_kind.extend(named.get(ACCOUNT).into_iter().flatten().cloned());
+                if observed.key.kind == EntityKind::Account {
+                    of_kind.insert(observed.key.id.to_string());
+                }
+                made.subjects.insert(observed.key.to_string());
+            }
+            for (of, names) in named {
+                made.named.entry(of).or_default().extend(names);
             }
         }
         made
     }
 
-    /// Notes what an event, or a part of it, names.
-    fn note(&mut self, part: &Value) {
-        match part {
-            Value::Array(items) => items.iter().for_each(|item| self.note(item)),
-            Value::Object(fields) => {
-                for (field, value) in fields {
-                    let of = NAMING.iter().find(|(naming, _)| naming == field);
-                    // Stripe names an object by its id, or shows all of it.
-                    let text = value.as_str().or_else(|| value["id"].as_str());
-                    if let (Some((_, of)), Some(text)) = (of, text) {
-                        let names = text.split('/').map(|name| segment_of(of, name));
-                        self.named.entry(of).or_default().extend(names);
-                    }
-                    self.note(value);
-                }
-            }
-            _ => {}
-        }
-    }
-
     /// Why no event made this entity.
-    fn lacks_subject(&self, subject: &str) -> Option<String> {
-        if self.subjects.contains(subject) {
+    fn lacks_subject(&self, condition: ConditionKind, subject: &str) -> Option<String> {
+        if self.is_partial || self.subjects.contains(subject) {
             return None;
         }
-        // Those of its kind, if there are any: `payout po_1` for `payout po_2`, and for `po_1`.
-        let kind = subject.split(' ').next().unwrap_or_default();
-        let of_kind = |known: &&&str| known.split(' ').any(|word| word == kind);
-        let all: Vec<&str> = self.subjects.iter().map(String::as_str).collect();
-        let alike: Vec<&str> = all.iter().filter(of_kind).copied().collect();
-        let known = if alike.is_empty() { all } else { alike };
+        // Those that the rule can have: `payout po_1` for `payout po_2`, and for `po_1`.
+        let kinds = kinds_of(condition);
+        let is_of_kind = |known: &&str| {
+            known
+                .split(' ')
+                .next()
+                .is_some_and(|it| kinds.contains(&it))
+        };
+        let all = self.subjects.iter().map(String::as_str);
+        let known: Vec<&str> = all.filter(is_of_kind).collect();
         let of_id = |known: &&&str| known.ends_with(&format!(" {subject}"));
         let hint = match known.iter().find(of_id) {
             Some(known) => format!("did you mean {known:?}?"),
@@ -162,23 +185,71 @@ impl Made {
         Some(format!("no event of this test makes {subject:?}; {hint}"))
     }
 
-    /// Why no event names this account or segment. Of dimensions that events do not name, every value may come up.
-    fn lacks(&self, of: &str, value: &str) -> Option<String> {
-        let is_noted = NAMING.iter().any(|(_, named)| *named == of);
-        let known: Vec<&str> = self
-            .named
-            .get(of)
-            .into_iter()
-            .flatten()
-            .map(String::as_str)
+    /// Why no event of this account is about an object that can have the condition.
+    fn lacks_account(&self, condition: ConditionKind, account: &str) -> Option<String> {
+        let of_kind = self
+            .accounts
+            .iter()
+            .filter(|(kind, _)| condition.is_of(**kind));
+        let known: BTreeSet<&str> = of_kind
+            .flat_map(|(_, accounts)| accounts.iter().map(String::as_str))
             .collect();
-        if !is_noted || known.contains(&value) || of != ACCOUNT && value == UNKNOWN {
+        if self.is_partial || known.contains(account) {
+            return None;
+        }
+        let known: Vec<&str> = known.into_iter().collect();
+        let what = match kinds_of(condition).as_slice() {
+            ["account"] => "names",
+            [kind] => &format!("is about any {kind} of"),
+            _ => "is about any object of",
+        };
+        Some(format!(
+            "no event of this test {what} the account {account:?}; {}",
+            listed(account, &known)
+        ))
+    }
+
+    /// Why this is no segment of the dimension, or no event names it.
+    fn lacks(&self, of: &str, value: &str) -> Option<String> {
+        if let Some(known) = known_segments(of) {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            let is_known = known.contains(&value);
+            return (!is_known).then(|| {
+                format!(
+                    "there is no segment {value:?} by {of}; {}",
+                    listed(value, &known)
+                )
+            });
+        }
+        let known = self.named.get(of).into_iter().flatten();
+        let known: Vec<&str> = known.map(String::as_str).collect();
+        if self.is_partial || known.contains(&value) || value == UNKNOWN {
             return None;
         }
         Some(format!(
             "no event of this test names the {of} {value:?}; {}",
             listed(value, &known)
         ))
+    }
+}
+
+/// Notes what an event, or a part of it, names.
+fn note(part: &Value, named: &mut BTreeMap<&'static str, BTreeSet<String>>) {
+    match part {
+        Value::Array(items) => items.iter().for_each(|item| note(item, named)),
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                let of = NAMING.iter().find(|(naming, _)| naming == field);
+                // Stripe names an object by its id, or shows all of it.
+                let text = value.as_str().or_else(|| value["id"].as_str());
+                if let (Some((_, of)), Some(text)) = (of, text) {
+                    let names = text.split('/').map(|name| segment_of(of, name));
+                    named.entry(of).or_default().extend(names);
+                }
+                note(value, named);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -203,7 +274,10 @@ fn listed(wanted: &str, known: &[&str]) -> String {
     };
     let list = known.iter().take(MAX_LISTED).copied();
     let list = list.collect::<Vec<_>>().join(", ") + &more;
-    match closest_match(wanted, known.iter().copied()) {
+    // `mondy` is more like `mon` than like the others.
+    let begins = |known: &&&str| wanted.starts_with(**known);
+    let near = closest_match(wanted, known.iter().copied());
+    match near.or_else(|| known.iter().find(begins).copied()) {
         Some(near) => format!("did you mean {near:?}? There are {list}"),
         None => format!("there are {list}"),
     }

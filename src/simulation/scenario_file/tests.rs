@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Provides `events.jsonl` and nothing else.
+/// Provides `events.jsonl`, `bad.jsonl` and nothing else.
 struct OnlyEvents;
 
 impl FileSource for OnlyEvents {
@@ -15,6 +15,9 @@ impl FileSource for OnlyEvents {
             "events.jsonl" => {
                 Ok("{\"id\":\"evt_a\",\"type\":\"x\",\"created\":1767574800}\n\n{\"id\":\"evt_b\",\"type\":\"x\",\"created\":5}\n".into())
             }
+            "bad.jsonl" => {
+                Ok("{\"id\":\"evt_a\",\"type\":\"x\",\"created\":5}\n\n{}\nno JSON\n".into())
+            }
             _ => Err(format!("{path} is not there")),
         }
     }
@@ -22,7 +25,8 @@ impl FileSource for OnlyEvents {
 
 fn read(text: &str) -> Result<Vec<Scenario>, Vec<String>> {
     let rules = rule_text::built_in().expect("valid");
-    parse(&("t.toml".to_owned(), text.to_owned()), &rules, &OnlyEvents)
+    let read = parse(&("t.toml".to_owned(), text.to_owned()), &rules, &OnlyEvents);
+    read.map_err(|faults| faults.iter().map(ToString::to_string).collect())
 }
 
 fn step(fields: &str) -> String {
@@ -182,6 +186,24 @@ fn mistakes() -> Vec<(&'static str, String)> {
         ("the subject of another dimension", about("rule = \"mrr_drop\", subject = \"country US\", state = \"inactive\"")),
         ("a subject of all of the business", about("rule = \"payout_failure_rate\", subject = \"payout po_1\", state = \"inactive\"")),
         ("an account of a metric", about("rule = \"payout_failure_rate\", account = \"acct_1\", state = \"inactive\"")),
+        ("a subject of another kind", about("rule = \"payout_failed\", subject = \"account acct_1\", state = \"inactive\"")),
+        ("an account of other objects", about("rule = \"invoice_payment_failed\", account = \"acct_1\", state = \"inactive\"")),
+        ("an unknown milestone", expect("rule = \"milestone_reached\", segment = \"frist_payment\", state = \"inactive\"")),
+        ("an unknown kind", expect("rule = \"objects_not_fetched\", segment = \"subscription\", state = \"inactive\"")),
+        ("an unknown notifier", expect("rule = \"notifier_broken\", segment = \"emial\", state = \"inactive\"")),
+        ("unknown types", expect("rule = \"events_not_sent\", segment = \"invioce.*\", state = \"inactive\"")),
+        ("an unknown weekday", expect("rule = \"onboarding_abandonment_by_weekday\", segment = \"mondy\", state = \"inactive\"")),
+        ("a subject that names an unknown weekday", expect("rule = \"onboarding_abandonment_by_weekday\", subject = \"weekday mondy\", state = \"inactive\"")),
+        ("a rule that `only` leaves out", step("expect = { rule = \"mrr_drop\", notified = 0 }").replace("[[test.step]]", "only = [\"payout_failed\"]\n[[test.step]]")),
+        ("a misspelled state", expect("rule = \"past_due_share\", state = \"fireing\"")),
+        ("a misspelled arrival", send("file = \"events.jsonl\", arrive = \"creatd\"")),
+        ("a misspelled notifier of the pipeline", step("pipeline = { broken_notifiers = [\"emial\"] }")),
+        ("a thin event", send("event = \"v2.core.account.closed\", account = \"acct_1\"")),
+        ("an unknown placeholder", paid("account = \"acct_{num}\", object = { metadata = { of = [\"{N}\"] } }")),
+        ("an unknown placeholder in JSON", send("json = '{\"id\":\"evt_{no}\",\"type\":\"x\",\"created\":5}'")),
+        ("no copy", paid("count = 0")),
+        ("a silence without a reason", step("command = { silence = { rule = \"past_due_share\", for = \"1h\" } }")),
+        ("a file with lines that are no events", send("file = \"bad.jsonl\"")),
         ("several mistakes", step("send = [{ event = \"x\" }, { event = \"payout.paid\", id = 5 }]\nexpect = { rule = 1 }")),
     ]).collect()
 }
@@ -207,6 +229,25 @@ fn file_mistakes() -> Vec<(&'static str, String)> {
         (
             "a start after the start",
             format!("start = \"+1h\"\n{}", step("expect_none = true")),
+        ),
+        (
+            "mistakes at every level",
+            "strat = 1\ntick = 5\n[[test]]\nnmae = \"t\"\nonly = []\n[[test.step]]\natt = \"+1h\"\n\
+             send = { event = \"payout.paid\", id = 5, idd = 5, currency = 6 }\n\
+             expect = { rule = \"gone\", notifies = 1, count = \"many\", says = 2 }\n"
+                .to_owned(),
+        ),
+        (
+            "what follows a syntax error",
+            "[[test]]\nname: \"t\"\nwhat = 1\nx y\n".to_owned(),
+        ),
+        (
+            "rules and tests with mistakes",
+            format!("rules = \"r.toml\"\n{}", step("wait = 1")),
+        ),
+        (
+            "an empty `only`",
+            step("expect_none = true").replace("[[test.step]]", "only = []\n[[test.step]]"),
         ),
         (
             "two tests of one name",
@@ -245,7 +286,11 @@ fn a_rule_that_is_named_may_be_missing() {
         let text = step(&format!(
             "expect = {{ rule = {rule:?}, state = \"inactive\" }}"
         ));
-        read(&text).expect("valid").remove(0).missing
+        let missing = read(&text).expect("valid").remove(0).missing;
+        let missing = missing.into_iter();
+        missing
+            .map(|(rule, fault)| (rule, fault.to_string()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(
         missing("gone"),
@@ -270,6 +315,46 @@ fn subjects_of_later_steps_and_those_that_events_only_name_are_known() {
          [[test.step]]\nat = \"+2h\"\n\
          send = [{ event = \"payout.failed\", id = \"po_later\" },\n\
          { event = \"transfer.reversed\", account = \"acct_7\", currency = \"JPY\" }]",
+    );
+    read(&text).expect("valid");
+}
+
+/// A step says only what changes.
+#[test]
+fn what_a_step_does_not_say_of_the_pipeline_is_as_before() {
+    let text = step("pipeline = { parked = 1, stalled = \"10m\", broken_notifiers = [\"email\"] }")
+        + "[[test.step]]\nat = \"+2h\"\npipeline = { queue_depth = 5 }\n\
+           [[test.step]]\nat = \"+3h\"\npipeline = { stalled = \"0s\", broken_notifiers = [] }\n";
+    let text = format!("{text}{}", step("pipeline = {}").replace("\"t\"", "\"u\""));
+    let scenarios = read(&text).expect("valid");
+    let statuses = |n: usize| {
+        let moments = scenarios[n].moments.values();
+        let statuses = moments.filter_map(|moment| moment.pipeline.clone());
+        statuses.collect::<Vec<_>>()
+    };
+    let first = PipelineStatus {
+        parked: Some(1),
+        stalled_s: 600,
+        broken_notifiers: vec!["email".into()],
+        ..PipelineStatus::default()
+    };
+    let second = PipelineStatus {
+        queue_depth: Some(5),
+        ..first.clone()
+    };
+    let third = PipelineStatus {
+        stalled_s: 0,
+        broken_notifiers: Vec::new(),
+        ..second.clone()
+    };
+    assert_eq!(statuses(0), [first, second, third]);
+    assert_eq!(statuses(1), [PipelineStatus::default()], "of another test");
+}
+
+#[test]
+fn what_stripe_replaces_in_texts_is_no_placeholder() {
+    let text = step(
+        "send = { event = \"payout.paid\", object = { url = \"https://a.example/{CHECKOUT_SESSION_ID}\", x = \"{ n }\" } }",
     );
     read(&text).expect("valid");
 }

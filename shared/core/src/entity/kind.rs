@@ -253,6 +253,11 @@ impl EntityKind {
         self != Self::Coupon
     }
 
+    /// Whether an event that only names one makes it a need: of an account, that is a condition of its own.
+    pub fn is_needed_when_named(self) -> bool {
+        self.is_known_by_id() && self != Self::Account
+    }
+
     /// Its row of the table.
     pub fn row(self) -> &'static KindRow {
         &ROWS[self as usize]

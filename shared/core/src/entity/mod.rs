@@ -301,6 +301,8 @@ impl Entity {
                 mention::condition(self.key(), state.account(), self.realm(), mention)
             }),
         );
+        let mut keys = conditions.iter().map(|condition| &condition.key);
+        debug_assert!(keys.all(|key| key.kind.is_of(key.subject.kind)));
         conditions
     }
 

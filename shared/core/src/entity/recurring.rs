@@ -308,6 +308,20 @@ impl Interval {
 }
 
 impl MrrUnknown {
+    /// All.
+    pub const ALL: [Self; 10] = [
+        Self::Items,
+        Self::Price,
+        Self::Amount,
+        Self::Quantity,
+        Self::Coupon,
+        Self::Cancellation,
+        Self::Currency,
+        Self::Discount,
+        Self::Tiers,
+        Self::Tax,
+    ];
+
     /// The word that counters, metrics and JSON use.
     pub fn as_str(self) -> &'static str {
         match self {

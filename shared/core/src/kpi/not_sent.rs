@@ -60,7 +60,7 @@ const BOTH: &[Owner] = &[Owner::Platform, Owner::Connected];
 
 const SUBSCRIPTIONS_PAY: &str = "subscriptions have paid for more than a day";
 
-const ABSENCES: [Absence; 5] = [
+static ABSENCES: [Absence; 5] = [
     Absence {
         family: "customer.subscription",
         owners: BOTH,
@@ -164,6 +164,16 @@ pub fn of_all_realms(counters: &Counters, now_s: i64) -> Vec<NotSent> {
         .collect()
 }
 
+/// The names of all families that may be found so in the main realm.
+pub fn names() -> Vec<String> {
+    let owners =
+        |absence: &'static Absence| absence.owners.iter().map(move |owner| (absence, owner));
+    let named = ABSENCES.iter().flat_map(owners);
+    named
+        .map(|(absence, owner)| NotSent::of(absence, *owner, &Realm::default()).to_string())
+        .collect()
+}
+
 /// The families that never came of one realm.
 pub(super) fn of_realm(counters: &Counters, realm: &Realm, now_s: i64) -> Vec<NotSent> {
     let of = |owner| counters.of(&Scope::of(realm.clone(), owner));
@@ -178,20 +188,25 @@ pub(super) fn of_realm(counters: &Counters, realm: &Realm, now_s: i64) -> Vec<No
     for absence in &ABSENCES {
         for owner in absence.owners {
             evidence.owner = *owner;
-            found.extend(evidence.judge(absence).then(|| NotSent {
-                types:
-                    EventFamily::named(absence.family).map_or_else(String::new, EventFamily::types),
-                realm: realm.clone(),
-                owner: *owner,
-                because: absence.because,
-                figures: absence.figures,
-            }));
+            let is_found = evidence.judge(absence);
+            found.extend(is_found.then(|| NotSent::of(absence, *owner, realm)));
         }
     }
     found
 }
 
 impl NotSent {
+    fn of(absence: &Absence, owner: Owner, realm: &Realm) -> Self {
+        let family = EventFamily::named(absence.family);
+        Self {
+            types: family.map_or_else(String::new, EventFamily::types),
+            realm: realm.clone(),
+            owner,
+            because: absence.because,
+            figures: absence.figures,
+        }
+    }
+
     /// What is unknown, why, and what to do.
     pub fn sentence(&self) -> String {
         let whose = match self.owner {
