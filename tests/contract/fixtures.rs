@@ -124,6 +124,8 @@ pub(crate) fn condition(id: &str, due_s: i64) -> Condition {
         event_id: "evt_1".into(),
         times: None,
         answer_by_s: None,
+        trial_end_s: None,
+        further_money: Vec::new(),
     }
 }
 

@@ -85,11 +85,17 @@ impl Shown {
                             money,
                             detail,
                             answer_by_s,
+                            trial_end_s,
+                            further_money,
                             ..
                         } = condition;
                         less.customer = less.customer.filter(|_| customer.is_some());
                         less.money = less.money.filter(|_| money.is_some());
                         less.answer_by_s = less.answer_by_s.filter(|_| answer_by_s.is_some());
+                        less.trial_end_s = less.trial_end_s.filter(|_| trial_end_s.is_some());
+                        if further_money.is_empty() {
+                            less.further_money.clear();
+                        }
                         // A detail that lacks its end says less.
                         let is_part =
                             |whole: &String, part: &String| whole.starts_with(part.as_str());

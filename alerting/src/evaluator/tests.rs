@@ -196,6 +196,8 @@ fn payout_failed(n: usize) -> Condition {
         event_id: format!("evt_{n}"),
         times: None,
         answer_by_s: None,
+        trial_end_s: None,
+        further_money: Vec::new(),
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) fn details(alert: &Alert, notice: Option<&Notice>) -> Value {
         "acknowledged_at": iso(alert.acknowledged_s), "acknowledged_by": alert.acknowledged_by,
         "resolved_at": iso(alert.resolved_s), "respond_by": due(alert.sla.respond_due_s),
         "resolve_by": due(alert.sla.resolve_due_s), "pre_existing": alert.pre_existing, "metric_value": alert.evidence.metric_value, "money": money,
-        "due_at": iso(alert.evidence.due_s), "answer_by": iso(alert.evidence.answer_by_s), "reason": reason, "requirements": requirements, "event_ids": alert.evidence.event_ids, "actions": alert.actions,
+        "due_at": iso(alert.evidence.due_s), "answer_by": iso(alert.evidence.answer_by_s), "trial_end": iso(alert.evidence.trial_end_s), "reason": reason, "requirements": requirements, "event_ids": alert.evidence.event_ids, "actions": alert.actions,
         "runbook": alert.runbook, "stripe_url": stripe_url(alert), "revision": alert.revision,
         "group": alert.group.as_ref().map(|group| json!({"joined": group.joined, "open": group.open})),
         "notice": notice.map(|notice| notice.kind),

@@ -75,6 +75,9 @@ pub(super) fn facts(alert: &Alert, state: &NotificationState, fired_unseen: bool
     if let Some(at_s) = alert.evidence.answer_by_s.filter(|_| !alert.is_resolved()) {
         facts.push(Fact::new("Answer Stripe by", time(at_s)));
     }
+    if let Some(at_s) = alert.evidence.trial_end_s.filter(|_| !alert.is_resolved()) {
+        facts.push(Fact::new("Trial ends", time(at_s)));
+    }
     facts.extend(response(alert));
     facts.extend(resolution(alert));
     for event_id in alert.evidence.event_ids.iter().take(MAX_EVENTS) {

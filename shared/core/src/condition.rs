@@ -230,6 +230,9 @@ pub struct Condition {
     /// The money concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub money: Option<Money>,
+    /// That of further currencies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_money: Vec<Money>,
     /// Stripe's reason, such as a failure code or `requirements.past_due`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
@@ -242,9 +245,17 @@ pub struct Condition {
     /// Unix seconds by which it must be answered at Stripe, such as a dispute with evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_by_s: Option<i64>,
+    /// Unix seconds at which the trial ends that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_end_s: Option<i64>,
 }
 
 impl Condition {
+    /// The money concerned, one amount for each currency.
+    pub fn all_money(&self) -> impl Iterator<Item = &Money> {
+        self.money.iter().chain(&self.further_money)
+    }
+
     /// Whose it is: that of an account is the platform's, as the account is, and so is that of a transfer, which
     /// the platform makes to the account.
     pub fn class(&self) -> Class<'_> {

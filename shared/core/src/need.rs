@@ -196,6 +196,8 @@ mod tests {
             event_id: "evt_1".to_owned(),
             times: None,
             answer_by_s: None,
+            trial_end_s: None,
+            further_money: Vec::new(),
         };
         let [need] = Need::of(&condition).try_into().expect("one");
         assert_eq!((need.account, need.realm), (None, Realm::kernel()));

@@ -398,6 +398,8 @@ mod tests {
             event_id: format!("evt_{named_at_s}"),
             times: None,
             answer_by_s: None,
+            trial_end_s: None,
+            further_money: Vec::new(),
         }
     }
 

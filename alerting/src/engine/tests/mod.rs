@@ -319,6 +319,8 @@ fn condition(
         event_id: "evt_1".into(),
         times: None,
         answer_by_s: None,
+        trial_end_s: None,
+        further_money: Vec::new(),
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Evidence {
     /// Unix seconds by which it must be answered at Stripe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_by_s: Option<i64>,
+    /// Unix seconds at which the trial ends that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_end_s: Option<i64>,
     /// The events that show it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub event_ids: Vec<String>,
@@ -98,13 +101,14 @@ pub struct Point {
 impl From<&Condition> for Evidence {
     fn from(condition: &Condition) -> Self {
         Self {
-            money: condition.money.iter().cloned().collect(),
+            money: condition.all_money().cloned().collect(),
             account: condition.account.clone(),
             customer: condition.customer.clone(),
             detail: condition.detail.clone(),
             began_before: condition.began_before.is_some(),
             times: condition.times,
             answer_by_s: condition.answer_by_s,
+            trial_end_s: condition.trial_end_s,
             // Of a beginning that is long ago, the id may have been forgotten.
             event_ids: Some(condition.event_id.clone())
                 .into_iter()

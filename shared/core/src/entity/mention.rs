@@ -34,5 +34,7 @@ pub(super) fn condition(
         event_id: event_id.clone(),
         times: None,
         answer_by_s: None,
+        trial_end_s: None,
+        further_money: Vec::new(),
     }
 }

@@ -233,6 +233,8 @@ impl EntityState for Payout {
             event_id: event_id.to_owned(),
             times: None,
             answer_by_s: None,
+            trial_end_s: None,
+            further_money: Vec::new(),
         }]
     }
 

@@ -372,6 +372,8 @@ impl EntityState for Subscription {
             event_id: first.event_id.to_string(),
             times: None,
             answer_by_s: None,
+            trial_end_s: None,
+            further_money: Vec::new(),
         };
         // Stripe says it when one of these changes: what does not say so is about something else.
         let began_before = |first, fields: &[&str]| {
@@ -391,12 +393,12 @@ impl EntityState for Subscription {
             ));
         }
         if let (Some(first), Some(end_s)) = (self.trial(), facts.trial_end_s) {
-            found.push(condition(
-                ConditionKind::TrialEnding,
-                first,
-                began_before(first, &["status", "trial_end"]),
-                end_s.saturating_sub(3 * DAY_S),
-            ));
+            let due_s = end_s.saturating_sub(3 * DAY_S);
+            let began_before = began_before(first, &["status", "trial_end"]);
+            found.push(Condition {
+                trial_end_s: Some(end_s),
+                ..condition(ConditionKind::TrialEnding, first, began_before, due_s)
+            });
         }
         if let Some((first, reason)) = self.incomplete() {
             found.push(Condition {

@@ -84,7 +84,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 6])> {
                 "029ea24445cd01f4cd03e88103cd03e8c0c080c42400199197c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1e80705056576745f3180c0808301cd03e802cd03e804cd03e8a0c0",
                 "039ea24445cd01f4cd03e88103cd03e8c0c080c4260300e80715001998c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1c2056576745f3180c0808301cd03e802cd03e804cd03e8a0c0",
                 "04dc0012a24445cd01f4cd03e88103cd03e8c0c080c4260300e80715001998c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1c2056576745f3180c0808301cd03e802cd03e804cd03e8a0c0c0c0c09292cd03e881cecd65ea2c91a17892cd03e880",
-                "05dc0012a24445cd01f4cd03e88103cd03e8c0c080c4260300e80715001998c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1c2056576745f3180c0808301cd03e802cd03e804cd03e8a0c0c0c0c09292cd03e881cecd65ea2c91a17892cd03e880",
+                "05dc0013a24445cd01f4cd03e88103cd03e8c0c080c4260300e80715001998c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1c2056576745f3180c0808301cd03e802cd03e804cd03e8a0c0c0c0c09292cd03e881cecd65ea2c91a17892cd03e88080",
             ],
         ),
         (
@@ -310,6 +310,19 @@ fn a_field_that_was_added_since_is_unknown_of_what_is_stored() {
     all.union(&dispute(json!({"evidence_details": {"due_by": 900_000}})));
     let three_days_before = (ConditionKind::DisputeEvidenceDue, 900_000 - 3 * 86_400);
     assert_eq!(kinds(&all), [open, three_days_before]);
+}
+
+/// Encoding 5 was at first without the last field of an account.
+#[test]
+fn an_account_that_is_stored_without_its_last_field_needs_nothing_for_a_capability() {
+    let stored = "05dc0012a24445cd01f4cd03e88103cd03e8c0c080c4260300e80715001998c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1c2056576745f3180c0808301cd03e802cd03e804cd03e8a0c0c0c0c09292cd03e881cecd65ea2c91a17892cd03e880";
+    let key = EntityKey::new(EntityKind::Account, "acct_1");
+    let stored = hex::decode(stored).expect("hexadecimal");
+    let Ok(Entity::Account(account)) = Entity::decode(&key, &stored) else {
+        panic!("readable");
+    };
+    assert_eq!(account.country.as_deref(), Some("DE"));
+    assert!(account.capability_needs.is_empty());
 }
 
 #[test]

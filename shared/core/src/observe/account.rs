@@ -170,6 +170,7 @@ pub(super) fn mentioned(event: &Event<'_>, id: &str) -> Observation {
 fn capability(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
     let object: CapabilityObject = read(event)?;
     let requirements = object.requirements.known().unwrap_or_default();
+    let needs = requirements.currently_due.known();
     let facts = CapabilityFacts {
         status: object.status.required(event, "status")?.into(),
         disabled_reason: requirements.disabled_reason.known(),
@@ -187,6 +188,7 @@ fn capability(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
     let update = AccountUpdate::Capability {
         name,
         state: recorded_state(event, facts),
+        needs,
     };
     Ok(Some(about_account(event, account, update)))
 }
@@ -320,6 +322,7 @@ pub(super) struct CapabilityObject {
 #[serde(default)]
 struct CapabilityRequirements {
     disabled_reason: Lenient<String>,
+    currently_due: Lenient<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize, Default)]

@@ -126,13 +126,17 @@ fn attributes(condition: &Condition) -> String {
         rfc3339(Some(condition.since_s)),
         rfc3339(Some(condition.due_s))
     );
+    let money: Vec<_> = condition.all_money().map(ToString::to_string).collect();
     for part in [
         condition.account.clone(),
-        condition.money.as_ref().map(ToString::to_string),
+        Some(money.join(" + ")).filter(|text| !text.is_empty()),
         condition.detail.clone(),
         condition
             .answer_by_s
             .map(|at_s| format!("answer by {}", rfc3339(Some(at_s)))),
+        condition
+            .trial_end_s
+            .map(|at_s| format!("trial ends {}", rfc3339(Some(at_s)))),
     ]
     .into_iter()
     .flatten()

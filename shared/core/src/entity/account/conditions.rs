@@ -10,6 +10,7 @@ use crate::entity::key::EntityKey;
 use crate::entity::kind::EntityKind;
 use crate::entity::risk::{AccountStanding, standing, standings_before};
 use crate::entity::timeline::{RecordedState, has_elements, start_of_run};
+use crate::requirement::Detail;
 
 const HOUR_S: i64 = 3600;
 
@@ -76,18 +77,16 @@ fn balance_blocked(account: &Account) -> Option<Condition> {
     let detail = match large.as_deref() {
         None => Some(BALANCE_UNKNOWN.to_owned()),
         Some([]) => return None,
-        Some([_]) => of_payouts.detail,
-        Some(several) => {
-            let amounts: Vec<_> = several.iter().map(ToString::to_string).collect();
-            Some(amounts.join(" + "))
-        }
+        Some(_) => of_payouts.detail,
     };
+    let mut large = large.into_iter().flatten();
     Some(Condition {
         key: ConditionKey {
             kind: ConditionKind::BalanceBlocked,
             ..of_payouts.key
         },
-        money: large.and_then(|large| large.into_iter().next()),
+        money: large.next(),
+        further_money: large.collect(),
         detail,
         ..of_payouts
     })
@@ -145,7 +144,11 @@ fn onboarding_incomplete(account: &Account) -> Option<Condition> {
     }
     let kind = ConditionKind::OnboardingIncomplete;
     let start = Start::at(account.began_s()?, first.event_id.as_str());
-    let detail = Some(format!("reached {}", account.stage().as_str()));
+    let reached = Some(format!("reached {}", account.stage().as_str()));
+    let detail = match account.current() {
+        Some(_) => detail(account, reached, Wanted::Due),
+        None => reached,
+    };
     Some(condition(account, kind, &start, 24 * HOUR_S, detail))
 }
 
@@ -157,7 +160,30 @@ fn is_disabled(account: &Account) -> bool {
 
 fn capability_waiting(account: &Account) -> Option<Condition> {
     let kind = ConditionKind::CapabilityWaiting;
-    capabilities(account, kind, 72 * HOUR_S, CapabilityFacts::is_waiting)
+    let waiting = capabilities(account, kind, 72 * HOUR_S, CapabilityFacts::is_waiting)?;
+    let names = capability_needs(account);
+    let detail = waiting.detail.map(|reason| match names.as_slice() {
+        [] => reason,
+        names => Detail::text(&reason, names, 0),
+    });
+    Some(Condition { detail, ..waiting })
+}
+
+/// What the account's holder must provide for capabilities that wait for it, by Stripe's names.
+fn capability_needs(account: &Account) -> Vec<String> {
+    let mut names = Vec::new();
+    for (capability, states) in &account.capabilities {
+        let waits = states
+            .last()
+            .is_some_and(|state| state.facts.is_waiting() && state.facts.waits_for_its_holder());
+        let needed = account.capability_needs.get(capability).filter(|_| waits);
+        for name in needed.into_iter().flat_map(|(_, names)| names) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+    }
+    names
 }
 
 fn capability_disabled(account: &Account) -> Option<Condition> {
@@ -282,5 +308,7 @@ fn condition(
         event_id: start.event_id.to_owned(),
         times: None,
         answer_by_s: None,
+        trial_end_s: None,
+        further_money: Vec::new(),
     }
 }

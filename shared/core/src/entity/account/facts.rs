@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::balance::Balance;
 use super::requirement_names::RequirementNames;
 use crate::entity::application_ids::ApplicationIds;
-use crate::entity::disabled_reason::{ANY_REASON, explained, is_rejection, reasons_with};
+use crate::entity::disabled_reason::{
+    ANY_REASON, explained, is_rejection, is_resolvable, reasons_with,
+};
 use crate::entity::stripe_enums::CapabilityStatus;
 use crate::entity::timeline::{Before, Facts, RecordedState, value_fingerprint};
 
@@ -109,6 +111,11 @@ impl CapabilityFacts {
             CapabilityStatus::Inactive | CapabilityStatus::Pending | CapabilityStatus::Restricted
         );
         unusable && self.requested != Some(false) && !self.is_disabled()
+    }
+
+    /// Whether its holder can lead on what it waits for: a review or a decision of Stripe is not resolved by that.
+    pub(super) fn waits_for_its_holder(&self) -> bool {
+        self.disabled_reason.as_deref().is_none_or(is_resolvable)
     }
 
     /// Why it is not usable, in Stripe's words and in plain ones, as far as the event says it.
@@ -218,6 +225,8 @@ pub enum AccountUpdate {
         name: String,
         /// The state in the event.
         state: RecordedState<CapabilityFacts>,
+        /// Its own requirements that are due, by Stripe's names; `None`: the event does not say.
+        needs: Option<Vec<String>>,
     },
 }
 

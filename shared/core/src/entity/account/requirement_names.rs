@@ -55,8 +55,7 @@ impl RequirementNames {
 
 impl NewestLists {
     fn of(at_s: i64, fingerprint: u32, list: &[String]) -> Self {
-        let names = list.iter().filter(|name| is_name(name));
-        let names: Vec<_> = names.take(MAX_NAMES).cloned().collect();
+        let names = kept(list);
         let list = (!names.is_empty()).then_some((fingerprint, names));
         let lists = list.into_iter().collect();
         Self { at_s, lists }
@@ -82,6 +81,12 @@ impl NewestLists {
     fn with(&self, fingerprint: u32) -> &[String] {
         self.lists.get(&fingerprint).map_or(&[], Vec::as_slice)
     }
+}
+
+/// The names of a list that are kept.
+pub(super) fn kept(list: &[String]) -> Vec<String> {
+    let names = list.iter().filter(|name| is_name(name));
+    names.take(MAX_NAMES).cloned().collect()
 }
 
 /// Stripe's names are paths: `tos_acceptance.date`, `person_1A2b.verification.document`.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::balance::Balance;
 use super::facts::{AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount, Shown};
 use super::milestone::Milestone;
-use super::requirement_names::RequirementNames;
+use super::requirement_names::{self, RequirementNames};
 use crate::counters::UNKNOWN;
 use crate::entity::application_ids::ApplicationIds;
 use crate::entity::merge::{keep_greater, keep_smaller};
@@ -71,6 +71,10 @@ pub struct Account {
     /// Which requirements the newest state has; empty of what earlier versions stored.
     #[serde(default)]
     pub requirement_names: Box<RequirementNames>,
+    /// By capability, its own requirements that are due as the newest event shows them: Unix seconds, and Stripe's
+    /// names. Of events of one second, the greater list.
+    #[serde(default)]
+    pub capability_needs: BTreeMap<String, (i64, Vec<String>)>,
 }
 
 /// Why the earliest event that shows a milestone does not say when it was reached.
@@ -171,7 +175,10 @@ impl Account {
                 };
                 keep_greater(latest, &Some((created_s, event_id)));
             }
-            AccountUpdate::Capability { name, state } => {
+            AccountUpdate::Capability { name, state, needs } => {
+                if let Some(needs) = needs {
+                    self.show_needs(&name, &(created_s, requirement_names::kept(&needs)));
+                }
                 self.capabilities.entry(name).or_default().insert(state);
             }
         }
@@ -182,6 +189,9 @@ impl Account {
         keep_greater(&mut self.country, &other.country);
         keep_greater(&mut self.ids, &other.ids);
         self.requirement_names.merge(&other.requirement_names);
+        for (name, needs) in &other.capability_needs {
+            self.show_needs(name, needs);
+        }
         let times = [
             (&mut self.created_s, other.created_s),
             (&mut self.first_seen_s, other.first_seen_s),
@@ -215,6 +225,17 @@ impl Account {
             self.show_destination(id.clone(), view.clone());
         }
         self.timeline.union(&other.timeline);
+    }
+
+    /// The newest list of a capability wins.
+    fn show_needs(&mut self, capability: &str, needs: &(i64, Vec<String>)) {
+        let kept = self
+            .capability_needs
+            .entry(capability.to_owned())
+            .or_default();
+        if needs > kept {
+            kept.clone_from(needs);
+        }
     }
 
     /// The latest state of a payout destination wins; within one second the greater one, which is the

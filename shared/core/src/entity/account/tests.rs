@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::counters::{Bucket, Counters};
+use crate::entity::stripe_enums::CapabilityStatus;
 use crate::entity::timeline::{Changes, HORIZON_S, KEPT_CHANGES, RecordedState, Stage};
 use crate::histogram;
 
@@ -400,4 +401,53 @@ fn stages_are_timed_from_the_previous_milestone() {
         }
         assert_eq!(found, expected, "{reached:?}");
     }
+}
+
+/// In whatever order the events of a capability come, its needs are those of the newest event that says them.
+#[test]
+fn the_needs_of_a_capability_are_those_of_the_newest_event_that_says_them() {
+    let event = |created_s: i64, needs: Option<&[&str]>| {
+        let facts = CapabilityFacts {
+            status: CapabilityStatus::Inactive,
+            disabled_reason: Some("requirements.fields_needed".into()),
+            requested: Some(true),
+        };
+        let state = RecordedState {
+            created_s,
+            event_id: format!("evt_{created_s}").into(),
+            stage: Stage::Updated,
+            facts: facts.into(),
+            changes: Changes::default(),
+        };
+        let needs = needs.map(|needs| needs.iter().map(|it| (*it).to_owned()).collect());
+        let name = "transfers".to_owned();
+        (created_s, AccountUpdate::Capability { name, state, needs })
+    };
+    let events = [
+        event(1, Some(&["external_account"])),
+        event(3, Some(&["tos_acceptance.date", "no name"])),
+        event(2, Some(&[])),
+        event(4, None),
+    ];
+    let after = |order: &[usize]| {
+        let mut account = Account::default();
+        for n in order {
+            let (created_s, update) = events[*n].clone();
+            account.merge(created_s, update);
+        }
+        account
+    };
+    let all = after(&[0, 1, 2, 3]);
+    let newest = (3, vec!["tos_acceptance.date".to_owned()]);
+    assert_eq!(all.capability_needs.get("transfers"), Some(&newest));
+    assert_eq!(after(&[3, 2, 1, 0]), all);
+    for (one, other) in [(&[0, 1][..], &[2, 3][..]), (&[2, 3], &[1, 0])] {
+        let mut joined = after(one);
+        joined.union(&after(other));
+        assert_eq!(joined, all);
+    }
+    assert_eq!(
+        after(&[0, 2]).capability_needs["transfers"],
+        (2, Vec::new())
+    );
 }

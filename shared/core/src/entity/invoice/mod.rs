@@ -118,6 +118,8 @@ impl Invoice {
             event_id: first.event_id.to_string(),
             times: None,
             answer_by_s: None,
+            trial_end_s: None,
+            further_money: Vec::new(),
         }
     }
 

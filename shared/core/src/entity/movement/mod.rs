@@ -140,6 +140,8 @@ impl EntityState for MoneyMovement {
             event_id: first.event_id.to_string(),
             times: None,
             answer_by_s,
+            trial_end_s: None,
+            further_money: Vec::new(),
         };
         let answer_by_s = (self.rules().answer_by)(facts);
         let problem = (self.rules().condition)(facts);
