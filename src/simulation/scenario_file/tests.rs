@@ -345,7 +345,7 @@ fn what_a_step_does_not_say_of_the_pipeline_is_as_before() {
     let third = PipelineStatus {
         stalled_s: 0,
         broken_notifiers: Vec::new(),
-        ..second.clone()
+        ..second
     };
     assert_eq!(statuses(0), [first, second, third]);
     assert_eq!(statuses(1), [PipelineStatus::default()], "of another test");

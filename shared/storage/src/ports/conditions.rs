@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::error::StoreError;
 
 /// A condition that opened, changed or closed.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most changes open a condition: a box would cost each of them an allocation"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConditionChange {
