@@ -150,7 +150,9 @@ fn delivery(body: &str, rng: &mut Rng) -> Delivery {
 fn any_order_duplicates_and_batches_give_the_same_bytes_and_the_models_numbers() {
     let first = fastrand::u64(..u64::MAX / 2);
     eprintln!("seeds from {first}");
-    for seed in first..first + 60 {
+    // Among these is a subscription whose newest event changes the order of others in its second.
+    let found_before = 303_265_777_124_750_870..303_265_777_124_750_880;
+    for seed in found_before.chain(first..first + 60) {
         let mut rng = Rng::with_seed(seed);
         let history = History::new(seed, 12, END_S);
         let in_order = Memory::apply_batches(&history.events, &mut rng);

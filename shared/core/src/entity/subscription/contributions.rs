@@ -17,7 +17,8 @@ impl Subscription {
             && self.origin.customer == before.origin.customer
             && self.origin.former_customer == before.origin.former_customer
             && ends.is_some_and(|(old, new)| {
-                old.event_id != new.event_id
+                // Within one second, it may change the order of others.
+                old.created_s < new.created_s
                     && old.facts == new.facts
                     && new.facts.recurring_minor.is_some()
             })
