@@ -51,8 +51,8 @@ struct RawSilence {
     reason: Option<String>,
 }
 
-/// The person of a command that names none.
-const DEFAULT_PERSON: &str = "a rule test";
+/// The person, or the reason, of a command that names none.
+const DEFAULT_TEXT: &str = "a rule test";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -85,7 +85,7 @@ impl Reader<'_> {
         let resolve = self.take(&mut head, "resolve");
         let silence = self.take(&mut head, "silence");
         let raw: RawCommand = self.table(&head, &COMMAND)?;
-        let by = raw.by.unwrap_or_else(|| DEFAULT_PERSON.to_owned());
+        let by = raw.by.unwrap_or_else(|| DEFAULT_TEXT.to_owned());
         let what = match (acknowledge, resolve, silence) {
             (Some(alerts), None, None) => OrderKind::Acknowledge(self.alerts(&alerts, scenario)?),
             (None, Some(alerts), None) => OrderKind::Resolve(self.alerts(&alerts, scenario)?),
@@ -119,7 +119,6 @@ impl Reader<'_> {
             lasts,
             reason,
         } = self.table(item, &SILENCE)?;
-        self.require(item, "reason", &SILENCE);
         if let Some(rule) = &rule {
             self.note_rule(scenario, rule);
         }
@@ -138,7 +137,7 @@ impl Reader<'_> {
             account,
             labels,
             for_s: lasts.0,
-            reason: reason.unwrap_or_default(),
+            reason: reason.unwrap_or_else(|| DEFAULT_TEXT.to_owned()),
         })
     }
 

@@ -44,7 +44,6 @@ pub fn parse(
         file,
         faults: Vec::new(),
         named: Vec::new(),
-        pipeline: PipelineStatus::default(),
         rules: Vec::new(),
     };
     let scenarios = reader.file(in_effect, files).unwrap_or_default();
@@ -123,8 +122,6 @@ struct Reader<'f> {
     faults: Vec<Fault>,
     /// The subjects that the current test names.
     named: Vec<NamedSubject>,
-    /// The status of the pipeline so far in the current test.
-    pipeline: PipelineStatus,
     /// The names of all rules of the file, whichever a test leaves out.
     rules: Vec<String>,
 }
@@ -262,7 +259,6 @@ impl Reader<'_> {
             );
         }
         let (mut seq, mut before_s) = (0, start_s);
-        self.pipeline = PipelineStatus::default();
         let faults = self.faults.len();
         for step in steps {
             self.step(step, &mut scenario, &mut seq, &mut before_s, files);
@@ -305,8 +301,7 @@ impl Reader<'_> {
             self.fault(Some(item.span()), what);
         }
         if let Some(pipeline) = pipeline {
-            self.set_pipeline(&pipeline);
-            moment(scenario, at_s).pipeline = Some(self.pipeline.clone());
+            moment(scenario, at_s).pipeline = self.pipeline(&pipeline);
         }
         for send in items_of(sends.as_ref()) {
             self.send(send, scenario, seq, at_s, files);
@@ -327,8 +322,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// What a step does not say of the pipeline is as before.
-    fn set_pipeline(&mut self, item: &Item<'_>) -> Option<()> {
+    fn pipeline(&mut self, item: &Item<'_>) -> Option<PipelineStatus> {
         let RawPipeline {
             queue_depth,
             dead_letters,
@@ -343,17 +337,14 @@ impl Reader<'_> {
                 self.fault(Some(name.span()), &what);
             }
         }
-        let broken_notifiers =
-            broken_notifiers.map(|names| names.into_iter().map(Spanned::into_inner).collect());
-        let before = std::mem::take(&mut self.pipeline);
-        self.pipeline = PipelineStatus {
-            queue_depth: queue_depth.or(before.queue_depth),
-            dead_letters: dead_letters.or(before.dead_letters),
-            parked: parked.or(before.parked),
-            stalled_s: stalled.map_or(before.stalled_s, |span| span.0),
-            broken_notifiers: broken_notifiers.unwrap_or(before.broken_notifiers),
-        };
-        Some(())
+        let broken_notifiers = broken_notifiers.into_iter().flatten();
+        Some(PipelineStatus {
+            queue_depth,
+            dead_letters,
+            parked,
+            stalled_s: stalled.map_or(0, |span| span.0),
+            broken_notifiers: broken_notifiers.map(Spanned::into_inner).collect(),
+        })
     }
 
     /// The Unix second of a step, which must not be before the step above.

@@ -202,7 +202,6 @@ fn mistakes() -> Vec<(&'static str, String)> {
         ("an unknown placeholder", paid("account = \"acct_{num}\", object = { metadata = { of = [\"{N}\"] } }")),
         ("an unknown placeholder in JSON", send("json = '{\"id\":\"evt_{no}\",\"type\":\"x\",\"created\":5}'")),
         ("no copy", paid("count = 0")),
-        ("a silence without a reason", step("command = { silence = { rule = \"past_due_share\", for = \"1h\" } }")),
         ("a file with lines that are no events", send("file = \"bad.jsonl\"")),
         ("several mistakes", step("send = [{ event = \"x\" }, { event = \"payout.paid\", id = 5 }]\nexpect = { rule = 1 }")),
     ]).collect()
@@ -320,36 +319,6 @@ fn subjects_of_later_steps_and_those_that_events_only_name_are_known() {
 }
 
 /// A step says only what changes.
-#[test]
-fn what_a_step_does_not_say_of_the_pipeline_is_as_before() {
-    let text = step("pipeline = { parked = 1, stalled = \"10m\", broken_notifiers = [\"email\"] }")
-        + "[[test.step]]\nat = \"+2h\"\npipeline = { queue_depth = 5 }\n\
-           [[test.step]]\nat = \"+3h\"\npipeline = { stalled = \"0s\", broken_notifiers = [] }\n";
-    let text = format!("{text}{}", step("pipeline = {}").replace("\"t\"", "\"u\""));
-    let scenarios = read(&text).expect("valid");
-    let statuses = |n: usize| {
-        let moments = scenarios[n].moments.values();
-        let statuses = moments.filter_map(|moment| moment.pipeline.clone());
-        statuses.collect::<Vec<_>>()
-    };
-    let first = PipelineStatus {
-        parked: Some(1),
-        stalled_s: 600,
-        broken_notifiers: vec!["email".into()],
-        ..PipelineStatus::default()
-    };
-    let second = PipelineStatus {
-        queue_depth: Some(5),
-        ..first.clone()
-    };
-    let third = PipelineStatus {
-        stalled_s: 0,
-        broken_notifiers: Vec::new(),
-        ..second
-    };
-    assert_eq!(statuses(0), [first, second, third]);
-    assert_eq!(statuses(1), [PipelineStatus::default()], "of another test");
-}
 
 #[test]
 fn what_stripe_replaces_in_texts_is_no_placeholder() {
