@@ -209,25 +209,21 @@ async fn hours_are_kept_while_they_are_compared_and_then_dropped(place: &dyn Sto
     assert_eq!(stored(0).await, [0, 3], "dropped, unlike current counters");
 }
 
-/// Above 2^53, where a double loses precision.
+/// Around 2^53, from which a double loses precision.
 async fn large_numbers_stay_exact(place: &dyn StorePlace) {
     let store = place.store().await;
-    let large = (1_i64 << 60) + 1;
-    add(&*store, 0, Bucket::Current, "failed", large).await;
-    add(&*store, 0, Bucket::Current, "failed", 1).await;
-    let sum = store
-        .counters(&Buckets::none())
-        .await
-        .expect("counters")
-        .get(Bucket::Current, &["payouts", "failed"]);
-    assert_eq!(sum, large + 1);
-    add(&*store, 0, Bucket::Current, "failed", -large).await;
-    let rest = store
-        .counters(&Buckets::none())
-        .await
-        .expect("counters")
-        .get(Bucket::Current, &["payouts", "failed"]);
-    assert_eq!(rest, 1);
+    let (exact, large) = ((1_i64 << 53) - 1, (1_i64 << 60) + 1);
+    let mut sum = 0;
+    for delta in [
+        exact, 1, 1, 1, -4, 4, large, 1, -large, -exact, -2, -1, 1, -exact, exact,
+    ] {
+        sum += delta;
+        add(&*store, 0, Bucket::Current, "failed", delta).await;
+        let counters = store.counters(&Buckets::none()).await.expect("counters");
+        let counted: Vec<_> = counters.iter().map(|(_, _, value)| value).collect();
+        let expected: &[i64] = if sum == 0 { &[] } else { &[sum] };
+        assert_eq!(counted, expected, "after {delta}");
+    }
 }
 
 async fn add(store: &dyn StateStore, partition: u32, bucket: Bucket, name: &str, by: i64) {

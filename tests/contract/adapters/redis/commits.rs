@@ -63,6 +63,17 @@ async fn a_commit_that_cannot_be_applied_completely_changes_nothing() {
     );
     assert_eq!(everything(&store, 0, &ids).await, before);
 
+    for value in ["1.5", "1e400", "nan", "many"] {
+        server.run::<()>("FLUSHALL");
+        server.run::<()>(&format!("HSET revwatch:{{p0}}:counters huge {value}"));
+        let refused = store.commit(&commit).await;
+        assert!(
+            matches!(refused, Err(StoreError::Corrupt(_))),
+            "{value}: {refused:?}"
+        );
+        assert_eq!(server.run::<i64>("DBSIZE"), 1, "{value}");
+    }
+
     for key in [
         "conditions",
         "due",
@@ -115,6 +126,22 @@ async fn only_dedupe_keys_and_hours_expire() {
         ("revwatch:{p0}:marks:20000".to_owned(), 40),
     ];
     assert_eq!(expiring, expected);
+}
+
+#[tokio::test]
+async fn streams_are_bounded() {
+    let (server, store) = connected().await;
+    let streams = ["changes", "audit"].map(|stream| format!("revwatch:{{p0}}:{stream}"));
+    let fill = "for n = 1, 101000 do redis.call('XADD', KEYS[1], n .. '-0', 'j', '{}') end";
+    for stream in &streams {
+        let words = ["EVAL", fill, "1", stream].map(|word| word.as_bytes().to_vec());
+        server.run_bytes(&words);
+    }
+    applied(&store, &full(0, "po_1", Uuid::now_v7())).await;
+    for stream in &streams {
+        let length = server.run::<u64>(&format!("XLEN {stream}"));
+        assert!((100_000..100_200).contains(&length), "{stream}: {length}");
+    }
 }
 
 #[tokio::test]

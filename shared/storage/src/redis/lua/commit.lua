@@ -8,34 +8,52 @@
 local batch = cmsgpack.unpack(ARGV[1])
 local CONDITIONS, DUE, CHANGES, AUDIT, DAYS, HEALTH = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local CHUNK = 1000 -- unpack() is limited by Lua's stack to some thousand values
+local EXACT = 2 ^ 53 -- below it, Lua's numbers are exact
 
--- Calls each(i, value) for every field of the group; value is false if the hash does not have it.
-local function lookup(group, each)
+-- The value of every field of the group, false where the hash does not have it.
+local function values(group)
+  local all = {}
   for from = 1, #group.fields, CHUNK do
     local to = math.min(from + CHUNK - 1, #group.fields)
-    local values = redis.call('HMGET', KEYS[group.key], unpack(group.fields, from, to))
-    for i, value in ipairs(values) do
-      each(from + i - 1, value)
+    local some = redis.call('HMGET', KEYS[group.key], unpack(group.fields, from, to))
+    if from == 1 then
+      all = some
+    else
+      for i = 1, #some do
+        all[from + i - 1] = some[i]
+      end
     end
+  end
+  return all
+end
+
+-- Calls a command for all arguments, which are pairs or single ones.
+local function call(command, key, args)
+  for from = 1, #args, 2 * CHUNK do
+    redis.call(command, key, unpack(args, from, math.min(from + 2 * CHUNK - 1, #args)))
   end
 end
 
--- Empty bytes delete the field.
-local function store(group)
-  for from = 1, #group.fields, CHUNK do
-    local flat = {}
-    for i = from, math.min(from + CHUNK - 1, #group.fields) do
-      if ARGV[group.bytes + i] == '' then
-        redis.call('HDEL', KEYS[group.key], group.fields[i])
-      else
-        flat[#flat + 1] = group.fields[i]
-        flat[#flat + 1] = ARGV[group.bytes + i]
-      end
-    end
-    if #flat > 0 then
-      redis.call('HSET', KEYS[group.key], unpack(flat))
+-- Sets field i of the group to text(i), and deletes it if that is empty.
+local function store(group, text)
+  local set, gone = {}, {}
+  for i, field in ipairs(group.fields) do
+    local value = text(i)
+    if value == '' then
+      gone[#gone + 1] = field
+    else
+      set[#set + 1] = field
+      set[#set + 1] = value
     end
   end
+  call('HSET', KEYS[group.key], set)
+  call('HDEL', KEYS[group.key], gone)
+end
+
+local function store_bytes(group)
+  store(group, function(i)
+    return ARGV[group.bytes + i]
+  end)
 end
 
 -- Decide.
@@ -51,7 +69,7 @@ end
 
 local own, foreign, absent = 0, 0, 0
 for _, group in ipairs(batch.marks) do
-  lookup(group, function(i, value)
+  for i, value in ipairs(values(group)) do
     if not value then
       absent = absent + 1
     elseif value == ARGV[group.bytes + i] then
@@ -59,7 +77,7 @@ for _, group in ipairs(batch.marks) do
     else
       foreign = foreign + 1
     end
-  end)
+  end
 end
 if own > 0 and foreign == 0 and absent == 0 then
   return 'already applied'
@@ -69,28 +87,24 @@ if own > 0 or foreign > 0 then
   return 'conflict'
 end
 
-local moved = false
 for _, group in ipairs(batch.entities) do
-  lookup(group, function(i, value)
+  for i, value in ipairs(values(group)) do
     if (value and struct.unpack('>I8', value) or 0) ~= group.expected[i] then
-      moved = true
+      return 'conflict'
     end
-  end)
-end
-if moved then
-  return 'conflict'
+  end
 end
 
 for _, group in ipairs(batch.counters) do
-  local wrong
-  lookup(group, function(i, value)
+  group.sums = values(group)
+  for i, value in ipairs(group.sums) do
     local now, delta = tonumber(value or 0), tonumber(group.deltas[i])
-    if not now or math.abs(now) + math.abs(delta) > 9.2e18 then
-      wrong = group.fields[i]
+    local bound = math.abs(now or 0) + math.abs(delta)
+    if not now or now ~= math.floor(now) or bound > 9.2e18 then
+      local name = group.fields[i] .. ' in ' .. KEYS[group.key]
+      return redis.error_reply('CORRUPT counter ' .. name .. ' cannot be added to')
     end
-  end)
-  if wrong then
-    return redis.error_reply('CORRUPT counter ' .. wrong .. ' in ' .. KEYS[group.key] .. ' cannot be added to')
+    group.sums[i] = bound < EXACT and now + delta
   end
 end
 
@@ -104,20 +118,24 @@ local newest = redis.call('XREVRANGE', CHANGES, '+', '-', 'COUNT', 1)[1]
 -- Write.
 
 for _, group in ipairs(batch.marks) do
-  store(group)
+  store_bytes(group)
   redis.call('EXPIRE', KEYS[group.key], batch.mark_seconds, 'NX')
 end
 
 for _, group in ipairs(batch.entities) do
-  store(group)
+  store_bytes(group)
 end
 
 for _, group in ipairs(batch.counters) do
-  for i, field in ipairs(group.fields) do
-    if redis.call('HINCRBY', KEYS[group.key], field, group.deltas[i]) == 0 then
-      redis.call('HDEL', KEYS[group.key], field)
+  store(group, function(i)
+    local sum = group.sums[i]
+    if sum then
+      return sum == 0 and '' or string.format('%.0f', sum)
     end
-  end
+    redis.call('HINCRBY', KEYS[group.key], group.fields[i], group.deltas[i])
+    sum = redis.call('HGET', KEYS[group.key], group.fields[i])
+    return sum == '0' and '' or sum
+  end)
   if group.seconds then
     redis.call('EXPIRE', KEYS[group.key], group.seconds, 'NX')
   end
@@ -134,21 +152,44 @@ if newest then
   sequence = math.max(sequence, tonumber(string.match(newest[1], '^%d+')) + 1)
 end
 
+-- Of several changes of one condition, the last is what it is.
+local last, members = {}, {}
 for _, change in ipairs(batch.conditions) do
-  if change.condition then
-    redis.call('HSET', CONDITIONS, change.member, change.condition)
-    redis.call('ZADD', DUE, change.due, change.member)
-  else
-    redis.call('HDEL', CONDITIONS, change.member)
-    redis.call('ZREM', DUE, change.member)
+  if not last[change.member] then
+    members[#members + 1] = change.member
   end
+  last[change.member] = change
   local id = string.format('%.0f-0', sequence)
-  redis.call('XADD', CHANGES, 'MAXLEN', '~', batch.changes_kept, id, batch.stream_field, change.change)
+  redis.call('XADD', CHANGES, id, batch.stream_field, change.change)
   sequence = sequence + 1
 end
 
+local open, due, closed = {}, {}, {}
+for _, member in ipairs(members) do
+  local change = last[member]
+  if change.condition then
+    open[#open + 1] = member
+    open[#open + 1] = change.condition
+    due[#due + 1] = change.due
+    due[#due + 1] = member
+  else
+    closed[#closed + 1] = member
+  end
+end
+call('HSET', CONDITIONS, open)
+call('ZADD', DUE, due)
+call('HDEL', CONDITIONS, closed)
+call('ZREM', DUE, closed)
+
 for _, entry in ipairs(batch.audit) do
-  redis.call('XADD', AUDIT, 'MAXLEN', '~', batch.audit_kept, '*', batch.stream_field, entry)
+  redis.call('XADD', AUDIT, '*', batch.stream_field, entry)
+end
+
+if #batch.conditions > 0 then
+  redis.call('XTRIM', CHANGES, 'MAXLEN', '~', batch.changes_kept)
+end
+if #batch.audit > 0 then
+  redis.call('XTRIM', AUDIT, 'MAXLEN', '~', batch.audit_kept)
 end
 
 -- Only for a complete partition: in a partition that lost data, even a moment ago, this would hide the loss.
