@@ -235,7 +235,7 @@ impl Partition {
                     Ok(()) = self.pauses.changed() => break,
                     ready = consumer.ready() => ready?,
                     () = tokio::time::sleep(LINGER), if !pending.is_empty() => {
-                        self.write(&mut pending).await?;
+                        pending.write(&self.worker).await?;
                         consumer.ack().await?;
                         continue;
                     }
@@ -257,9 +257,7 @@ impl Partition {
                     .await?;
                 pending.add(std::mem::take(&mut applied.decision.relays));
                 report(&self.worker, &deliveries, &applied);
-                if pending.is_full() {
-                    self.write(&mut pending).await?;
-                }
+                pending.write_if_full(&self.worker).await?;
                 // It acknowledges all batches since the last time.
                 if pending.is_empty() {
                     consumer.ack().await?;
@@ -269,7 +267,7 @@ impl Partition {
                 }
             }
             if !pending.is_empty() {
-                self.write(&mut pending).await?;
+                pending.write(&self.worker).await?;
                 consumer.ack().await?;
             }
             if stop.is_cancelled() {
@@ -277,12 +275,6 @@ impl Partition {
             }
         }
         Ok(())
-    }
-
-    /// Writes relays, as one of the batches that are in progress.
-    async fn write(&self, pending: &mut Pending) -> Result<(), PartitionError> {
-        let permit = self.worker.batch_permits.acquire().await;
-        permit.run(pending.write(&self.worker)).await
     }
 
     /// Waits until the pauses are known and leave something to process. `None` when `stop` is

@@ -177,9 +177,9 @@ fn created(config: &Config) -> Result<Sqlite, StoreError> {
 }
 
 async fn rabbitmq(config: &Config, url: &SecretString) -> Result<RabbitQueue, QueueError> {
-    // Under load a message holds several deliveries: enough for one batch in progress and another
-    // one ready.
-    let prefetch = u16::try_from(config.worker.batch / 2)
+    // Under load a message holds several deliveries: enough for some batches whose relays are not written yet, and
+    // another one ready.
+    let prefetch = u16::try_from(config.worker.batch)
         .unwrap_or(u16::MAX)
         .max(1);
     RabbitQueue::connect(RabbitOptions {
