@@ -21,6 +21,7 @@ use crate::contract::fixtures::{
 
 contract!(store: [
     a_commit_is_read_back,
+    several_partitions_are_read_as_each_alone,
     a_repeated_commit_is_already_applied,
     a_stale_version_conflicts_and_changes_nothing,
     a_dedupe_key_of_another_delivery_conflicts_and_changes_nothing,
@@ -127,6 +128,50 @@ async fn a_commit_is_read_back(place: &dyn StorePlace) {
 
     let nothing = store.read(2, &ReadSet::default()).await.expect("read");
     assert_eq!(nothing, Default::default());
+}
+
+async fn several_partitions_are_read_as_each_alone(place: &dyn StorePlace) {
+    let store = place.store().await;
+    for (partition, body) in [(0, b"zero".as_slice()), (1, b"one"), (2, b"two")] {
+        let commit = Commit {
+            partition,
+            dedupe_keys: vec![dedupe_key(&format!("evt_{partition}"), Uuid::now_v7())],
+            entities: vec![
+                write("po_1", 0, body),
+                write(&format!("po_of_{partition}"), 0, body),
+            ],
+            ..Commit::default()
+        };
+        applied(&*store, &commit).await;
+    }
+    let of_all = ReadSet {
+        dedupe_keys: (0..3).map(|n| (DAY, format!("evt_{n}"))).collect(),
+        entities: ["po_of_2", "po_1", "po_of_0"].map(payout).to_vec(),
+    };
+    let (of_none, of_one) = (
+        ReadSet::default(),
+        ReadSet {
+            entities: vec![payout("po_1")],
+            ..ReadSet::default()
+        },
+    );
+    let wanted = [
+        (2, &of_all),
+        (0, &of_one),
+        (1, &of_none),
+        (0, &of_all),
+        (2, &of_one),
+    ];
+    let mut alone = Vec::new();
+    for (partition, want) in wanted {
+        alone.push(store.read(partition, want).await.expect("read"));
+    }
+    let bodies = alone
+        .iter()
+        .map(|found| found.entities.iter().flatten().count());
+    assert_eq!(bodies.collect::<Vec<_>>(), [2, 1, 0, 2, 1]);
+    assert_eq!(store.read_all(&wanted).await.expect("read"), alone);
+    assert_eq!(store.read_all(&[]).await.expect("read"), []);
 }
 
 async fn a_repeated_commit_is_already_applied(place: &dyn StorePlace) {
