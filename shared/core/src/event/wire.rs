@@ -17,7 +17,12 @@ pub(super) fn read<'a, Object: Deserialize<'a>>(
     if is_array(body) && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
         return Err(EnvelopeError::WrongShape("it is an array"));
     }
-    serde_json::from_slice(body).map_err(|e| {
+    // What is known to be UTF-8 is not checked again, text by text.
+    let parsed = match std::str::from_utf8(body) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(body),
+    };
+    parsed.map_err(|e| {
         if e.is_data() {
             EnvelopeError::WrongShape(
                 "id, type, created or account has the wrong type, or a field is there twice",

@@ -123,7 +123,7 @@ fn write<F: Facts + Serialize + Eq + Hash>(
     let mut places: HashMap<&F, u64> = HashMap::new();
     let mut newest_facts = NewestFacts::default();
     let mut before: Option<&RecordedState<F>> = None;
-    for state in &timeline.states {
+    for (later, state) in (0..timeline.states.len()).rev().zip(&timeline.states) {
         let before_s = before.map_or(0, |before| before.created_s);
         write_number(unsigned(state.created_s - before_s), &mut bytes);
         let is_as_before = before.is_some_and(|before| before.facts == state.facts);
@@ -142,7 +142,10 @@ fn write<F: Facts + Serialize + Eq + Hash>(
             write_number(place, &mut bytes);
         } else if place == Place::Here {
             newest_facts.write(state.facts.as_ref(), &mut bytes)?;
-            places.insert(state.facts.as_ref(), places.len() as u64);
+            // Most entities have one state: nothing is compared with it.
+            if later > 0 {
+                places.insert(state.facts.as_ref(), places.len() as u64);
+            }
         }
         write_id(&state.event_id, &mut bytes);
         write_changes(head.changed, &state.changes, &mut bytes);
