@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::fields::{Currency, Minor, Reference, Seconds};
+use super::fields::{Currency, Expandable, Minor, Reference, Seconds};
 use super::invoice_lines::{InvoiceAutomaticTax, LineTaxes, Lines};
 use super::lenient::Lenient;
 use super::object::{ObserveError, read, unreadable};
@@ -29,13 +29,24 @@ pub(super) fn observe(
     }
     let object: InvoiceObject = read(event)?;
     let taxes = object.taxes(|lines| lines.has_inclusive);
+    let shown = object
+        .payments
+        .as_known()
+        .map_or(LastAttempt::NotShown, InvoicePayments::last_attempt);
+    let is_attempted = object
+        .attempt_count
+        .as_known()
+        .is_some_and(|count| *count > 0);
     let facts = InvoiceFacts {
         status: status(event, object.status, &object.paid)?,
         amount_due_minor: object.amount_due.amount(event, "amount_due")?,
         amount_paid_minor: object.amount_paid.amount(event, "amount_paid")?,
         attempts: object.attempt_count.known(),
-        action_required: event.kind == "invoice.payment_action_required",
-        attempt_failed: Some(event.kind == "invoice.payment_failed"),
+        action_required: event.kind == "invoice.payment_action_required"
+            || shown == LastAttempt::NeedsCustomer,
+        attempt_failed: Some(
+            event.kind == "invoice.payment_failed" || is_attempted && shown == LastAttempt::Failed,
+        ),
         next_attempt: match object.next_payment_attempt {
             Lenient::Known(Seconds(at_s)) => NextAttempt::At(at_s),
             Lenient::Absent => NextAttempt::Never,
@@ -151,6 +162,8 @@ pub(super) struct InvoiceObject {
     created: Lenient<Seconds>,
     automatic_tax: Lenient<InvoiceAutomaticTax>,
     lines: Lenient<Lines>,
+    /// Only in an invoice that revwatch fetched; from basil on.
+    payments: Lenient<InvoicePayments>,
 }
 
 impl InvoiceObject {
@@ -178,6 +191,84 @@ struct SubscriptionDetails {
     subscription: Lenient<Reference>,
 }
 
+/// What an invoice shows of the newest attempt to collect it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LastAttempt {
+    /// Its payment failed: it waits for another payment method.
+    Failed,
+    /// Its payment waits for the customer, for example to authenticate it.
+    NeedsCustomer,
+    /// Its payment is under way, or something else.
+    Other,
+    /// The payments are not there, not all of them, or only as ids.
+    NotShown,
+}
+
+/// The payments of an invoice.
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct InvoicePayments {
+    data: Lenient<Vec<Lenient<PaymentOfInvoice>>>,
+    has_more: Lenient<bool>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct PaymentOfInvoice {
+    status: Lenient<String>,
+    payment: Lenient<PaymentMeans>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct PaymentMeans {
+    payment_intent: Lenient<Expandable<PaymentIntent>>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct PaymentIntent {
+    status: Lenient<String>,
+}
+
+impl InvoicePayments {
+    /// By the payment intents of its open payments. Source: <https://docs.stripe.com/payments/paymentintents/lifecycle>.
+    fn last_attempt(&self) -> LastAttempt {
+        if self.has_more != Lenient::Known(false) {
+            return LastAttempt::NotShown;
+        }
+        let payments = self.data.as_known().into_iter().flatten();
+        let open = payments.filter(|payment| {
+            let status = payment.as_known().and_then(|it| it.status.as_known());
+            status.is_none_or(|status| status == "open")
+        });
+        let intents: Option<Vec<&str>> = open
+            .map(|payment| payment.as_known()?.intent_status())
+            .collect();
+        match intents.as_deref() {
+            None | Some([]) => LastAttempt::NotShown,
+            Some(all) if all.contains(&"requires_action") => LastAttempt::NeedsCustomer,
+            Some(all)
+                if all
+                    .iter()
+                    .all(|status| *status == "requires_payment_method") =>
+            {
+                LastAttempt::Failed
+            }
+            Some(_) => LastAttempt::Other,
+        }
+    }
+}
+
+impl PaymentOfInvoice {
+    fn intent_status(&self) -> Option<&str> {
+        match self.payment.as_known()?.payment_intent.as_known()? {
+            Expandable::Object(intent) => intent.status.as_known().map(String::as_str),
+            Expandable::Id(_) => None,
+        }
+    }
+}
+
 /// From basil on. Source: <https://docs.stripe.com/api/invoice-payment/object>.
 #[derive(Debug, Deserialize, Default)]
 #[serde(default)]
@@ -194,4 +285,77 @@ pub(super) struct InvoicePaymentObject {
 #[serde(default)]
 struct StatusTransitions {
     paid_at: Lenient<Seconds>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::ways;
+    use super::*;
+
+    fn payment(status: &str, intent: &Value) -> Value {
+        json!({"status": status, "payment": {"type": "payment_intent", "payment_intent": intent}})
+    }
+
+    #[test]
+    fn the_payment_intents_say_what_became_of_the_last_attempt() {
+        let of = |status: &str| payment("open", &json!({"id": "pi_1", "status": status}));
+        let paid = payment("paid", &json!({"id": "pi_2", "status": "succeeded"}));
+        let failed = of("requires_payment_method");
+        let table = [
+            (json!([failed]), LastAttempt::Failed),
+            (json!([failed, failed]), LastAttempt::Failed),
+            (json!([paid, failed]), LastAttempt::Failed),
+            (json!([of("processing")]), LastAttempt::Other),
+            (json!([failed, of("processing")]), LastAttempt::Other),
+            (
+                json!([failed, of("requires_action")]),
+                LastAttempt::NeedsCustomer,
+            ),
+            (
+                json!([payment("open", &json!("pi_1"))]),
+                LastAttempt::NotShown,
+            ),
+            (
+                json!([failed, payment("open", &json!("pi_1"))]),
+                LastAttempt::NotShown,
+            ),
+            (json!([failed, 7]), LastAttempt::NotShown),
+            (json!([paid]), LastAttempt::NotShown),
+            (json!([]), LastAttempt::NotShown),
+            (Value::Null, LastAttempt::NotShown),
+        ];
+        for (data, expected) in table {
+            let list = |has_more: bool| json!({"data": data, "has_more": has_more}).to_string();
+            let read = |json: &str| {
+                ways::read::<InvoicePayments>(json)
+                    .expect("a list")
+                    .last_attempt()
+            };
+            assert_eq!(read(&list(false)), expected, "{data}");
+            assert_eq!(read(&list(true)), LastAttempt::NotShown, "{data}");
+        }
+    }
+
+    #[test]
+    fn without_an_attempt_none_has_failed() {
+        let observed = |attempt_count: u32, intent: &str| {
+            let object = json!({"id": "in_1", "status": "open", "attempt_count": attempt_count, "next_payment_attempt": null,
+                "payments": {"data": [payment("open", &json!({"id": "pi_1", "status": intent}))], "has_more": false}});
+            let body = json!({"id": "evt_1", "type": "invoice.updated", "created": 1, "data": {"object": object}});
+            let body = body.to_string();
+            let event = Event::parse(body.as_bytes()).expect("an event");
+            let observation = observe(&event, &ObserveSettings::default());
+            match observation.expect("readable").expect("one").update {
+                Update::Invoice(_, state) => {
+                    (state.facts.attempt_failed, state.facts.action_required)
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(observed(0, "requires_payment_method"), (Some(false), false));
+        assert_eq!(observed(1, "requires_payment_method"), (Some(true), false));
+        assert_eq!(observed(1, "requires_action"), (Some(false), true));
+    }
 }
