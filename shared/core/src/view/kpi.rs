@@ -12,6 +12,12 @@ pub const PAST_DUE: &str = "Past due, of active and past due";
 /// The title of the subscriptions whose part of MRR is not exactly known, shown only if there are any.
 pub const MRR_INCOMPLETE: &str = "MRR incomplete, subscriptions";
 
+/// The titles of invoices that wait for a retry, and of those whose retries are exhausted, shown only if there are any.
+pub const WAITING: [&str; 2] = [
+    "Invoices waiting for a retry",
+    "Invoices with retries exhausted",
+];
+
 /// The title of the objects whose state is not known, shown only if there are any.
 pub const NOT_FETCHED: &str = "Changed, not yet fetched from Stripe";
 
@@ -43,6 +49,20 @@ pub fn rows(kpis: &Kpis) -> Vec<(String, String)> {
             percent(billing.churn_rate_30d),
         ),
         row("Invoices", counts(&billing.invoices)),
+    ]);
+    let waiting = [
+        (billing.retry_queue, &billing.retry_queue_minor),
+        (
+            billing.invoices_uncollected,
+            &billing.invoices_uncollected_minor,
+        ),
+    ];
+    for (title, (count, minor)) in WAITING.into_iter().zip(waiting) {
+        if count > 0 {
+            rows.push(row(title, format!("{count}: {}", amounts(minor))));
+        }
+    }
+    rows.extend([
         row("Payouts", counts(&main.payouts.payouts)),
         row(
             "Payouts failed, 24 h",
@@ -110,6 +130,11 @@ pub fn mrr(billing: &Billing) -> String {
     list(billing.mrr_minor.iter().map(of_currency))
 }
 
+fn amounts(minor: &BTreeMap<String, i64>) -> String {
+    let of_currency = |(currency, minor): (&String, &i64)| Money::new(*minor, currency).to_string();
+    list(minor.iter().map(of_currency))
+}
+
 fn counts(counts: &BTreeMap<String, i64>) -> String {
     list(counts.iter().map(|(name, count)| format!("{name} {count}")))
 }
@@ -170,6 +195,8 @@ mod tests {
             ]),
             past_due_ratio: Some(0.125),
             invoices: BTreeMap::from([("open".to_owned(), 2)]),
+            invoices_uncollected: 2,
+            invoices_uncollected_minor: BTreeMap::from([("usd".to_owned(), 6000)]),
             mrr_incomplete: BTreeMap::from([("coupon".to_owned(), 1), ("price".to_owned(), 2)]),
             ..Billing::default()
         };
@@ -187,6 +214,8 @@ mod tests {
         let rows: BTreeMap<_, _> = rows(&kpis).into_iter().collect();
         assert_eq!(rows["Past due, of active and past due"], "12.50 %");
         assert_eq!(rows["Invoices"], "open 2");
+        assert!(!rows.contains_key(WAITING[0]), "none waits");
+        assert_eq!(rows[WAITING[1]], "2: USD 60.00");
         let mrr = [(150, "eur"), (2000, "usd")].map(|(minor, c)| Money::new(minor, c).to_string());
         for name in ["MRR", "MRR of connected accounts", "MRR, realm kernel"] {
             assert_eq!(rows[name], mrr.join(", "), "{name}");
