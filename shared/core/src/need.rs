@@ -52,10 +52,10 @@ impl Need {
                 condition.account.clone()
             }
             ConditionKind::InvoiceNeeded => {
-                let invoice = condition.detail.iter();
-                let invoice =
-                    invoice.map(|id| of(EntityKind::Invoice, id, condition.account.clone()));
-                return invoice.collect();
+                let invoices = condition.detail.iter().flat_map(|ids| ids.split(','));
+                let invoices =
+                    invoices.map(|id| of(EntityKind::Invoice, id, condition.account.clone()));
+                return invoices.collect();
             }
             _ => return Vec::new(),
         };

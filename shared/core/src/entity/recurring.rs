@@ -15,7 +15,7 @@ use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Deserialize, Serialize};
 
 pub use self::discounts::{KnownDiscount, KnownDiscounts};
-pub use self::taxes::{InvoiceTaxes, InvoicedTax, ItemTax, KnownTaxes};
+pub use self::taxes::{INVOICES_LOOKED_UP, InvoiceTaxes, InvoicedTax, ItemTax, KnownTaxes};
 pub use self::terms::{AmountOff, Percent, Terms};
 
 /// What a subscription is charged, as one event shows it.
@@ -200,6 +200,15 @@ impl Charges {
         discount.or_else(|| tax(&|_| true))
     }
 
+    /// The items at their prices of which only an invoice says the tax, and none of `taxes` does.
+    pub fn items_without_tax(&self, taxes: &KnownTaxes) -> Vec<&PricedItem> {
+        let unknown = self.lines.iter().filter(|line| line.has_unknown_tax);
+        let unsaid = unknown.filter(|line| line.invoiced_tax(taxes).is_none());
+        unsaid
+            .filter_map(|line| line.priced_item.as_ref())
+            .collect()
+    }
+
     /// Whether an invoice has to say how much of it is tax.
     pub fn has_unknown_tax(&self) -> bool {
         self.lines.iter().any(|line| line.has_unknown_tax)
@@ -207,6 +216,13 @@ impl Charges {
 }
 
 impl Line {
+    /// Whether it is of one of these items, at the same price.
+    pub fn is_one_of(&self, items: &[&PricedItem]) -> bool {
+        self.priced_item
+            .as_ref()
+            .is_some_and(|item| items.contains(&item))
+    }
+
     /// What an invoice shows of its tax.
     fn invoiced_tax<'a>(&self, taxes: &'a KnownTaxes) -> Option<&'a InvoicedTax> {
         let PricedItem { item, price } = self.priced_item.as_ref()?;

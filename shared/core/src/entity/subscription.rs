@@ -13,7 +13,9 @@ use super::key::EntityKey;
 use super::kind::EntityKind;
 use super::mention::{Mention, unanswered};
 use super::merge::{keep_greater, keep_smaller};
-use super::recurring::{Charges, Known, KnownDiscounts, KnownTaxes, Monthly, MrrUnknown};
+use super::recurring::{
+    Charges, INVOICES_LOOKED_UP, Known, KnownDiscounts, KnownTaxes, Monthly, MrrUnknown,
+};
 use super::state::EntityState;
 use super::stripe_enums::SubscriptionStatus;
 use super::timeline::{Before, Facts, RecordedState, Timeline, fingerprint, value_fingerprint};
@@ -292,17 +294,34 @@ impl Subscription {
         past.iter().find(lacks_coupon).copied()
     }
 
-    /// The newest invoice, if its tax counts and it has not shown it yet, and the first state that has it.
-    fn invoice_needed(&self) -> Option<(&RecordedState<SubscriptionFacts>, &str)> {
-        let latest_invoice =
-            |facts: &SubscriptionFacts| facts.charges.as_ref()?.latest_invoice.clone();
-        let current = self.current().filter(|facts| facts.counts())?;
-        let needed = current.charges.as_ref()?.latest_invoice.as_deref()?;
-        if self.origin.taxes.is_of(needed) {
+    /// The newest invoice, if its tax counts and it has not shown it yet, and the first state that has it. While it
+    /// does not say the tax of an item, as one of a proration, or a draft, also the ones before it that may say it.
+    fn invoices_needed(&self) -> Option<(&RecordedState<SubscriptionFacts>, Vec<&str>)> {
+        let charges = self.current().filter(|facts| facts.counts())?;
+        let charges = charges.charges.as_ref()?;
+        let newest = charges.latest_invoice.as_deref()?;
+        let taxes = &self.origin.taxes;
+        let mut invoices = vec![newest];
+        let unsaid = charges.items_without_tax(taxes);
+        for state in self.timeline.in_order().into_iter().rev() {
+            let earlier = state.facts.charges.as_ref();
+            let earlier = earlier.filter(|it| it.lines.iter().any(|line| line.is_one_of(&unsaid)));
+            let Some(invoice) = earlier.and_then(|it| it.latest_invoice.as_deref()) else {
+                continue;
+            };
+            if !invoices.contains(&invoice) && invoices.len() < INVOICES_LOOKED_UP {
+                invoices.push(invoice);
+            }
+        }
+        invoices.retain(|invoice| !taxes.is_of(invoice));
+        if invoices.is_empty() {
             return None;
         }
-        let is_so = |facts: &_| latest_invoice(facts).as_deref() == Some(needed);
-        Some((self.timeline.since(is_so, |_| None)?, needed))
+        let is_so = |facts: &SubscriptionFacts| {
+            let charges = facts.charges.as_ref();
+            charges.is_some_and(|it| it.latest_invoice.as_deref() == Some(newest))
+        };
+        Some((self.timeline.since(is_so, |_| None)?, invoices))
     }
 }
 
@@ -413,10 +432,10 @@ impl EntityState for Subscription {
                 ..condition(ConditionKind::CouponNeeded, first, None, first.created_s)
             });
         }
-        if let Some((first, invoice)) = self.invoice_needed() {
+        if let Some((first, invoices)) = self.invoices_needed() {
             found.push(Condition {
                 money: None,
-                detail: Some(invoice.to_owned()),
+                detail: Some(invoices.join(",")),
                 ..condition(ConditionKind::InvoiceNeeded, first, None, first.created_s)
             });
         }

@@ -60,8 +60,13 @@ struct Invoice {
 /// Far more items and prices than a subscription usually has in its life.
 const KEPT: usize = 256;
 
-/// More than a subscription has within a moment.
-const INVOICES: usize = 4;
+/// Twice as many as are looked up at once, see [`INVOICES_LOOKED_UP`]: none of these is looked up again because newer
+/// ones are known.
+const INVOICES: usize = 2 * INVOICES_LOOKED_UP;
+
+/// So many invoices, from the newest back, are looked up for a subscription. More than it has in one period: each
+/// change of its items in it makes an invoice at most.
+pub const INVOICES_LOOKED_UP: usize = 16;
 
 impl KnownTaxes {
     /// What the invoice of this id shows.
@@ -184,8 +189,8 @@ mod tests {
             assert_eq!(tax("si_2", "price_2"), Some(800));
             assert_eq!(tax("si_1", "price_2"), Some(1));
             assert_eq!(tax("si_2", "price_1"), None);
-            let newest = ["in_0", "in_a", "in_b", "in_c"];
-            assert!(newest.iter().all(|id| known.is_of(id)) && !known.is_of("in_old"));
+            let ids = ["in_0", "in_a", "in_b", "in_c", "in_old"];
+            assert!(ids.iter().all(|id| known.is_of(id)) && !known.is_of("in_d"));
         }
     }
 
@@ -197,6 +202,12 @@ mod tests {
                 [1, 2].map(|s| of("in_1", s, &[(&item, "price_1", s)]))
             })
             .collect();
+        let invoices: Vec<_> = (0..2 * INVOICES)
+            .map(|n| of(&format!("in_{n}"), i64::try_from(n).expect("few"), &[]))
+            .collect();
+        let known = merged(&invoices);
+        assert_eq!(known, merged(invoices.iter().rev()));
+        assert!(known.is_of("in_63") && known.is_of("in_32") && !known.is_of("in_31"));
         let (up, down) = (merged(&all), merged(all.iter().rev()));
         assert_eq!(up, down);
         assert_eq!(up.items.len(), KEPT);

@@ -269,6 +269,51 @@ fn what_an_older_invoice_said_counts_until_the_newest_is_known() {
     }
 }
 
+fn named(created_s: i64, item: &Value, latest_invoice: &str) -> Vec<Observation> {
+    let object = json!({"id": "sub_1", "status": "active", "currency": "eur", "latest_invoice": latest_invoice,
+        "automatic_tax": {"enabled": true}, "items": {"data": [item]}});
+    let body = json!({"id": format!("evt_{created_s}"), "type": "customer.subscription.updated", "created": created_s,
+        "data": {"object": object}});
+    let body = body.to_string();
+    let event = Event::parse(body.as_bytes()).expect("an event");
+    observe(&event, &ObserveSettings::default()).expect("readable")
+}
+
+/// Whether events come one by one, so that each invoice is looked up while it is the newest, or all at once.
+#[test]
+fn while_the_newest_invoice_does_not_say_the_tax_the_ones_before_it_are_needed() {
+    let (plain, mut dearer) = (item(11_900, 1), item(23_800, 1));
+    dearer["price"]["id"] = json!("price_2");
+    let proration = line(&json!({"parent": {"subscription_item_details":
+        {"subscription_item": "si_1", "proration": true}}}));
+    let of = |id: &str, created_s: i64, line: &Value| {
+        fetched(&invoice(
+            std::slice::from_ref(line),
+            &json!({"id": id, "created": created_s}),
+        ))
+    };
+    let renewal = of("in_1", 900, &line(&json!({})));
+    let upgrade = of("in_2", 1000, &proration);
+    let states = [
+        named(800, &dearer, "in_0"),
+        named(900, &plain, "in_1"),
+        named(1000, &plain, "in_2"),
+        named(1100, &plain, "in_3"),
+    ];
+    let after = |invoices: &[&Vec<Observation>]| {
+        let entity = entity(states.iter().chain(invoices.iter().copied()).flatten());
+        let needed = needs(&entity).pop().and_then(|condition| condition.detail);
+        (needed, entity.mrr().expect("a state"))
+    };
+    let named = |ids: &str| Some(ids.to_owned());
+    assert_eq!(after(&[]), (named("in_3,in_2,in_1"), bounds(0, 11_900)));
+    assert_eq!(after(&[&upgrade]), (named("in_3,in_1"), bounds(0, 11_900)));
+    let known = Monthly::exactly(10_000);
+    assert_eq!(after(&[&renewal]), (named("in_3"), known));
+    let newest = of("in_3", 1100, &proration);
+    assert_eq!(after(&[&newest, &renewal]), (None, known));
+}
+
 #[test]
 fn an_invoice_is_needed_only_where_its_tax_counts() {
     let (plain, none) = (item(11_900, 1), json!({}));
