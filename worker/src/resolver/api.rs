@@ -24,21 +24,22 @@ const MAX_RESPONSE_BYTES: usize = 4 << 20;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What makes the amount of a subscription known: tiers, amounts in other currencies, and discounts with the
-/// products to which they apply. At most four levels. The coupon of a discount is expanded in the pinned
-/// version. Sources: <https://docs.stripe.com/api/expanding_objects>,
+/// products to which they apply. At most four levels, so the coupons of items lack other currencies. The coupon of
+/// a discount is expanded in the pinned version. Sources: <https://docs.stripe.com/api/expanding_objects>,
 /// <https://docs.stripe.com/changelog/clover/2025-09-30/add-discount-source-property>.
 const SUBSCRIPTION: &[(&str, &str)] = &[
     ("expand[]", "items.data.price.tiers"),
     ("expand[]", "items.data.price.currency_options"),
     ("expand[]", "items.data.discounts"),
     ("expand[]", "discounts.coupon.applies_to"),
+    ("expand[]", "discounts.coupon.currency_options"),
 ];
 
 /// The same for a page of items.
 const ITEMS: &[(&str, &str)] = &[
     ("expand[]", "data.price.tiers"),
     ("expand[]", "data.price.currency_options"),
-    ("expand[]", "data.discounts"),
+    ("expand[]", "data.discounts.coupon.currency_options"),
     ("limit", "100"),
 ];
 
@@ -208,6 +209,14 @@ mod tests {
         for (kind, expected) in table {
             assert_eq!(Outcome::from(kind), expected, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn coupons_come_with_other_currencies() {
+        let of_subscription = ("expand[]", "discounts.coupon.currency_options");
+        assert!(SUBSCRIPTION.contains(&of_subscription));
+        let of_items = ("expand[]", "data.discounts.coupon.currency_options");
+        assert!(ITEMS.contains(&of_items));
     }
 
     #[test]

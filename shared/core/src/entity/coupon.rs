@@ -3,6 +3,8 @@
 //! Merchants choose the ids of their coupons, so two accounts may have the same. The id of this entity is
 //! therefore a path: realm, owner and Stripe's id, for example `main/platform/SUMMER`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value, json};
 
@@ -77,19 +79,25 @@ impl Coupon {
     /// The coupon as Stripe would show it, as far as it is known. `None`: nothing is, or it was deleted and made again
     /// with other terms, so that its id does not say which ones a discount has.
     pub fn as_stripe_object(&self) -> Option<Value> {
-        let terms = &self.current()?.terms;
-        let states = self.timeline.in_order();
-        if states.iter().any(|state| state.facts.terms != *terms) {
-            return None;
+        let mut terms = self.current()?.terms.clone();
+        for state in self.timeline.in_order() {
+            let shown = &state.facts.terms;
+            if !terms.agrees_with(shown) {
+                return None;
+            }
+            terms.merge(shown);
         }
         let duration = if terms.is_forever { "forever" } else { "once" };
         let percent = terms.percent_off.map(|percent| percent.to_string());
         let percent = percent.and_then(|text| text.parse::<Number>().ok());
         let off = terms.amount_off.as_ref();
+        let options = off.map(|off| &off.currency_options);
+        let options = options.filter(|options| !options.is_empty());
         let products = terms.products.as_ref();
         Some(json!({
             "id": self.stripe_id(), "object": "coupon", "duration": duration, "percent_off": percent,
             "amount_off": off.map(|off| off.minor), "currency": off.and_then(|off| off.currency.as_ref()),
+            "currency_options": options.map(as_stripe_options),
             "applies_to": products.map(|products| json!({"products": products})),
         }))
     }
@@ -109,6 +117,12 @@ impl Coupon {
         let rest = self.id.split_once('/').map_or("", |(_, rest)| rest);
         rest.split_once('/').unwrap_or((PLATFORM, &self.id))
     }
+}
+
+fn as_stripe_options(options: &BTreeMap<String, i64>) -> Value {
+    let option =
+        |(currency, minor): (&String, &i64)| (currency.clone(), json!({"amount_off": minor}));
+    Value::Object(options.iter().map(option).collect())
 }
 
 impl EntityState for Coupon {
@@ -173,6 +187,10 @@ impl Facts for CouponFacts {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::recurring::AmountOff;
+    use super::super::timeline::{Changes, EventId, Stage};
     use super::*;
 
     #[test]
@@ -181,6 +199,64 @@ mod tests {
             assert_eq!(coupon_key_of(text).id, "main/platform/SUMMER");
         }
         assert_eq!(coupon_key_of("kernel/platform/a").id, "kernel/platform/a");
+    }
+
+    fn off(products: Option<&[&str]>, options: &[(&str, i64)]) -> Terms {
+        let options = options
+            .iter()
+            .map(|(currency, minor)| ((*currency).to_owned(), *minor));
+        Terms {
+            is_forever: true,
+            amount_off: Some(AmountOff {
+                minor: 5000,
+                currency: Some("usd".to_owned()),
+                currency_options: options.collect(),
+            }),
+            products: products.map(|all| all.iter().map(|it| (*it).to_owned()).collect()),
+            ..Terms::default()
+        }
+    }
+
+    /// What events with these terms, one each second, make known.
+    fn shown(all: &[Terms]) -> Option<Value> {
+        let mut coupon = Coupon::default();
+        for (at_s, terms) in (1..).zip(all) {
+            coupon.merge(RecordedState {
+                event_id: EventId::from(format!("evt_{at_s}")),
+                created_s: at_s,
+                stage: Stage::Updated,
+                facts: Arc::new(CouponFacts {
+                    deleted: false,
+                    terms: terms.clone(),
+                }),
+                changes: Changes::default(),
+            });
+        }
+        coupon.as_stripe_object()
+    }
+
+    #[test]
+    fn it_has_every_currency_that_an_event_has_shown() {
+        let (yen, euro) = (
+            off(None, &[("jpy", 700)]),
+            off(None, &[("eur", 40), ("jpy", 700)]),
+        );
+        let orders = [
+            [off(None, &[]), yen.clone(), euro.clone()],
+            [euro, off(None, &[]), yen.clone()],
+        ];
+        for all in orders {
+            let object = shown(&all).expect("one coupon");
+            let expected = json!({"eur": {"amount_off": 40}, "jpy": {"amount_off": 700}});
+            assert_eq!(object["currency_options"], expected);
+        }
+        assert_eq!(
+            shown(&[off(None, &[])]).expect("one")["currency_options"],
+            Value::Null
+        );
+        // It was made again.
+        assert_eq!(shown(&[yen.clone(), off(None, &[("jpy", 800)])]), None);
+        assert_eq!(shown(&[yen, off(Some(&["prod_1"]), &[])]), None);
     }
 
     #[test]

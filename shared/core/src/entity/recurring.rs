@@ -2,7 +2,8 @@
 //!
 //! An event may name a discount only by its id, and have only the first page of a subscription's items.
 //! What it does not say makes a bound and has a reason; it is never guessed. The terms of a discount do not
-//! change, so those that any event has shown count for all states of the subscription.
+//! change, so those that any event has shown count for all states of the subscription. Only a coupon's amounts
+//! in other currencies are no bound while no event has shown them: they are not taken off.
 
 mod discounts;
 mod taxes;
@@ -441,16 +442,17 @@ impl Scenario<'_> {
         let applies = |rest: &Rest<'_>| terms.applies_to(rest.line.product.as_deref());
         let factor = match (&terms.percent_off, &terms.amount_off) {
             (Some(percent), _) => percent.rest(),
-            (None, Some(off))
-                if off.currency.is_none() || off.currency.as_deref() == self.known.currency =>
-            {
+            (None, Some(off)) => {
+                // An amount in another currency is not taken off.
+                let Some(off_minor) = off.in_currency(self.known.currency) else {
+                    return;
+                };
                 let concerned = || rest.iter().filter(|rest| applies(rest));
                 let sum = total(concerned().map(|rest| rest.monthly));
                 let interval = Interval::shortest(concerned().map(|rest| rest.line.interval));
-                self.rest_of(sum, off.minor, interval, charges)
+                self.rest_of(sum, off_minor, interval, charges)
             }
-            // An amount in another currency is not taken off.
-            (None, _) => Decimal::ONE,
+            (None, None) => return,
         };
         for rest in rest.iter_mut().filter(|rest| applies(rest)) {
             rest.monthly = rest.monthly.checked_mul(factor).unwrap_or_default();
@@ -490,6 +492,8 @@ const DECIMALS: u32 = 16;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const MONTH: Interval = Interval {
@@ -533,6 +537,7 @@ mod tests {
             amount_off: Some(AmountOff {
                 minor,
                 currency: Some("usd".to_owned()),
+                currency_options: BTreeMap::new(),
             }),
             ..Terms::default()
         }

@@ -1,5 +1,7 @@
 //! Discounts and their coupons, in all forms.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::fields::{Currency, DecimalNumber, Expandable, Minor, Seconds};
@@ -39,8 +41,16 @@ pub(super) struct Coupon {
     percent_off: Lenient<DecimalNumber>,
     amount_off: Lenient<Minor>,
     currency: Lenient<Currency>,
+    /// The amounts in other currencies. Only an object that was fetched has them.
+    currency_options: Lenient<BTreeMap<String, Lenient<CurrencyOption>>>,
     /// Only an object that was fetched has it.
     applies_to: Lenient<AppliesTo>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct CurrencyOption {
+    amount_off: Lenient<Minor>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -115,6 +125,9 @@ impl FullDiscount {
 /// More products than these are as good as unknown: the list is stored.
 const MAX_PRODUCTS: usize = 100;
 
+/// More than Stripe supports. Source: <https://docs.stripe.com/currencies>.
+const MAX_CURRENCIES: usize = 256;
+
 impl Coupon {
     pub(super) fn terms(&self) -> Result<Terms, BeyondAnyAmount> {
         match self.duration.as_known().map(String::as_str) {
@@ -135,16 +148,7 @@ impl Coupon {
             products,
             ..Terms::CANNOT_BE_PRICED
         };
-        let off = match (&self.amount_off, &self.currency) {
-            (Lenient::Known(Minor::Beyond), _) => return Err(BeyondAnyAmount),
-            (Lenient::Known(Minor::Within(minor @ 0..)), Lenient::Known(_) | Lenient::Absent) => {
-                Some(AmountOff {
-                    minor: *minor,
-                    currency: self.currency.as_known().map(|c| c.code().to_owned()),
-                })
-            }
-            _ => None,
-        };
+        let off = self.amount_off()?;
         Ok(match &self.percent_off {
             Lenient::Known(DecimalNumber(percent)) => Terms {
                 percent_off: Percent::of(*percent),
@@ -156,5 +160,49 @@ impl Coupon {
             },
             Lenient::Odd => forever,
         })
+    }
+
+    /// `None` if a part of it cannot be read.
+    fn amount_off(&self) -> Result<Option<AmountOff>, BeyondAnyAmount> {
+        if self.amount_off == Lenient::Known(Minor::Beyond) {
+            return Err(BeyondAnyAmount);
+        }
+        let currency = self.currency.as_known();
+        let amount = not_negative(&self.amount_off).filter(|_| !self.currency.is_odd());
+        let amounts = amount.zip(self.currency_options(currency));
+        Ok(amounts.map(|(minor, currency_options)| AmountOff {
+            minor,
+            currency: currency.map(|currency| currency.code().to_owned()),
+            currency_options,
+        }))
+    }
+
+    /// Without its own currency, which Stripe has among them.
+    fn currency_options(&self, own: Option<&Currency>) -> Option<BTreeMap<String, i64>> {
+        let options = match &self.currency_options {
+            Lenient::Absent => return Some(BTreeMap::new()),
+            Lenient::Known(options) if options.len() <= MAX_CURRENCIES => options,
+            Lenient::Known(_) | Lenient::Odd => return None,
+        };
+        let read = |(currency, option): (&String, &Lenient<CurrencyOption>)| {
+            let currency = Currency::try_from(currency.clone()).ok()?;
+            let minor = not_negative(&option.as_known()?.amount_off)?;
+            Some((currency, minor))
+        };
+        let options: Vec<_> = options.iter().map(read).collect::<Option<_>>()?;
+        let others = options.into_iter().filter(|(it, _)| Some(it) != own);
+        Some(
+            others
+                .map(|(it, minor)| (it.code().to_owned(), minor))
+                .collect(),
+        )
+    }
+}
+
+/// `None` if it is not an amount that a coupon can take off.
+fn not_negative(amount: &Lenient<Minor>) -> Option<i64> {
+    match amount {
+        Lenient::Known(Minor::Within(minor @ 0..)) => Some(*minor),
+        _ => None,
     }
 }

@@ -37,7 +37,11 @@ impl KnownDiscounts {
     pub fn add(&mut self, id: &str, new: &KnownDiscount) {
         let kept = self.discounts.entry(id.to_owned()).or_default();
         keep_greater(&mut kept.coupon, &new.coupon);
-        keep_greater(&mut kept.terms, &new.terms);
+        match (&mut kept.terms, &new.terms) {
+            (Some(kept), Some(new)) => kept.merge(new),
+            (kept @ None, new) => kept.clone_from(new),
+            (Some(_), None) => {}
+        }
         if self.discounts.len() > KEPT {
             self.discounts.pop_first();
         }
@@ -45,10 +49,7 @@ impl KnownDiscounts {
 
     /// Adds the terms of a coupon.
     pub fn add_coupon(&mut self, id: &str, terms: &Terms) {
-        let kept = self.coupons.entry(id.to_owned()).or_default();
-        if terms > kept {
-            kept.clone_from(terms);
-        }
+        self.coupons.entry(id.to_owned()).or_default().merge(terms);
         if self.coupons.len() > KEPT {
             self.coupons.pop_first();
         }
@@ -79,6 +80,7 @@ impl KnownDiscounts {
 
 #[cfg(test)]
 mod tests {
+    use super::super::AmountOff;
     use super::*;
 
     fn of(id: &str, coupon: Option<&str>, terms: Option<Terms>) -> KnownDiscounts {
@@ -111,6 +113,42 @@ mod tests {
         coupon.add_coupon("c_1", &Terms::CANNOT_BE_PRICED);
         known.merge(&coupon);
         assert_eq!(known.terms("di_1"), Some(&Terms::CANNOT_BE_PRICED));
+    }
+
+    #[test]
+    fn what_only_one_event_shows_of_a_coupon_is_kept_in_any_order() {
+        let off = |minor, products: &[&str], options: &[(&str, i64)]| Terms {
+            is_forever: true,
+            percent_off: None,
+            amount_off: Some(AmountOff {
+                minor,
+                currency: Some("usd".to_owned()),
+                currency_options: options
+                    .iter()
+                    .map(|(it, n)| ((*it).to_owned(), *n))
+                    .collect(),
+            }),
+            products: (!products.is_empty())
+                .then(|| products.iter().map(|it| (*it).to_owned()).collect()),
+        };
+        let all = [
+            off(500, &["prod_1"], &[]),
+            off(500, &[], &[("brl", 20), ("jpy", 7)]),
+            off(500, &[], &[("jpy", 7), ("pln", 9)]),
+            // Of a coupon that had this id before.
+            off(400, &["prod_2"], &[("eur", 8)]),
+        ];
+        let expected = off(500, &["prod_1"], &[("brl", 20), ("jpy", 7), ("pln", 9)]);
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {
+            let mut known = of("di_1", Some("c_1"), None);
+            let mut of_coupon = of("di_2", Some("c_2"), None);
+            for i in order {
+                known.merge(&of("di_1", None, Some(all[i].clone())));
+                of_coupon.add_coupon("c_2", &all[i]);
+            }
+            assert_eq!(known.terms("di_1"), Some(&expected), "{order:?}");
+            assert_eq!(of_coupon.terms("di_2"), Some(&expected), "{order:?}");
+        }
     }
 
     #[test]

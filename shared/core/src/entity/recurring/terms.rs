@@ -1,9 +1,15 @@
 //! What a coupon takes off.
 
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-/// The terms of a coupon, as a discount applies them. Stripe does not change them.
+use super::super::merge::keep_greater;
+
+/// The terms of a coupon, as a discount applies them. Stripe does not change them; amounts in further currencies may
+/// be added. Source: <https://docs.stripe.com/api/coupons/update>.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Terms {
     /// Whether it lasts as long as the subscription. One that ends does not reduce MRR.
@@ -25,6 +31,10 @@ pub struct AmountOff {
     pub minor: i64,
     /// Lower case; `None`: that of what it is taken off.
     pub currency: Option<String>,
+    /// Minor units in other currencies, as far as they are known. Events do not have them.
+    /// Source: <https://docs.stripe.com/api/coupons/object#coupon_object-currency_options>.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub currency_options: BTreeMap<String, i64>,
 }
 
 /// 0 to 100.
@@ -50,11 +60,70 @@ impl Terms {
         !self.is_forever || self.percent_off.is_some() || self.amount_off.is_some()
     }
 
+    /// Adds what another event shows of the coupon: products and further currencies that only one of them has are
+    /// kept. The greater of contradicting terms win, in any order.
+    pub fn merge(&mut self, new: &Self) {
+        let order = self.always_shown().cmp(&new.always_shown());
+        match order {
+            Ordering::Less => self.clone_from(new),
+            Ordering::Equal => {
+                keep_greater(&mut self.products, &new.products);
+                if let (Some(kept), Some(new)) = (&mut self.amount_off, &new.amount_off) {
+                    kept.add_options(new);
+                }
+            }
+            Ordering::Greater => {}
+        }
+    }
+
+    /// Whether both can be of one coupon, of which one event may show more currencies than another.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let is_same = |(own, other): (&AmountOff, &AmountOff)| own.has_options_of(other);
+        let amounts = self.amount_off.as_ref().zip(other.amount_off.as_ref());
+        self.always_shown() == other.always_shown()
+            && self.products == other.products
+            && amounts.is_none_or(is_same)
+    }
+
+    /// What every event about the coupon has.
+    fn always_shown(&self) -> impl Ord {
+        let amount_off = self.amount_off.as_ref();
+        let amount_off = amount_off.map(|off| (off.minor, off.currency.as_deref()));
+        (self.is_forever, self.percent_off, amount_off)
+    }
+
     pub(super) fn applies_to(&self, product: Option<&str>) -> bool {
         let is_listed = |products: &Vec<String>| {
             product.is_some_and(|product| products.iter().any(|listed| listed == product))
         };
         self.products.as_ref().is_none_or(is_listed)
+    }
+}
+
+impl AmountOff {
+    /// What is taken off an amount in `currency`; `None`: nothing, as far as is known.
+    pub(super) fn in_currency(&self, currency: Option<&str>) -> Option<i64> {
+        if self.currency.is_none() || self.currency.as_deref() == currency {
+            return Some(self.minor);
+        }
+        self.currency_options.get(currency?).copied()
+    }
+
+    fn add_options(&mut self, new: &Self) {
+        for (currency, minor) in &new.currency_options {
+            let kept = self.currency_options.entry(currency.clone());
+            let kept = kept.or_insert(*minor);
+            *kept = (*kept).max(*minor);
+        }
+    }
+
+    /// Whether no currency has another amount there.
+    fn has_options_of(&self, other: &Self) -> bool {
+        let is_same = |(currency, minor): (&String, &i64)| {
+            let own = self.currency_options.get(currency);
+            own.is_none_or(|own| own == minor)
+        };
+        other.currency_options.iter().all(is_same)
     }
 }
 
@@ -102,5 +171,32 @@ pub(super) mod decimal {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
         Decimal::from_str_exact(&text).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise the stored state of events without other currencies would change.
+    #[test]
+    fn an_amount_in_one_currency_is_stored_as_before_there_were_others() {
+        let mut off = AmountOff {
+            minor: 500,
+            currency: Some("usd".to_owned()),
+            currency_options: BTreeMap::new(),
+        };
+        let before = rmp_serde::to_vec(&(500, "usd")).expect("encodes");
+        assert_eq!(rmp_serde::to_vec(&off).expect("encodes"), before);
+        assert_eq!(
+            rmp_serde::from_slice::<AmountOff>(&before).expect("decodes"),
+            off
+        );
+        off.currency_options.insert("jpy".to_owned(), 700);
+        let stored = rmp_serde::to_vec(&off).expect("encodes");
+        assert_eq!(
+            rmp_serde::from_slice::<AmountOff>(&stored).expect("decodes"),
+            off
+        );
     }
 }

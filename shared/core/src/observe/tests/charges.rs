@@ -139,6 +139,90 @@ fn an_object_that_was_fetched_has_tiers_and_other_currencies() {
     }
 }
 
+/// A coupon takes off what it has in the subscription's currency. Events do not have other currencies than its own.
+#[test]
+fn a_coupon_takes_off_its_amount_in_the_currency_of_the_subscription() {
+    let mut yen = price(10_000);
+    yen["currency"] = "jpy".into();
+    let monthly_of = |currency: &str, options: &Value| {
+        let coupon = json!({"id": "c", "duration": "forever", "amount_off": 5000, "currency": "usd",
+            "currency_options": options});
+        let amount = if currency == "jpy" {
+            &yen
+        } else {
+            &price(10_000)
+        };
+        let item = json!({"price": amount, "quantity": 1});
+        let discounts = json!([{"id": "di_1", "coupon": coupon}]);
+        monthly(&with(
+            &item,
+            &json!({"currency": currency, "discounts": discounts}),
+        ))
+    };
+    let cannot_be_read = Monthly::at_most(10_000, MrrUnknown::Coupon);
+    let table = [
+        (
+            "jpy",
+            json!({"jpy": {"amount_off": 700}}),
+            Monthly::exactly(9300),
+        ),
+        (
+            "jpy",
+            json!({"EUR": {"amount_off": 4000}, "JPY": {"amount_off": 700}, "usd": {"amount_off": 5000}}),
+            Monthly::exactly(9300),
+        ),
+        (
+            "usd",
+            json!({"jpy": {"amount_off": 700}}),
+            Monthly::exactly(5000),
+        ),
+        (
+            "jpy",
+            json!({"eur": {"amount_off": 4000}}),
+            Monthly::exactly(10_000),
+        ),
+        ("jpy", json!({}), Monthly::exactly(10_000)),
+        ("jpy", json!(null), Monthly::exactly(10_000)),
+        ("jpy", json!({"jpy": {"amount_off": -700}}), cannot_be_read),
+        (
+            "jpy",
+            json!({"jpy": {"amount_off": i64::MAX}}),
+            cannot_be_read,
+        ),
+        ("jpy", json!({"jpy": {}}), cannot_be_read),
+        ("jpy", json!({"jpy": 700}), cannot_be_read),
+        ("jpy", json!({"?": {"amount_off": 700}}), cannot_be_read),
+        ("jpy", json!(["jpy"]), cannot_be_read),
+    ];
+    for (currency, options, expected) in table {
+        assert_eq!(
+            monthly_of(currency, &options),
+            expected,
+            "{currency} {options}"
+        );
+    }
+}
+
+/// Stripe has it among the currencies of a coupon that was fetched.
+#[test]
+fn the_own_currency_of_a_coupon_is_no_other() {
+    let terms = |options: Value| {
+        let coupon = json!({"id": "c", "duration": "forever", "amount_off": 5000, "currency": "usd",
+            "currency_options": options});
+        let observed = observe_object("coupon.created", None, &coupon).expect("readable");
+        let Some(Update::Coupon(_, state)) = observed.last().map(|it| &it.update) else {
+            panic!("a coupon");
+        };
+        state.facts.terms.clone()
+    };
+    let both = json!({"usd": {"amount_off": 5000}, "jpy": {"amount_off": 700}});
+    assert_eq!(terms(both), terms(json!({"jpy": {"amount_off": 700}})));
+    assert_eq!(
+        terms(json!({"usd": {"amount_off": 5000}})),
+        terms(json!(null))
+    );
+}
+
 #[test]
 fn inclusive_tax_is_no_revenue() {
     let rate = |percentage: f64, inclusive: bool| json!({"percentage": percentage, "inclusive": inclusive});
@@ -260,6 +344,39 @@ fn a_discount_by_its_id_counts_once_any_event_has_shown_it() {
             };
             assert_eq!(entity.mrr(), Some(expected), "{shown:?}");
         }
+    }
+}
+
+/// Case: the event of a discount shows its coupon without other currencies, the fetched subscription with them.
+#[test]
+fn a_currency_of_a_coupon_counts_once_any_event_has_shown_it() {
+    let coupon = |options: Value| {
+        json!({"id": "c", "duration": "forever", "amount_off": 5000, "currency": "usd",
+            "currency_options": options})
+    };
+    let mut yen = price(10_000);
+    yen["currency"] = "jpy".into();
+    let subscription_with = |discount: Value| {
+        let item = json!({"price": yen, "quantity": 1});
+        with(&item, &json!({"currency": "jpy", "discounts": [discount]}))
+    };
+    let fetched = json!({"id": "di_1", "coupon": coupon(json!({"jpy": {"amount_off": 700}}))});
+    let events = [
+        (
+            "customer.subscription.created",
+            subscription_with(json!("di_1")),
+        ),
+        (
+            "customer.discount.created",
+            json!({"id": "di_1", "object": "discount", "subscription": "sub_1", "coupon": coupon(json!(null))}),
+        ),
+        ("customer.subscription.updated", subscription_with(fetched)),
+    ];
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let Entity::Subscription(entity) = subscription(&order.map(|i| events[i].clone())) else {
+            panic!("a subscription");
+        };
+        assert_eq!(entity.mrr(), Some(Monthly::exactly(9300)), "{order:?}");
     }
 }
 

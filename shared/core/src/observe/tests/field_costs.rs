@@ -125,6 +125,9 @@ const COSTS: &str = "
     coupon.created applies_to: amount_off_minor, currency, current.terms
     coupon.created applies_to.products: amount_off_minor, currency, current.terms
     coupon.created currency: amount_off_minor, currency, current.terms
+    coupon.created currency_options: amount_off_minor, currency, current.terms
+    coupon.created currency_options.jpy: amount_off_minor, currency, current.terms
+    coupon.created currency_options.jpy.amount_off: amount_off_minor, currency, current.terms
     coupon.created duration: amount_off_minor, currency, current.terms, forever
     coupon.created id: the event
     coupon.created percent_off: amount_off_minor, currency, current.terms, percent_off

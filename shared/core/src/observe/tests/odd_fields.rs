@@ -104,7 +104,8 @@ pub(super) fn samples() -> Vec<(&'static str, Value, &'static [&'static str])> {
         (
             "coupon.created",
             json!({"id": "SUMMER", "object": "coupon", "duration": "forever", "percent_off": null, "amount_off": 500,
-                "currency": "usd", "applies_to": {"products": ["prod_1"]}}),
+                "currency": "usd", "currency_options": {"jpy": {"amount_off": 700}},
+                "applies_to": {"products": ["prod_1"]}}),
             &["id"],
         ),
     ]
