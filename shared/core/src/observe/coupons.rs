@@ -132,8 +132,9 @@ impl Coupon {
     pub(super) fn terms(&self) -> Result<Terms, BeyondAnyAmount> {
         match self.duration.as_known().map(String::as_str) {
             Some("forever") => {}
-            Some(_) => return Ok(Terms::ending()),
-            None => return Ok(Terms::CANNOT_BE_PRICED),
+            Some("once" | "repeating") => return Ok(Terms::ending()),
+            // Whether one that Stripe adds later ends is not known.
+            Some(_) | None => return Ok(Terms::CANNOT_BE_PRICED),
         }
         let products = match &self.applies_to {
             Lenient::Absent => None,

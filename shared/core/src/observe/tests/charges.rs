@@ -47,6 +47,8 @@ fn what_the_event_does_not_have_makes_a_bound() {
     let script = json!({"id": "di_1", "source": {"type": "coupon", "coupon": {"id": "c", "duration": "forever",
         "type": "script", "script": {"id": "scr_1"}}}});
     let offer = json!({"id": "di_1", "source": {"type": "offer", "offer": "of_1"}});
+    let other_duration =
+        json!({"id": "di_1", "coupon": {"id": "c", "duration": "some_months", "percent_off": 50}});
     let yen = json!({"price": price(10_000), "quantity": 1});
     let tiers = json!({"price": {"unit_amount": null, "billing_scheme": "tiered", "tiers_mode": "volume",
         "recurring": {"interval": "month", "interval_count": 1}}, "quantity": 3});
@@ -78,6 +80,10 @@ fn what_the_event_does_not_have_makes_a_bound() {
         ),
         (
             with(&plain, &json!({"discounts": [script]})),
+            Monthly::at_most(10_000, MrrUnknown::Coupon),
+        ),
+        (
+            with(&plain, &json!({"discounts": [other_duration]})),
             Monthly::at_most(10_000, MrrUnknown::Coupon),
         ),
         (

@@ -128,7 +128,7 @@ const COSTS: &str = "
     coupon.created currency_options: amount_off_minor, currency, current.terms
     coupon.created currency_options.jpy: amount_off_minor, currency, current.terms
     coupon.created currency_options.jpy.amount_off: amount_off_minor, currency, current.terms
-    coupon.created duration: amount_off_minor, currency, current.terms, forever
+    coupon.created duration: amount_off_minor, currency, current.terms
     coupon.created id: the event
     coupon.created percent_off: amount_off_minor, currency, current.terms, percent_off
 ";
