@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use revwatch_core::kpi::{Kpis, RealmKpis, buckets_needed};
+use revwatch_core::kpi::{Billing, Kpis, RealmKpis, buckets_needed};
 use revwatch_core::realm::KERNEL;
-use revwatch_runtime::telemetry::GaugeSet;
+use revwatch_runtime::telemetry::{GaugeSet, Metrics};
 use revwatch_storage::ports::StoreError;
 
 use crate::Alerting;
@@ -19,72 +19,9 @@ impl Alerting {
     pub(crate) async fn show_kpis(&self) -> Result<(), StoreError> {
         let now_s = self.clock.now_s();
         let buckets = buckets_needed(now_s);
-        self.set_kpis(&Kpis::compute(&self.store.counters(&buckets).await?, now_s));
+        let kpis = Kpis::compute(&self.store.counters(&buckets).await?, now_s);
+        show(&self.metrics, &kpis, self.has_kernel);
         Ok(())
-    }
-
-    pub(crate) fn set_kpis(&self, kpis: &Kpis) {
-        let m = &self.metrics;
-        let one = |counts: &BTreeMap<String, i64>, gauge: &GaugeSet| gauge.show(by_label(counts));
-        let two = |counts: &[(String, String, i64)], gauge: &GaugeSet| {
-            gauge.show(
-                counts
-                    .iter()
-                    .map(|(a, b, count)| (vec![a.as_str(), b], *count)),
-            );
-        };
-        let main = &kpis.main;
-        let (billing, accounts) = (&main.billing, &main.accounts);
-        two(&billing.subscriptions_by_plan, &m.subscriptions);
-        one(&billing.mrr_minor, &m.mrr_minor);
-        let bounded = billing.mrr_high_minor.iter();
-        let bounded = bounded.filter_map(|(currency, high)| Some((currency.clone(), (*high)?)));
-        one(&bounded.collect(), &m.mrr_high_minor);
-        one(&billing.mrr_incomplete, &m.mrr_incomplete);
-        one(&billing.mrr_past_due_minor, &m.mrr_past_due_minor);
-        one(&billing.invoices_open_minor, &m.invoices_open_minor);
-        one(
-            &billing.invoices_uncollected_minor,
-            &m.invoices_uncollected_minor,
-        );
-        m.past_due_ratio.show(&[], billing.past_due_ratio);
-        let subscribers = (!main.is_unknown("subscribers")).then_some(billing.subscribers);
-        m.subscribers.show(subscribers.map(|count| (vec![], count)));
-        m.churn_rate.show(&[], billing.churn_rate_30d);
-        let connected = &main.connected;
-        two(&connected.subscriptions_by_plan, &m.connected_subscriptions);
-        one(&connected.mrr_minor, &m.connected_mrr_minor);
-        let payouts = &main.payouts;
-        two(&payouts.payouts_reached, &m.payouts);
-        one(&payouts.payout_volume_minor_30d, &m.payout_volume_minor);
-        m.payout_failure_ratio
-            .show(&["24h"], payouts.payout_failure_ratio_24h);
-        two(&main.own_payouts.payouts_reached, &m.own_payouts);
-        one(&accounts.accounts, &m.accounts);
-        one(&accounts.funnel, &m.onboarding_funnel);
-        one(&accounts.onboarding_seconds, &m.onboarding_seconds);
-        match kpis.realms.get(KERNEL) {
-            Some(kernel) => self.set_kernel(kernel),
-            None if self.has_kernel => self.set_kernel(&RealmKpis::default()),
-            None => self.set_kernel(main),
-        }
-    }
-
-    /// What the kernel bills: in a realm of its own, or, without such an endpoint, in the main one. What Stripe
-    /// does not send is absent.
-    fn set_kernel(&self, realm: &RealmKpis) {
-        let (m, billing) = (&self.metrics, &realm.billing);
-        m.kernel_checkouts
-            .show([(vec![], billing.checkouts_reached)]);
-        let is_known = !realm.is_unknown("payment_attempts");
-        let total = |outcome| {
-            let reached = billing.payments_reached.get(outcome).copied();
-            is_known.then(|| (vec![], reached.unwrap_or(0)))
-        };
-        m.kernel_payments_succeeded.show(total("succeeded"));
-        m.kernel_payments_failed.show(total("failed"));
-        m.kernel_mrr.show(by_label(&billing.mrr_minor));
-        m.kernel_churn_rate.show(&[], billing.churn_rate_30d);
     }
 
     /// Shows how many alerts are overdue. It reads all of them: not in every tick.
@@ -145,7 +82,158 @@ impl Alerting {
     }
 }
 
+/// What is unknown is absent, as it is null in the JSON of `revwatch metrics`.
+fn show(m: &Metrics, kpis: &Kpis, has_kernel: bool) {
+    let one = |counts: &BTreeMap<String, i64>, gauge: &GaugeSet| gauge.show(by_label(counts));
+    let two = |counts: &[(String, String, i64)], gauge: &GaugeSet| {
+        gauge.show(
+            counts
+                .iter()
+                .map(|(a, b, count)| (vec![a.as_str(), b], *count)),
+        );
+    };
+    let main = &kpis.main;
+    let (billing, accounts) = (&main.billing, &main.accounts);
+    two(&billing.subscriptions_by_plan, &m.subscriptions);
+    one(&billing.mrr_minor, &m.mrr_minor);
+    show_mrr_high(billing, &m.mrr_high_minor);
+    one(&billing.mrr_incomplete, &m.mrr_incomplete);
+    one(&billing.mrr_past_due_minor, &m.mrr_past_due_minor);
+    one(&billing.invoices_open_minor, &m.invoices_open_minor);
+    one(
+        &billing.invoices_uncollected_minor,
+        &m.invoices_uncollected_minor,
+    );
+    m.past_due_ratio.show(&[], billing.past_due_ratio);
+    let subscribers = (!main.is_unknown("subscribers")).then_some(billing.subscribers);
+    m.subscribers.show_known([(vec![], subscribers)], None);
+    m.churn_rate.show(&[], billing.churn_rate_30d);
+    let connected = &main.connected;
+    two(&connected.subscriptions_by_plan, &m.connected_subscriptions);
+    one(&connected.mrr_minor, &m.connected_mrr_minor);
+    let payouts = &main.payouts;
+    two(&payouts.payouts_reached, &m.payouts);
+    one(&payouts.payout_volume_minor_30d, &m.payout_volume_minor);
+    m.payout_failure_ratio
+        .show(&["24h"], payouts.payout_failure_ratio_24h);
+    two(&main.own_payouts.payouts_reached, &m.own_payouts);
+    one(&accounts.accounts, &m.accounts);
+    one(&accounts.funnel, &m.onboarding_funnel);
+    // A percentile of no account is unknown.
+    let seconds = by_label(&accounts.onboarding_seconds).map(|(label, s)| (label, Some(s)));
+    m.onboarding_seconds.show_known(seconds, None);
+    match kpis.realms.get(KERNEL) {
+        Some(kernel) => show_kernel(m, kernel),
+        None if has_kernel => show_kernel(m, &RealmKpis::default()),
+        None => show_kernel(m, main),
+    }
+}
+
+/// What the kernel bills: in a realm of its own, or, without such an endpoint, in the main one.
+fn show_kernel(m: &Metrics, realm: &RealmKpis) {
+    let billing = &realm.billing;
+    m.kernel_checkouts
+        .show([(vec![], billing.checkouts_reached)]);
+    let is_known = !realm.is_unknown("payment_attempts");
+    let total = |outcome| {
+        let reached = billing.payments_reached.get(outcome).copied();
+        [(vec![], is_known.then(|| reached.unwrap_or(0)))]
+    };
+    m.kernel_payments_succeeded
+        .show_known(total("succeeded"), None);
+    m.kernel_payments_failed.show_known(total("failed"), None);
+    m.kernel_mrr.show(by_label(&billing.mrr_minor));
+    m.kernel_churn_rate.show(&[], billing.churn_rate_30d);
+}
+
+/// The upper bound of MRR, where there is one. That of a currency without subscriptions is 0, unless one may be of it.
+fn show_mrr_high(billing: &Billing, gauge: &GaugeSet) {
+    let bounds = billing.mrr_high_minor.iter();
+    let bounds = bounds.map(|(currency, high)| (vec![currency.as_str()], *high));
+    let of_none = (!billing.may_have_mrr_of_any_currency).then_some(0);
+    gauge.show_known(bounds, of_none);
+}
+
 fn by_label(counts: &BTreeMap<String, i64>) -> impl Iterator<Item = (Vec<&str>, i64)> {
     let labelled = counts.iter();
     labelled.map(|(label, count)| (vec![label.as_str()], *count))
+}
+
+#[cfg(test)]
+mod tests {
+    use revwatch_core::counters::{Bucket, Counters};
+
+    use super::*;
+
+    const NOW_S: i64 = 1000 * 86_400;
+
+    /// The page after each of these states in turn.
+    fn pages(states: &[&[(&str, i64)]]) -> Vec<String> {
+        let metrics = Metrics::new();
+        let page = |state: &&[(&str, i64)]| {
+            let mut counters = Counters::default();
+            // Webhooks have come for long: what has not come by now does not.
+            let long_ago = Bucket::hour_of(NOW_S - 40 * 86_400);
+            counters.add(long_ago, &["events", "received"], 1);
+            for (name, value) in *state {
+                let parts: Vec<&str> = name.split('|').collect();
+                counters.add(Bucket::Current, &parts, *value);
+            }
+            show(&metrics, &Kpis::compute(&counters, NOW_S), false);
+            metrics.render()
+        };
+        states.iter().map(page).collect()
+    }
+
+    #[test]
+    fn a_bound_that_is_no_more_is_absent_and_that_of_nothing_is_0() {
+        let pages = pages(&[
+            &[("mrr|usd", 10_000)],
+            &[("mrr|usd", 10_000), ("mrr_unbounded|usd", 1)],
+            &[],
+            &[("mrr_unbounded|unknown", 1)],
+        ]);
+        let high = |page: &String| {
+            let prefix = "revwatch_mrr_high_minor{currency=\"usd\"} ";
+            let mut lines = page.lines();
+            lines
+                .find_map(|line| line.strip_prefix(prefix))
+                .map(str::to_owned)
+        };
+        let found: Vec<_> = pages.iter().map(high).collect();
+        let known = |value: &str| Some(value.to_owned());
+        assert_eq!(found, [known("10000"), None, known("0"), None]);
+        let low = "revwatch_mrr_minor{currency=\"usd\"} 10000\n";
+        assert!(pages[1].contains(low), "{}", pages[1]);
+    }
+
+    /// The values of what Stripe does not send were 0 as long as nothing implied it.
+    #[test]
+    fn a_value_that_became_unknown_is_absent() {
+        let names = [
+            "revwatch_subscribers",
+            "kernel_billing_payment_success_total",
+            "kernel_billing_payment_failed_total",
+            "revwatch_onboarding_seconds{percentile=\"p50\"}",
+        ];
+        let shown = |page: &String| {
+            let has = |name: &str| {
+                page.lines()
+                    .any(|line| line.starts_with(&format!("{name} ")))
+            };
+            names.map(has)
+        };
+        let bills = ("invoices_of_subscriptions", 1);
+        let paid = [("subscriptions|active|pro", 1), ("base|paying", 1)];
+        let states: [&[(&str, i64)]; 3] = [&[("onboarding|10", 1)], &[bills], &paid];
+        let found: Vec<_> = pages(&states).iter().map(shown).collect();
+        assert_eq!(
+            found,
+            [
+                [true, true, true, true],
+                [false, true, true, false],
+                [true, false, false, false]
+            ]
+        );
+    }
 }

@@ -27,6 +27,9 @@ pub struct Billing {
     /// page), `price`, `amount`, `quantity`, `tiers`, `currency`, `discount` (named only by its id), `coupon`
     /// (one that cannot be priced), `tax`, and `cancellation` (whether they count).
     pub mrr_incomplete: BTreeMap<String, i64>,
+    /// Whether a subscription of unknown currency may have MRR: that of no currency has a bound.
+    #[serde(skip)]
+    pub may_have_mrr_of_any_currency: bool,
     /// MRR of past-due subscriptions by currency.
     pub mrr_past_due_minor: BTreeMap<String, i64>,
     /// Past-due share of MRR, by currency.
@@ -138,6 +141,7 @@ impl Billing {
                 .map(|(currency, _, high)| (currency, high))
                 .collect(),
             mrr_incomplete: by_first("mrr_incomplete"),
+            may_have_mrr_of_any_currency: current(&["mrr_unbounded", UNKNOWN]) > 0,
             mrr_past_due_minor: by_first("mrr_past_due"),
             past_due_mrr_ratio: past_due_mrr(figures),
             customers: by_first("customers"),

@@ -30,30 +30,51 @@ pub struct Family {
 #[derive(Clone)]
 pub struct GaugeSet {
     gauges: IntGaugeVec,
-    shown: Arc<Mutex<BTreeSet<Vec<String>>>>,
+    /// The label values of every series so far, known or not.
+    given: Arc<Mutex<BTreeSet<Vec<String>>>>,
 }
 
 impl GaugeSet {
     fn new(gauges: IntGaugeVec) -> Self {
         Self {
             gauges,
-            shown: Arc::default(),
+            given: Arc::default(),
         }
     }
 
     /// Shows these values, by label values in the order of the labels. A series that was shown
     /// before and is missing now becomes 0: a series that vanishes would look like a failed scrape.
     pub fn show<'a>(&self, values: impl IntoIterator<Item = (Vec<&'a str>, i64)>) {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut missing = shown.clone();
+        let values = values.into_iter();
+        self.show_known(values.map(|(labels, value)| (labels, Some(value))), Some(0));
+    }
+
+    /// The same of values that may be unknown. Such a series is absent, because 0 would say something else. `missing`
+    /// is what a series has that was given before and is missing now.
+    pub fn show_known<'a>(
+        &self,
+        values: impl IntoIterator<Item = (Vec<&'a str>, Option<i64>)>,
+        missing: Option<i64>,
+    ) {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = given.clone();
         for (labels, value) in values {
             let key: Vec<String> = labels.iter().map(|l| (*l).to_owned()).collect();
-            self.gauges.with_label_values(&labels).set(value);
-            missing.remove(&key);
-            shown.insert(key);
+            self.set(&labels, value);
+            left.remove(&key);
+            given.insert(key);
         }
-        for labels in missing {
-            self.gauges.with_label_values(&labels).set(0);
+        for labels in left {
+            let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+            self.set(&labels, missing);
+        }
+    }
+
+    fn set(&self, labels: &[&str], value: Option<i64>) {
+        match value {
+            Some(value) => self.gauges.with_label_values(labels).set(value),
+            // An error means that it was not shown before.
+            None => drop(self.gauges.remove_label_values(labels)),
         }
     }
 }
@@ -188,6 +209,31 @@ impl Collector for MonotonicGauges {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unknown_value_is_absent_and_one_that_is_missing_is_what_the_caller_says() {
+        let registrar = Registrar::default();
+        let gauges = registrar.gauge_set("a_gauge", "A gauge", &["currency"]);
+        let shown = || {
+            let families = registrar.registry.gather();
+            let metrics = families.iter().flat_map(MetricFamily::get_metric);
+            let text = |metric: &Metric| {
+                let label = metric.get_label()[0].value();
+                format!("{label} {}", metric.get_gauge().get_value())
+            };
+            metrics.map(text).collect::<Vec<_>>().join(", ")
+        };
+        let (eur, usd) = (vec!["eur"], vec!["usd"]);
+        gauges.show_known([(eur.clone(), Some(1)), (usd.clone(), Some(2))], Some(0));
+        assert_eq!(shown(), "eur 1, usd 2");
+        gauges.show_known([(eur.clone(), None), (usd.clone(), Some(3))], Some(0));
+        assert_eq!(shown(), "usd 3");
+        // Of nothing, the bound is known.
+        gauges.show_known([(usd, Some(3))], Some(0));
+        assert_eq!(shown(), "eur 0, usd 3");
+        gauges.show_known([(eur, Some(4))], None);
+        assert_eq!(shown(), "eur 4");
+    }
 
     #[test]
     fn an_unknown_share_is_not_shown_as_0() {
