@@ -11,6 +11,7 @@ use revwatch_alerting::policy::{Capabilities, Policy};
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rule_text::built_in;
 use revwatch_alerting::stage::diagram;
+use revwatch_core::amounts::MoneyDoubt;
 use revwatch_core::entity::{EntityKey, EntityKind};
 use revwatch_core::money::Money;
 use revwatch_runtime::config::Config;
@@ -164,7 +165,9 @@ fn high() -> Alert {
             threshold: 0.08,
             side: Side::Above,
             unit: Unit::Share,
+            range: None,
             parts: Some((141, 1500)),
+            parts_high: None,
             are_parts_money: false,
         }),
         money: vec![Money::new(1_269_000, "eur"), Money::new(98_700, "usd")],
@@ -205,7 +208,9 @@ fn low() -> Alert {
         threshold: 0.0,
         side: Side::Above,
         unit: Unit::Count,
+        range: None,
         parts: None,
+        parts_high: None,
         are_parts_money: false,
     };
     fire(
@@ -225,6 +230,7 @@ fn many() -> Alert {
         subject: entity(EntityKind::Payout, &format!("po_{n}")),
         account: Some(format!("acct_{n}")),
         money: Some(Money::new(250_000 - n * 13_000, "brl")),
+        money_doubt: MoneyDoubt::default(),
         rule: "payout_failed".into(),
     };
     let evidence = Evidence {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use revwatch_core::amounts::Amounts;
+
 use crate::alert::{Evidence, MetricValue, Point};
 use crate::metric_value::{MetricInputs, MetricQuery, Sample};
 use crate::rule::{MetricRule, NoData, POINTS, Verdict};
@@ -111,15 +113,26 @@ fn evidence(rule: &MetricRule, sample: &Sample) -> Evidence {
         threshold: threshold.limit,
         side: threshold.side,
         unit: rule.measure.unit(),
+        range: sample.range.map(|(low, high)| (finite(low), finite(high))),
         parts: sample.parts,
+        parts_high: sample.parts_high,
         are_parts_money: rule.measure.is_money() && sample.parts.is_some(),
     });
+    let Amounts { money, doubt } = sample.money.clone();
     Evidence {
         metric_value,
-        money: sample.money.clone(),
+        money,
+        money_doubt: doubt,
         ..Evidence::default()
     }
 }
+
+fn finite(value: f64) -> Option<f64> {
+    Some(value).filter(|value| value.is_finite())
+}
+
+#[cfg(test)]
+mod money_tests;
 
 #[cfg(test)]
 mod tests {
@@ -133,7 +146,7 @@ mod tests {
     const DAY_S: i64 = 86_400;
 
     /// A rule of this kind and these fields.
-    fn rule(fields: &str) -> MetricRule {
+    pub(super) fn rule(fields: &str) -> MetricRule {
         let text = format!(
             "[[rule]]\nname = \"r\"\nseverity = \"high\"\nroute = \"x\"\ntitle = \"t\"\nactions = [\"a\"]\n{fields}\n"
         );
@@ -145,7 +158,7 @@ mod tests {
     }
 
     /// Counts in a minute and in its hour.
-    fn count(counters: &mut Counters, at_s: i64, parts: &[&str], n: i64) {
+    pub(super) fn count(counters: &mut Counters, at_s: i64, parts: &[&str], n: i64) {
         counters.add(Bucket::minute_of(at_s), parts, n);
         counters.add(Bucket::hour_of(at_s), parts, n);
     }
@@ -519,7 +532,7 @@ mod tests {
         );
     }
 
-    fn evidence_of(rule: &MetricRule, counters: &Counters, part: &str) -> Evidence {
+    pub(super) fn evidence_of(rule: &MetricRule, counters: &Counters, part: &str) -> Evidence {
         let inputs = MetricInputs {
             begun_s: None,
             counters,

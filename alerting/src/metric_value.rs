@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use revwatch_core::amounts::{Amounts, MoneyDoubt, NOT_READABLE};
 use revwatch_core::bucket::{Bucket, covering, hour_of, last_minute, window_minutes};
-use revwatch_core::counters::{Counters, Figures, sum};
+use revwatch_core::counters::{
+    Counters, Figures, MRR_PAST_DUE, MRR_PAST_DUE_INCOMPLETE, UNKNOWN, sum,
+};
 use revwatch_core::kpi::Ratio;
 use revwatch_core::mode::OTHER_MODE;
 use revwatch_core::money::Money;
@@ -52,9 +55,11 @@ pub struct Sample {
     /// The parts of a share.
     pub parts: Option<(i64, i64)>,
     /// The amounts concerned.
-    pub money: Vec<Money>,
+    pub money: Amounts,
     /// Between which values `value` is, if it is not exactly known.
     pub range: Option<(f64, f64)>,
+    /// The most that the parts may be, if that is not exactly known; `None`: there is no bound.
+    pub parts_high: Option<(Option<i64>, Option<i64>)>,
 }
 
 /// A sample for each segment; without segments, one under the empty name.
@@ -71,13 +76,13 @@ impl Sample {
     }
 
     /// A part of something, and the amounts concerned.
-    pub fn share(ratio: Ratio, money: Vec<Money>) -> Self {
+    pub fn share(ratio: Ratio, money: Amounts) -> Self {
         Self {
             value: ratio.value(),
             samples: ratio.total,
             parts: Some((ratio.part, ratio.total)),
             money,
-            range: None,
+            ..Self::default()
         }
     }
 
@@ -198,8 +203,42 @@ impl<'a> MetricQuery<'a> {
         self.figures.get(Bucket::Current, name)
     }
 
-    /// Current amounts, by currency.
-    pub fn current_money(self, family: &'a str) -> Vec<Money> {
+    /// Current amounts, by currency, of objects that may have amounts that cannot be read.
+    pub fn current_money(self, family: &'a str) -> Amounts {
+        let not_readable = self.current(&["amount_unknown", family]);
+        let mut doubt = MoneyDoubt::default();
+        if not_readable > 0 {
+            doubt.unbounded.insert(UNKNOWN.to_owned(), not_readable);
+            doubt.reasons.insert(NOT_READABLE.to_owned(), not_readable);
+        }
+        Amounts {
+            money: self.by_currency(family),
+            doubt,
+        }
+    }
+
+    /// Current MRR, by currency; `incomplete` counts the subscriptions of which it is not exactly known.
+    pub fn current_mrr(self, families: [&'a str; 3], incomplete: &'a str) -> Amounts {
+        let [low, extra, unbounded] = families;
+        let counts = |family: &'a str| {
+            let counters = self.figures.under(Bucket::Current, family);
+            let mut counts = BTreeMap::<String, i64>::new();
+            for (rest, count) in counters {
+                *counts.entry(rest[0].to_owned()).or_default() += count;
+            }
+            counts
+        };
+        Amounts {
+            money: self.by_currency(low),
+            doubt: MoneyDoubt {
+                extra_minor: counts(extra),
+                unbounded: counts(unbounded),
+                reasons: counts(incomplete),
+            },
+        }
+    }
+
+    fn by_currency(self, family: &'a str) -> Vec<Money> {
         let mut amounts = BTreeMap::<&str, i64>::new();
         for (rest, minor) in self.figures.under(Bucket::Current, family) {
             *amounts.entry(rest[0]).or_default() += minor;
@@ -225,6 +264,9 @@ impl<'a> MetricQuery<'a> {
             part: level("past_due"),
             total: level("all"),
         };
-        Sample::share(ratio, self.current_money("mrr_past_due"))
+        Sample::share(
+            ratio,
+            self.current_mrr(MRR_PAST_DUE, MRR_PAST_DUE_INCOMPLETE),
+        )
     }
 }

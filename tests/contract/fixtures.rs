@@ -126,6 +126,7 @@ pub(crate) fn condition(id: &str, due_s: i64) -> Condition {
         answer_by_s: None,
         trial_end_s: None,
         further_money: Vec::new(),
+        uncertain: None,
     }
 }
 

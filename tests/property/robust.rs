@@ -30,7 +30,7 @@ fn read(kind: &str, object: &Value) -> Result<Vec<Observation>, String> {
 }
 
 /// The counters of what is unknown, and of how much more it may be.
-const UNKNOWN: [&str; 7] = [
+const UNKNOWN: [&str; 10] = [
     "unknown",
     "amount_unknown",
     "mrr_incomplete",
@@ -38,6 +38,9 @@ const UNKNOWN: [&str; 7] = [
     "mrr_extra_change",
     "mrr_unbounded",
     "mrr_unbounded_change",
+    "mrr_past_due_incomplete",
+    "mrr_past_due_extra",
+    "mrr_past_due_unbounded",
 ];
 
 /// All values that people and rules see of an event's entities.
@@ -87,12 +90,14 @@ impl Shown {
                             answer_by_s,
                             trial_end_s,
                             further_money,
+                            uncertain,
                             ..
                         } = condition;
                         less.customer = less.customer.filter(|_| customer.is_some());
                         less.money = less.money.filter(|_| money.is_some());
                         less.answer_by_s = less.answer_by_s.filter(|_| answer_by_s.is_some());
                         less.trial_end_s = less.trial_end_s.filter(|_| trial_end_s.is_some());
+                        less.uncertain.clone_from(uncertain);
                         if further_money.is_empty() {
                             less.further_money.clear();
                         }

@@ -108,7 +108,7 @@ impl Engine {
         let moved = shown != evidence || since_s.is_some_and(|since_s| since_s != alert.since_s);
         // A metric moves all the time; an entity changes when something happened to it.
         let is_due = since_s.is_some() || now_s - alert.revised_s >= REFRESH_S;
-        let before = alert.evidence.money.clone();
+        let before = alert.evidence.amounts();
         if moved || (alert.has_unsent_changes && is_due) {
             alert.since_s = since_s.unwrap_or(alert.since_s);
             alert.evidence = with_trend(evidence);
@@ -316,7 +316,7 @@ impl Engine {
         let before = self
             .alerts
             .insert(alert)
-            .map(|alert| alert.evidence.money)
+            .map(|alert| alert.evidence.amounts())
             .unwrap_or_default();
         self.member_shows(id, &before, None);
         if let Some(group_id) = group_id {

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use revwatch_core::money::Money;
+use revwatch_core::amounts::Amounts;
 
 use super::Engine;
-use super::groups::{Place, add, keep_largest, member, place};
+use super::groups::{Place, keep_largest, member, place};
 use crate::alert::{Alert, AlertState, Evidence, Group, Member, Sla, Subject, id};
 
 impl Engine {
@@ -101,10 +101,10 @@ impl Engine {
         now_s: i64,
         by: Option<&str>,
     ) {
-        let money = self
+        let amounts = self
             .alerts
             .get(id)
-            .map(|a| a.evidence.money.clone())
+            .map(|a| a.evidence.amounts())
             .unwrap_or_default();
         let Some(alert) = self.alerts.open_mut(group_id) else {
             return;
@@ -117,13 +117,11 @@ impl Engine {
         let (open, unnamed) = (group.open, group.top.is_empty());
         if open == 0 {
             // What it was about, not what was left of it.
-            alert.evidence.money.clone_from(&group.money);
+            alert.evidence.set_amounts(group.amounts());
             self.resolve(group_id, None, now_s, by);
             return;
         }
-        for amount in money {
-            add(&mut alert.evidence.money, &amount, -1);
-        }
+        alert.evidence.add_amounts(&amounts, -1);
         alert.revise(now_s);
         self.changes.touch(group_id);
         if unnamed {
@@ -133,14 +131,18 @@ impl Engine {
 
     /// What an alert shows may have changed, and with it the sums of its group. Readers of the group see it with
     /// an update at `now_s`, or with the next one.
-    pub(super) fn member_shows(&mut self, id: &str, before: &[Money], now_s: Option<i64>) {
-        let Some(alert) = self.alerts.get(id).filter(|a| a.evidence.money != before) else {
+    pub(super) fn member_shows(&mut self, id: &str, before: &Amounts, now_s: Option<i64>) {
+        let Some(alert) = self
+            .alerts
+            .get(id)
+            .filter(|a| a.evidence.amounts() != *before)
+        else {
             return;
         };
         let Some(group_id) = alert.part_of.clone() else {
             return;
         };
-        let (member, after) = (member(alert), alert.evidence.money.clone());
+        let (member, after) = (member(alert), alert.evidence.amounts());
         let Some(alert) = self.alerts.open_mut(&group_id) else {
             return;
         };
@@ -152,10 +154,8 @@ impl Engine {
             keep_largest(&mut group.top);
         }
         for (amounts, times) in [(before, -1), (&after, 1)] {
-            for amount in amounts {
-                add(&mut alert.evidence.money, amount, times);
-                add(&mut group.money, amount, times);
-            }
+            alert.evidence.add_amounts(amounts, times);
+            group.add_amounts(amounts, times);
         }
         if let Some(now_s) = now_s {
             alert.revise(now_s);
@@ -195,11 +195,10 @@ impl Engine {
         for id in groups {
             let members = open.remove(&id).unwrap_or_default();
             let known = u32::try_from(members.len()).unwrap_or(u32::MAX);
-            let money: Vec<Money> = members
-                .iter()
-                .filter_map(|id| self.alerts.get(id))
-                .flat_map(|a| a.evidence.money.clone())
-                .collect();
+            let mut amounts = Amounts::default();
+            for alert in members.iter().filter_map(|id| self.alerts.get(id)) {
+                amounts.add(&alert.evidence.amounts(), 1);
+            }
             let Some(alert) = self.alerts.get_mut(&id) else {
                 continue;
             };
@@ -208,13 +207,10 @@ impl Engine {
             };
             group.joined += known.saturating_sub(group.open);
             group.open = known;
-            alert.evidence.money.clear();
-            for amount in &money {
-                add(&mut alert.evidence.money, amount, 1);
-            }
             if group.open == group.joined {
-                group.money.clone_from(&alert.evidence.money);
+                (group.money, group.money_doubt) = (amounts.money.clone(), amounts.doubt.clone());
             }
+            alert.evidence.set_amounts(amounts);
             let is_digest = alert.is_digest();
             self.changes.touch(&id);
             self.name_members(&id);
@@ -294,9 +290,8 @@ impl Engine {
             return;
         };
         alert.since_s = alert.since_s.min(since_s);
-        for amount in &evidence.money {
-            add(&mut alert.evidence.money, amount, 1);
-        }
+        let amounts = evidence.amounts();
+        alert.evidence.add_amounts(&amounts, 1);
         if alert.evidence.event_ids.len() < 3 {
             alert
                 .evidence
@@ -306,9 +301,7 @@ impl Engine {
         let Some(group) = &mut alert.group else {
             return;
         };
-        for amount in &evidence.money {
-            add(&mut group.money, amount, 1);
-        }
+        group.add_amounts(&amounts, 1);
         group.joined += 1;
         group.open += 1;
         group.top.push(member);

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
-use revwatch_core::money::{Money, decimals};
+use revwatch_core::money::decimals;
 
 use crate::alert::{Alert, Member};
 
@@ -115,6 +115,7 @@ pub(super) fn member(alert: &Alert) -> Member {
         subject: alert.subject.clone(),
         account: alert.evidence.account.clone(),
         money: alert.evidence.money.first().cloned(),
+        money_doubt: alert.evidence.money_doubt.clone(),
         rule: alert.rule.clone(),
     }
 }
@@ -135,19 +136,10 @@ pub(super) fn keep_largest(members: &mut Vec<Member>) {
     members.truncate(MAX_NAMED_MEMBERS);
 }
 
-/// Adds `times` an amount to the sum of its currency.
-pub(super) fn add(sums: &mut Vec<Money>, amount: &Money, times: i64) {
-    let minor = amount.minor.saturating_mul(times);
-    match sums.iter_mut().find(|m| m.currency == amount.currency) {
-        Some(sum) => sum.minor = sum.minor.saturating_add(minor),
-        None => sums.push(Money::new(minor, &amount.currency)),
-    }
-    sums.retain(|m| m.minor != 0);
-    sums.sort_by(|a, b| a.currency.cmp(&b.currency));
-}
-
 #[cfg(test)]
 mod tests {
+    use revwatch_core::money::Money;
+
     use super::super::tests::rules;
     use super::*;
     use crate::alert::{Evidence, Subject};
@@ -207,15 +199,5 @@ mod tests {
         let ids: Vec<_> = members.iter().map(|m| m.alert_id.as_str()).collect();
         assert_eq!(ids[..5], ["b", "a", "c", "d", "e0"]);
         assert_eq!(ids.len(), MAX_NAMED_MEMBERS);
-    }
-
-    #[test]
-    fn amounts_add_up_by_currency_and_nothing_is_left_of_zero() {
-        let mut sums = Vec::new();
-        add(&mut sums, &Money::new(5, "usd"), 1);
-        add(&mut sums, &Money::new(7, "eur"), 2);
-        assert_eq!(sums, [Money::new(14, "eur"), Money::new(5, "usd")]);
-        add(&mut sums, &Money::new(5, "usd"), -1);
-        assert_eq!(sums, [Money::new(14, "eur")]);
     }
 }

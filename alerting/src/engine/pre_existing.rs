@@ -12,7 +12,7 @@ use revwatch_core::condition::{BeganBefore, Condition};
 use serde::{Deserialize, Serialize};
 
 use super::alert_table::AlertTable;
-use super::groups::{Place, add};
+use super::groups::Place;
 use super::{BEGAN, Engine, UnreadableDocumentError, WatchKey, parsed};
 use crate::alert::{
     Alert, AlertTemplate, DIGEST, Evidence, Group, RuleCount, Severity, Sla, Subject, id,
@@ -148,10 +148,9 @@ impl Engine {
         group.open = group.open.saturating_sub(1);
         group.joined = group.joined.saturating_sub(1);
         group.top.retain(|member| member.alert_id != alert.id);
-        for amount in &alert.evidence.money {
-            add(&mut left.evidence.money, amount, -1);
-            add(&mut group.money, amount, -1);
-        }
+        let amounts = alert.evidence.amounts();
+        left.evidence.add_amounts(&amounts, -1);
+        group.add_amounts(&amounts, -1);
         if let Some(count) = group.rules.iter_mut().find(|c| c.rule == alert.rule) {
             count.joined = count.joined.saturating_sub(1);
         }
@@ -161,7 +160,7 @@ impl Engine {
         }
         let (open, unnamed) = (group.open, group.top.is_empty());
         if open == 0 {
-            left.evidence.money.clone_from(&group.money);
+            left.evidence.set_amounts(group.amounts());
             if left.is_withdrawn() {
                 // A group without alerts is not sent, and those who have it read that.
                 left.notifiers = left.reached();

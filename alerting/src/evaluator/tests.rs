@@ -198,6 +198,7 @@ fn payout_failed(n: usize) -> Condition {
         answer_by_s: None,
         trial_end_s: None,
         further_money: Vec::new(),
+        uncertain: None,
     }
 }
 

@@ -15,12 +15,8 @@ pub(super) fn details(alert: &Alert, notice: Option<&Notice>) -> Value {
             .map(|t| t.to_string())
     };
     let due = |unix_s: i64| iso(Some(unix_s).filter(|s| *s > 0));
-    let money: Vec<_> = alert
-        .evidence
-        .money
-        .iter()
-        .map(|m| json!({"amount_minor": m.minor, "currency": m.currency}))
-        .collect();
+    let money = alert.evidence.amounts().json("amount_minor");
+    let unknown: Vec<_> = alert.evidence.money_doubt.reasons.keys().collect();
     let detail = alert.evidence.detail.as_deref().map(Detail::of);
     let reason = detail
         .map(|detail| detail.reason)
@@ -32,7 +28,7 @@ pub(super) fn details(alert: &Alert, notice: Option<&Notice>) -> Value {
         "labels": alert.labels, "since": iso(Some(alert.since_s)), "fired_at": iso(Some(alert.fired_s)),
         "acknowledged_at": iso(alert.acknowledged_s), "acknowledged_by": alert.acknowledged_by,
         "resolved_at": iso(alert.resolved_s), "respond_by": due(alert.sla.respond_due_s),
-        "resolve_by": due(alert.sla.resolve_due_s), "pre_existing": alert.pre_existing, "metric_value": alert.evidence.metric_value, "money": money,
+        "resolve_by": due(alert.sla.resolve_due_s), "pre_existing": alert.pre_existing, "metric_value": alert.evidence.metric_value, "money": money, "money_unknown": unknown,
         "due_at": iso(alert.evidence.due_s), "answer_by": iso(alert.evidence.answer_by_s), "trial_end": iso(alert.evidence.trial_end_s), "reason": reason, "requirements": requirements, "event_ids": alert.evidence.event_ids, "actions": alert.actions,
         "runbook": alert.runbook, "stripe_url": stripe_url(alert), "revision": alert.revision,
         "group": alert.group.as_ref().map(|group| json!({"joined": group.joined, "open": group.open})),

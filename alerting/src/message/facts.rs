@@ -127,9 +127,9 @@ fn amounts(alert: &Alert) -> Vec<Fact> {
         let rules: Vec<_> = rules.iter().map(text).collect();
         facts.push(Fact::new("Rules", rules.join("; ")));
     }
-    if !evidence.money.is_empty() {
-        let amounts: Vec<_> = evidence.money.iter().map(ToString::to_string).collect();
-        facts.push(Fact::new("Money", amounts.join(" + ")));
+    let amounts = evidence.amounts().to_string();
+    if !amounts.is_empty() {
+        facts.push(Fact::new("Money", amounts));
     }
     facts
 }

@@ -10,15 +10,23 @@ use crate::metric_value::number;
 /// For example `12 of 150 (8.0 %), at most 5.0 % allowed`.
 pub(super) fn measured(metric_value: MetricValue, subject: &Subject) -> String {
     let write = |value: f64| in_unit(value, metric_value.unit, subject);
-    let value = write(metric_value.value);
+    let value = match metric_value.range {
+        None => write(metric_value.value),
+        Some((low, high)) => between(low.map(write), high.map(write)),
+    };
     let value = match (metric_value.parts, metric_value.unit) {
-        (Some((part, total)), Unit::Share) => {
+        (Some(parts), Unit::Share) => {
             let of_part = match metric_value.are_parts_money {
                 true => Unit::Minor,
                 false => Unit::Count,
             };
             let write = |part| in_unit(number(part), of_part, subject);
-            format!("{} of {} ({value})", write(part), write(total))
+            let (part, total) = parts;
+            let (part_high, total_high) =
+                metric_value.parts_high.unwrap_or((Some(part), Some(total)));
+            let part = between(Some(write(part)), part_high.map(write));
+            let total = between(Some(write(total)), total_high.map(write));
+            format!("{part} of {total} ({value})")
         }
         _ => value,
     };
@@ -26,6 +34,17 @@ pub(super) fn measured(metric_value: MetricValue, subject: &Subject) -> String {
     match metric_value.side {
         Side::Above => format!("{value}, at most {threshold} allowed"),
         Side::Below => format!("{value}, at least {threshold} expected"),
+    }
+}
+
+/// Two bounds, as far as there are.
+fn between(low: Option<String>, high: Option<String>) -> String {
+    match (low, high) {
+        (Some(low), Some(high)) if low == high => low,
+        (Some(low), Some(high)) => format!("{low} to {high}"),
+        (Some(low), None) => format!("at least {low}"),
+        (None, Some(high)) => format!("at most {high}"),
+        (None, None) => "unknown".to_owned(),
     }
 }
 

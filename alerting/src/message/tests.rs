@@ -1,8 +1,10 @@
 //! Messages from firing to resolved.
 
+use revwatch_core::amounts::{Amounts, MoneyDoubt, UncertainMoney};
 use revwatch_core::entity::{EntityKey, EntityKind};
 use revwatch_core::money::Money;
 use revwatch_runtime::config::Config;
+use serde_json::json;
 
 use super::format::{clamp, in_unit};
 use super::*;
@@ -129,7 +131,9 @@ fn a_share_of_the_business_with_money_and_trend() {
             threshold: 0.05,
             side: Side::Above,
             unit: Unit::Share,
+            range: None,
             parts: Some((12, 150)),
+            parts_high: None,
             are_parts_money: false,
         }),
         money: vec![Money::new(1_234_500, "usd"), Money::new(90_000, "jpy")],
@@ -161,7 +165,9 @@ fn a_share_of_money_is_shown_as_money_in_its_currency() {
             threshold: 0.2,
             side: Side::Above,
             unit: Unit::Share,
+            range: None,
             parts: Some((500, 2000)),
+            parts_high: None,
             are_parts_money: true,
         };
         let evidence = Evidence {
@@ -189,6 +195,62 @@ fn a_share_of_money_is_shown_as_money_in_its_currency() {
 }
 
 #[test]
+fn a_value_and_money_between_bounds_are_shown_with_both() {
+    let shown = |range, parts_high| {
+        let metric_value = MetricValue {
+            value: 1.0 / 3.0,
+            threshold: 0.2,
+            side: Side::Above,
+            unit: Unit::Share,
+            range: Some(range),
+            parts: Some((4000, 12_000)),
+            parts_high: Some(parts_high),
+            are_parts_money: true,
+        };
+        let mut evidence = Evidence {
+            metric_value: Some(metric_value),
+            ..Evidence::default()
+        };
+        let mut amounts = Amounts::default();
+        amounts.add_uncertain(&UncertainMoney {
+            currency: Some("eur".into()),
+            low_minor: 4000,
+            high_minor: parts_high.0,
+            reason: "discount".into(),
+        });
+        evidence.set_amounts(amounts);
+        let subject = Subject::Segment {
+            by: "currency".into(),
+            value: "eur".into(),
+        };
+        // As it is stored.
+        let alert = alert(Severity::High, "MRR has fallen", &subject, evidence);
+        let text = serde_json::to_string(&alert).expect("JSON");
+        show(&serde_json::from_str(&text).expect("an alert"))
+    };
+    let message = shown((Some(1.0 / 3.0), Some(1.0)), (Some(12_000), Some(12_000)));
+    for line in [
+        "\nValue: EUR 40.00 to EUR 120.00 of EUR 120.00 (33.3 % to 100.0 %), at most 20.0 % allowed\n",
+        "\nMoney: EUR 40.00 to EUR 120.00: a discount is named only by its id\n",
+    ] {
+        assert!(message.text.contains(line), "{line}: {}", message.text);
+    }
+    assert!(
+        message.short.contains(", EUR 40.00 to EUR 120.00 ["),
+        "{}",
+        message.short
+    );
+    let money =
+        json!([{"currency": "eur", "amount_minor": null, "low_minor": 4000, "high_minor": 12_000}]);
+    assert_eq!(message.details["money"], money);
+    assert_eq!(message.details["money_unknown"], json!(["discount"]));
+    let message = shown((Some(1.0 / 3.0), None), (None, None));
+    let line = "\nValue: at least EUR 40.00 of at least EUR 120.00 (at least 33.3 %), at most 20.0 % allowed\n";
+    assert!(message.text.contains(line), "{}", message.text);
+    assert!(message.text.contains("\nMoney: at least EUR 40.00: "));
+}
+
+#[test]
 fn a_group_lists_its_largest_members() {
     let mut alert = account();
     alert.subject = Subject::Business;
@@ -198,6 +260,7 @@ fn a_group_lists_its_largest_members() {
         subject: Subject::Entity(EntityKey::new(EntityKind::Payout, format!("po_{n}"))),
         account: Some(format!("acct_{n}")),
         money: Some(Money::new(10_000 - n, "eur")),
+        money_doubt: MoneyDoubt::default(),
         rule: "a_rule".into(),
     };
     alert.group = Some(Group {
@@ -230,6 +293,7 @@ fn a_digest_counts_what_was_wrong_already_by_rule() {
         subject: Subject::Entity(EntityKey::new(EntityKind::Payout, id)),
         account: None,
         money: Some(Money::new(500, "eur")),
+        money_doubt: MoneyDoubt::default(),
         rule: rule.into(),
     };
     digest.group = Some(Group {

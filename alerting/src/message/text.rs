@@ -55,12 +55,7 @@ pub(super) fn footer(alert: &Alert) -> String {
 
 /// For text messages: the headline, the subject and the amounts.
 pub(super) fn short(alert: &Alert, headline: &str) -> String {
-    let money: Vec<_> = alert
-        .evidence
-        .money
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let money = alert.evidence.amounts().texts();
     let about = [
         alert
             .evidence
@@ -94,10 +89,9 @@ pub(super) fn members(alert: &Alert) -> Vec<(String, Option<String>)> {
         .top
         .iter()
         .map(|member| {
-            let money = member
-                .money
-                .as_ref()
-                .map_or_else(String::new, |money| format!(", {money}"));
+            // The first of them, as without bounds: a line is short.
+            let money = member.amounts().texts().into_iter().next();
+            let money = money.map_or_else(String::new, |money| format!(", {money}"));
             let link = member.subject.entity().and_then(|key| {
                 key.kind.dashboard_url(
                     &key.id,

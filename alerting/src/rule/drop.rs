@@ -1,9 +1,10 @@
 //! `drop`: how much a level has fallen. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use revwatch_core::amounts::{Amounts, EARLIER, MoneyDoubt, add};
 use revwatch_core::bucket::Bucket;
-use revwatch_core::counters::{UNKNOWN, name};
+use revwatch_core::counters::{MRR, MRR_INCOMPLETE, UNKNOWN, name};
 use revwatch_core::kpi::Ratio;
 use revwatch_core::money::Money;
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use super::fields::Fields;
 use super::kind_description::Kind;
 use super::measure::{Measure, MeasureNames};
 use super::metric::{Named, metrics};
-use super::mrr_bounds::MrrBounds;
+use super::mrr_bounds::{MrrBounds, minor};
 use super::threshold::Bounds;
 use super::window::{History, Window};
 use crate::alert::Unit;
@@ -172,7 +173,7 @@ impl Drop {
         let figures = query.figures;
         // A currency whose MRR fell to zero exists in the changes only.
         let changed = query.family(self.window, MRR_CHANGE);
-        let current = ["mrr", "mrr_extra", "mrr_unbounded"].into_iter();
+        let current = MRR.into_iter();
         let current = current.flat_map(|family| figures.under(Bucket::Current, family));
         let all = changed.map(|(_, rest, _)| rest[0]);
         let all = all.chain(current.map(|(rest, _)| rest[0]));
@@ -180,19 +181,72 @@ impl Drop {
         let (first, last) = query.minutes(self.window, MRR_CHANGE).into_inner();
         let before = |currency: &str| MrrBounds::before(query, first, currency);
         let now = |currency: &str| MrrBounds::before(query, last.saturating_add(1), currency);
+        let reasons = query.current_mrr(MRR, MRR_INCOMPLETE).doubt.reasons;
         let sample = |currency: &str| {
             let fallen = self.fallen(query, &["mrr", currency], &[MRR_CHANGE, currency]);
-            let lost = fallen.parts.map_or(0, |(lost, _)| lost);
-            Sample {
-                money: vec![Money::new(lost, currency)],
-                range: before(currency).fallen_to(now(currency), self.absolute),
-                ..fallen
+            let (before, now) = (before(currency), now(currency));
+            match before.fallen_to(now, self.absolute) {
+                Some(range) => bounded(currency, range, before, now, &reasons),
+                None => Sample {
+                    money: Amounts {
+                        money: vec![Money::new(fallen.parts.map_or(0, |it| it.0), currency)],
+                        ..Amounts::default()
+                    },
+                    ..fallen
+                },
             }
         };
         currencies
             .into_iter()
             .map(|currency| (currency.to_owned(), sample(currency)))
             .collect()
+    }
+}
+
+/// What fell of MRR that is known only to be between bounds: the value, the parts and the money are the least that
+/// is certain.
+fn bounded(
+    currency: &str,
+    range: (f64, f64),
+    before: MrrBounds,
+    now: MrrBounds,
+    reasons: &BTreeMap<String, i64>,
+) -> Sample {
+    let lost = before.fallen_to(now, true);
+    let (least, most) = lost.map_or((None, None), |(least, most)| (minor(least), minor(most)));
+    let mut money = Amounts::default();
+    // Without a lower bound, it may have risen by any amount.
+    if let Some(least) = least {
+        add(&mut money.money, &Money::new(least, currency), 1);
+    }
+    let doubt = match least.zip(most) {
+        Some((least, most)) if least == most => MoneyDoubt::default(),
+        Some((least, most)) => MoneyDoubt {
+            extra_minor: BTreeMap::from([(currency.to_owned(), most.saturating_sub(least))]),
+            ..MoneyDoubt::default()
+        },
+        None => MoneyDoubt {
+            unbounded: BTreeMap::from([(currency.to_owned(), 1)]),
+            ..MoneyDoubt::default()
+        },
+    };
+    let reasons = match now.range() {
+        Some(_) => reasons.clone(),
+        None => BTreeMap::from([(EARLIER.to_owned(), 1)]),
+    };
+    money.doubt = MoneyDoubt { reasons, ..doubt };
+    let (low, high) = range;
+    Sample {
+        value: [low, high].into_iter().find(|end| end.is_finite()),
+        // As where nothing was: nothing can drop, however few samples that is.
+        samples: match before.low_minor() {
+            ..=0 => i64::MAX,
+            low_minor => low_minor,
+        },
+        parts: least.map(|least| (least, before.low_minor())),
+        parts_high: Some((most, before.high_minor())),
+        money,
+        range: Some(range),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use revwatch_core::counters::{Bucket, UNKNOWN};
+use revwatch_core::amounts::Amounts;
+use revwatch_core::counters::{
+    Bucket, MRR, MRR_INCOMPLETE, MRR_PAST_DUE, MRR_PAST_DUE_INCOMPLETE, UNKNOWN,
+};
 use revwatch_core::entity::NEEDING_FETCH;
 use revwatch_core::kpi::not_sent;
 use serde_json::Value;
@@ -12,11 +15,10 @@ use super::fields::Fields;
 use super::kind_description::Kind;
 use super::measure::{Measure, MeasureNames};
 use super::metric::{Named, metrics};
-use super::mrr_bounds::MrrBounds;
 use super::threshold::Bounds;
 use super::window::{History, Window};
 use crate::alert::Unit;
-use crate::metric_value::{MetricQuery, PipelineStatus, Sample, Samples};
+use crate::metric_value::{MetricQuery, PipelineStatus, Sample, Samples, number};
 
 /// See [`Gauge`].
 pub const KIND: Kind = Kind {
@@ -94,8 +96,10 @@ enum Source {
     NotSent,
     /// The sum of a family of current counters.
     Family(&'static str),
-    /// Monthly recurring revenue, which may have bounds.
-    Mrr,
+    /// Monthly recurring revenue, which may have bounds: its counters, and why.
+    Mrr([&'static str; 3], &'static str),
+    /// The subscriptions of which it is not exactly known, by reason.
+    MrrIncomplete,
     /// One current counter.
     Counter(&'static str),
     /// One current counter, with the amounts of a family.
@@ -166,7 +170,8 @@ impl Measure for Gauge {
                 ..Sample::count(query.current(&[name]))
             }
             .alone(),
-            Source::Mrr => mrr(query),
+            Source::Mrr(families, incomplete) => mrr(query, families, incomplete),
+            Source::MrrIncomplete => mrr_incomplete(query),
             Source::NotSent => ones(query, names_of_not_sent(query)),
             Source::Family(family) => sums(query, family),
         }
@@ -191,9 +196,9 @@ impl Measure for Gauge {
 impl GaugeMetric {
     fn source(self) -> Source {
         match self {
-            Self::Mrr => Source::Mrr,
-            Self::MrrIncomplete => Source::Family("mrr_incomplete"),
-            Self::MrrPastDue => Source::Family("mrr_past_due"),
+            Self::Mrr => Source::Mrr(MRR, MRR_INCOMPLETE),
+            Self::MrrIncomplete => Source::MrrIncomplete,
+            Self::MrrPastDue => Source::Mrr(MRR_PAST_DUE, MRR_PAST_DUE_INCOMPLETE),
             Self::PastDueShare => Source::PastDue,
             Self::Accounts => Source::Family("accounts"),
             Self::AccountsCharging => Source::Counter("accounts_charging"),
@@ -241,21 +246,67 @@ fn names_of_not_sent(query: MetricQuery<'_>) -> Vec<String> {
 }
 
 /// By currency.
-fn mrr(query: MetricQuery<'_>) -> Samples {
-    let families = ["mrr", "mrr_extra", "mrr_unbounded"];
+fn mrr(query: MetricQuery<'_>, families: [&'static str; 3], incomplete: &'static str) -> Samples {
     let counters = families.map(|family| query.figures.under(Bucket::Current, family));
     let currencies = counters.into_iter().flatten().map(|(rest, _)| rest[0]);
     let currencies = currencies.filter(|currency| *currency != UNKNOWN);
+    let [low, extra, unbounded] = families;
     let sample = |currency: &str| {
-        let mrr = MrrBounds::before(query, u32::MAX, currency);
+        let low_minor = query.current(&[low, currency]);
+        let high_minor = low_minor.saturating_add(query.current(&[extra, currency]));
+        // What is of an unknown currency may be of this one.
+        let unbounded = [currency, UNKNOWN].map(|currency| query.current(&[unbounded, currency]));
+        let high = match unbounded {
+            [0, 0] => number(high_minor),
+            _ => f64::INFINITY,
+        };
+        let range = Some((number(low_minor), high)).filter(|(low, high)| low < high);
+        // The value is the money, and the reason is shown with it.
+        let money = match range {
+            Some(_) => of_currency(query.current_mrr(families, incomplete), currency),
+            None => Amounts::default(),
+        };
         Sample {
-            range: mrr.range(),
-            ..Sample::count(query.current(&["mrr", currency]))
+            range,
+            money,
+            ..Sample::count(low_minor)
         }
     };
     currencies
         .map(|currency| (currency.to_owned(), sample(currency)))
         .collect()
+}
+
+/// The amounts of a currency; what is of an unknown one may be of this one.
+fn of_currency(mut amounts: Amounts, currency: &str) -> Amounts {
+    amounts.money.retain(|money| money.currency == currency);
+    let doubt = &mut amounts.doubt;
+    doubt.extra_minor.retain(|name, _| name == currency);
+    let unbounded = std::mem::take(&mut doubt.unbounded).into_iter();
+    let unbounded = unbounded.filter(|(name, _)| [currency, UNKNOWN].contains(&name.as_str()));
+    let unbounded: i64 = unbounded.map(|(_, count)| count).sum();
+    if unbounded > 0 {
+        doubt.unbounded.insert(currency.to_owned(), unbounded);
+    }
+    amounts
+}
+
+/// By reason, with the bounds of MRR in the currencies in which it is not exactly known.
+fn mrr_incomplete(query: MetricQuery<'_>) -> Samples {
+    let mut amounts = query.current_mrr(MRR, MRR_INCOMPLETE);
+    let doubt = &amounts.doubt;
+    let is_exact = |currency: &String| {
+        !doubt.extra_minor.contains_key(currency) && !doubt.unbounded.contains_key(currency)
+    };
+    amounts.money.retain(|money| !is_exact(&money.currency));
+    let mut samples = sums(query, MRR_INCOMPLETE);
+    for (segment, sample) in &mut samples {
+        sample.money = amounts.clone();
+        let of_segment = |reason: &String| segment.is_empty() || reason == segment;
+        let reasons = &mut sample.money.doubt.reasons;
+        reasons.retain(|reason, _| of_segment(reason));
+    }
+    samples
 }
 
 fn sums<'a>(query: MetricQuery<'a>, family: &'a str) -> Samples {

@@ -1,6 +1,6 @@
 //! Monthly recurring revenue that is known only to be between two bounds. Pure.
 
-use revwatch_core::counters::UNKNOWN;
+use revwatch_core::counters::{MRR, UNKNOWN};
 
 use crate::metric_value::{MetricQuery, number};
 
@@ -18,11 +18,12 @@ impl MrrBounds {
         let level = |family: &str, change: &str| {
             query.level_before(minute, &[family, currency], &[change, currency])
         };
-        let low = level("mrr", "mrr_change");
-        let extra = level("mrr_extra", "mrr_extra_change");
+        let [low, extra, unbounded] = MRR;
+        let low = level(low, "mrr_change");
+        let extra = level(extra, "mrr_extra_change");
         // What is of an unknown currency may be of this one.
-        let is_bounded = level("mrr_unbounded", "mrr_unbounded_change") == 0
-            && query.current(&["mrr_unbounded", UNKNOWN]) == 0;
+        let is_bounded = level(unbounded, "mrr_unbounded_change") == 0
+            && query.current(&[unbounded, UNKNOWN]) == 0;
         let high = if is_bounded {
             number(low.saturating_add(extra))
         } else {
@@ -32,6 +33,16 @@ impl MrrBounds {
             low: number(low),
             high,
         }
+    }
+
+    /// At least this.
+    pub(super) fn low_minor(self) -> i64 {
+        minor(self.low).unwrap_or(0)
+    }
+
+    /// At most this; `None`: there is no bound.
+    pub(super) fn high_minor(self) -> Option<i64> {
+        minor(self.high)
     }
 
     /// The bounds, if they are not the same.
@@ -71,6 +82,15 @@ impl MrrBounds {
         let [one, other] = [self, other].map(|bounds| bounds.high - bounds.low);
         one.is_infinite() && other.is_infinite() || (one - other).abs() < 0.5
     }
+}
+
+/// A finite amount.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "amounts stay far below 2^53"
+)]
+pub(super) fn minor(value: f64) -> Option<i64> {
+    value.is_finite().then(|| value.round() as i64)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use revwatch_core::amounts::Amounts;
 use revwatch_core::kpi::Ratio as Share;
 use revwatch_core::money::Money;
 use serde_json::Value;
@@ -119,7 +120,11 @@ impl Measure for Ratio {
             let money = money
                 .into_iter()
                 .map(|(currency, minor)| Money::new(minor, &currency));
-            let sample = Sample::share(ratio, money.collect());
+            let money = Amounts {
+                money: money.collect(),
+                ..Amounts::default()
+            };
+            let sample = Sample::share(ratio, money);
             (segment, sample)
         };
         let samples: Samples = segments.into_iter().map(sample).collect();

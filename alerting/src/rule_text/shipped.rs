@@ -241,6 +241,27 @@ fn disputes_and_failed_refunds_lead_to_finance() {
     }
 }
 
+/// B1: finance reads that MRR is not exactly known, and it has neither reminders nor escalation.
+#[test]
+fn incomplete_mrr_leads_to_finance_and_wakes_no_person() {
+    let config = Config::load(None, &|_| None).expect("the defaults");
+    let all = Capabilities {
+        edits: true,
+        resolves: true,
+    };
+    let names = ["slack", "email", "sms", "pagerduty", "webhook"];
+    let notifiers = names.map(|name| (name.to_owned(), all));
+    let policy = Policy::new(&config.alerting, notifiers.into()).expect("valid");
+    let rules = rules();
+    let rule = rules.iter().find(|rule| rule.name == "mrr_incomplete");
+    let rule = rule.expect("a rule");
+    let mut alert = Alert::fire(rule, &Subject::Business, 0, 0, Evidence::default());
+    policy.apply(&mut alert, rule, 0);
+    assert_eq!(alert.route, "billing-ops");
+    assert_eq!(alert.notifiers, ["slack", "email", "webhook"]);
+    assert_eq!(alert.sla.upcoming, [], "no reminder, no escalation");
+}
+
 /// C15: without editing, each rule's route leads to one of the five channels.
 #[test]
 fn every_route_leads_to_one_of_the_five_channels() {

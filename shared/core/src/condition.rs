@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::amounts::UncertainMoney;
 use crate::class::{Class, Owner};
 use crate::entity::key::EntityKey;
 use crate::entity::kind::EntityKind;
@@ -227,12 +228,15 @@ pub struct Condition {
     /// The customer concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer: Option<String>,
-    /// The money concerned.
+    /// The money concerned, if it is exactly known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub money: Option<Money>,
     /// That of further currencies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub further_money: Vec<Money>,
+    /// What is known of it otherwise, and why it is not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncertain: Option<UncertainMoney>,
     /// Stripe's reason, such as a failure code or `requirements.past_due`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
@@ -251,7 +255,7 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// The money concerned, one amount for each currency.
+    /// The money concerned that is exactly known, one amount for each currency.
     pub fn all_money(&self) -> impl Iterator<Item = &Money> {
         self.money.iter().chain(&self.further_money)
     }

@@ -14,6 +14,22 @@ use crate::realm::Realm;
 /// The part of a name for what no event has shown.
 pub const UNKNOWN: &str = "unknown";
 
+/// The counters of MRR by currency: at least this, at most so much more, and how many subscriptions have no bound.
+pub const MRR: [&str; 3] = ["mrr", "mrr_extra", "mrr_unbounded"];
+
+/// Subscriptions whose part of MRR is not exactly known, by reason.
+pub const MRR_INCOMPLETE: &str = "mrr_incomplete";
+
+/// The bounds of past-due MRR, by currency: see [`MRR`].
+pub const MRR_PAST_DUE: [&str; 3] = [
+    "mrr_past_due",
+    "mrr_past_due_extra",
+    "mrr_past_due_unbounded",
+];
+
+/// Past-due subscriptions whose part of MRR is not exactly known, by reason.
+pub const MRR_PAST_DUE_INCOMPLETE: &str = "mrr_past_due_incomplete";
+
 /// Named integers, by bucket. Names are parts joined by `|`, see [`name`], after the prefix of their
 /// [`Class`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -11,6 +11,7 @@
 //! same events gives entities that encode to the same bytes.
 
 pub mod alert;
+pub mod amounts;
 pub mod backoff;
 pub mod bucket;
 pub mod class;

@@ -198,6 +198,7 @@ mod tests {
             answer_by_s: None,
             trial_end_s: None,
             further_money: Vec::new(),
+            uncertain: None,
         };
         let [need] = Need::of(&condition).try_into().expect("one");
         assert_eq!((need.account, need.realm), (None, Realm::kernel()));

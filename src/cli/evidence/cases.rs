@@ -4,7 +4,6 @@
 use revwatch_alerting::alert::{Alert, Subject};
 use revwatch_alerting::rule::Severity;
 use revwatch_core::alert::report::{Verdict, counts, resolution, response};
-use revwatch_core::money::Money;
 use revwatch_core::view::rfc3339;
 
 use super::pseudonym::Pseudonyms;
@@ -70,7 +69,6 @@ pub fn row(alert: &Alert, names: &Pseudonyms, now_s: i64) -> Vec<String> {
         Subject::Segment { by, value } => names.of(by, value),
         Subject::Entity(key) => names.of(key.kind.as_str(), &key.id),
     };
-    let money: Vec<String> = alert.evidence.money.iter().map(Money::to_string).collect();
     vec![
         names.of("case", &alert.id),
         named("case", alert.part_of.as_deref()),
@@ -80,7 +78,7 @@ pub fn row(alert: &Alert, names: &Pseudonyms, now_s: i64) -> Vec<String> {
         subject,
         named("account", alert.evidence.account.as_deref()),
         named("customer", alert.evidence.customer.as_deref()),
-        money.join(" + "),
+        alert.evidence.amounts().to_string(),
         rfc3339(Some(alert.since_s)),
         rfc3339(Some(alert.fired_s)),
         due(alert.sla.respond_due_s),
@@ -98,6 +96,7 @@ pub fn row(alert: &Alert, names: &Pseudonyms, now_s: i64) -> Vec<String> {
 pub mod tests {
     use revwatch_alerting::alert::{AlertState, Evidence, Sla};
     use revwatch_core::entity::{EntityKey, EntityKind};
+    use revwatch_core::money::Money;
 
     use super::*;
 

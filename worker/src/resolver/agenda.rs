@@ -400,6 +400,7 @@ mod tests {
             answer_by_s: None,
             trial_end_s: None,
             further_money: Vec::new(),
+            uncertain: None,
         }
     }
 

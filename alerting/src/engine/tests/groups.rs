@@ -1,6 +1,10 @@
 //! Many alerts at once.
 
+use revwatch_core::amounts::UncertainMoney;
+
 use super::*;
+use crate::alert::NotificationState;
+use crate::message::render;
 
 #[test]
 fn a_group_shows_the_current_sum_of_its_members() {
@@ -31,6 +35,52 @@ fn a_group_shows_the_current_sum_of_its_members() {
     harness.close(&of(0, 40), 30);
     harness.engine.on_time(90);
     assert_eq!(group(&harness).evidence.money, [Money::new(400, "usd")]);
+}
+
+#[test]
+fn a_group_says_what_is_known_of_the_money_of_its_members() {
+    let mut harness = Harness::new();
+    let exact = |n: i64| payout(&format!("po_{n}"), &format!("acct_{n}"), 100);
+    let bounded = |n: i64, high_minor| Condition {
+        money: None,
+        uncertain: Some(UncertainMoney {
+            currency: Some("usd".into()),
+            low_minor: 100,
+            high_minor,
+            reason: "discount".into(),
+        }),
+        ..exact(n)
+    };
+    for n in 0..4 {
+        harness.open(&exact(n), 20);
+    }
+    for n in 4..6 {
+        harness.open(&bounded(n, Some(300)), 20);
+    }
+    harness.deliver_all(20);
+    let alert = |harness: &Harness| {
+        let alert = harness.engine.alert(&harness.id("payout"));
+        alert.expect("a group").clone()
+    };
+    let sum = |harness: &Harness| alert(harness).evidence.amounts().to_string();
+    let why = "a discount is named only by its id";
+    assert_eq!(sum(&harness), format!("USD 6.00 to USD 10.00: 2 × {why}"));
+    let key = MessageKey::main("slack");
+    let text = render(&alert(&harness), &key, &NotificationState::default()).text;
+    for line in [
+        format!("\nMoney: USD 6.00 to USD 10.00: 2 × {why}\n"),
+        "\n- payout po_4, USD 1.00 to USD 3.00\n".to_owned(),
+    ] {
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+    // Only what is not known of it changes.
+    harness.open(&bounded(4, None), 30);
+    harness.deliver_all(30);
+    assert_eq!(sum(&harness), format!("at least USD 6.00: 2 × {why}"));
+    harness.close(&bounded(4, None), 40);
+    harness.close(&bounded(5, Some(300)), 40);
+    harness.engine.on_time(100);
+    assert_eq!(sum(&harness), "USD 4.00");
 }
 
 #[test]

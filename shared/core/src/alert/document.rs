@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::evidence::Evidence;
 use super::notification::{MessageKey, Notice, NoticeKind, NotificationState};
 use super::subject::Subject;
+use crate::amounts::{Amounts, MoneyDoubt};
 use crate::money::Money;
 use crate::redact;
 
@@ -168,6 +169,9 @@ pub struct Group {
     /// The money of all that joined; the evidence has that of those that are not resolved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub money: Vec<Money>,
+    /// How much more it may be.
+    #[serde(default, skip_serializing_if = "MoneyDoubt::is_none")]
+    pub money_doubt: MoneyDoubt,
     /// How many of each rule joined, the most severe first. Only the digest of [`Alert::pre_existing`] alerts has
     /// several rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -196,8 +200,11 @@ pub struct Member {
     pub subject: Subject,
     /// The connected account concerned.
     pub account: Option<String>,
-    /// The money concerned.
+    /// The money concerned: at least this.
     pub money: Option<Money>,
+    /// How much more it may be.
+    #[serde(default, skip_serializing_if = "MoneyDoubt::is_none")]
+    pub money_doubt: MoneyDoubt,
     /// The alert's rule; empty in what earlier versions stored.
     #[serde(default)]
     pub rule: String,
@@ -250,6 +257,7 @@ impl Alert {
             customer,
             detail,
             money,
+            money_doubt,
             event_ids,
             ..
         } = &mut alert.evidence;
@@ -259,15 +267,18 @@ impl Alert {
             .chain(event_ids)
             .for_each(id);
         money.iter_mut().for_each(currency);
+        money_doubt.redact();
         detail
             .iter_mut()
             .for_each(|text| *text = redact::detail(text).into_owned());
         if let Some(group) = &mut alert.group {
             group.money.iter_mut().for_each(currency);
+            group.money_doubt.redact();
             for member in &mut group.top {
                 member.subject = member.subject.redacted();
                 member.account.iter_mut().for_each(id);
                 member.money.iter_mut().for_each(currency);
+                member.money_doubt.redact();
             }
         }
         for by in alert
@@ -384,6 +395,33 @@ impl Alert {
     /// The connected account it concerns.
     pub fn account(&self) -> Option<&str> {
         self.evidence.account.as_deref()
+    }
+}
+
+impl Group {
+    /// The money of all that joined.
+    pub fn amounts(&self) -> Amounts {
+        Amounts {
+            money: self.money.clone(),
+            doubt: self.money_doubt.clone(),
+        }
+    }
+
+    /// Adds `times` an amount to the money of all that joined.
+    pub fn add_amounts(&mut self, amounts: &Amounts, times: i64) {
+        let mut sum = self.amounts();
+        sum.add(amounts, times);
+        (self.money, self.money_doubt) = (sum.money, sum.doubt);
+    }
+}
+
+impl Member {
+    /// The money concerned.
+    pub fn amounts(&self) -> Amounts {
+        Amounts {
+            money: self.money.iter().cloned().collect(),
+            doubt: self.money_doubt.clone(),
+        }
     }
 }
 

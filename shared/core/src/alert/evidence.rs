@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::amounts::{Amounts, MoneyDoubt};
 use crate::condition::Condition;
 use crate::money::Money;
 
@@ -11,9 +12,12 @@ pub struct Evidence {
     /// The value compared, for rules on metrics.
     #[serde(default, alias = "figure", skip_serializing_if = "Option::is_none")]
     pub metric_value: Option<MetricValue>,
-    /// The money concerned, one entry per currency.
+    /// The money concerned, one entry per currency: at least this.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub money: Vec<Money>,
+    /// How much more it may be.
+    #[serde(default, skip_serializing_if = "MoneyDoubt::is_none")]
+    pub money_doubt: MoneyDoubt,
     /// The connected account concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
@@ -57,9 +61,15 @@ pub struct MetricValue {
     pub side: Side,
     /// How to print it.
     pub unit: Unit,
-    /// A share's parts: how many, of how many.
+    /// Between which values it is, if it is not exactly known; `None`: there is no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<(Option<f64>, Option<f64>)>,
+    /// A share's parts: how many, of how many; at least so many, if that is not exactly known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<(i64, i64)>,
+    /// At most so many, if that is not exactly known; `None`: there is no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts_high: Option<(Option<i64>, Option<i64>)>,
     /// The parts are amounts, in the smallest unit of the segment's currency.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub are_parts_money: bool,
@@ -98,10 +108,34 @@ pub struct Point {
     pub value: Option<f64>,
 }
 
+impl Evidence {
+    /// The money concerned.
+    pub fn amounts(&self) -> Amounts {
+        Amounts {
+            money: self.money.clone(),
+            doubt: self.money_doubt.clone(),
+        }
+    }
+
+    /// Sets the money concerned.
+    pub fn set_amounts(&mut self, amounts: Amounts) {
+        (self.money, self.money_doubt) = (amounts.money, amounts.doubt);
+    }
+
+    /// Adds `times` an amount to the money concerned.
+    pub fn add_amounts(&mut self, amounts: &Amounts, times: i64) {
+        let mut sum = self.amounts();
+        sum.add(amounts, times);
+        self.set_amounts(sum);
+    }
+}
+
 impl From<&Condition> for Evidence {
     fn from(condition: &Condition) -> Self {
+        let Amounts { money, doubt } = Amounts::from(condition);
         Self {
-            money: condition.all_money().cloned().collect(),
+            money,
+            money_doubt: doubt,
             account: condition.account.clone(),
             customer: condition.customer.clone(),
             detail: condition.detail.clone(),

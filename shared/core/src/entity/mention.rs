@@ -36,5 +36,6 @@ pub(super) fn condition(
         answer_by_s: None,
         trial_end_s: None,
         further_money: Vec::new(),
+        uncertain: None,
     }
 }

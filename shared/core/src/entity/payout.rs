@@ -13,6 +13,7 @@ use super::state::EntityState;
 use super::stripe_enums::PayoutStatus;
 use super::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
 use super::transition::{Transition, status_changes};
+use crate::amounts::UncertainMoney;
 use crate::class::{Class, Owner};
 use crate::condition::{BeganBefore, Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally, UNKNOWN};
@@ -235,6 +236,7 @@ impl EntityState for Payout {
             answer_by_s: None,
             trial_end_s: None,
             further_money: Vec::new(),
+            uncertain: UncertainMoney::read(minor, None, self.origin.currency.as_deref()),
         }]
     }
 

@@ -339,6 +339,22 @@ impl MrrUnknown {
         Self::Tax,
     ];
 
+    /// What is not known.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Items => "events have only the first page of its items",
+            Self::Price => "a price cannot be read",
+            Self::Amount => "the amount of a price cannot be read",
+            Self::Quantity => "a quantity cannot be read",
+            Self::Coupon => "a coupon cannot be priced",
+            Self::Cancellation => "whether its cancellation is scheduled cannot be read",
+            Self::Currency => "its currency, or what a price costs in it, is not known",
+            Self::Discount => "a discount is named only by its id",
+            Self::Tiers => "events do not have the tiers of a price",
+            Self::Tax => "how much of a price is tax is not known",
+        }
+    }
+
     /// The word that counters, metrics and JSON use.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -20,6 +20,7 @@ use super::state::EntityState;
 use super::stripe_enums::SubscriptionStatus;
 use super::timeline::{Before, Facts, RecordedState, Timeline, fingerprint, value_fingerprint};
 use super::transition::{Transition, beginning};
+use crate::amounts::UncertainMoney;
 use crate::class::{Class, Owner};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
@@ -373,8 +374,10 @@ impl EntityState for Subscription {
             return Vec::new();
         };
         // The amount owed each month, even if a scheduled cancellation removed it from MRR.
-        let recurring = self.recurring().and_then(Monthly::known);
-        let money = Money::known(recurring, self.origin.currency.as_deref());
+        let recurring = self.recurring();
+        let currency = self.origin.currency.as_deref();
+        let money = Money::known(recurring.and_then(Monthly::known), currency);
+        let uncertain = |monthly| UncertainMoney::monthly(monthly, currency);
         let condition = |kind, first: &RecordedState<_>, began_before, due_s| Condition {
             key: ConditionKey {
                 kind,
@@ -393,6 +396,7 @@ impl EntityState for Subscription {
             answer_by_s: None,
             trial_end_s: None,
             further_money: Vec::new(),
+            uncertain: recurring.and_then(uncertain),
         };
         // Stripe says it when one of these changes: what does not say so is about something else.
         let began_before = |first, fields: &[&str]| {
@@ -422,6 +426,7 @@ impl EntityState for Subscription {
         if let Some((first, reason)) = self.incomplete() {
             found.push(Condition {
                 money: None,
+                uncertain: self.mrr().and_then(uncertain),
                 detail: Some(reason.as_str().to_owned()),
                 ..condition(ConditionKind::MrrIncomplete, first, None, first.created_s)
             });
@@ -429,12 +434,14 @@ impl EntityState for Subscription {
         if let Some(first) = self.coupon_needed() {
             found.push(Condition {
                 money: None,
+                uncertain: None,
                 ..condition(ConditionKind::CouponNeeded, first, None, first.created_s)
             });
         }
         if let Some((first, invoices)) = self.invoices_needed() {
             found.push(Condition {
                 money: None,
+                uncertain: None,
                 detail: Some(invoices.join(",")),
                 ..condition(ConditionKind::InvoiceNeeded, first, None, first.created_s)
             });

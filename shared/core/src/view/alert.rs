@@ -180,7 +180,7 @@ pub fn describe(alert: &Alert) -> Value {
     json!({
         "id": alert.id, "rule": alert.rule, "severity": alert.severity, "state": alert.state,
         "muted": alert.muted.as_ref().filter(|_| !alert.is_resolved()),
-        "subject": alert.subject_text(), "account": alert.account(), "money": alert.evidence.money,
+        "subject": alert.subject_text(), "account": alert.account(), "money": alert.evidence.amounts().json("minor"),
         "events": alert.evidence.event_ids,
         "group": group.map(|group| json!({"joined": group.joined, "open": group.open})), "part_of": alert.part_of,
         "pre_existing": alert.pre_existing, "began_before": alert.evidence.began_before,
@@ -241,8 +241,7 @@ pub fn since(alert: &Alert) -> String {
 
 /// The money concerned, in every currency.
 pub fn money(alert: &Alert) -> String {
-    let amounts = alert.evidence.money.iter().map(ToString::to_string);
-    amounts.collect::<Vec<_>>().join(" + ")
+    alert.evidence.amounts().texts().join(" + ")
 }
 
 /// The deadline to respond. Empty once the alert is acknowledged, and while it is muted.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::text::rfc3339;
+use crate::amounts::Amounts;
 use crate::condition::Condition;
 use crate::counters::Bucket;
 use crate::recount::{Comparison, Difference, Misplaced, Misplacement};
@@ -126,10 +127,9 @@ fn attributes(condition: &Condition) -> String {
         rfc3339(Some(condition.since_s)),
         rfc3339(Some(condition.due_s))
     );
-    let money: Vec<_> = condition.all_money().map(ToString::to_string).collect();
     for part in [
         condition.account.clone(),
-        Some(money.join(" + ")).filter(|text| !text.is_empty()),
+        Some(Amounts::from(condition).to_string()).filter(|text| !text.is_empty()),
         condition.detail.clone(),
         condition
             .answer_by_s

@@ -310,5 +310,6 @@ fn condition(
         answer_by_s: None,
         trial_end_s: None,
         further_money: Vec::new(),
+        uncertain: None,
     }
 }

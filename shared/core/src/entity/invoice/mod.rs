@@ -17,6 +17,7 @@ use super::mention::{Mention, unanswered};
 use super::state::EntityState;
 use super::timeline::{RecordedState, Timeline};
 use super::transition::{Transition, status_changes};
+use crate::amounts::UncertainMoney;
 use crate::class::{Class, Owner};
 use crate::condition::{BeganBefore, Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
@@ -102,6 +103,9 @@ impl Invoice {
         began_before: Option<BeganBefore>,
         attempts: Option<u32>,
     ) -> Condition {
+        let (owed_minor, currency) = (self.owed_minor(), self.origin.currency.as_deref());
+        // What was paid makes it less.
+        let due_minor = self.current().and_then(|facts| facts.amount_due_minor);
         Condition {
             key: ConditionKey {
                 kind,
@@ -113,13 +117,14 @@ impl Invoice {
             account: self.origin.account.clone(),
             customer: self.origin.customer.clone(),
             realm: self.realm.clone().unwrap_or_default(),
-            money: Money::known(self.owed_minor(), self.origin.currency.as_deref()),
+            money: Money::known(owed_minor, currency),
             detail: attempts.map(|attempts| format!("{attempts} attempt(s)")),
             event_id: first.event_id.to_string(),
             times: None,
             answer_by_s: None,
             trial_end_s: None,
             further_money: Vec::new(),
+            uncertain: UncertainMoney::read(owed_minor, due_minor, currency),
         }
     }
 

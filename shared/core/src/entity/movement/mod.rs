@@ -20,6 +20,7 @@ use super::mention::{Mention, unanswered};
 use super::state::EntityState;
 use super::timeline::RecordedState;
 use super::transition::{Transition, status_changes};
+use crate::amounts::UncertainMoney;
 use crate::class::{Class, Owner};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
@@ -121,6 +122,8 @@ impl EntityState for MoneyMovement {
         let Some(first) = first else {
             return Vec::new();
         };
+        let minor = facts.reversed_minor.or(facts.amount_minor);
+        let currency = self.origin.currency.as_deref();
         let condition = |kind, due_s, answer_by_s| Condition {
             key: ConditionKey {
                 kind,
@@ -132,16 +135,14 @@ impl EntityState for MoneyMovement {
             account: self.account().map(str::to_owned),
             customer: self.origin.customer.clone(),
             realm: self.realm.clone().unwrap_or_default(),
-            money: Money::known(
-                facts.reversed_minor.or(facts.amount_minor),
-                self.origin.currency.as_deref(),
-            ),
+            money: Money::known(minor, currency),
             detail: (self.rules().detail)(self),
             event_id: first.event_id.to_string(),
             times: None,
             answer_by_s,
             trial_end_s: None,
             further_money: Vec::new(),
+            uncertain: UncertainMoney::read(minor, None, currency),
         };
         let answer_by_s = (self.rules().answer_by)(facts);
         let problem = (self.rules().condition)(facts);

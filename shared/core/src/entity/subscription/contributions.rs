@@ -2,7 +2,9 @@
 
 use super::level::Level;
 use super::{AMOUNT_FIELDS, DAY_S, Subscription, SubscriptionFacts, has_changed};
-use crate::counters::{Bucket, Tally, UNKNOWN};
+use crate::counters::{
+    Bucket, MRR, MRR_INCOMPLETE, MRR_PAST_DUE, MRR_PAST_DUE_INCOMPLETE, Tally, UNKNOWN,
+};
 use crate::entity::recurring::Monthly;
 use crate::entity::stripe_enums::SubscriptionStatus;
 use crate::entity::subscribed::Subscribed;
@@ -151,18 +153,30 @@ impl Subscription {
     /// The current MRR: its lower bound, how much more it may be, and why.
     pub(super) fn count_mrr(&self, is_past_due: bool, mrr: Monthly, tally: &mut Tally) {
         if let Some(reason) = mrr.reason {
-            tally.add(Bucket::Current, &["mrr_incomplete", reason.as_str()], 1);
+            tally.add(Bucket::Current, &[MRR_INCOMPLETE, reason.as_str()], 1);
+            let of_past_due = i64::from(is_past_due);
+            tally.add(
+                Bucket::Current,
+                &[MRR_PAST_DUE_INCOMPLETE, reason.as_str()],
+                of_past_due,
+            );
         }
-        let Some(currency) = self.origin.currency.as_deref() else {
-            let is_unbounded = i64::from(mrr.may_be_positive());
-            return tally.add(Bucket::Current, &["mrr_unbounded", UNKNOWN], is_unbounded);
+        let currency = self.origin.currency.as_deref();
+        let (extra_minor, is_unbounded) = match currency {
+            Some(_) => mrr.beyond_low(),
+            None => (0, i64::from(mrr.may_be_positive())),
         };
-        tally.add(Bucket::Current, &["mrr", currency], mrr.low_minor);
-        let (extra_minor, is_unbounded) = mrr.beyond_low();
-        tally.add(Bucket::Current, &["mrr_extra", currency], extra_minor);
-        tally.add(Bucket::Current, &["mrr_unbounded", currency], is_unbounded);
+        let low_minor = currency.map_or(0, |_| mrr.low_minor);
+        let mut add = |families: [&str; 3]| {
+            let amounts = [low_minor, extra_minor, is_unbounded];
+            for (family, amount) in families.into_iter().zip(amounts) {
+                let currency = currency.unwrap_or(UNKNOWN);
+                tally.add(Bucket::Current, &[family, currency], amount);
+            }
+        };
+        add(MRR);
         if is_past_due {
-            tally.add(Bucket::Current, &["mrr_past_due", currency], mrr.low_minor);
+            add(MRR_PAST_DUE);
         }
     }
 

@@ -1,6 +1,7 @@
 //! No event costs more than the field it lacks.
 
 use super::*;
+use crate::amounts::Amounts;
 use crate::counters::{Bucket, Counters};
 use crate::entity::EntityKey;
 use crate::entity::timeline::KEPT_CHANGES;
@@ -309,6 +310,100 @@ fn an_unknown_amount_is_not_in_mrr_and_is_counted_with_the_reason() {
         counters.get(Bucket::Current, &["mrr_incomplete", "amount"]),
         1
     );
+}
+
+/// Money of a condition that is not exactly known is not silently nothing, and no bound is taken for it.
+#[test]
+fn a_condition_says_what_is_known_of_its_money() {
+    let discount = "a discount is named only by its id";
+    let not_readable = "the event has no readable amount or currency";
+    let page = "events have only the first page of its items";
+    let table = [
+        (0, "", json!(null), "USD 40.00".to_owned()),
+        (
+            0,
+            "/discounts",
+            json!(["di_9"]),
+            format!("USD 0.00 to USD 40.00: {discount}"),
+        ),
+        (
+            0,
+            "/items",
+            json!({"data": [item()], "has_more": true}),
+            format!("at least USD 40.00: {page}"),
+        ),
+        (
+            0,
+            "/currency",
+            json!(7),
+            "unknown: its currency, or what a price costs in it, is not known".to_owned(),
+        ),
+        (1, "", json!(null), "USD 4.80".to_owned()),
+        (
+            1,
+            "/amount_paid",
+            json!("x"),
+            format!("USD 0.00 to USD 5.00: {not_readable}"),
+        ),
+        (
+            1,
+            "/amount_due",
+            json!("x"),
+            format!("unknown: {not_readable}"),
+        ),
+        (1, "/currency", json!(7), format!("unknown: {not_readable}")),
+        (3, "", json!(null), "USD 5.00".to_owned()),
+        (3, "/amount", json!("x"), format!("unknown: {not_readable}")),
+        (5, "/amount", json!("x"), format!("unknown: {not_readable}")),
+    ];
+    for (sample, what, value, expected) in table {
+        let (kind, mut object, _) = samples().swap_remove(sample);
+        if sample == 0 {
+            object["status"] = json!("past_due");
+            object["discount"] = json!(null);
+            object["discounts"] = json!([]);
+        }
+        if !what.is_empty() {
+            *object.pointer_mut(what).expect("a field") = value;
+        }
+        let (_, entity) = applied(&body(kind, &object, &json!(null))).expect("readable");
+        let conditions = entity.conditions();
+        let condition = conditions.first().expect("a condition");
+        let shown = Amounts::from(condition).to_string();
+        assert_eq!(shown, expected, "{kind} {what}");
+        let is_exact = !expected.contains(": ");
+        assert_eq!(condition.money.is_some(), is_exact, "{kind} {what}");
+    }
+}
+
+#[test]
+fn past_due_mrr_has_bounds_and_reasons() {
+    let (kind, mut object, _) = samples().swap_remove(0);
+    object["discount"] = json!(null);
+    object["discounts"] = json!(["di_9"]);
+    let contributions = |object: &Value| {
+        let (_, entity) = applied(&body(kind, object, &json!(null))).expect("readable");
+        entity.contributions()
+    };
+    let names = [
+        "mrr_past_due_extra|usd",
+        "mrr_past_due_unbounded|usd",
+        "mrr_past_due_unbounded|unknown",
+        "mrr_past_due_incomplete|discount",
+        "mrr_past_due_incomplete|items",
+    ];
+    let found = |object: &Value| {
+        let counters = contributions(object);
+        let parts = names.map(|name| name.split('|').collect::<Vec<_>>());
+        parts.map(|parts| counters.get(Bucket::Current, &parts))
+    };
+    assert_eq!(found(&object), [0; 5], "it is not past due");
+    object["status"] = json!("past_due");
+    assert_eq!(found(&object), [4000, 0, 0, 1, 0]);
+    object["items"]["has_more"] = json!(true);
+    assert_eq!(found(&object), [0, 1, 0, 0, 1]);
+    object["currency"] = json!(7);
+    assert_eq!(found(&object), [0, 0, 1, 0, 1]);
 }
 
 /// What does not count in MRR is not missing in it.
