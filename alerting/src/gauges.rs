@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use revwatch_core::kpi::{Billing, Kpis, RealmKpis, buckets_needed};
+use revwatch_core::kpi::{Kpis, RealmKpis, buckets_needed};
 use revwatch_core::realm::KERNEL;
 use revwatch_runtime::telemetry::{GaugeSet, Metrics};
 use revwatch_storage::ports::StoreError;
@@ -96,9 +96,15 @@ fn show(m: &Metrics, kpis: &Kpis, has_kernel: bool) {
     let (billing, accounts) = (&main.billing, &main.accounts);
     two(&billing.subscriptions_by_plan, &m.subscriptions);
     one(&billing.mrr_minor, &m.mrr_minor);
-    show_mrr_high(billing, &m.mrr_high_minor);
+    let [of_any_currency, past_due_of_any_currency] = billing.has_mrr_of_any_currency;
+    show_high(&billing.mrr_high_minor, of_any_currency, &m.mrr_high_minor);
     one(&billing.mrr_incomplete, &m.mrr_incomplete);
     one(&billing.mrr_past_due_minor, &m.mrr_past_due_minor);
+    show_high(
+        &billing.mrr_past_due_high_minor,
+        past_due_of_any_currency,
+        &m.mrr_past_due_high_minor,
+    );
     one(&billing.invoices_open_minor, &m.invoices_open_minor);
     one(
         &billing.invoices_uncollected_minor,
@@ -111,6 +117,12 @@ fn show(m: &Metrics, kpis: &Kpis, has_kernel: bool) {
     let connected = &main.connected;
     two(&connected.subscriptions_by_plan, &m.connected_subscriptions);
     one(&connected.mrr_minor, &m.connected_mrr_minor);
+    show_high(
+        &connected.mrr_high_minor,
+        connected.has_mrr_of_any_currency[0],
+        &m.connected_mrr_high_minor,
+    );
+    one(&connected.mrr_incomplete, &m.connected_mrr_incomplete);
     let payouts = &main.payouts;
     two(&payouts.payouts_reached, &m.payouts);
     one(&payouts.payout_volume_minor_30d, &m.payout_volume_minor);
@@ -143,14 +155,21 @@ fn show_kernel(m: &Metrics, realm: &RealmKpis) {
         .show_known(total("succeeded"), None);
     m.kernel_payments_failed.show_known(total("failed"), None);
     m.kernel_mrr.show(by_label(&billing.mrr_minor));
+    show_high(
+        &billing.mrr_high_minor,
+        billing.has_mrr_of_any_currency[0],
+        &m.kernel_mrr_high,
+    );
+    m.kernel_mrr_incomplete
+        .show(by_label(&billing.mrr_incomplete));
     m.kernel_churn_rate.show(&[], billing.churn_rate_30d);
 }
 
-/// The upper bound of MRR, where there is one. That of a currency without subscriptions is 0, unless one may be of it.
-fn show_mrr_high(billing: &Billing, gauge: &GaugeSet) {
-    let bounds = billing.mrr_high_minor.iter();
+/// Upper bounds of MRR, where there are. That of a currency without subscriptions is 0, unless one may be of it.
+fn show_high(bounds: &BTreeMap<String, Option<i64>>, is_of_any_currency: bool, gauge: &GaugeSet) {
+    let bounds = bounds.iter();
     let bounds = bounds.map(|(currency, high)| (vec![currency.as_str()], *high));
-    let of_none = (!billing.may_have_mrr_of_any_currency).then_some(0);
+    let of_none = (!is_of_any_currency).then_some(0);
     gauge.show_known(bounds, of_none);
 }
 
@@ -205,6 +224,33 @@ mod tests {
         assert_eq!(found, [known("10000"), None, known("0"), None]);
         let low = "revwatch_mrr_minor{currency=\"usd\"} 10000\n";
         assert!(pages[1].contains(low), "{}", pages[1]);
+    }
+
+    #[test]
+    fn the_mrr_of_every_owner_has_bounds_and_reasons() {
+        let counts = [
+            ("main/connected:mrr|usd", 10),
+            ("main/connected:mrr_extra|usd", 5),
+            ("main/connected:mrr_incomplete|discount", 1),
+            ("mrr|eur", 20),
+            ("mrr_unbounded|eur", 1),
+            ("mrr_incomplete|items", 2),
+            ("mrr_past_due|usd", 3),
+            ("mrr_past_due_extra|usd", 4),
+        ];
+        let page = pages(&[&counts]).remove(0);
+        for line in [
+            "revwatch_connected_mrr_minor{currency=\"usd\"} 10",
+            "revwatch_connected_mrr_high_minor{currency=\"usd\"} 15",
+            "revwatch_connected_mrr_incomplete_subscriptions{reason=\"discount\"} 1",
+            "kernel_billing_mrr{currency=\"eur\"} 20",
+            "kernel_billing_mrr_incomplete_subscriptions{reason=\"items\"} 2",
+            "revwatch_mrr_past_due_minor{currency=\"usd\"} 3",
+            "revwatch_mrr_past_due_high_minor{currency=\"usd\"} 7",
+        ] {
+            assert!(page.lines().any(|it| it == line), "{line}: {page}");
+        }
+        assert!(!page.contains("kernel_billing_mrr_high{"), "{page}");
     }
 
     /// The values of what Stripe does not send were 0 as long as nothing implied it.

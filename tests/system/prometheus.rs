@@ -16,13 +16,25 @@ use crate::support::wait::{until, until_within};
 const SETTINGS: &str = "[alerting]\ntick_seconds = 0.05\nmessages_per_second = 100.0\n";
 
 /// Metrics without a value in this run, with the reason.
-const NOT_SHOWN: [(&str, &str); 6] = [
+const NOT_SHOWN: [(&str, &str); 9] = [
     (
         "revwatch_mrr_incomplete_subscriptions",
         "every amount can be read",
     ),
     (
+        "kernel_billing_mrr_incomplete_subscriptions",
+        "every amount can be read",
+    ),
+    (
         "revwatch_connected_mrr_minor",
+        "only the platform has subscriptions",
+    ),
+    (
+        "revwatch_connected_mrr_high_minor",
+        "only the platform has subscriptions",
+    ),
+    (
+        "revwatch_connected_mrr_incomplete_subscriptions",
         "only the platform has subscriptions",
     ),
     (

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Ratio;
 use super::sums::{by_first, by_two, of_last, over, volume};
-use crate::counters::{Bucket, Figures, UNKNOWN, hour_of};
+use crate::counters::{Bucket, Figures, MRR, MRR_INCOMPLETE, MRR_PAST_DUE, UNKNOWN, hour_of};
 
 /// Subscriptions, invoices and payments.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -27,11 +27,13 @@ pub struct Billing {
     /// page), `price`, `amount`, `quantity`, `tiers`, `currency`, `discount` (named only by its id), `coupon`
     /// (one that cannot be priced), `tax`, and `cancellation` (whether they count).
     pub mrr_incomplete: BTreeMap<String, i64>,
-    /// Whether a subscription of unknown currency may have MRR: that of no currency has a bound.
+    /// Whether a subscription of unknown currency may have MRR, and a past-due one: that of no currency has a bound.
     #[serde(skip)]
-    pub may_have_mrr_of_any_currency: bool,
-    /// MRR of past-due subscriptions by currency.
+    pub has_mrr_of_any_currency: [bool; 2],
+    /// MRR of past-due subscriptions by currency: at least this.
     pub mrr_past_due_minor: BTreeMap<String, i64>,
+    /// The most that it may be; `null` if there is no bound.
+    pub mrr_past_due_high_minor: BTreeMap<String, Option<i64>>,
     /// Past-due share of MRR, by currency.
     pub past_due_mrr_ratio: BTreeMap<String, f64>,
     /// Customers: `active` and `deleted`. Only those of which an event has come.
@@ -129,20 +131,26 @@ impl Billing {
         let subscribers = current(&["base", "subscribers"]);
         let subscribers_30d_ago = subscribers - sum(&last_month, &["base", "subscribers"]);
         let (past_due, month_before) = (days_ago(37)..=days_ago(7), days_ago(60)..=days_ago(30));
+        let low = |families| {
+            let bounds = bounds(figures, families);
+            bounds.map(|(currency, low, _)| (currency, low)).collect()
+        };
+        let high = |families| {
+            let bounds = bounds(figures, families);
+            bounds.map(|(currency, _, high)| (currency, high)).collect()
+        };
         let downgraded = sum(&month_before, &["plan", "downgraded"]);
         Self {
             subscriptions: by_first("subscriptions"),
             subscriptions_by_plan: by_two(figures, "subscriptions"),
             past_due_ratio: past_due_at(figures, now_hour, now_hour).value(),
-            mrr_minor: mrr(figures)
-                .map(|(currency, low, _)| (currency, low))
-                .collect(),
-            mrr_high_minor: mrr(figures)
-                .map(|(currency, _, high)| (currency, high))
-                .collect(),
-            mrr_incomplete: by_first("mrr_incomplete"),
-            may_have_mrr_of_any_currency: current(&["mrr_unbounded", UNKNOWN]) > 0,
-            mrr_past_due_minor: by_first("mrr_past_due"),
+            mrr_minor: low(MRR),
+            mrr_high_minor: high(MRR),
+            mrr_incomplete: by_first(MRR_INCOMPLETE),
+            has_mrr_of_any_currency: [MRR, MRR_PAST_DUE]
+                .map(|[_, _, unbounded]| current(&[unbounded, UNKNOWN]) > 0),
+            mrr_past_due_minor: low(MRR_PAST_DUE),
+            mrr_past_due_high_minor: high(MRR_PAST_DUE),
             past_due_mrr_ratio: past_due_mrr(figures),
             customers: by_first("customers"),
             invoices: by_first("invoices"),
@@ -180,13 +188,11 @@ impl Billing {
 }
 
 /// The currencies of MRR, with its lower and its upper bound. A subscription of unknown currency may be of any.
-fn mrr(figures: &Figures<'_>) -> impl Iterator<Item = (String, i64, Option<i64>)> {
-    let current = |family: &'static str| by_first(figures, family);
-    let (low, extra, unbounded) = (
-        current("mrr"),
-        current("mrr_extra"),
-        current("mrr_unbounded"),
-    );
+fn bounds(
+    figures: &Figures<'_>,
+    families: [&'static str; 3],
+) -> impl Iterator<Item = (String, i64, Option<i64>)> + use<> {
+    let [low, extra, unbounded] = families.map(|family| by_first(figures, family));
     let is_unbounded = unbounded.contains_key(UNKNOWN);
     let mut currencies: BTreeSet<String> = [&low, &extra, &unbounded]
         .into_iter()
@@ -202,10 +208,10 @@ fn mrr(figures: &Figures<'_>) -> impl Iterator<Item = (String, i64, Option<i64>)
     })
 }
 
-/// By currency; without those of which MRR is not exactly known.
+/// By currency; without those of which MRR is not exactly known, of which past-due MRR is a part.
 fn past_due_mrr(figures: &Figures<'_>) -> BTreeMap<String, f64> {
     let past_due = by_first(figures, "mrr_past_due");
-    mrr(figures)
+    bounds(figures, MRR)
         .filter(|(_, low, high)| *high == Some(*low))
         .filter_map(|(currency, total, _)| {
             let part = *past_due.get(&currency)?;

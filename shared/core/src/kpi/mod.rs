@@ -289,6 +289,36 @@ mod tests {
     }
 
     #[test]
+    fn mrr_and_its_past_due_part_have_bounds() {
+        let mut c = Counters::default();
+        for (name, value) in [
+            ("mrr|usd", 500),
+            ("mrr_extra|usd", 200),
+            ("mrr_past_due|usd", 100),
+            ("mrr_past_due_extra|usd", 50),
+            ("mrr|eur", 7),
+            ("mrr_past_due_unbounded|eur", 1),
+        ] {
+            let parts: Vec<&str> = name.split('|').collect();
+            c.add(Bucket::Current, &parts, value);
+        }
+        let shown = |c: &Counters| serde_json::to_value(Kpis::compute(c, 0)).expect("JSON");
+        let bounds = shown(&c);
+        assert_eq!(bounds["mrr_minor"], json!({"eur": 7, "usd": 500}));
+        assert_eq!(bounds["mrr_high_minor"], json!({"eur": 7, "usd": 700}));
+        let (low, high) = (
+            &bounds["mrr_past_due_minor"],
+            &bounds["mrr_past_due_high_minor"],
+        );
+        assert_eq!(*low, json!({"eur": 0, "usd": 100}));
+        assert_eq!(*high, json!({"eur": null, "usd": 150}));
+        c.add(Bucket::Current, &["mrr_past_due_unbounded", "unknown"], 1);
+        let unbounded = json!({"eur": null, "usd": null});
+        assert_eq!(shown(&c)["mrr_past_due_high_minor"], unbounded);
+        assert_eq!(shown(&c)["mrr_high_minor"], bounds["mrr_high_minor"]);
+    }
+
+    #[test]
     fn what_is_not_fetched_is_shown_by_kind_of_any_owner() {
         let mut c = Counters::default();
         c.add(Bucket::Current, &["accounts_stale"], 1);

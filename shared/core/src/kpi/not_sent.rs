@@ -74,6 +74,7 @@ static ABSENCES: [Absence; 5] = [
             "mrr_high_minor",
             "mrr_incomplete",
             "mrr_past_due_minor",
+            "mrr_past_due_high_minor",
             "past_due_mrr_ratio",
             "subscribers",
             "churn_rate_30d",

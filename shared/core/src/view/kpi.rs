@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::text::NOT_KNOWN;
+use crate::amounts::between;
 use crate::kpi::{Billing, Kpis};
-use crate::money::Money;
 
 /// The title of the share of subscriptions that are past due.
 pub const PAST_DUE: &str = "Past due, of active and past due";
@@ -120,12 +120,8 @@ fn row(name: &str, value: String) -> (String, String) {
 /// MRR by currency: exactly, or its bounds.
 pub fn mrr(billing: &Billing) -> String {
     let of_currency = |(currency, low_minor): (&String, &i64)| {
-        let low = Money::new(*low_minor, currency);
-        match billing.mrr_high_minor.get(currency).copied().flatten() {
-            Some(high_minor) if high_minor == *low_minor => low.to_string(),
-            Some(high_minor) => format!("{low} to {}", Money::new(high_minor, currency)),
-            None => format!("at least {low}"),
-        }
+        let high_minor = billing.mrr_high_minor.get(currency).copied().flatten();
+        between(currency, *low_minor, high_minor)
     };
     list(billing.mrr_minor.iter().map(of_currency))
 }
@@ -159,6 +155,7 @@ fn percent(ratio: Option<f64>) -> String {
 mod tests {
     use super::*;
     use crate::kpi::RealmKpis;
+    use crate::money::Money;
 
     #[test]
     fn what_is_not_known_of_mrr_makes_a_bound() {

@@ -236,8 +236,19 @@ metrics! {
     );
     connected_mrr_minor: GaugeSet = gauge_set(
         "revwatch_connected_mrr_minor",
-        "Monthly recurring revenue of the connected accounts in the currency's smallest unit",
+        "Monthly recurring revenue of the connected accounts in the currency's smallest unit: at least this",
         &["currency"],
+    );
+    connected_mrr_high_minor: GaugeSet = gauge_set(
+        "revwatch_connected_mrr_high_minor",
+        "The most that monthly recurring revenue of the connected accounts may be, in the currency's smallest unit; \
+        absent without a bound",
+        &["currency"],
+    );
+    connected_mrr_incomplete: GaugeSet = gauge_set(
+        "revwatch_connected_mrr_incomplete_subscriptions",
+        "Subscriptions of the connected accounts whose part of MRR is not exactly known, by what is not",
+        &["reason"],
     );
     onboarding_seconds: GaugeSet = gauge_set(
         "revwatch_onboarding_seconds",
@@ -247,7 +258,13 @@ metrics! {
     );
     mrr_past_due_minor: GaugeSet = gauge_set(
         "revwatch_mrr_past_due_minor",
-        "Monthly recurring revenue of past-due subscriptions in the currency's smallest unit",
+        "Monthly recurring revenue of past-due subscriptions in the currency's smallest unit: at least this",
+        &["currency"],
+    );
+    mrr_past_due_high_minor: GaugeSet = gauge_set(
+        "revwatch_mrr_past_due_high_minor",
+        "The most that monthly recurring revenue of past-due subscriptions may be, in the currency's smallest unit; \
+        absent without a bound",
         &["currency"],
     );
     invoices_open_minor: GaugeSet = gauge_set(
@@ -282,9 +299,21 @@ metrics! {
     );
     kernel_mrr: GaugeSet = gauge_set(
         "kernel_billing_mrr",
-        "Monthly recurring revenue in the currency's smallest unit; of realm kernel, or of main if no \
+        "Monthly recurring revenue in the currency's smallest unit: at least this; of realm kernel, or of main if no \
         endpoint is of that realm",
         &["currency"],
+    );
+    kernel_mrr_high: GaugeSet = gauge_set(
+        "kernel_billing_mrr_high",
+        "The most that monthly recurring revenue may be, in the currency's smallest unit; absent without a bound; of \
+        realm kernel, or of main if no endpoint is of that realm",
+        &["currency"],
+    );
+    kernel_mrr_incomplete: GaugeSet = gauge_set(
+        "kernel_billing_mrr_incomplete_subscriptions",
+        "Subscriptions whose part of MRR is not exactly known, by what is not; of realm kernel, or of main if no \
+        endpoint is of that realm",
+        &["reason"],
     );
     kernel_churn_rate: RatioGauge = ratio(
         "kernel_billing_churn_rate",
