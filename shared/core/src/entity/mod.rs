@@ -68,7 +68,7 @@ use crate::realm::Realm;
 /// | 4 | bounds of amounts; next attempts and payments of invoices; why a capability is not usable, what reverses a payout, how much of a transfer was reversed, the balance and the closing of an account, the names of its requirements; which thin event named an object last; some counters by the minute |
 /// | 5 | when the subscriptions of a customer pay; the inclusive tax of a subscription's items, from its invoices; until when a dispute must be answered; which invoices bill a subscription |
 /// | 6 | what the capabilities of an account need; when a trial ends, and the money of further currencies, in conditions |
-/// | 7 | which invoices of a subscription are looked up for its tax; what a coupon takes off in further currencies |
+/// | 7 | which invoices of a subscription are looked up for its tax; what a coupon takes off in further currencies; what conditions know of money that is not exact; the bounds of past-due MRR |
 pub const STATE_FORMAT: u32 = 7;
 
 /// The counter of entities whose state has to be fetched, by kind; accounts have one of their own.

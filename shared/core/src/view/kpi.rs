@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::text::NOT_KNOWN;
 use crate::amounts::between;
 use crate::kpi::{Billing, Kpis};
+use crate::money::Money;
 
 /// The title of the share of subscriptions that are past due.
 pub const PAST_DUE: &str = "Past due, of active and past due";
