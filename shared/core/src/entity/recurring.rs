@@ -6,16 +6,19 @@
 //! in other currencies are no bound while no event has shown them: they are not taken off.
 
 mod discounts;
+mod monthly;
+mod scenario;
 mod taxes;
 mod terms;
 
 use std::collections::BTreeSet;
 
-use rust_decimal::prelude::ToPrimitive;
-use rust_decimal::{Decimal, RoundingStrategy};
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 pub use self::discounts::{KnownDiscount, KnownDiscounts};
+pub use self::monthly::{Monthly, MrrUnknown};
+use self::scenario::{Scenario, Unknown};
 pub use self::taxes::{INVOICES_LOOKED_UP, InvoiceTaxes, InvoicedTax, ItemTax, KnownTaxes};
 pub use self::terms::{AmountOff, Percent, Terms};
 
@@ -82,32 +85,6 @@ pub struct AppliedDiscount {
     pub terms: Option<Terms>,
 }
 
-/// Why an amount is not known exactly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MrrUnknown {
-    /// The list of its items, or the rest of it: the event has only the first page.
-    Items,
-    /// An item, or its price.
-    Price,
-    /// The unit amount of a price.
-    Amount,
-    /// How many of an item.
-    Quantity,
-    /// A coupon that cannot be priced: for example one that a script computes.
-    Coupon,
-    /// Whether a cancellation is scheduled.
-    Cancellation,
-    /// The currency, or the amount of a price in it.
-    Currency,
-    /// The terms of a discount that is only named by its id.
-    Discount,
-    /// The tiers of a price: events do not have them.
-    Tiers,
-    /// How much of a price is tax.
-    Tax,
-}
-
 /// What other events showed of a subscription, which its charges need.
 #[derive(Clone, Copy)]
 pub struct Known<'a> {
@@ -117,17 +94,6 @@ pub struct Known<'a> {
     pub taxes: &'a KnownTaxes,
     /// Its currency, lower case.
     pub currency: Option<&'a str>,
-}
-
-/// An amount each month, in minor units: not less than `low_minor`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Monthly {
-    /// The lower bound.
-    pub low_minor: i64,
-    /// The upper bound; `None`: there is none.
-    pub high_minor: Option<i64>,
-    /// Why the two are not the same.
-    pub reason: Option<MrrUnknown>,
 }
 
 impl Charges {
@@ -191,14 +157,8 @@ impl Charges {
 
     /// Why the bounds differ, if they do. What a discount lacks may be in the store.
     fn unknown(&self, known: Known<'_>) -> Option<MrrUnknown> {
-        let tax = |is_reason: &dyn Fn(&Line) -> bool| {
-            let mut lines = self.lines.iter();
-            let has_any = lines.any(|line| line.has_unknown_tax && is_reason(line));
-            has_any.then_some(MrrUnknown::Tax)
-        };
-        let discount = |it: &AppliedDiscount| it.unknown(known.discounts);
-        let discount = self.applied().find_map(discount);
-        discount.or_else(|| tax(&|_| true))
+        let discount = self.applied().find_map(|it| it.unknown(known.discounts));
+        discount.or_else(|| self.has_unknown_tax().then_some(MrrUnknown::Tax))
     }
 
     /// The items at their prices of which only an invoice says the tax, and none of `taxes` does.
@@ -253,54 +213,6 @@ impl AppliedDiscount {
     }
 }
 
-impl Monthly {
-    /// An amount that is known.
-    pub const fn exactly(minor: i64) -> Self {
-        Self {
-            low_minor: minor,
-            high_minor: Some(minor),
-            reason: None,
-        }
-    }
-
-    /// Nothing is known of the amount.
-    pub const fn unknown(reason: MrrUnknown) -> Self {
-        Self {
-            low_minor: 0,
-            high_minor: None,
-            reason: Some(reason),
-        }
-    }
-
-    /// At most this, perhaps nothing.
-    pub const fn at_most(minor: i64, reason: MrrUnknown) -> Self {
-        Self {
-            low_minor: 0,
-            high_minor: Some(minor),
-            reason: Some(reason),
-        }
-    }
-
-    /// The amount, if it is known exactly.
-    pub fn known(self) -> Option<i64> {
-        let is_exact = self.high_minor == Some(self.low_minor) && self.reason.is_none();
-        is_exact.then_some(self.low_minor)
-    }
-
-    /// How much more than the lower bound it may be, if that is bounded, and 1 if it is not.
-    pub fn beyond_low(self) -> (i64, i64) {
-        match self.high_minor {
-            Some(high_minor) => (high_minor - self.low_minor, 0),
-            None => (0, 1),
-        }
-    }
-
-    /// Whether it may be more than nothing.
-    pub fn may_be_positive(self) -> bool {
-        self.high_minor.is_none_or(|minor| minor > 0)
-    }
-}
-
 impl Interval {
     fn monthly(self, amount: Decimal) -> Option<Decimal> {
         amount
@@ -324,400 +236,5 @@ impl Interval {
     }
 }
 
-impl MrrUnknown {
-    /// All.
-    pub const ALL: [Self; 10] = [
-        Self::Items,
-        Self::Price,
-        Self::Amount,
-        Self::Quantity,
-        Self::Coupon,
-        Self::Cancellation,
-        Self::Currency,
-        Self::Discount,
-        Self::Tiers,
-        Self::Tax,
-    ];
-
-    /// What is not known.
-    pub fn in_words(self) -> &'static str {
-        match self {
-            Self::Items => "events have only the first page of its items",
-            Self::Price => "a price cannot be read",
-            Self::Amount => "the amount of a price cannot be read",
-            Self::Quantity => "a quantity cannot be read",
-            Self::Coupon => "a coupon cannot be priced",
-            Self::Cancellation => "whether its cancellation is scheduled cannot be read",
-            Self::Currency => "its currency, or what a price costs in it, is not known",
-            Self::Discount => "a discount is named only by its id",
-            Self::Tiers => "events do not have the tiers of a price",
-            Self::Tax => "how much of a price is tax is not known",
-        }
-    }
-
-    /// The word that counters, metrics and JSON use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Items => "items",
-            Self::Price => "price",
-            Self::Amount => "amount",
-            Self::Quantity => "quantity",
-            Self::Coupon => "coupon",
-            Self::Cancellation => "cancellation",
-            Self::Currency => "currency",
-            Self::Discount => "discount",
-            Self::Tiers => "tiers",
-            Self::Tax => "tax",
-        }
-    }
-}
-
-/// What an unknown discount or an unknown tax takes off: the two ends of what is possible.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Unknown {
-    TakesNothing,
-    TakesAll,
-}
-
-#[derive(Clone, Copy)]
-struct Scenario<'a> {
-    known: Known<'a>,
-    unknown: Unknown,
-}
-
-/// A line's amount each month, so far.
-struct Rest<'a> {
-    line: &'a Line,
-    monthly: Decimal,
-}
-
-impl<'a> Rest<'a> {
-    fn before_discounts(line: &'a Line) -> Self {
-        let monthly = line.interval.monthly(line.amount).unwrap_or(Decimal::MAX);
-        Self { line, monthly }
-    }
-}
-
-impl Scenario<'_> {
-    fn sum(self, charges: &Charges) -> i64 {
-        let of_line = |line| {
-            let mut rest = [Rest::before_discounts(line)];
-            for discount in &line.discounts {
-                self.take_off(discount, charges, &mut rest);
-            }
-            let [rest] = rest;
-            rest
-        };
-        let mut rest: Vec<Rest<'_>> = charges.lines.iter().map(of_line).collect();
-        for discount in &charges.discounts {
-            self.take_off(discount, charges, &mut rest);
-        }
-        let sum = total(rest.iter().map(|rest| self.without_tax(rest)));
-        // A division may have left a digit at the far end.
-        let sum = sum.round_dp(DECIMALS);
-        let whole = sum.round_dp_with_strategy(0, RoundingStrategy::MidpointNearestEven);
-        whole.to_i64().unwrap_or(i64::MAX)
-    }
-
-    fn without_tax(self, rest: &Rest<'_>) -> Decimal {
-        let Rest { line, monthly } = *rest;
-        if let Some(percent) = line.tax_percent {
-            return percent.without(monthly).unwrap_or(Decimal::MAX);
-        }
-        if !line.has_unknown_tax {
-            return monthly;
-        }
-        let invoiced = line.invoiced_tax(self.known.taxes);
-        let before = Rest::before_discounts(line).monthly;
-        let left = || line.amount.checked_mul(monthly)?.checked_div(before);
-        let bounds = invoiced.and_then(|tax| {
-            let left = left().unwrap_or(line.amount);
-            tax.without_tax([line.amount, left], monthly)
-        });
-        let [least, most] = bounds.unwrap_or([Decimal::ZERO, monthly]);
-        match self.unknown {
-            Unknown::TakesAll => least,
-            Unknown::TakesNothing => most,
-        }
-    }
-
-    fn take_off(self, discount: &AppliedDiscount, charges: &Charges, rest: &mut [Rest<'_>]) {
-        let terms = discount
-            .terms(self.known.discounts)
-            .filter(|terms| terms.is_priced());
-        let Some(terms) = terms else {
-            if self.unknown == Unknown::TakesAll {
-                rest.iter_mut()
-                    .for_each(|rest| rest.monthly = Decimal::ZERO);
-            }
-            return;
-        };
-        if !terms.is_forever {
-            return;
-        }
-        let applies = |rest: &Rest<'_>| terms.applies_to(rest.line.product.as_deref());
-        let factor = match (&terms.percent_off, &terms.amount_off) {
-            (Some(percent), _) => percent.rest(),
-            (None, Some(off)) => {
-                // An amount in another currency is not taken off.
-                let Some(off_minor) = off.in_currency(self.known.currency) else {
-                    return;
-                };
-                let concerned = || rest.iter().filter(|rest| applies(rest));
-                let sum = total(concerned().map(|rest| rest.monthly));
-                let interval = Interval::shortest(concerned().map(|rest| rest.line.interval));
-                self.rest_of(sum, off_minor, interval, charges)
-            }
-            (None, None) => return,
-        };
-        for rest in rest.iter_mut().filter(|rest| applies(rest)) {
-            rest.monthly = rest.monthly.checked_mul(factor).unwrap_or_default();
-        }
-    }
-
-    /// Which part of `sum` is left after a fixed amount.
-    fn rest_of(
-        self,
-        sum: Decimal,
-        off_minor: i64,
-        interval: Option<Interval>,
-        charges: &Charges,
-    ) -> Decimal {
-        let Some(interval) = interval.filter(|_| sum > Decimal::ZERO) else {
-            return Decimal::ONE;
-        };
-        // What is missing may be charged more often, and take the amount off more often.
-        if charges.missing.is_some() && self.unknown == Unknown::TakesAll {
-            return Decimal::ZERO;
-        }
-        let off = interval.monthly(off_minor.into()).unwrap_or_default();
-        let rest = (sum - off).max(Decimal::ZERO);
-        rest.checked_div(sum).unwrap_or_default()
-    }
-}
-
-/// One that ends at the largest decimal: it is beyond every bound.
-fn total(amounts: impl Iterator<Item = Decimal>) -> Decimal {
-    amounts.fold(Decimal::ZERO, |sum, amount| {
-        sum.checked_add(amount).unwrap_or(Decimal::MAX)
-    })
-}
-
-/// More than any price has: Stripe's have 12.
-const DECIMALS: u32 = 16;
-
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    const MONTH: Interval = Interval {
-        months: 1,
-        parts: 1,
-    };
-    const YEAR: Interval = Interval {
-        months: 12,
-        parts: 1,
-    };
-
-    fn line(amount: i64, interval: Interval, product: &str) -> Line {
-        Line {
-            amount: amount.into(),
-            interval,
-            product: Some(product.to_owned()),
-            discounts: Vec::new(),
-            has_unknown_tax: false,
-            priced_item: None,
-            tax_percent: None,
-        }
-    }
-
-    fn with(terms: Terms) -> AppliedDiscount {
-        AppliedDiscount {
-            id: None,
-            terms: Some(terms),
-        }
-    }
-
-    fn by_id(id: &str) -> AppliedDiscount {
-        AppliedDiscount {
-            id: Some(id.to_owned()),
-            terms: None,
-        }
-    }
-
-    fn off(minor: i64) -> Terms {
-        Terms {
-            is_forever: true,
-            amount_off: Some(AmountOff {
-                minor,
-                currency: Some("usd".to_owned()),
-                currency_options: BTreeMap::new(),
-            }),
-            ..Terms::default()
-        }
-    }
-
-    fn percent(percent: i64) -> Terms {
-        Terms {
-            is_forever: true,
-            percent_off: Percent::of(percent.into()),
-            ..Terms::default()
-        }
-    }
-
-    fn only(products: &[&str], terms: Terms) -> Terms {
-        Terms {
-            products: Some(products.iter().map(|p| (*p).to_owned()).collect()),
-            ..terms
-        }
-    }
-
-    fn monthly(charges: &Charges, discounts: &KnownDiscounts, currency: Option<&str>) -> Monthly {
-        charges.monthly(&Known {
-            discounts,
-            taxes: &KnownTaxes::default(),
-            currency,
-        })
-    }
-
-    fn bounds(charges: &Charges) -> (i64, Option<i64>, Option<MrrUnknown>) {
-        let monthly = monthly(charges, &KnownDiscounts::default(), Some("usd"));
-        (monthly.low_minor, monthly.high_minor, monthly.reason)
-    }
-
-    fn exactly(minor: i64) -> (i64, Option<i64>, Option<MrrUnknown>) {
-        (minor, Some(minor), None)
-    }
-
-    #[test]
-    fn a_fixed_amount_is_taken_off_as_often_as_the_shortest_interval() {
-        let lines = [line(60_000, YEAR, "a"), line(2000, MONTH, "b")];
-        let table = [
-            (off(1000), 6000),
-            (only(&["a"], off(1200)), 6900),
-            (only(&["b"], off(3000)), 5000),
-            (only(&["c"], off(1000)), 7000),
-            (percent(50), 3500),
-            (only(&["a"], percent(50)), 4500),
-            (Terms::default(), 7000),
-        ];
-        for (terms, expected) in table {
-            for lines in [lines.to_vec(), lines.iter().rev().cloned().collect()] {
-                let charges = Charges {
-                    lines,
-                    discounts: vec![with(terms.clone())],
-                    missing: None,
-                    latest_invoice: None,
-                };
-                assert_eq!(bounds(&charges), exactly(expected), "{terms:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn item_discounts_come_before_those_of_the_subscription() {
-        let mut charges = Charges {
-            lines: vec![line(10_000, MONTH, "a"), line(10_000, MONTH, "b")],
-            discounts: vec![with(percent(50)), with(off(1000))],
-            missing: None,
-            latest_invoice: None,
-        };
-        charges.lines[0].discounts = vec![with(off(2000))];
-        assert_eq!(bounds(&charges), exactly(8000));
-    }
-
-    #[test]
-    fn what_is_unknown_makes_a_bound() {
-        use MrrUnknown::{Coupon, Discount, Items, Tax};
-        let charges = |discounts: Vec<AppliedDiscount>| Charges {
-            lines: vec![line(10_000, MONTH, "a"), line(5000, MONTH, "b")],
-            discounts,
-            missing: None,
-            latest_invoice: None,
-        };
-        let plain = charges(Vec::new());
-        assert_eq!(bounds(&plain), exactly(15_000));
-        let of_unknown = charges(vec![by_id("di_1")]);
-        assert_eq!(bounds(&of_unknown), (0, Some(15_000), Some(Discount)));
-        let mut of_item = plain.clone();
-        of_item.lines[0].discounts = vec![by_id("di_1")];
-        assert_eq!(bounds(&of_item), (5000, Some(15_000), Some(Discount)));
-        let of_script = charges(vec![with(Terms {
-            is_forever: true,
-            ..Terms::default()
-        })]);
-        assert_eq!(bounds(&of_script), (0, Some(15_000), Some(Coupon)));
-        let mut taxed = plain;
-        taxed.lines[1].has_unknown_tax = true;
-        assert_eq!(bounds(&taxed), (10_000, Some(15_000), Some(Tax)));
-        let of_page = |discounts| Charges {
-            missing: Some(Items),
-            ..charges(discounts)
-        };
-        let at_least = |minor| (minor, None, Some(Items));
-        assert_eq!(bounds(&of_page(Vec::new())), at_least(15_000));
-        assert_eq!(bounds(&of_page(vec![with(percent(10))])), at_least(13_500));
-        assert_eq!(bounds(&of_page(vec![with(off(10))])), at_least(0));
-    }
-
-    #[test]
-    fn an_amount_in_another_currency_is_not_taken_off() {
-        let charges = Charges {
-            lines: vec![line(10_000, MONTH, "a")],
-            discounts: vec![with(off(5000))],
-            missing: None,
-            latest_invoice: None,
-        };
-        for currency in [Some("jpy"), None] {
-            let monthly = monthly(&charges, &KnownDiscounts::default(), currency);
-            assert_eq!(monthly, Monthly::exactly(10_000));
-        }
-    }
-
-    #[test]
-    fn a_known_discount_counts_by_its_id() {
-        let charges = Charges {
-            lines: vec![line(10_000, MONTH, "a")],
-            discounts: vec![by_id("di_1")],
-            missing: None,
-            latest_invoice: None,
-        };
-        let mut known = KnownDiscounts::default();
-        let half = KnownDiscount {
-            coupon: None,
-            terms: Some(percent(50)),
-        };
-        known.add("di_1", &half);
-        assert_eq!(monthly(&charges, &known, None), Monthly::exactly(5000));
-    }
-
-    #[test]
-    fn what_was_stored_without_the_newest_fields_is_read() {
-        let nothing: [u8; 0] = [];
-        let stored_line = ("11900", (1, 1), Some("a"), nothing, true);
-        let stored = rmp_serde::to_vec(&([stored_line], nothing, None::<MrrUnknown>));
-        let found: Charges = rmp_serde::from_slice(&stored.expect("encodes")).expect("decodes");
-        let mut taxed = line(11_900, MONTH, "a");
-        taxed.has_unknown_tax = true;
-        let expected = Charges {
-            lines: vec![taxed],
-            ..Charges::default()
-        };
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn thirds_are_rounded_as_if_they_were_exact() {
-        let year = |amount| Charges {
-            lines: vec![line(amount, YEAR, "a")],
-            discounts: vec![with(off(10))],
-            missing: None,
-            latest_invoice: None,
-        };
-        // 100 ÷ 12 − 10 ÷ 12 = 7.5, and 112 ÷ 12 − 10 ÷ 12 = 8.5: half to even.
-        assert_eq!(bounds(&year(100)), exactly(8));
-        assert_eq!(bounds(&year(112)), exactly(8));
-    }
-}
+mod tests;

@@ -1,0 +1,214 @@
+//! Charges each month.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+const MONTH: Interval = Interval {
+    months: 1,
+    parts: 1,
+};
+const YEAR: Interval = Interval {
+    months: 12,
+    parts: 1,
+};
+
+fn line(amount: i64, interval: Interval, product: &str) -> Line {
+    Line {
+        amount: amount.into(),
+        interval,
+        product: Some(product.to_owned()),
+        discounts: Vec::new(),
+        has_unknown_tax: false,
+        priced_item: None,
+        tax_percent: None,
+    }
+}
+
+fn with(terms: Terms) -> AppliedDiscount {
+    AppliedDiscount {
+        id: None,
+        terms: Some(terms),
+    }
+}
+
+fn by_id(id: &str) -> AppliedDiscount {
+    AppliedDiscount {
+        id: Some(id.to_owned()),
+        terms: None,
+    }
+}
+
+fn off(minor: i64) -> Terms {
+    Terms {
+        is_forever: true,
+        amount_off: Some(AmountOff {
+            minor,
+            currency: Some("usd".to_owned()),
+            currency_options: BTreeMap::new(),
+        }),
+        ..Terms::default()
+    }
+}
+
+fn percent(percent: i64) -> Terms {
+    Terms {
+        is_forever: true,
+        percent_off: Percent::of(percent.into()),
+        ..Terms::default()
+    }
+}
+
+fn only(products: &[&str], terms: Terms) -> Terms {
+    Terms {
+        products: Some(products.iter().map(|p| (*p).to_owned()).collect()),
+        ..terms
+    }
+}
+
+fn monthly(charges: &Charges, discounts: &KnownDiscounts, currency: Option<&str>) -> Monthly {
+    charges.monthly(&Known {
+        discounts,
+        taxes: &KnownTaxes::default(),
+        currency,
+    })
+}
+
+fn bounds(charges: &Charges) -> (i64, Option<i64>, Option<MrrUnknown>) {
+    let monthly = monthly(charges, &KnownDiscounts::default(), Some("usd"));
+    (monthly.low_minor, monthly.high_minor, monthly.reason)
+}
+
+fn exactly(minor: i64) -> (i64, Option<i64>, Option<MrrUnknown>) {
+    (minor, Some(minor), None)
+}
+
+#[test]
+fn a_fixed_amount_is_taken_off_as_often_as_the_shortest_interval() {
+    let lines = [line(60_000, YEAR, "a"), line(2000, MONTH, "b")];
+    let table = [
+        (off(1000), 6000),
+        (only(&["a"], off(1200)), 6900),
+        (only(&["b"], off(3000)), 5000),
+        (only(&["c"], off(1000)), 7000),
+        (percent(50), 3500),
+        (only(&["a"], percent(50)), 4500),
+        (Terms::default(), 7000),
+    ];
+    for (terms, expected) in table {
+        for lines in [lines.to_vec(), lines.iter().rev().cloned().collect()] {
+            let charges = Charges {
+                lines,
+                discounts: vec![with(terms.clone())],
+                missing: None,
+                latest_invoice: None,
+            };
+            assert_eq!(bounds(&charges), exactly(expected), "{terms:?}");
+        }
+    }
+}
+
+#[test]
+fn item_discounts_come_before_those_of_the_subscription() {
+    let mut charges = Charges {
+        lines: vec![line(10_000, MONTH, "a"), line(10_000, MONTH, "b")],
+        discounts: vec![with(percent(50)), with(off(1000))],
+        missing: None,
+        latest_invoice: None,
+    };
+    charges.lines[0].discounts = vec![with(off(2000))];
+    assert_eq!(bounds(&charges), exactly(8000));
+}
+
+#[test]
+fn what_is_unknown_makes_a_bound() {
+    use MrrUnknown::{Coupon, Discount, Items, Tax};
+    let charges = |discounts: Vec<AppliedDiscount>| Charges {
+        lines: vec![line(10_000, MONTH, "a"), line(5000, MONTH, "b")],
+        discounts,
+        missing: None,
+        latest_invoice: None,
+    };
+    let plain = charges(Vec::new());
+    assert_eq!(bounds(&plain), exactly(15_000));
+    let of_unknown = charges(vec![by_id("di_1")]);
+    assert_eq!(bounds(&of_unknown), (0, Some(15_000), Some(Discount)));
+    let mut of_item = plain.clone();
+    of_item.lines[0].discounts = vec![by_id("di_1")];
+    assert_eq!(bounds(&of_item), (5000, Some(15_000), Some(Discount)));
+    let of_script = charges(vec![with(Terms {
+        is_forever: true,
+        ..Terms::default()
+    })]);
+    assert_eq!(bounds(&of_script), (0, Some(15_000), Some(Coupon)));
+    let mut taxed = plain;
+    taxed.lines[1].has_unknown_tax = true;
+    assert_eq!(bounds(&taxed), (10_000, Some(15_000), Some(Tax)));
+    let of_page = |discounts| Charges {
+        missing: Some(Items),
+        ..charges(discounts)
+    };
+    let at_least = |minor| (minor, None, Some(Items));
+    assert_eq!(bounds(&of_page(Vec::new())), at_least(15_000));
+    assert_eq!(bounds(&of_page(vec![with(percent(10))])), at_least(13_500));
+    assert_eq!(bounds(&of_page(vec![with(off(10))])), at_least(0));
+}
+
+#[test]
+fn an_amount_in_another_currency_is_not_taken_off() {
+    let charges = Charges {
+        lines: vec![line(10_000, MONTH, "a")],
+        discounts: vec![with(off(5000))],
+        missing: None,
+        latest_invoice: None,
+    };
+    for currency in [Some("jpy"), None] {
+        let monthly = monthly(&charges, &KnownDiscounts::default(), currency);
+        assert_eq!(monthly, Monthly::exactly(10_000));
+    }
+}
+
+#[test]
+fn a_known_discount_counts_by_its_id() {
+    let charges = Charges {
+        lines: vec![line(10_000, MONTH, "a")],
+        discounts: vec![by_id("di_1")],
+        missing: None,
+        latest_invoice: None,
+    };
+    let mut known = KnownDiscounts::default();
+    let half = KnownDiscount {
+        coupon: None,
+        terms: Some(percent(50)),
+    };
+    known.add("di_1", &half);
+    assert_eq!(monthly(&charges, &known, None), Monthly::exactly(5000));
+}
+
+#[test]
+fn what_was_stored_without_the_newest_fields_is_read() {
+    let nothing: [u8; 0] = [];
+    let stored_line = ("11900", (1, 1), Some("a"), nothing, true);
+    let stored = rmp_serde::to_vec(&([stored_line], nothing, None::<MrrUnknown>));
+    let found: Charges = rmp_serde::from_slice(&stored.expect("encodes")).expect("decodes");
+    let mut taxed = line(11_900, MONTH, "a");
+    taxed.has_unknown_tax = true;
+    let expected = Charges {
+        lines: vec![taxed],
+        ..Charges::default()
+    };
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn thirds_are_rounded_as_if_they_were_exact() {
+    let year = |amount| Charges {
+        lines: vec![line(amount, YEAR, "a")],
+        discounts: vec![with(off(10))],
+        missing: None,
+        latest_invoice: None,
+    };
+    // 100 ÷ 12 − 10 ÷ 12 = 7.5, and 112 ÷ 12 − 10 ÷ 12 = 8.5: half to even.
+    assert_eq!(bounds(&year(100)), exactly(8));
+    assert_eq!(bounds(&year(112)), exactly(8));
+}
