@@ -9,7 +9,7 @@ use revwatch_core::bucket::{Bucket, covering, hour_of, last_minute, window_minut
 use revwatch_core::counters::{
     Counters, Figures, MRR_PAST_DUE, MRR_PAST_DUE_INCOMPLETE, UNKNOWN, sum,
 };
-use revwatch_core::kpi::Ratio;
+use revwatch_core::kpi::{Ratio, by_first};
 use revwatch_core::mode::OTHER_MODE;
 use revwatch_core::money::Money;
 
@@ -220,14 +220,7 @@ impl<'a> MetricQuery<'a> {
     /// Current MRR, by currency; `incomplete` counts the subscriptions of which it is not exactly known.
     pub fn current_mrr(self, families: [&'a str; 3], incomplete: &'a str) -> Amounts {
         let [low, extra, unbounded] = families;
-        let counts = |family: &'a str| {
-            let counters = self.figures.under(Bucket::Current, family);
-            let mut counts = BTreeMap::<String, i64>::new();
-            for (rest, count) in counters {
-                *counts.entry(rest[0].to_owned()).or_default() += count;
-            }
-            counts
-        };
+        let counts = |family| by_first(self.figures, family);
         Amounts {
             money: self.by_currency(low),
             doubt: MoneyDoubt {
@@ -239,13 +232,8 @@ impl<'a> MetricQuery<'a> {
     }
 
     fn by_currency(self, family: &'a str) -> Vec<Money> {
-        let mut amounts = BTreeMap::<&str, i64>::new();
-        for (rest, minor) in self.figures.under(Bucket::Current, family) {
-            *amounts.entry(rest[0]).or_default() += minor;
-        }
-        let amounts = amounts.into_iter();
-        amounts
-            .map(|(currency, minor)| Money::new(minor, currency))
+        let sums = by_first(self.figures, family).into_iter();
+        sums.map(|(currency, minor)| Money::new(minor, &currency))
             .collect()
     }
 

@@ -288,8 +288,20 @@ async fn what_thin_events_of_v1_name_is_fetched_with_a_key() {
     };
     assert_eq!(of("/v1/payouts/po_1").owner, "acct_1");
     assert_eq!(of("/v1/subscriptions/sub_1").owner, "");
-    let tiers = ("expand[]".to_owned(), "items.data.price.tiers".to_owned());
-    assert!(of("/v1/subscriptions/sub_1").query.contains(&tiers));
+    for (path, expanded) in [
+        ("/v1/subscriptions/sub_1", "items.data.price.tiers"),
+        (
+            "/v1/subscriptions/sub_1",
+            "discounts.coupon.currency_options",
+        ),
+        (
+            "/v1/subscription_items",
+            "data.discounts.coupon.currency_options",
+        ),
+    ] {
+        let expand = ("expand[]".to_owned(), expanded.to_owned());
+        assert!(of(path).query.contains(&expand), "{path}: {expanded}");
+    }
     assert_eq!(calls.len(), 5, "{calls:?}");
     process.stop();
     print(&variables, &["verify"]);

@@ -7,7 +7,7 @@ use revwatch_core::counters::{
     Bucket, MRR, MRR_INCOMPLETE, MRR_PAST_DUE, MRR_PAST_DUE_INCOMPLETE, UNKNOWN,
 };
 use revwatch_core::entity::NEEDING_FETCH;
-use revwatch_core::kpi::not_sent;
+use revwatch_core::kpi::{mrr_bounds, not_sent};
 use serde_json::Value;
 
 use super::condition_or_metric::{MetricRule, RuleKind};
@@ -247,34 +247,22 @@ fn names_of_not_sent(query: MetricQuery<'_>) -> Vec<String> {
 
 /// By currency.
 fn mrr(query: MetricQuery<'_>, families: [&'static str; 3], incomplete: &'static str) -> Samples {
-    let counters = families.map(|family| query.figures.under(Bucket::Current, family));
-    let currencies = counters.into_iter().flatten().map(|(rest, _)| rest[0]);
-    let currencies = currencies.filter(|currency| *currency != UNKNOWN);
-    let [low, extra, unbounded] = families;
-    let sample = |currency: &str| {
-        let low_minor = query.current(&[low, currency]);
-        let high_minor = low_minor.saturating_add(query.current(&[extra, currency]));
-        // What is of an unknown currency may be of this one.
-        let unbounded = [currency, UNKNOWN].map(|currency| query.current(&[unbounded, currency]));
-        let high = match unbounded {
-            [0, 0] => number(high_minor),
-            _ => f64::INFINITY,
-        };
+    let sample = |(currency, low_minor, high_minor): (String, i64, Option<i64>)| {
+        let high = high_minor.map_or(f64::INFINITY, number);
         let range = Some((number(low_minor), high)).filter(|(low, high)| low < high);
         // The value is the money, and the reason is shown with it.
         let money = match range {
-            Some(_) => of_currency(query.current_mrr(families, incomplete), currency),
+            Some(_) => of_currency(query.current_mrr(families, incomplete), &currency),
             None => Amounts::default(),
         };
-        Sample {
+        let sample = Sample {
             range,
             money,
             ..Sample::count(low_minor)
-        }
+        };
+        (currency, sample)
     };
-    currencies
-        .map(|currency| (currency.to_owned(), sample(currency)))
-        .collect()
+    mrr_bounds(query.figures, families).map(sample).collect()
 }
 
 /// The amounts of a currency; what is of an unknown one may be of this one.

@@ -132,11 +132,11 @@ impl Billing {
         let subscribers_30d_ago = subscribers - sum(&last_month, &["base", "subscribers"]);
         let (past_due, month_before) = (days_ago(37)..=days_ago(7), days_ago(60)..=days_ago(30));
         let low = |families| {
-            let bounds = bounds(figures, families);
+            let bounds = mrr_bounds(figures, families);
             bounds.map(|(currency, low, _)| (currency, low)).collect()
         };
         let high = |families| {
-            let bounds = bounds(figures, families);
+            let bounds = mrr_bounds(figures, families);
             bounds.map(|(currency, _, high)| (currency, high)).collect()
         };
         let downgraded = sum(&month_before, &["plan", "downgraded"]);
@@ -187,10 +187,11 @@ impl Billing {
     }
 }
 
-/// The currencies of MRR, with its lower and its upper bound. A subscription of unknown currency may be of any.
-fn bounds(
+/// The currencies of MRR, or of a part of it, with the lower and the upper bound (minor units; `None`: there is no
+/// bound). A subscription of unknown currency may be of any.
+pub fn mrr_bounds(
     figures: &Figures<'_>,
-    families: [&'static str; 3],
+    families: [&str; 3],
 ) -> impl Iterator<Item = (String, i64, Option<i64>)> + use<> {
     let [low, extra, unbounded] = families.map(|family| by_first(figures, family));
     let is_unbounded = unbounded.contains_key(UNKNOWN);
@@ -210,8 +211,8 @@ fn bounds(
 
 /// By currency; without those of which MRR is not exactly known, of which past-due MRR is a part.
 fn past_due_mrr(figures: &Figures<'_>) -> BTreeMap<String, f64> {
-    let past_due = by_first(figures, "mrr_past_due");
-    bounds(figures, MRR)
+    let past_due = by_first(figures, MRR_PAST_DUE[0]);
+    mrr_bounds(figures, MRR)
         .filter(|(_, low, high)| *high == Some(*low))
         .filter_map(|(currency, total, _)| {
             let part = *past_due.get(&currency)?;

@@ -13,9 +13,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use self::accounts::Accounts;
-pub use self::billing::{Billing, past_due_at, payment_failures};
+pub use self::billing::{Billing, mrr_bounds, past_due_at, payment_failures};
 use self::not_sent::NotSent;
 pub use self::payouts::{Payouts, payout_failures};
+pub use self::sums::by_first;
 use crate::bucket::{Bucket, Buckets, hour_of};
 use crate::class::{Owner, Scope};
 use crate::counters::Counters;

@@ -22,7 +22,7 @@ pub(super) fn of_last(figures: &Figures<'_>, name: &str, hours: u32, now_s: i64)
 }
 
 /// The current counters of a family, by the first part of their names.
-pub(super) fn by_first(figures: &Figures<'_>, family: &'static str) -> BTreeMap<String, i64> {
+pub fn by_first(figures: &Figures<'_>, family: &str) -> BTreeMap<String, i64> {
     let mut sums = BTreeMap::new();
     for (rest, count) in figures.under(Bucket::Current, family) {
         let total: &mut i64 = sums.entry(rest[0].to_owned()).or_default();
