@@ -41,6 +41,8 @@ pub enum Outcome {
     Refreshed,
     /// The store had it: nothing was asked of Stripe.
     Known,
+    /// The store lacks it, and Stripe may be asked for it.
+    NotStored,
     /// Stripe has no such object, or the key may not see it: do nothing until another event names
     /// it.
     Gone,
@@ -64,7 +66,9 @@ pub enum Outcome {
 /// The next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// Fetch this object and report the outcome with [`Agenda::ended`].
+    /// Look for this object in the store, and report the outcome with [`Agenda::ended`].
+    Look(Task),
+    /// Fetch it from Stripe, and report the outcome.
     Fetch(Task),
     /// Nothing to do before this time.
     Wait(Duration),
@@ -73,8 +77,10 @@ pub enum Next {
 }
 
 /// Objects to fetch, for at most [`Agenda::MAX_WAITING`] conditions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Agenda {
+    /// Unix seconds.
+    began_s: i64,
     entries: BTreeMap<Need, Entry>,
     /// The objects that each waiting condition needs.
     needs: BTreeMap<ConditionKey, Vec<Need>>,
@@ -83,6 +89,8 @@ pub struct Agenda {
     unavailable: BTreeMap<ConditionKey, BTreeMap<Need, Cause>>,
     paused_until: Duration,
     overflowed: bool,
+    /// When a scan finds conditions that are due too late to wait here.
+    next_scan: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -97,6 +105,8 @@ struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Due,
+    /// The store lacks it: Stripe is asked next.
+    NotStored,
     InProgress,
     /// Its state was published but not yet applied.
     Published,
@@ -106,6 +116,9 @@ enum Phase {
 /// one second, so that the second before the fetch is not before the change (see
 /// `snapshot::observed_at`).
 const SETTLE_DELAY: Duration = Duration::from_secs(1);
+
+/// What is due later than that is left to a scan: else it would take the room of what is due now.
+const SCAN_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Task {
     /// What these conditions wait for.
@@ -151,6 +164,19 @@ impl Agenda {
     /// Conditions remembered whose objects are gone. Beyond it, some are fetched once more.
     pub const MAX_UNAVAILABLE: usize = 100_000;
 
+    /// One that begins at this Unix second.
+    pub fn beginning_at(began_s: i64) -> Self {
+        Self {
+            began_s,
+            entries: BTreeMap::new(),
+            needs: BTreeMap::new(),
+            unavailable: BTreeMap::new(),
+            paused_until: Duration::ZERO,
+            overflowed: false,
+            next_scan: None,
+        }
+    }
+
     /// Applies opened and closed conditions, in their order.
     pub fn on_changes(&mut self, changes: &[ConditionChange], now: Duration) {
         for change in changes {
@@ -166,7 +192,7 @@ impl Agenda {
 
     /// Replaces the agenda's conditions by all open ones.
     pub fn on_scan(&mut self, open: &[Condition], now: Duration) {
-        self.overflowed = false;
+        (self.overflowed, self.next_scan) = (false, None);
         let is_open: BTreeSet<&ConditionKey> =
             open.iter().map(|condition| &condition.key).collect();
         let waiting = self.needs.keys();
@@ -183,27 +209,36 @@ impl Agenda {
         }
     }
 
-    /// Whether conditions were left out for lack of room, and there is room again.
-    pub fn needs_scan(&self) -> bool {
-        self.overflowed && self.needs.len() <= Self::MAX_WAITING / 2
+    /// Whether conditions were left out for lack of room, and there is room again; or some were not due for long.
+    pub fn needs_scan(&self, now: Duration) -> bool {
+        let has_room = self.overflowed && self.needs.len() <= Self::MAX_WAITING / 2;
+        has_room || self.next_scan.is_some_and(|at| at <= now)
     }
 
-    /// Returns the next step.
-    pub fn next(&mut self, now: Duration) -> Next {
+    /// Returns the next step. Stripe is not asked before `ask_at`; the store has no such limit.
+    pub fn next(&mut self, now: Duration, ask_at: Duration) -> Next {
+        let ask_at = ask_at.max(self.paused_until);
+        let at = |entry: &Entry| match entry.phase {
+            Phase::NotStored => entry.not_before.max(ask_at),
+            _ => entry.not_before,
+        };
         let idle = self.entries.iter_mut();
         let idle = idle.filter(|(_, entry)| entry.phase != Phase::InProgress);
-        let Some((need, entry)) = idle.min_by_key(|(_, entry)| entry.not_before) else {
+        let Some((need, entry)) = idle.min_by_key(|(_, entry)| at(entry)) else {
             return Next::Idle;
         };
-        let at = entry.not_before.max(self.paused_until);
+        let at = at(entry);
         if at > now {
             return Next::Wait(at);
         }
-        entry.phase = Phase::InProgress;
-        Next::Fetch(Task {
+        let task = Task {
             need: need.clone(),
             waiting: entry.waiting.clone(),
-        })
+        };
+        match std::mem::replace(&mut entry.phase, Phase::InProgress) {
+            Phase::NotStored => Next::Fetch(task),
+            _ => Next::Look(task),
+        }
     }
 
     /// Records the outcome of a fetch that [`Agenda::next`] started.
@@ -229,6 +264,11 @@ impl Agenda {
                 entry.attempts = 0;
                 SETTLE_DELAY
             }
+            Outcome::NotStored => {
+                entry.phase = Phase::NotStored;
+                entry.not_before = now;
+                return;
+            }
             Outcome::Gone => return self.give_up(&task.need),
             Outcome::Refreshed | Outcome::Known => {
                 entry.phase = Phase::Published;
@@ -236,10 +276,11 @@ impl Agenda {
             }
             Outcome::Refused { .. } => backoff(REFUSED_BACKOFF, entry.attempts),
             Outcome::Limited { wait: Some(wait) } => wait,
-            // An event may bring what the store lacks.
-            Outcome::Limited { wait: None } | Outcome::Failed | Outcome::NoKey => {
+            Outcome::Limited { wait: None } | Outcome::Failed => {
                 backoff(FAILED_BACKOFF, entry.attempts)
             }
+            // An event may bring what the store lacks.
+            Outcome::NoKey => backoff(FAILED_BACKOFF, entry.attempts).min(MAX_NO_KEY_WAIT),
         };
         entry.attempts = entry.attempts.saturating_add(1);
         entry.not_before = now + wait;
@@ -255,6 +296,14 @@ impl Agenda {
         if needs.is_empty() {
             return;
         }
+        let since_began_s = condition.due_s.saturating_sub(self.began_s);
+        let due = Duration::from_secs(since_began_s.try_into().unwrap_or(0));
+        if due > now + SCAN_INTERVAL {
+            self.forget(key, &[]);
+            self.next_scan = Some(self.next_scan.map_or(due, |at| at.min(due)));
+            return;
+        }
+        let due = due.max(now + SETTLE_DELAY);
         if self.needs.len() >= Self::MAX_WAITING && !self.needs.contains_key(key) {
             self.overflowed = true;
             return;
@@ -263,15 +312,18 @@ impl Agenda {
             let entry = self.entries.entry(need.clone()).or_insert_with(|| Entry {
                 waiting: BTreeMap::new(),
                 phase: Phase::Due,
-                not_before: now + SETTLE_DELAY,
+                not_before: due,
                 attempts: 0,
             });
+            // Another condition may need the object earlier.
+            if entry.attempts == 0 && entry.phase == Phase::Due {
+                entry.not_before = entry.not_before.min(due);
+            }
             let before = entry.waiting.insert(key.clone(), cause.clone());
             // A back-off continues: another event does not make Stripe available. A published
             // state, though, is outdated now.
             if before.as_ref() != Some(&cause) && entry.phase == Phase::Published {
-                (entry.phase, entry.attempts, entry.not_before) =
-                    (Phase::Due, 0, now + SETTLE_DELAY);
+                (entry.phase, entry.attempts, entry.not_before) = (Phase::Due, 0, due);
             }
         }
         self.needs.insert(key.clone(), needs);
@@ -324,6 +376,7 @@ impl Outcome {
         match self {
             Self::Refreshed => "refreshed",
             Self::Known => "known",
+            Self::NotStored => "not_stored",
             Self::Gone => "gone",
             Self::Refused { .. } => "refused",
             Self::Limited { .. } => "limited",
@@ -339,6 +392,8 @@ const FAILED_BACKOFF: Duration = Duration::from_secs(1);
 const UNAPPLIED_BACKOFF: Duration = Duration::from_secs(60);
 const REFUSED_BACKOFF: Duration = Duration::from_secs(300);
 const MAX_WAIT: Duration = Duration::from_secs(3600);
+/// The store is asked more often than Stripe.
+const MAX_NO_KEY_WAIT: Duration = Duration::from_secs(300);
 
 /// Nothing is fetched while the key is refused. A new key takes effect by reload or restart.
 const KEY_REFUSED_BACKOFF: Duration = Duration::from_secs(60);
@@ -378,6 +433,22 @@ mod tests {
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    /// One that begins after all conditions of these tests.
+    fn agenda() -> Agenda {
+        Agenda::beginning_at(1000)
+    }
+
+    /// The next step, if the store lacks each object and Stripe may be asked at once.
+    fn next(agenda: &mut Agenda, now: Duration) -> Next {
+        match agenda.next(now, Duration::ZERO) {
+            Next::Look(task) => {
+                agenda.ended(&task, Outcome::NotStored, now);
+                agenda.next(now, Duration::ZERO)
+            }
+            next => next,
+        }
     }
 
     fn stale(account: &str, named_at_s: i64) -> Condition {
@@ -428,12 +499,12 @@ mod tests {
 
     /// An agenda while the fetch of `acct_1` is in progress; an event at 100 named the account.
     fn fetching() -> Agenda {
-        let mut agenda = Agenda::default();
+        let mut agenda = agenda();
         agenda.on_changes(&[open("acct_1", 100)], s(0));
-        assert_eq!(agenda.next(s(0)), Next::Wait(s(1)));
-        assert_eq!(agenda.next(s(1)), Next::Fetch(task("acct_1", 100)));
+        assert_eq!(next(&mut agenda, s(0)), Next::Wait(s(1)));
+        assert_eq!(next(&mut agenda, s(1)), Next::Fetch(task("acct_1", 100)));
         assert_eq!(
-            agenda.next(s(1)),
+            next(&mut agenda, s(1)),
             Next::Idle,
             "one fetch per account at a time"
         );
@@ -482,7 +553,7 @@ mod tests {
         for (outcome, expected) in table {
             let mut agenda = fetching();
             agenda.ended(&task("acct_1", 100), outcome, s(2));
-            assert_eq!(agenda.next(s(2)), expected, "{outcome:?}");
+            assert_eq!(next(&mut agenda, s(2)), expected, "{outcome:?}");
         }
     }
 
@@ -492,11 +563,11 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..14 {
             agenda.ended(&task("acct_1", 100), Outcome::Failed, s(0));
-            let Next::Wait(at) = agenda.next(s(0)) else {
+            let Next::Wait(at) = next(&mut agenda, s(0)) else {
                 panic!("it waits")
             };
             waits.push(at.as_secs());
-            assert_eq!(agenda.next(at), Next::Fetch(task("acct_1", 100)));
+            assert_eq!(next(&mut agenda, at), Next::Fetch(task("acct_1", 100)));
         }
         assert_eq!(waits[..4], [1, 2, 4, 8]);
         assert_eq!(waits[12..], [3600, 3600]);
@@ -511,19 +582,60 @@ mod tests {
             let mut agenda = fetching();
             agenda.on_changes(&[open("acct_2", 100)], s(0));
             agenda.ended(&task("acct_1", 100), outcome, s(2));
-            assert_eq!(agenda.next(s(2)), Next::Wait(until), "{outcome:?}");
+            assert_eq!(next(&mut agenda, s(2)), Next::Wait(until), "{outcome:?}");
         }
     }
 
     #[test]
+    fn the_store_is_asked_at_once_and_stripe_at_its_pace() {
+        let mut agenda = agenda();
+        agenda.on_changes(&[open("acct_1", 100), open("acct_2", 100)], s(0));
+        let ask_at = s(60);
+        assert_eq!(agenda.next(s(1), ask_at), Next::Look(task("acct_1", 100)));
+        agenda.ended(&task("acct_1", 100), Outcome::NotStored, s(1));
+        assert_eq!(agenda.next(s(1), ask_at), Next::Look(task("acct_2", 100)));
+        agenda.ended(&task("acct_2", 100), Outcome::Known, s(1));
+        assert_eq!(agenda.next(s(2), ask_at), Next::Wait(ask_at));
+        assert_eq!(
+            agenda.next(ask_at, ask_at),
+            Next::Fetch(task("acct_1", 100))
+        );
+    }
+
+    #[test]
+    fn what_is_due_later_waits_until_then_and_takes_no_room() {
+        let mut agenda = agenda();
+        let due_in = |account: &str, seconds: i64| Condition {
+            due_s: 1000 + seconds,
+            ..stale(account, 100)
+        };
+        let (soon, late) = (due_in("acct_1", 50), due_in("acct_2", 5000));
+        agenda.on_scan(&[soon.clone(), late.clone()], s(0));
+        assert_eq!(next(&mut agenda, s(9)), Next::Wait(s(50)));
+        assert!(!agenda.needs_scan(s(4999)) && agenda.needs_scan(s(5000)));
+        agenda.on_scan(&[soon, late.clone()], s(5000));
+        assert!(!agenda.needs_scan(s(9999)));
+        agenda.on_changes(
+            &[
+                open("acct_1", 101),
+                ConditionChange::Close(
+                    task("acct_1", 101).waiting.into_keys().next().expect("one"),
+                ),
+            ],
+            s(5000),
+        );
+        assert_eq!(next(&mut agenda, s(5001)), Next::Fetch(task_of(&[late])));
+    }
+
+    #[test]
     fn a_burst_of_events_about_one_account_causes_one_fetch() {
-        let mut agenda = Agenda::default();
+        let mut agenda = agenda();
         let burst: Vec<_> = (0..20).map(|n| open("acct_1", 100 + n)).collect();
         agenda.on_changes(&burst, s(0));
-        assert_eq!(agenda.next(s(1)), Next::Fetch(task("acct_1", 119)));
+        assert_eq!(next(&mut agenda, s(1)), Next::Fetch(task("acct_1", 119)));
         agenda.ended(&task("acct_1", 119), Outcome::Refreshed, s(1));
         agenda.on_changes(&[ConditionChange::Close(stale("acct_1", 119).key)], s(1));
-        assert_eq!(agenda.next(s(9999)), Next::Idle);
+        assert_eq!(next(&mut agenda, s(9999)), Next::Idle);
     }
 
     #[test]
@@ -533,7 +645,7 @@ mod tests {
             agenda.on_changes(&[open("acct_1", 101)], s(1));
             agenda.ended(&task("acct_1", 100), outcome, s(2));
             assert_eq!(
-                agenda.next(s(3)),
+                next(&mut agenda, s(3)),
                 Next::Fetch(task("acct_1", 101)),
                 "during the fetch, {outcome:?}"
             );
@@ -541,12 +653,12 @@ mod tests {
             agenda.ended(&task("acct_1", 100), outcome, s(2));
             agenda.on_changes(&[open("acct_1", 100)], s(2));
             assert!(
-                !matches!(agenda.next(s(3)), Next::Fetch(_)),
+                !matches!(next(&mut agenda, s(3)), Next::Fetch(_)),
                 "the same event again, {outcome:?}"
             );
             agenda.on_changes(&[open("acct_1", 101)], s(2));
             assert_eq!(
-                agenda.next(s(3)),
+                next(&mut agenda, s(3)),
                 Next::Fetch(task("acct_1", 101)),
                 "after the fetch, {outcome:?}"
             );
@@ -555,7 +667,7 @@ mod tests {
         agenda.ended(&task("acct_1", 100), Outcome::Failed, s(2));
         agenda.on_changes(&[open("acct_1", 101)], s(2));
         assert_eq!(
-            agenda.next(s(2)),
+            next(&mut agenda, s(2)),
             Next::Wait(s(3)),
             "another event does not end a back-off"
         );
@@ -568,11 +680,11 @@ mod tests {
         agenda.ended(&task("acct_1", 100), Outcome::Gone, s(1));
         agenda.on_scan(&[stale("acct_1", 100), stale("acct_3", 100)], s(1));
         assert_eq!(
-            agenda.next(s(9)),
+            next(&mut agenda, s(9)),
             Next::Fetch(task("acct_3", 100)),
             "acct_1 stays unavailable, and acct_2 is closed"
         );
-        assert_eq!(agenda.next(s(9)), Next::Idle);
+        assert_eq!(next(&mut agenda, s(9)), Next::Idle);
     }
 
     #[test]
@@ -586,9 +698,9 @@ mod tests {
             "acct_1%2e",
             &format!("acct_{}", "1".repeat(251)),
         ] {
-            let mut agenda = Agenda::default();
+            let mut agenda = agenda();
             agenda.on_changes(&[open(id, 100)], s(0));
-            assert_eq!(agenda.next(s(9)), Next::Idle, "{id}");
+            assert_eq!(next(&mut agenda, s(9)), Next::Idle, "{id}");
         }
     }
 
@@ -606,9 +718,9 @@ mod tests {
             let id = format!("{}a_1", kind.row().id_prefixes[0]);
             for account in [None, Some("acct_1")] {
                 let condition = needed(kind, &id, account);
-                let mut agenda = Agenda::default();
+                let mut agenda = agenda();
                 agenda.on_scan(std::slice::from_ref(&condition), s(0));
-                let Next::Fetch(task) = agenda.next(s(1)) else {
+                let Next::Fetch(task) = next(&mut agenda, s(1)) else {
                     panic!("{kind:?}")
                 };
                 assert_eq!(task, task_of(&[condition]));
@@ -620,9 +732,9 @@ mod tests {
             ("po_1", Some("acct_1/x")),
             ("po_1", Some("")),
         ] {
-            let mut agenda = Agenda::default();
+            let mut agenda = agenda();
             agenda.on_scan(&[needed(EntityKind::Payout, id, account)], s(0));
-            assert_eq!(agenda.next(s(9)), Next::Idle, "{id} {account:?}");
+            assert_eq!(next(&mut agenda, s(9)), Next::Idle, "{id} {account:?}");
         }
     }
 
@@ -633,19 +745,19 @@ mod tests {
             needed(EntityKind::Account, "acct_1", None),
         ];
         both[1].since_s = 105;
-        let mut agenda = Agenda::default();
+        let mut agenda = agenda();
         agenda.on_scan(&both, s(0));
         let all = task_of(&both);
         assert_eq!(all.newest().map(|cause| cause.since_s), Some(105));
-        assert_eq!(agenda.next(s(1)), Next::Fetch(all.clone()));
-        assert_eq!(agenda.next(s(1)), Next::Idle);
+        assert_eq!(next(&mut agenda, s(1)), Next::Fetch(all.clone()));
+        assert_eq!(next(&mut agenda, s(1)), Next::Idle);
         // One closes during the fetch: the other still waits for the answer, and no longer.
         agenda.on_changes(&[ConditionChange::Close(both[0].key.clone())], s(1));
         agenda.ended(&all, Outcome::Refreshed, s(2));
-        assert_eq!(agenda.next(s(2)), Next::Wait(s(62)));
+        assert_eq!(next(&mut agenda, s(2)), Next::Wait(s(62)));
         // Another that begins to wait does not wait for a minute.
         agenda.on_changes(&[ConditionChange::Open(both[0].clone())], s(2));
-        assert_eq!(agenda.next(s(3)), Next::Fetch(all));
+        assert_eq!(next(&mut agenda, s(3)), Next::Fetch(all));
         let closed = both.map(|condition| ConditionChange::Close(condition.key));
         agenda.on_changes(&closed, s(3));
         assert!(agenda.entries.is_empty() && agenda.needs.is_empty());
@@ -658,7 +770,7 @@ mod tests {
         assert!(agenda.entries.is_empty() && agenda.needs.is_empty());
         agenda.on_changes(&[ConditionChange::Close(stale("acct_1", 100).key)], s(2));
         agenda.on_changes(&[open("acct_1", 100)], s(2));
-        assert_eq!(agenda.next(s(3)), Next::Fetch(task("acct_1", 100)));
+        assert_eq!(next(&mut agenda, s(3)), Next::Fetch(task("acct_1", 100)));
     }
 
     #[test]
@@ -666,16 +778,16 @@ mod tests {
         let all: Vec<_> = (0..=Agenda::MAX_WAITING)
             .map(|n| stale(&format!("acct_{n}"), 100))
             .collect();
-        let mut agenda = Agenda::default();
+        let mut agenda = agenda();
         agenda.on_scan(&all, s(0));
         assert!(
-            agenda.overflowed && !agenda.needs_scan(),
+            agenda.overflowed && !agenda.needs_scan(s(1)),
             "no scan before there is room"
         );
         for condition in &all[..Agenda::MAX_WAITING / 2] {
             agenda.on_changes(&[ConditionChange::Close(condition.key.clone())], s(1));
         }
-        assert!(agenda.needs_scan());
+        assert!(agenda.needs_scan(s(1)));
         agenda.on_scan(&all[Agenda::MAX_WAITING / 2..], s(2));
         assert!(!agenda.overflowed);
     }

@@ -42,7 +42,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use self::agenda::{Agenda, Cause, Next, Outcome, Task};
+use self::agenda::{Agenda, Next, Outcome, Task};
 use self::api::FetchError;
 use self::snapshot::{Snapshot, SnapshotError};
 use self::stored::{Found, FromStore, Step};
@@ -191,7 +191,11 @@ async fn hold(
     }
     tracing::info!(holder, "this process now fetches what events only name");
     let started = tokio::time::Instant::now();
-    let (mut agenda, mut cursor, mut scan) = (Agenda::default(), ChangeCursor::default(), true);
+    let (mut agenda, mut cursor, mut scan) = (
+        Agenda::beginning_at(resolver.clock.now_s()),
+        ChangeCursor::default(),
+        true,
+    );
     let mut fetches: JoinSet<(Task, Outcome)> = JoinSet::new();
     let mut poll = interval(POLL_INTERVAL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -200,17 +204,23 @@ async fn hold(
         let now = started.elapsed();
         let next = if fetches.len() >= MAX_CONCURRENT {
             Next::Idle
-        } else if now < next_request_at {
-            Next::Wait(next_request_at)
         } else {
-            agenda.next(now)
+            agenda.next(now, next_request_at)
         };
         let wait = match next {
+            Next::Look(task) => {
+                let (resolver, api) = (resolver.clone(), api.cloned());
+                fetches.spawn(async move {
+                    let outcome = resolver.look(api.as_deref(), &task).await;
+                    (task, outcome)
+                });
+                continue;
+            }
             Next::Fetch(task) => {
                 next_request_at = now + resolver.pace;
                 let (resolver, api) = (resolver.clone(), api.cloned());
                 fetches.spawn(async move {
-                    let outcome = resolver.resolve(api.as_deref(), &task).await;
+                    let outcome = resolver.fetch(api.as_deref(), &task).await;
                     (task, outcome)
                 });
                 continue;
@@ -242,7 +252,7 @@ async fn hold(
                     }
                     renewed = Instant::now();
                 }
-                scan |= agenda.needs_scan();
+                scan |= agenda.needs_scan(started.elapsed());
                 scan |= resolver.follow(&mut agenda, &mut cursor, started, scan).await?;
                 if scan {
                     let open = resolver.conditions.conditions().await?;
@@ -292,8 +302,39 @@ impl Resolver {
         }
     }
 
-    /// Meets one need, and says how that ended.
-    async fn resolve(&self, api: Option<&StripeApi>, task: &Task) -> Outcome {
+    /// Meets a need from the store, and says how that ended.
+    async fn look(&self, api: Option<&StripeApi>, task: &Task) -> Outcome {
+        match self.ask_store(task).await {
+            Ok(FromStore::Met) => self.ended(task, Ok(Vec::new())),
+            Ok(FromStore::Events(snapshots)) => {
+                self.ended(task, self.publish_all(snapshots, task).await)
+            }
+            Ok(FromStore::Unknown) if self.of_key(api, task).is_some() => Outcome::NotStored,
+            Ok(FromStore::Unknown) => self.ended(task, Err(FetchError::no_key())),
+            Err(error) => self.ended(task, Err(error)),
+        }
+    }
+
+    /// Meets a need from Stripe's API, and says how that ended.
+    async fn fetch(&self, api: Option<&StripeApi>, task: &Task) -> Outcome {
+        let found = match self.of_key(api, task) {
+            Some(api) => snapshots_of(api, task).await,
+            None => Err(FetchError::no_key()),
+        };
+        let published = match found {
+            Ok(snapshots) => self.publish_all(snapshots, task).await,
+            Err(error) => {
+                if let Outcome::Refused { .. } | Outcome::Failed = error.outcome {
+                    self.count_error(&task.need.id).await;
+                }
+                Err(error)
+            }
+        };
+        self.ended(task, published)
+    }
+
+    /// Logs and counts how it ended. No event: the need is met already.
+    fn ended(&self, task: &Task, published: Result<Vec<String>, FetchError>) -> Outcome {
         let Need {
             kind, id, account, ..
         } = &task.need;
@@ -302,7 +343,7 @@ impl Resolver {
         };
         let (object, named_by) = (redact::id(id), redact::id(&cause.event_id));
         let account = account.as_deref().map(redact::id).unwrap_or_default();
-        let outcome = match self.meet(api, task, cause).await {
+        let outcome = match published {
             Ok(events) if events.is_empty() => Outcome::Known,
             Ok(events) => {
                 for event_id in events {
@@ -327,26 +368,12 @@ impl Resolver {
         outcome
     }
 
-    /// Publishes what meets a need, and returns the events. None: it is met already.
-    async fn meet(
+    /// Publishes what meets a need, and returns the events.
+    async fn publish_all(
         &self,
-        api: Option<&StripeApi>,
+        snapshots: Vec<Snapshot>,
         task: &Task,
-        cause: &Cause,
     ) -> Result<Vec<String>, FetchError> {
-        let snapshots = match self.ask_store(task).await? {
-            FromStore::Met => return Ok(Vec::new()),
-            FromStore::Events(snapshots) => snapshots,
-            FromStore::Unknown => match snapshots_of(self.of_key(api, task), task, cause).await {
-                Ok(snapshots) => snapshots,
-                Err(error) => {
-                    if let Outcome::Refused { .. } | Outcome::Failed = error.outcome {
-                        self.count_error(&task.need.id).await;
-                    }
-                    return Err(error);
-                }
-            },
-        };
         let mut events = Vec::with_capacity(snapshots.len());
         for snapshot in snapshots {
             events.push(self.publish(snapshot, &task.need.realm).await?);
@@ -437,12 +464,10 @@ impl Resolver {
 }
 
 /// Fetches the object and turns the response into events.
-async fn snapshots_of(
-    api: Option<&StripeApi>,
-    task: &Task,
-    cause: &Cause,
-) -> Result<Vec<Snapshot>, FetchError> {
-    let api = api.ok_or_else(FetchError::no_key)?;
+async fn snapshots_of(api: &StripeApi, task: &Task) -> Result<Vec<Snapshot>, FetchError> {
+    let Some(cause) = task.newest() else {
+        return Ok(Vec::new());
+    };
     let response = api::object(api, &task.need).await?;
     let observed_at_s = snapshot::observed_at(
         cause.since_s,
