@@ -175,7 +175,7 @@ mod tests {
                 && line("listen").ends_with("my.toml:1")
         );
         assert_eq!(line("partitions"), "partitions = 16  # REVWATCH_PARTITIONS");
-        assert_eq!(line("batch"), "batch = 256  # default");
+        assert_eq!(line("batch"), "batch = 512  # default");
         assert_eq!(line("bot_token"), "bot_token = \"***\"  # SLACK_BOT_TOKEN");
         assert_eq!(line("app_token"), "app_token = \"\"  # default");
         assert_eq!(
