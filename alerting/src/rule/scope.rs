@@ -58,6 +58,7 @@ impl About {
             | Kind::DunningEscalation
             | Kind::RetriesExhausted
             | Kind::PaymentActionRequired
+            | Kind::AttemptUnreported
             | Kind::PaymentFailed
             | Kind::DisputeOpen
             | Kind::DisputeEvidenceDue

@@ -74,11 +74,14 @@ pub enum ConditionKind {
     CouponNeeded,
     /// A dispute waits for an answer; counts from three days before Stripe's deadline for the evidence.
     DisputeEvidenceDue,
+    /// An attempt to collect an invoice was planned, or is under way, and no event says how it ended; counts a day
+    /// after it was planned, and three weeks after it began.
+    AttemptUnreported,
 }
 
 impl ConditionKind {
     /// Every kind, for rule files and metrics.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::ChargesLost,
         Self::Deauthorized,
         Self::AccountRestricted,
@@ -108,6 +111,7 @@ impl ConditionKind {
         Self::InvoiceNeeded,
         Self::CouponNeeded,
         Self::DisputeEvidenceDue,
+        Self::AttemptUnreported,
     ];
 
     /// The name rule files use.
@@ -142,6 +146,7 @@ impl ConditionKind {
             Self::InvoiceNeeded => "invoice_needed",
             Self::CouponNeeded => "coupon_needed",
             Self::DisputeEvidenceDue => "dispute_evidence_due",
+            Self::AttemptUnreported => "attempt_unreported",
         }
     }
 
@@ -171,7 +176,8 @@ impl ConditionKind {
             Self::InvoicePaymentFailed
             | Self::DunningEscalation
             | Self::RetriesExhausted
-            | Self::PaymentActionRequired => kind == Of::Invoice,
+            | Self::PaymentActionRequired
+            | Self::AttemptUnreported => kind == Of::Invoice,
             Self::PaymentFailed => kind == Of::Payment,
             Self::DisputeOpen | Self::DisputeEvidenceDue => kind == Of::Dispute,
             Self::RefundFailed => kind == Of::Refund,
@@ -182,7 +188,10 @@ impl ConditionKind {
     /// Whether it is due at a date that its entity has, whenever it began. The others are due at or after their
     /// beginning: if that is unknown, so is when they fell due.
     pub fn has_due_date(self) -> bool {
-        matches!(self, Self::TrialEnding | Self::DisputeEvidenceDue)
+        matches!(
+            self,
+            Self::TrialEnding | Self::DisputeEvidenceDue | Self::AttemptUnreported
+        )
     }
 }
 

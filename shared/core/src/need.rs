@@ -47,7 +47,9 @@ impl Need {
         let account = match condition.key.kind {
             // The platform asks for an account as itself.
             ConditionKind::AccountStale => None,
-            ConditionKind::StateNeeded | ConditionKind::CouponNeeded => condition.account.clone(),
+            ConditionKind::StateNeeded
+            | ConditionKind::CouponNeeded
+            | ConditionKind::AttemptUnreported => condition.account.clone(),
             ConditionKind::MrrIncomplete if is_fetched(condition.detail.as_deref()) => {
                 condition.account.clone()
             }
@@ -122,8 +124,8 @@ fn of_invoice(invoice: &Invoice) -> Stored {
 
 /// Whether Stripe's API, or another object in the store, has what an incomplete amount lacks.
 fn is_fetched(reason: Option<&str>) -> bool {
-    use MrrUnknown::{Currency, Discount, Items, Tiers};
-    let fetched = [Items, Tiers, Currency, Discount];
+    use MrrUnknown::{Currency, Discount, Items, Products, Tiers};
+    let fetched = [Items, Tiers, Currency, Discount, Products];
     fetched.iter().any(|it| Some(it.as_str()) == reason)
 }
 

@@ -93,7 +93,7 @@ impl Coupon {
         let off = terms.amount_off.as_ref();
         let options = off.map(|off| &off.currency_options);
         let options = options.filter(|options| !options.is_empty());
-        let products = terms.products.as_ref();
+        let products: Option<Vec<String>> = terms.products.into();
         Some(json!({
             "id": self.stripe_id(), "object": "coupon", "duration": duration, "percent_off": percent,
             "amount_off": off.map(|off| off.minor), "currency": off.and_then(|off| off.currency.as_ref()),
@@ -189,7 +189,7 @@ impl Facts for CouponFacts {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::recurring::AmountOff;
+    use super::super::recurring::{AmountOff, Products};
     use super::super::timeline::{Changes, EventId, Stage};
     use super::*;
 
@@ -212,7 +212,9 @@ mod tests {
                 currency: Some("usd".to_owned()),
                 currency_options: options.collect(),
             }),
-            products: products.map(|all| all.iter().map(|it| (*it).to_owned()).collect()),
+            products: products.map_or(Products::NotShown, |all| {
+                Products::Only(all.iter().map(|it| (*it).to_owned()).collect())
+            }),
             ..Terms::default()
         }
     }
@@ -256,7 +258,11 @@ mod tests {
         );
         // It was made again.
         assert_eq!(shown(&[yen.clone(), off(None, &[("jpy", 800)])]), None);
-        assert_eq!(shown(&[yen, off(Some(&["prod_1"]), &[])]), None);
+        let of_one = off(Some(&["prod_1"]), &[]);
+        assert_eq!(shown(&[of_one.clone(), off(Some(&["prod_2"]), &[])]), None);
+        // Events do not have the products.
+        let object = shown(&[yen, of_one]).expect("one coupon");
+        assert_eq!(object["applies_to"]["products"], json!(["prod_1"]));
     }
 
     #[test]

@@ -69,7 +69,8 @@ use crate::realm::Realm;
 /// | 5 | when the subscriptions of a customer pay; the inclusive tax of a subscription's items, from its invoices; until when a dispute must be answered; which invoices bill a subscription |
 /// | 6 | what the capabilities of an account need; when a trial ends, and the money of further currencies, in conditions |
 /// | 7 | which invoices of a subscription are looked up for its tax; what a coupon takes off in further currencies; what conditions know of money that is not exact; the bounds of past-due MRR |
-pub const STATE_FORMAT: u32 = 7;
+/// | 8 | attempts of which no event says how they ended; bounds of MRR where a coupon may apply to some products only |
+pub const STATE_FORMAT: u32 = 8;
 
 /// The counter of entities whose state has to be fetched, by kind; accounts have one of their own.
 pub const NEEDING_FETCH: &str = "objects_needing_fetch";

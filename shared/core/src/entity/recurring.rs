@@ -20,7 +20,7 @@ pub use self::discounts::{KnownDiscount, KnownDiscounts};
 pub use self::monthly::{Monthly, MrrUnknown};
 use self::scenario::{Scenario, Unknown};
 pub use self::taxes::{INVOICES_LOOKED_UP, InvoiceTaxes, InvoicedTax, ItemTax, KnownTaxes};
-pub use self::terms::{AmountOff, Percent, Terms};
+pub use self::terms::{AmountOff, Percent, Products, Terms};
 
 /// What a subscription is charged, as one event shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -158,7 +158,22 @@ impl Charges {
     /// Why the bounds differ, if they do. What a discount lacks may be in the store.
     fn unknown(&self, known: Known<'_>) -> Option<MrrUnknown> {
         let discount = self.applied().find_map(|it| it.unknown(known.discounts));
-        discount.or_else(|| self.has_unknown_tax().then_some(MrrUnknown::Tax))
+        let products = || {
+            self.has_unknown_products(known)
+                .then_some(MrrUnknown::Products)
+        };
+        let tax = || self.has_unknown_tax().then_some(MrrUnknown::Tax);
+        discount.or_else(products).or_else(tax)
+    }
+
+    /// Whether a discount of the subscription may apply to some of its products only.
+    fn has_unknown_products(&self, known: Known<'_>) -> bool {
+        let products: BTreeSet<_> = self.lines.iter().map(|line| &line.product).collect();
+        let is_unknown = |it: &AppliedDiscount| {
+            let terms = it.terms(known.discounts);
+            terms.is_some_and(|terms| terms.is_forever && !terms.products.are_shown())
+        };
+        products.len() > 1 && self.discounts.iter().any(is_unknown)
     }
 
     /// The items at their prices of which only an invoice says the tax, and none of `taxes` does.
@@ -218,21 +233,6 @@ impl Interval {
         amount
             .checked_mul(self.parts.into())?
             .checked_div(self.months.into())
-    }
-
-    fn is_shorter_than(self, other: Self) -> bool {
-        let (months, others) = (u64::from(self.months), u64::from(other.months));
-        months * u64::from(other.parts) < others * u64::from(self.parts)
-    }
-
-    fn shortest(intervals: impl Iterator<Item = Self>) -> Option<Self> {
-        intervals.reduce(|shortest, next| {
-            if next.is_shorter_than(shortest) {
-                next
-            } else {
-                shortest
-            }
-        })
     }
 }
 

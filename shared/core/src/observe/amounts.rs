@@ -33,7 +33,9 @@ pub(super) fn amount(
             let quantity = packages(Decimal::from(quantity), price)?;
             unit.checked_mul(quantity).ok_or(Beyond::Sum)
         }
-        // A price without a unit amount has tiers, which events do not have.
+        // Every price with tiers has a mode.
+        None if price.tiers_mode == Lenient::Absent => Err(MrrUnknown::Amount.into()),
+        // Events do not have the tiers.
         None => tiered(price, amounts, quantity),
     }
 }

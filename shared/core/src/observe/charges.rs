@@ -8,7 +8,7 @@
 use rust_decimal::Decimal;
 
 use super::amounts::{Beyond, amount};
-use super::coupons::{BeyondAnyAmount, Discount, Discounts};
+use super::coupons::{AppliesToIs, BeyondAnyAmount, Discount, Discounts};
 use super::fields::{DecimalNumber, MAX_MINOR, Reference};
 use super::lenient::Lenient;
 use super::prices::{AutomaticTax, Item, Price, Recurring, TaxRate, TaxRates};
@@ -24,6 +24,8 @@ pub(super) struct Parts<'a> {
     pub(super) has_more: bool,
     pub(super) currency: Option<&'a str>,
     pub(super) discounts: &'a Discounts,
+    /// Of the coupons of `discounts`.
+    pub(super) applies_to: AppliesToIs,
     /// The single discount of old API versions, which repeats one of `discounts`.
     pub(super) legacy: &'a Lenient<Discount>,
     pub(super) tax_rates: &'a TaxRates,
@@ -81,15 +83,20 @@ impl Parts<'_> {
 
     /// What the event shows of the discounts that it names.
     pub(super) fn known_discounts(&self) -> Result<KnownDiscounts, TooMuch> {
-        let of_items = self.items.iter().filter_map(Lenient::as_known);
-        let lists = of_items.map(|item| &item.discounts).chain([self.discounts]);
-        let discounts = lists.filter_map(Lenient::as_known).flatten();
         let mut known = KnownDiscounts::default();
-        for discount in discounts.chain([self.legacy]).filter_map(Lenient::as_known) {
-            if let Some((id, discount)) = discount.known()? {
-                known.add(id, &discount);
+        let mut add = |discounts: &[Lenient<Discount>], applies_to| {
+            for discount in discounts.iter().filter_map(Lenient::as_known) {
+                if let Some((id, discount)) = discount.known(applies_to)? {
+                    known.add(id, &discount);
+                }
             }
+            Ok::<_, TooMuch>(())
+        };
+        for item in self.items.iter().filter_map(Lenient::as_known) {
+            add(of_list(&item.discounts), AppliesToIs::LeftOut)?;
         }
+        add(of_list(self.discounts), self.applies_to)?;
+        add(std::slice::from_ref(self.legacy), AppliesToIs::LeftOut)?;
         Ok(known)
     }
 
@@ -164,6 +171,11 @@ impl Parts<'_> {
             }
         }
     }
+}
+
+fn of_list(discounts: &Discounts) -> &[Lenient<Discount>] {
+    let known = discounts.as_known().map(Vec::as_slice);
+    known.unwrap_or_default()
 }
 
 /// The sum of items is too large, or an intermediate one overflowed.

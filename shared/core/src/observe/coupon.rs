@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::coupons::{BeyondAnyAmount, Coupon, FullDiscount, Source};
+use super::coupons::{AppliesToIs, BeyondAnyAmount, Coupon, FullDiscount, Source};
 use super::fields::{Expandable, MAX_MINOR, beyond};
 use super::lenient::Lenient;
 use super::object::{ObserveError, read};
@@ -38,7 +38,9 @@ pub(super) fn observe(
 }
 
 fn coupon(event: &Event<'_>, coupon: Coupon, deleted: bool) -> Result<Observation, ObserveError> {
-    let terms = coupon.terms().map_err(|e| too_much(event, e))?;
+    let terms = coupon
+        .terms(AppliesToIs::LeftOut)
+        .map_err(|e| too_much(event, e))?;
     let account = event.account.as_deref();
     let key = coupon_key(Realm::main(), account, &coupon.id.id(event)?);
     let state = recorded_state(event, CouponFacts { deleted, terms });
@@ -54,7 +56,9 @@ pub(super) fn discount(
     _: &ObserveSettings,
 ) -> Result<Option<Observation>, ObserveError> {
     let object: FullDiscount = read(event)?;
-    let known = object.known().map_err(|e| too_much(event, e))?;
+    let known = object
+        .known(AppliesToIs::LeftOut)
+        .map_err(|e| too_much(event, e))?;
     let id = object.id.id(event)?;
     let Lenient::Known(subscription) = object.subscription else {
         return Ok(None);
@@ -67,7 +71,9 @@ pub(super) fn discount(
 /// What a coupon that was fetched for a subscription is to the subscription that needs it.
 pub(super) fn for_subscription(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
     let object: Coupon = read(event)?;
-    let terms = object.terms().map_err(|e| too_much(event, e))?;
+    let terms = object
+        .terms(AppliesToIs::LeftOut)
+        .map_err(|e| too_much(event, e))?;
     let mut discounts = KnownDiscounts::default();
     discounts.add_coupon(&object.id.id(event)?, &terms);
     let Some(subscription) = event.related_id.as_deref() else {

@@ -6,7 +6,9 @@ use serde::Deserialize;
 
 use super::fields::{Currency, DecimalNumber, Expandable, Minor, Seconds};
 use super::lenient::Lenient;
-use crate::entity::recurring::{AmountOff, AppliedDiscount, KnownDiscount, Percent, Terms};
+use crate::entity::recurring::{
+    AmountOff, AppliedDiscount, KnownDiscount, Percent, Products, Terms,
+};
 
 pub(super) type Discounts = Lenient<Vec<Lenient<Discount>>>;
 
@@ -43,7 +45,7 @@ pub(super) struct Coupon {
     currency: Lenient<Currency>,
     /// The amounts in other currencies. Only an object that was fetched has them.
     currency_options: Lenient<BTreeMap<String, Lenient<CurrencyOption>>>,
-    /// Only an object that was fetched has it.
+    /// Only an object that was fetched with it has it, unless the coupon applies to all products.
     applies_to: Lenient<AppliesTo>,
 }
 
@@ -56,6 +58,15 @@ struct CurrencyOption {
 #[derive(Debug, Deserialize)]
 struct AppliesTo {
     products: Vec<String>,
+}
+
+/// Whether an event has the products to which a coupon applies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum AppliesToIs {
+    /// A coupon without them applies to all.
+    Shown,
+    /// Nothing is known if they are absent.
+    LeftOut,
 }
 
 /// An amount that is larger than any.
@@ -76,27 +87,30 @@ impl Discount {
                 },
                 _ => AppliedDiscount {
                     id: None,
-                    terms: discount.known()?.terms,
+                    terms: discount.known(AppliesToIs::LeftOut)?.terms,
                 },
             },
         })
     }
 
     /// Its id, and what the event shows of it.
-    pub(super) fn known(&self) -> Result<Option<(&str, KnownDiscount)>, BeyondAnyAmount> {
+    pub(super) fn known(
+        &self,
+        applies_to: AppliesToIs,
+    ) -> Result<Option<(&str, KnownDiscount)>, BeyondAnyAmount> {
         let Self::Object(discount) = self else {
             return Ok(None);
         };
         let Some(id) = discount.id.as_known() else {
             return Ok(None);
         };
-        Ok(Some((id, discount.known()?)))
+        Ok(Some((id, discount.known(applies_to)?)))
     }
 }
 
 impl FullDiscount {
     /// What the event shows of it.
-    pub(super) fn known(&self) -> Result<KnownDiscount, BeyondAnyAmount> {
+    pub(super) fn known(&self, applies_to: AppliesToIs) -> Result<KnownDiscount, BeyondAnyAmount> {
         let coupon = match (&self.coupon, &self.source) {
             (Lenient::Absent, Lenient::Known(source)) => &source.coupon,
             (Lenient::Absent, _) => &Lenient::Odd,
@@ -104,9 +118,10 @@ impl FullDiscount {
         };
         let (id, terms) = match coupon {
             Lenient::Known(Expandable::Id(id)) => (Some(id.clone()), None),
-            Lenient::Known(Expandable::Object(coupon)) => {
-                (coupon.id.as_known().cloned(), Some(coupon.terms()?))
-            }
+            Lenient::Known(Expandable::Object(coupon)) => (
+                coupon.id.as_known().cloned(),
+                Some(coupon.terms(applies_to)?),
+            ),
             // It is of something else than a coupon, or cannot be read.
             Lenient::Absent | Lenient::Odd => (None, Some(Terms::CANNOT_BE_PRICED)),
         };
@@ -129,7 +144,7 @@ const MAX_PRODUCTS: usize = 100;
 const MAX_CURRENCIES: usize = 256;
 
 impl Coupon {
-    pub(super) fn terms(&self) -> Result<Terms, BeyondAnyAmount> {
+    pub(super) fn terms(&self, applies_to: AppliesToIs) -> Result<Terms, BeyondAnyAmount> {
         match self.duration.as_known().map(String::as_str) {
             Some("forever") => {}
             Some("once" | "repeating") => return Ok(Terms::ending()),
@@ -137,11 +152,12 @@ impl Coupon {
             Some(_) | None => return Ok(Terms::CANNOT_BE_PRICED),
         }
         let products = match &self.applies_to {
-            Lenient::Absent => None,
+            Lenient::Absent if applies_to == AppliesToIs::Shown => Products::All,
+            Lenient::Absent => Products::NotShown,
             Lenient::Known(AppliesTo { products }) if products.len() <= MAX_PRODUCTS => {
                 let mut products = products.clone();
                 products.sort();
-                Some(products)
+                Products::from(Some(products))
             }
             Lenient::Known(_) | Lenient::Odd => return Ok(Terms::CANNOT_BE_PRICED),
         };

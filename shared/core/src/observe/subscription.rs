@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::charges::{Parts, TooMuch};
-use super::coupons::Discount;
+use super::coupons::{AppliesToIs, Discount};
 use super::fields::{Currency, Fingerprinted, Reference, Seconds, beyond};
 use super::lenient::Lenient;
 use super::metadata::Metadata;
@@ -25,8 +25,13 @@ pub(super) fn observe(
 ) -> Result<Option<Observation>, ObserveError> {
     let object: SubscriptionObject = read(event)?;
     let owner = Owner::of(event.account.as_deref());
+    // The resolver asks for it with the discounts of a subscription.
+    let applies_to = match event.is_fetched() {
+        true => AppliesToIs::Shown,
+        false => AppliesToIs::LeftOut,
+    };
     let (charges, discounts) = object
-        .charges()
+        .charges(applies_to)
         .map_err(|TooMuch { field, bound_minor }| beyond(event, field, bound_minor))?;
     let currency = object.currency().map(str::to_owned);
     let known = Known {
@@ -114,13 +119,17 @@ impl SubscriptionObject {
     }
 
     /// What is charged, if its items can be read, and what the event shows of its discounts.
-    fn charges(&self) -> Result<(Option<Charges>, KnownDiscounts), TooMuch> {
+    fn charges(
+        &self,
+        applies_to: AppliesToIs,
+    ) -> Result<(Option<Charges>, KnownDiscounts), TooMuch> {
         let items = self.items();
         let parts = Parts {
             items: items.unwrap_or_default(),
             has_more: !matches!(self.has_more(), Lenient::Absent | Lenient::Known(false)),
             currency: self.currency(),
             discounts: &self.discounts.0,
+            applies_to,
             legacy: &self.discount.0,
             tax_rates: &self.default_tax_rates,
             automatic_tax: &self.automatic_tax,

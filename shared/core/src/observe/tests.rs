@@ -18,7 +18,16 @@ fn observe_object(
     account: Option<&str>,
     object: &Value,
 ) -> Result<Vec<Observation>, ObserveError> {
-    let body = json!({"id": "evt_1", "type": kind, "created": 1000, "account": account, "data": {"object": object}});
+    observe_event("evt_1", kind, account, object)
+}
+
+fn observe_event(
+    id: &str,
+    kind: &str,
+    account: Option<&str>,
+    object: &Value,
+) -> Result<Vec<Observation>, ObserveError> {
+    let body = json!({"id": id, "type": kind, "created": 1000, "account": account, "data": {"object": object}});
     let body = body.to_string();
     let plans = Plans::new(BTreeMap::from([("pro".to_owned(), "PRO".to_owned())]));
     observe(

@@ -231,7 +231,7 @@ metrics! {
     mrr_incomplete: GaugeSet = gauge_set(
         "revwatch_mrr_incomplete_subscriptions",
         "Subscriptions whose part of MRR is not exactly known, by what is not: items, price, amount, quantity, \
-        tiers, currency, discount, coupon, tax, cancellation",
+        tiers, currency, discount, coupon, tax, cancellation, products",
         &["reason"],
     );
     connected_mrr_minor: GaugeSet = gauge_set(

@@ -19,13 +19,30 @@ pub(super) enum Retry {
     Other,
 }
 
+/// An attempt of which no event says how it ended.
+pub(super) struct Unreported<'a> {
+    /// The state since which that is so.
+    pub(super) first: &'a RecordedState<InvoiceFacts>,
+    /// From when on an event should have said it, Unix seconds.
+    pub(super) due_s: i64,
+    /// The fields that Stripe would change with it.
+    fields: &'static [&'static str],
+}
+
+impl Unreported<'_> {
+    /// Whether an event says that it was so before it.
+    pub(super) fn was_so(&self, state: &RecordedState<InvoiceFacts>) -> Option<bool> {
+        state.all_unchanged(self.fields)
+    }
+}
+
 /// One state while the invoice is open, with what was known then.
 pub(super) struct OpenState<'a> {
     pub(super) state: &'a RecordedState<InvoiceFacts>,
     /// Attempts that had failed until then, at least: they never become fewer.
     pub(super) failed: u32,
     /// Attempts that were made until then.
-    attempts: u32,
+    pub(super) attempts: u32,
 }
 
 impl Invoice {
@@ -77,7 +94,46 @@ impl Invoice {
         let run = newest_first.take_while(|open| self.retry(open) == Retry::Exhausted);
         start_of_run(run.map(|open| open.state), was_exhausted)
     }
+
+    /// The attempt that Stripe planned, or that is under way, unless what is known is from when it should have ended.
+    pub(super) fn unreported<'a>(&'a self, open: &[OpenState<'a>]) -> Option<Unreported<'a>> {
+        let newest = open.last()?;
+        let facts = &newest.state.facts;
+        let unreported = match facts.next_attempt {
+            NextAttempt::At(at_s) if self.retry(newest) == Retry::Scheduled => {
+                let is_planned =
+                    |f: &InvoiceFacts| f.is_open() && f.next_attempt == facts.next_attempt;
+                let fields = &["status", "next_payment_attempt"];
+                Unreported {
+                    first: self
+                        .timeline
+                        .since(is_planned, |s| s.all_unchanged(fields))?,
+                    due_s: at_s.saturating_add(AFTER_PLANNED_S),
+                    fields,
+                }
+            }
+            _ if newest.failed < newest.attempts
+                && self.remaining_minor(newest.state) != Some(0) =>
+            {
+                let has_begun = |it: &&OpenState<'_>| it.attempts >= newest.attempts;
+                let first = open.iter().find(has_begun)?.state;
+                Unreported {
+                    first,
+                    due_s: first.created_s.saturating_add(AFTER_BEGINNING_S),
+                    fields: &["status", "attempt_count"],
+                }
+            }
+            _ => return None,
+        };
+        Some(unreported).filter(|it| newest.state.created_s < it.due_s)
+    }
 }
+
+/// Stripe tries within hours of the time that it planned.
+const AFTER_PLANNED_S: i64 = 24 * 3600;
+
+/// A bank debit takes up to 14 business days. Source: <https://docs.stripe.com/payments/sepa-debit>.
+const AFTER_BEGINNING_S: i64 = 21 * 24 * 3600;
 
 /// Whether an event says that the retries were exhausted before it.
 pub(super) fn was_exhausted(state: &RecordedState<InvoiceFacts>) -> Option<bool> {

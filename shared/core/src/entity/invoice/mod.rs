@@ -7,7 +7,7 @@ mod stripe_object;
 
 use serde::{Deserialize, Serialize};
 
-use self::collection::{OpenState, Retry, had_failed, was_exhausted};
+use self::collection::{OpenState, Retry, Unreported, had_failed, was_exhausted};
 pub use self::facts::{InvoiceFacts, InvoiceOrigin, NextAttempt};
 pub use self::payments::{InvoicePayment, InvoicePayments};
 use super::events::{EventRef, event_refs};
@@ -229,6 +229,16 @@ impl EntityState for Invoice {
             // The event itself says so, and at once.
             let kind = ConditionKind::PaymentActionRequired;
             found.push(self.condition(kind, first.state, None, None));
+        }
+        if let Some(attempt) = self.unreported(&open) {
+            let Unreported { first, due_s, .. } = attempt;
+            let began_before = self.timeline.began_before(first, |s| attempt.was_so(s));
+            let attempts = open.last().map(|newest| newest.attempts);
+            let kind = ConditionKind::AttemptUnreported;
+            found.push(Condition {
+                due_s,
+                ..self.condition(kind, first, began_before, attempts)
+            });
         }
         found
     }

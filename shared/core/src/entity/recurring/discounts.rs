@@ -68,8 +68,13 @@ impl KnownDiscounts {
     /// What the discount takes off, if that is known.
     pub fn terms(&self, id: &str) -> Option<&Terms> {
         let discount = self.discounts.get(id)?;
-        let of_coupon = || self.coupons.get(discount.coupon.as_deref()?);
-        discount.terms.as_ref().or_else(of_coupon)
+        let coupon = discount.coupon.as_deref();
+        let of_coupon = coupon.and_then(|coupon| self.coupons.get(coupon));
+        match (&discount.terms, of_coupon) {
+            (Some(own), Some(coupon)) if own.lacks_products_of(coupon) => Some(coupon),
+            (Some(own), _) => Some(own),
+            (None, coupon) => coupon,
+        }
     }
 
     /// The coupon of the discount, if that is known.
@@ -80,7 +85,7 @@ impl KnownDiscounts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::AmountOff;
+    use super::super::{AmountOff, Products};
     use super::*;
 
     fn of(id: &str, coupon: Option<&str>, terms: Option<Terms>) -> KnownDiscounts {
@@ -116,6 +121,22 @@ mod tests {
     }
 
     #[test]
+    fn a_coupon_says_to_which_products_a_discount_applies() {
+        let shown = |products| Terms {
+            products,
+            ..Terms::CANNOT_BE_PRICED
+        };
+        let of_coupon = shown(Products::All);
+        let mut known = of("di_1", Some("c_1"), Some(shown(Products::NotShown)));
+        known.add_coupon("c_1", &of_coupon);
+        assert_eq!(known.terms("di_1"), Some(&of_coupon));
+        // A discount that ends is not as its coupon.
+        let mut ending = of("di_1", Some("c_1"), Some(Terms::ending()));
+        ending.add_coupon("c_1", &of_coupon);
+        assert_eq!(ending.terms("di_1"), Some(&Terms::ending()));
+    }
+
+    #[test]
     fn what_only_one_event_shows_of_a_coupon_is_kept_in_any_order() {
         let off = |minor, products: &[&str], options: &[(&str, i64)]| Terms {
             is_forever: true,
@@ -128,8 +149,10 @@ mod tests {
                     .map(|(it, n)| ((*it).to_owned(), *n))
                     .collect(),
             }),
-            products: (!products.is_empty())
-                .then(|| products.iter().map(|it| (*it).to_owned()).collect()),
+            products: match products {
+                [] => Products::NotShown,
+                _ => Products::Only(products.iter().map(|it| (*it).to_owned()).collect()),
+            },
         };
         let all = [
             off(500, &["prod_1"], &[]),

@@ -37,6 +37,8 @@ pub enum MrrUnknown {
     Tiers,
     /// How much of a price is tax.
     Tax,
+    /// To which of the subscription's products a coupon applies.
+    Products,
 }
 
 impl Monthly {
@@ -89,7 +91,7 @@ impl Monthly {
 
 impl MrrUnknown {
     /// All.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Items,
         Self::Price,
         Self::Amount,
@@ -100,6 +102,7 @@ impl MrrUnknown {
         Self::Discount,
         Self::Tiers,
         Self::Tax,
+        Self::Products,
     ];
 
     /// What is not known.
@@ -115,6 +118,7 @@ impl MrrUnknown {
             Self::Discount => "a discount is named only by its id",
             Self::Tiers => "events do not have the tiers of a price",
             Self::Tax => "how much of a price is tax is not known",
+            Self::Products => "events do not have the products to which a coupon applies",
         }
     }
 
@@ -131,6 +135,7 @@ impl MrrUnknown {
             Self::Discount => "discount",
             Self::Tiers => "tiers",
             Self::Tax => "tax",
+            Self::Products => "products",
         }
     }
 }

@@ -3,7 +3,7 @@
 use rust_decimal::prelude::ToPrimitive;
 use rust_decimal::{Decimal, RoundingStrategy};
 
-use super::{AppliedDiscount, Charges, Interval, Known, Line};
+use super::{AppliedDiscount, Charges, Known, Line};
 
 /// What an unknown discount or an unknown tax takes off: the two ends of what is possible.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,22 @@ impl<'a> Rest<'a> {
     fn before_discounts(line: &'a Line) -> Self {
         let monthly = line.interval.monthly(line.amount).unwrap_or(Decimal::MAX);
         Self { line, monthly }
+    }
+
+    /// Keeps this part of it.
+    fn keep(&mut self, part: Decimal) {
+        self.monthly = self.monthly.checked_mul(part).unwrap_or_default();
+    }
+
+    /// How many invoices have it each month.
+    fn invoices_a_month(&self) -> Decimal {
+        let once = self.line.interval.monthly(Decimal::ONE);
+        once.unwrap_or(Decimal::ONE)
+    }
+
+    fn on_each_invoice(&self) -> Decimal {
+        let amount = self.monthly.checked_div(self.invoices_a_month());
+        amount.unwrap_or(Decimal::MAX)
     }
 }
 
@@ -90,45 +106,64 @@ impl Scenario<'_> {
         if !terms.is_forever {
             return;
         }
-        let applies = |rest: &Rest<'_>| terms.applies_to(rest.line.product.as_deref());
-        let factor = match (&terms.percent_off, &terms.amount_off) {
-            (Some(percent), _) => percent.rest(),
+        let may_apply_to_none = !terms.products.are_shown() && are_several_products(rest);
+        if may_apply_to_none && self.unknown == Unknown::TakesNothing {
+            return;
+        }
+        let mut concerned: Vec<_> = rest
+            .iter_mut()
+            .filter(|rest| terms.products.contain(rest.line.product.as_deref()))
+            .collect();
+        match (&terms.percent_off, &terms.amount_off) {
+            (Some(percent), _) => concerned
+                .iter_mut()
+                .for_each(|rest| rest.keep(percent.rest())),
+            // An amount in another currency is not taken off.
             (None, Some(off)) => {
-                // An amount in another currency is not taken off.
-                let Some(off_minor) = off.in_currency(self.known.currency) else {
-                    return;
-                };
-                let concerned = || rest.iter().filter(|rest| applies(rest));
-                let sum = total(concerned().map(|rest| rest.monthly));
-                let interval = Interval::shortest(concerned().map(|rest| rest.line.interval));
-                self.rest_of(sum, off_minor, interval, charges)
+                if let Some(off_minor) = off.in_currency(self.known.currency) {
+                    self.take_off_invoices(off_minor, charges, &mut concerned);
+                }
             }
-            (None, None) => return,
-        };
-        for rest in rest.iter_mut().filter(|rest| applies(rest)) {
-            rest.monthly = rest.monthly.checked_mul(factor).unwrap_or_default();
+            (None, None) => {}
         }
     }
 
-    /// Which part of `sum` is left after a fixed amount.
-    fn rest_of(
-        self,
-        sum: Decimal,
-        off_minor: i64,
-        interval: Option<Interval>,
-        charges: &Charges,
-    ) -> Decimal {
-        let Some(interval) = interval.filter(|_| sum > Decimal::ZERO) else {
-            return Decimal::ONE;
-        };
+    /// Takes a fixed amount off each invoice, at most what is on it. Invoices come as often as the shortest interval;
+    /// some of them have what is charged at a longer one, too.
+    fn take_off_invoices(self, off_minor: i64, charges: &Charges, rest: &mut [&mut Rest<'_>]) {
         // What is missing may be charged more often, and take the amount off more often.
         if charges.missing.is_some() && self.unknown == Unknown::TakesAll {
-            return Decimal::ZERO;
+            rest.iter_mut().for_each(|rest| rest.keep(Decimal::ZERO));
+            return;
         }
-        let off = interval.monthly(off_minor.into()).unwrap_or_default();
-        let rest = (sum - off).max(Decimal::ZERO);
-        rest.checked_div(sum).unwrap_or_default()
+        let mut rates: Vec<Decimal> = rest.iter().map(|rest| rest.invoices_a_month()).collect();
+        rates.sort_by(|a, b| b.cmp(a));
+        rates.dedup();
+        let off = Decimal::from(off_minor);
+        let mut kept = vec![Decimal::ONE; rest.len()];
+        for (place, rate) in rates.iter().enumerate() {
+            let is_on = |rest: &Rest<'_>| rest.invoices_a_month() >= *rate;
+            let on_invoice = rest.iter().filter(|rest| is_on(rest));
+            let sum = total(on_invoice.map(|rest| rest.on_each_invoice()));
+            let longer = rates.get(place + 1).copied().unwrap_or_default();
+            if sum <= Decimal::ZERO {
+                continue;
+            }
+            let taken = off.min(sum) / sum;
+            for (rest, kept) in rest.iter().zip(&mut kept).filter(|(rest, _)| is_on(rest)) {
+                let such_invoices = (*rate - longer).checked_div(rest.invoices_a_month());
+                *kept -= such_invoices.unwrap_or_default() * taken;
+            }
+        }
+        for (rest, kept) in rest.iter_mut().zip(kept) {
+            rest.keep(kept.max(Decimal::ZERO));
+        }
     }
+}
+
+fn are_several_products(rest: &[Rest<'_>]) -> bool {
+    let first = rest.first().map(|rest| &rest.line.product);
+    rest.iter().any(|rest| Some(&rest.line.product) != first)
 }
 
 /// One that ends at the largest decimal: it is beyond every bound.

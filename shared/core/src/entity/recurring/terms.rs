@@ -6,8 +6,6 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use super::super::merge::keep_greater;
-
 /// The terms of a coupon, as a discount applies them. Stripe does not change them; amounts in further currencies may
 /// be added. Source: <https://docs.stripe.com/api/coupons/update>.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -19,9 +17,22 @@ pub struct Terms {
     pub percent_off: Option<Percent>,
     /// A fixed amount, off each invoice.
     pub amount_off: Option<AmountOff>,
-    /// The only products to which it applies; `None`: all, as far as is known. Events do not have it.
-    /// Source: <https://docs.stripe.com/api/coupons/object#coupon_object-applies_to>.
-    pub products: Option<Vec<String>>,
+    /// To which products it applies.
+    pub products: Products,
+}
+
+/// To which products a coupon applies. Stored as an optional list, which is empty if they are all.
+/// Source: <https://docs.stripe.com/api/coupons/object#coupon_object-applies_to>.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "Option<Vec<String>>", into = "Option<Vec<String>>")]
+pub enum Products {
+    /// Events do not have it: only an object that was fetched does.
+    #[default]
+    NotShown,
+    /// To every product.
+    All,
+    /// To these, `prod_…`.
+    Only(Vec<String>),
 }
 
 /// An amount that a coupon takes off.
@@ -47,7 +58,7 @@ impl Terms {
         is_forever: true,
         percent_off: None,
         amount_off: None,
-        products: None,
+        products: Products::NotShown,
     };
 
     /// Of a discount that ends, whatever it takes off until then.
@@ -67,7 +78,9 @@ impl Terms {
         match order {
             Ordering::Less => self.clone_from(new),
             Ordering::Equal => {
-                keep_greater(&mut self.products, &new.products);
+                if self.products < new.products {
+                    self.products.clone_from(&new.products);
+                }
                 if let (Some(kept), Some(new)) = (&mut self.amount_off, &new.amount_off) {
                     kept.add_options(new);
                 }
@@ -76,12 +89,19 @@ impl Terms {
         }
     }
 
+    /// Whether the terms of the coupon, as another event shows them, say more of the products.
+    pub(super) fn lacks_products_of(&self, coupon: &Self) -> bool {
+        !self.products.are_shown()
+            && coupon.products.are_shown()
+            && self.always_shown() == coupon.always_shown()
+    }
+
     /// Whether both can be of one coupon, of which one event may show more currencies than another.
     pub fn agrees_with(&self, other: &Self) -> bool {
         let is_same = |(own, other): (&AmountOff, &AmountOff)| own.has_options_of(other);
         let amounts = self.amount_off.as_ref().zip(other.amount_off.as_ref());
         self.always_shown() == other.always_shown()
-            && self.products == other.products
+            && self.products.agree_with(&other.products)
             && amounts.is_none_or(is_same)
     }
 
@@ -91,12 +111,46 @@ impl Terms {
         let amount_off = amount_off.map(|off| (off.minor, off.currency.as_deref()));
         (self.is_forever, self.percent_off, amount_off)
     }
+}
 
-    pub(super) fn applies_to(&self, product: Option<&str>) -> bool {
-        let is_listed = |products: &Vec<String>| {
-            product.is_some_and(|product| products.iter().any(|listed| listed == product))
-        };
-        self.products.as_ref().is_none_or(is_listed)
+impl Products {
+    /// Whether an event has shown them.
+    pub(super) const fn are_shown(&self) -> bool {
+        !matches!(self, Self::NotShown)
+    }
+
+    /// Whether the coupon applies to this one; if its products are not known, it may.
+    pub(super) fn contain(&self, product: Option<&str>) -> bool {
+        match self {
+            Self::NotShown | Self::All => true,
+            Self::Only(listed) => {
+                product.is_some_and(|product| listed.iter().any(|listed| listed == product))
+            }
+        }
+    }
+
+    fn agree_with(&self, other: &Self) -> bool {
+        self == other || !self.are_shown() || !other.are_shown()
+    }
+}
+
+impl From<Option<Vec<String>>> for Products {
+    fn from(stored: Option<Vec<String>>) -> Self {
+        match stored {
+            None => Self::NotShown,
+            Some(listed) if listed.is_empty() => Self::All,
+            Some(listed) => Self::Only(listed),
+        }
+    }
+}
+
+impl From<Products> for Option<Vec<String>> {
+    fn from(products: Products) -> Self {
+        match products {
+            Products::NotShown => None,
+            Products::All => Some(Vec::new()),
+            Products::Only(listed) => Some(listed),
+        }
     }
 }
 

@@ -47,6 +47,7 @@ fn off(minor: i64) -> Terms {
             currency: Some("usd".to_owned()),
             currency_options: BTreeMap::new(),
         }),
+        products: Products::All,
         ..Terms::default()
     }
 }
@@ -55,13 +56,14 @@ fn percent(percent: i64) -> Terms {
     Terms {
         is_forever: true,
         percent_off: Percent::of(percent.into()),
+        products: Products::All,
         ..Terms::default()
     }
 }
 
 fn only(products: &[&str], terms: Terms) -> Terms {
     Terms {
-        products: Some(products.iter().map(|p| (*p).to_owned()).collect()),
+        products: Products::Only(products.iter().map(|p| (*p).to_owned()).collect()),
         ..terms
     }
 }
@@ -105,6 +107,59 @@ fn a_fixed_amount_is_taken_off_as_often_as_the_shortest_interval() {
             };
             assert_eq!(bounds(&charges), exactly(expected), "{terms:?}");
         }
+    }
+}
+
+#[test]
+fn a_fixed_amount_takes_no_more_off_an_invoice_than_is_on_it() {
+    let week = Interval {
+        months: 84,
+        parts: 365,
+    };
+    let charges = |lines: [Line; 2], terms: Terms| Charges {
+        lines: lines.to_vec(),
+        discounts: vec![with(terms)],
+        missing: None,
+        latest_invoice: None,
+    };
+    // Once a year USD 1,201.00 less 5.00, and 1.00 of it is the week's, which is nothing in the others.
+    let both = [line(100, week, "a"), line(120_000, YEAR, "a")];
+    assert_eq!(bounds(&charges(both, off(500))), exactly(9967));
+    let both = [line(3000, MONTH, "a"), line(120_000, YEAR, "a")];
+    assert_eq!(bounds(&charges(both.clone(), off(5000))), exactly(9833));
+    assert_eq!(bounds(&charges(both, off(1000))), exactly(12_000));
+}
+
+#[test]
+fn whether_a_coupon_applies_to_all_of_several_products_is_unknown_until_it_is_shown() {
+    let table = [
+        (
+            off(1000),
+            (14_000, Some(15_000), Some(MrrUnknown::Products)),
+        ),
+        (
+            percent(10),
+            (13_500, Some(15_000), Some(MrrUnknown::Products)),
+        ),
+        (Terms::default(), exactly(15_000)),
+    ];
+    for (terms, expected) in table {
+        let not_shown = Terms {
+            products: Products::NotShown,
+            ..terms
+        };
+        let mut charges = Charges {
+            lines: vec![line(10_000, MONTH, "a"), line(5000, MONTH, "b")],
+            discounts: vec![with(not_shown.clone())],
+            missing: None,
+            latest_invoice: None,
+        };
+        assert_eq!(bounds(&charges), expected, "{not_shown:?}");
+        charges.lines[1].product = charges.lines[0].product.clone();
+        assert_eq!(bounds(&charges).2, None, "one product");
+        charges.lines[0].discounts = std::mem::take(&mut charges.discounts);
+        charges.lines[1].product = None;
+        assert_eq!(bounds(&charges).2, None, "of one item");
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::first_sight::after;
-use crate::condition::BeganBefore;
+use crate::condition::{BeganBefore, Condition, ConditionKind};
 use crate::counters::Bucket;
 use crate::entity::Entity;
 
@@ -19,10 +19,11 @@ fn with(mut object: Value, field: &str, value: Value) -> Value {
     object
 }
 
-/// Kind, hour since when, and what is said of it.
+/// Kind, hour since when, and what is said of it; without attempts that are not reported yet.
 fn conditions(entity: &Entity) -> Vec<(&'static str, i64, String)> {
     let conditions = entity.conditions();
-    let shown = conditions.iter().map(|c| {
+    let is_reported = |c: &&Condition| c.key.kind != ConditionKind::AttemptUnreported;
+    let shown = conditions.iter().filter(is_reported).map(|c| {
         let detail = c.detail.clone().unwrap_or_default();
         (c.key.kind.as_str(), c.since_s / 3600, detail)
     });
@@ -77,6 +78,61 @@ fn an_invoice_waits_for_a_retry_until_stripe_does_not_try_again() {
         ("invoice_payment_failed", 1, said(4))
     );
     assert_eq!(counted(&waiting), [1, 0]);
+}
+
+/// Since which hour no event says how an attempt ended, and when one should have.
+fn unreported(entity: &Entity) -> Option<(i64, i64)> {
+    let conditions = entity.conditions().into_iter();
+    let mut unreported = conditions.filter(|c| c.key.kind == ConditionKind::AttemptUnreported);
+    unreported
+        .next()
+        .map(|c| (c.since_s / 3600, c.due_s / 3600))
+}
+
+#[test]
+fn an_attempt_should_be_reported_a_day_after_it_was_planned_and_three_weeks_after_it_began() {
+    let planned = (1, FAILED, &open(1, Some(72)), None);
+    let touched = (
+        5,
+        UPDATED,
+        &open(1, Some(72)),
+        Some(json!({"metadata": {}})),
+    );
+    assert_eq!(
+        unreported(&after(std::slice::from_ref(&planned))),
+        Some((1, 96))
+    );
+    assert_eq!(
+        unreported(&after(&[planned.clone(), touched])),
+        Some((1, 96))
+    );
+    let later = (
+        50,
+        UPDATED,
+        &open(1, Some(100)),
+        Some(json!({"next_payment_attempt": 72 * 3600})),
+    );
+    assert_eq!(
+        unreported(&after(&[planned.clone(), later])),
+        Some((50, 124))
+    );
+    // Stripe has said since then how it is.
+    let read = (96, UPDATED, &open(1, Some(72)), None);
+    assert_eq!(unreported(&after(&[planned.clone(), read])), None);
+    // The second attempt is under way, or its failure was lost.
+    let begun = (73, UPDATED, &open(2, None), None);
+    let seen_again = (80, UPDATED, &open(2, None), None);
+    let both = [planned.clone(), begun.clone(), seen_again];
+    assert_eq!(unreported(&after(&both)), Some((73, 73 + 21 * 24)));
+    let ended = (99, FAILED, &open(2, None), None);
+    assert_eq!(unreported(&after(&[planned.clone(), begun, ended])), None);
+    let paid = (
+        74,
+        UPDATED,
+        &with(open(2, None), "status", json!("paid")),
+        None,
+    );
+    assert_eq!(unreported(&after(&[planned, paid])), None);
 }
 
 #[test]

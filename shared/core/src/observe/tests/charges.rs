@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::observe_object;
+use super::{observe_event, observe_object};
 use crate::entity::recurring::{Monthly, MrrUnknown, Percent, Terms};
 use crate::entity::{Entity, EntityKey, EntityKind, Update};
+use crate::need::Need;
 use crate::realm::Realm;
 
 /// The subscription that these events show.
@@ -52,6 +53,8 @@ fn what_the_event_does_not_have_makes_a_bound() {
     let yen = json!({"price": price(10_000), "quantity": 1});
     let tiers = json!({"price": {"unit_amount": null, "billing_scheme": "tiered", "tiers_mode": "volume",
         "recurring": {"interval": "month", "interval_count": 1}}, "quantity": 3});
+    let unpriced = json!({"price": {"unit_amount": null, "billing_scheme": "per_unit", "tiers_mode": null,
+        "recurring": {"interval": "month", "interval_count": 1}}, "quantity": 3});
     let at_least = |low_minor, reason| Monthly {
         low_minor,
         high_minor: None,
@@ -95,6 +98,7 @@ fn what_the_event_does_not_have_makes_a_bound() {
             at_least(0, MrrUnknown::Currency),
         ),
         (with(&tiers, &json!({})), at_least(0, MrrUnknown::Tiers)),
+        (with(&unpriced, &json!({})), at_least(0, MrrUnknown::Amount)),
         (
             with(&plain, &json!({"cancel_at": "soon"})),
             Monthly::at_most(10_000, MrrUnknown::Cancellation),
@@ -384,6 +388,71 @@ fn a_currency_of_a_coupon_counts_once_any_event_has_shown_it() {
         };
         assert_eq!(entity.mrr(), Some(Monthly::exactly(9300)), "{order:?}");
     }
+}
+
+/// Case: the discount's own event came before the subscription, and its coupon is limited to one of two products.
+#[test]
+fn to_which_of_several_products_a_coupon_applies_is_known_once_the_subscription_is_fetched() {
+    let coupon = |applies_to: Value| json!({"id": "c", "duration": "forever", "percent_off": 50, "applies_to": applies_to});
+    let items = json!({"data": [
+        {"price": price(2000), "quantity": 1},
+        {"price": {"unit_amount": 2000, "currency": "usd", "product": "prod_2",
+            "recurring": {"interval": "month", "interval_count": 1}}, "quantity": 1}]});
+    let with_discount = |discount: Value| json!({"id": "sub_1", "status": "active", "currency": "usd", "items": items, "discounts": [discount]});
+    let of_discount = json!({"id": "di_1", "object": "discount", "subscription": "sub_1", "coupon": coupon(json!(null))});
+    let webhooks = [
+        ("evt_1", "customer.discount.created", of_discount),
+        (
+            "evt_2",
+            "customer.subscription.created",
+            with_discount(json!("di_1")),
+        ),
+    ];
+    let fetched = |applies_to| {
+        let discount = json!({"id": "di_1", "coupon": coupon(applies_to)});
+        (
+            "evt_refresh_1",
+            "customer.subscription.updated",
+            with_discount(discount),
+        )
+    };
+    let mrr = |events: &[&(&str, &str, Value)]| {
+        let mut entity = Entity::new(&EntityKey::new(EntityKind::Subscription, "sub_1"));
+        for (id, kind, object) in events {
+            for observation in observe_event(id, kind, None, object).expect("readable") {
+                entity.merge(&observation);
+            }
+        }
+        let Entity::Subscription(subscription) = &entity else {
+            panic!("a subscription");
+        };
+        let needs: Vec<_> = entity.conditions().iter().flat_map(Need::of).collect();
+        (subscription.mrr().expect("a state"), needs.len())
+    };
+    let bounds = Monthly {
+        low_minor: 2000,
+        high_minor: Some(4000),
+        reason: Some(MrrUnknown::Products),
+    };
+    let [discount, created] = &webhooks;
+    let table = [(json!({"products": ["prod_1"]}), 3000), (json!(null), 2000)];
+    for (applies_to, expected_minor) in table {
+        let fetched = fetched(applies_to);
+        for order in [[discount, created], [created, discount]] {
+            assert_eq!(mrr(&order), (bounds, 1));
+        }
+        for order in [[discount, created, &fetched], [&fetched, created, discount]] {
+            assert_eq!(mrr(&order), (Monthly::exactly(expected_minor), 0));
+        }
+    }
+    // A webhook leaves the products out, also where it has the coupon.
+    let inline = json!({"id": "di_1", "coupon": coupon(json!(null))});
+    let inline = (
+        "evt_3",
+        "customer.subscription.updated",
+        with_discount(inline),
+    );
+    assert_eq!(mrr(&[&inline]), (bounds, 1));
 }
 
 #[test]
