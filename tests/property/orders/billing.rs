@@ -296,6 +296,7 @@ fn unpaid_invoices_in_any_order() {
             ("invoices_uncollected", 0),
         ],
         &[
+            ("attempt_unreported", 20),
             ("invoice_payment_failed", 9),
             ("payment_action_required", 9),
         ],
@@ -354,7 +355,7 @@ fn unpaid_invoices_in_any_order() {
             ("invoices_retrying", 0),
             ("invoices_uncollected", 0),
         ],
-        &[("invoice_payment_failed", 300)],
+        &[("attempt_unreported", 600), ("invoice_payment_failed", 300)],
     );
     invoice("paid in parts, of which some are in no state of the invoice").check(
         &[
@@ -501,6 +502,10 @@ fn fields_that_cannot_be_read_in_any_order() {
             ("amount_unknown|invoices_open_minor", 1),
             ("invoices_retrying", 1),
         ],
-        &[("invoice_payment_failed", 2), ("dunning_escalation", 4)],
+        &[
+            ("attempt_unreported", 2),
+            ("invoice_payment_failed", 2),
+            ("dunning_escalation", 4),
+        ],
     );
 }

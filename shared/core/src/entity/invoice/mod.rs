@@ -233,7 +233,7 @@ impl EntityState for Invoice {
         if let Some(attempt) = self.unreported(&open) {
             let Unreported { first, due_s, .. } = attempt;
             let began_before = self.timeline.began_before(first, |s| attempt.was_so(s));
-            let attempts = open.last().map(|newest| newest.attempts);
+            let attempts = open.last().map(|newest| newest.attempts.max(newest.failed));
             let kind = ConditionKind::AttemptUnreported;
             found.push(Condition {
                 due_s,
