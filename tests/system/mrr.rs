@@ -295,3 +295,56 @@ async fn what_only_stripe_has_is_fetched_with_a_key() {
     .await;
     process.stop();
 }
+
+/// B1: of two products, the coupon applies to one, and only the API says which.
+#[tokio::test]
+async fn to_which_products_a_coupon_applies_is_fetched_with_a_key() {
+    let (stripe, deployment) = (Stripe::start(&[]).await, Deployment::embedded());
+    let coupon = |more: Value| json!({"id": "half", "duration": "forever", "percent_off": 50, "applies_to": more});
+    let discount = |more| json!({"id": "di_1", "object": "discount", "subscription": "sub_two", "coupon": coupon(more)});
+    let item = |product: &str| {
+        let mut price = price(2000, "usd");
+        (price["id"], price["product"]) = (json!(product), json!(product));
+        json!({"id": format!("si_{product}"), "price": price, "quantity": 1})
+    };
+    let two = |discount: Value| {
+        let items = json!({"data": [item("prod_1"), item("prod_2")], "has_more": false});
+        let more = json!({"discounts": [discount], "items": items});
+        subscription("sub_two", "usd", &price(2000, "usd"), &more)
+    };
+    let events = [
+        event("evt_1", "customer.discount.created", &discount(json!(null))),
+        event(
+            "evt_2",
+            "customer.subscription.created",
+            &two(json!("di_1")),
+        ),
+    ];
+    let variables = deployment.variables(&[]);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    post_all(&process, &events).await;
+    shown(
+        &variables,
+        "it is not known to which products it applies",
+        |shown| {
+            shown["mrr_incomplete"] == json!({"products": 1})
+                && shown["mrr_minor"] == json!({"usd": 2000})
+                && shown["mrr_high_minor"] == json!({"usd": 4000})
+        },
+    )
+    .await;
+    process.stop();
+    let fetched = two(discount(json!({"products": ["prod_2"]})));
+    stripe.set_object("", "/v1/subscriptions/sub_two", fetched);
+    let variables = deployment.variables(&[
+        ("STRIPE_SECRET_KEY", "sk_live_never_shown"),
+        ("STRIPE_API_BASE", &stripe.url()),
+    ]);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    shown(&variables, "it is known", |shown| {
+        shown["mrr_incomplete"] == json!({}) && shown["mrr_minor"] == json!({"usd": 3000})
+    })
+    .await;
+    process.stop();
+    print(&variables, &["verify"]);
+}

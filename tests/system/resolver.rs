@@ -13,7 +13,7 @@ use crate::support::wait::until;
 const KEY: &str = "sk_live_never_shown";
 
 /// A deployment that uses `stripe` as the API.
-fn asking(deployment: &Deployment, stripe: &Stripe) -> Variables {
+pub(super) fn asking(deployment: &Deployment, stripe: &Stripe) -> Variables {
     deployment.variables(&[
         ("STRIPE_SECRET_KEY", KEY),
         ("STRIPE_API_BASE", &stripe.url()),
@@ -45,7 +45,7 @@ fn snapshot(event: &str, account: &Value, created_s: i64) -> String {
     .to_string()
 }
 
-async fn post_all(process: &Revwatch, bodies: &[String]) {
+pub(super) async fn post_all(process: &Revwatch, bodies: &[String]) {
     let client = reqwest::Client::new();
     for body in bodies {
         assert_eq!(
@@ -57,7 +57,7 @@ async fn post_all(process: &Revwatch, bodies: &[String]) {
     }
 }
 
-async fn applied(variables: &Variables, events: usize) {
+pub(super) async fn applied(variables: &Variables, events: usize) {
     until("all events are applied", || async {
         (metrics(variables)["events_applied"] == events).then_some(())
     })
@@ -149,7 +149,12 @@ async fn fetched_and_applied(deployment: &Deployment) {
 }
 
 /// A thin event of v1 about an object, in this context.
-fn thin_v1(event: &str, kind: &str, (object, id): (&str, &str), context: Option<&str>) -> String {
+pub(super) fn thin_v1(
+    event: &str,
+    kind: &str,
+    (object, id): (&str, &str),
+    context: Option<&str>,
+) -> String {
     let created = jiff::Timestamp::now().to_string();
     json!({
         "id": event, "object": "v2.core.event", "type": kind, "created": created, "livemode": true,
@@ -303,68 +308,6 @@ async fn what_thin_events_of_v1_name_is_fetched_with_a_key() {
         assert!(of(path).query.contains(&expand), "{path}: {expanded}");
     }
     assert_eq!(calls.len(), 5, "{calls:?}");
-    process.stop();
-    print(&variables, &["verify"]);
-}
-
-/// An invoice whose one attempt to collect it was made, with the payment intent of that attempt.
-fn attempted(id: &str, intent: &str) -> Value {
-    let payment =
-        json!({"type": "payment_intent", "payment_intent": {"id": "pi_1", "status": intent}});
-    json!({"id": id, "object": "invoice", "status": "open", "amount_due": 2000, "amount_paid": 0, "currency": "usd",
-        "attempt_count": 1, "next_payment_attempt": null, "collection_method": "charge_automatically",
-        "payments": {"object": "list", "has_more": false, "data": [{"status": "open", "payment": payment}]}})
-}
-
-fn uncollected(variables: &Variables) -> Value {
-    metrics(variables)["invoices_uncollected"].clone()
-}
-
-/// A thin event says that an attempt failed, but the invoice alone does not: it could be under way.
-#[tokio::test]
-async fn an_invoice_is_fetched_with_what_became_of_its_last_attempt() {
-    let stripe = Stripe::start(&[]).await;
-    for (id, intent) in [("in_1", "requires_payment_method"), ("in_2", "processing")] {
-        stripe.set_object("", &format!("/v1/invoices/{id}"), attempted(id, intent));
-    }
-    let deployment = Deployment::embedded();
-    let variables = asking(&deployment, &stripe);
-    let process = Revwatch::serve(&variables, "ingest,worker");
-    let kind = "v1.invoice.payment_failed";
-    let events = [
-        thin_v1("evt_1", kind, ("invoice", "in_1"), None),
-        thin_v1("evt_2", "v1.invoice.updated", ("invoice", "in_2"), None),
-    ];
-    post_all(&process, &events).await;
-    applied(&variables, 4).await;
-    assert_eq!(uncollected(&variables), 1);
-    process.stop();
-    print(&variables, &["verify"]);
-}
-
-#[tokio::test]
-async fn an_invoice_is_fetched_with_a_key_that_may_not_read_its_payments() {
-    let stripe = Stripe::start(&[Fault::Status(403)]).await;
-    let mut invoice = attempted("in_1", "requires_payment_method");
-    invoice
-        .as_object_mut()
-        .expect("an object")
-        .remove("payments");
-    stripe.set_object("", "/v1/invoices/in_1", invoice);
-    let deployment = Deployment::embedded();
-    let variables = asking(&deployment, &stripe);
-    let process = Revwatch::serve(&variables, "ingest,worker");
-    let failed = thin_v1(
-        "evt_1",
-        "v1.invoice.payment_failed",
-        ("invoice", "in_1"),
-        None,
-    );
-    post_all(&process, &[failed]).await;
-    applied(&variables, 2).await;
-    assert_eq!(uncollected(&variables), 0, "the attempt may be under way");
-    let queries: Vec<_> = stripe.calls().iter().map(|call| call.query.len()).collect();
-    assert_eq!(queries, [1, 0]);
     process.stop();
     print(&variables, &["verify"]);
 }
