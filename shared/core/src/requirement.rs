@@ -66,12 +66,14 @@ const HOLDERS: &[(&str, &str)] = &[
     ("directors", "the directors"),
     ("executives", "the executives"),
     ("individual", "the individual"),
+    ("legal_guardian", "the legal guardian"),
     ("owners", "the owners"),
     ("representative", "the representative"),
 ];
 
 /// Fields of a company or a person; those below them mean the same.
 const FIELDS: &[(&str, &str)] = &[
+    ("additional_tos_acceptances", "acceptance of further terms"),
     ("address", "address"),
     ("address_kana", "address in kana"),
     ("address_kanji", "address in kanji"),
@@ -110,8 +112,18 @@ const FIELDS: &[(&str, &str)] = &[
     ("registration_date", "date of registration"),
     ("registration_number", "registration number"),
     ("relationship", "relationship to the company"),
+    ("relationship.authorizer", "role as authorizer"),
+    ("relationship.director", "role as director"),
+    ("relationship.executive", "role as executive"),
+    ("relationship.legal_guardian", "role as legal guardian"),
+    ("relationship.owner", "role as owner"),
     ("relationship.percent_ownership", "share of ownership"),
+    ("relationship.representative", "role as representative"),
     ("relationship.title", "job title"),
+    (
+        "representative_declaration",
+        "confirmation of the representative",
+    ),
     ("ssn_last_4", "last four digits of the SSN"),
     ("structure", "legal structure"),
     ("tax_id", "tax number"),
@@ -187,6 +199,20 @@ const OWN: &[(&str, &str)] = &[
     ("executives_provided", "complete list of executives"),
     ("external_account", "bank account"),
     ("owners_provided", "complete list of owners"),
+    // Of no person yet: one with this role must be named.
+    ("relationship", "persons with their roles"),
+    ("relationship.authorizer", "a person as authorizer"),
+    ("relationship.director", "a person as director"),
+    ("relationship.executive", "a person as executive"),
+    ("relationship.legal_guardian", "a person as legal guardian"),
+    ("relationship.owner", "a person as owner"),
+    ("relationship.percent_ownership", "shares of ownership"),
+    ("relationship.representative", "a person as representative"),
+    ("relationship.title", "job titles"),
+    (
+        "settings.bacs_debit_payments",
+        "settings of Bacs Direct Debit",
+    ),
     (
         "settings.card_issuing.tos_acceptance",
         "acceptance of the card issuing terms",
@@ -202,10 +228,17 @@ const OWN: &[(&str, &str)] = &[
     ("tos_acceptance", "acceptance of the terms"),
 ];
 
+/// Begins the id of a request that Stripe makes of the account's owner, for instance about a risk.
+/// Source: <https://docs.stripe.com/connect/handling-api-verification>.
+const INTERVENTION: &str = "interv_";
+
 /// A requirement in plain words; Stripe's name of it if it has no entry here.
 pub fn in_words(name: &str) -> String {
     if let Some(words) = longest(OWN, name) {
         return words.to_owned();
+    }
+    if let Some(id) = intervention(name) {
+        return format!("an answer to Stripe's request ({id})");
     }
     let of_holder = || {
         let (first, field) = name.split_once('.')?;
@@ -218,6 +251,14 @@ pub fn in_words(name: &str) -> String {
 /// Whether it begins as one of Stripe's names: it holds no text of a person.
 pub fn is_known(name: &str) -> bool {
     in_words(name) != name || name.split('.').next().and_then(holder).is_some()
+}
+
+/// The id of the request that a requirement is to answer.
+fn intervention(name: &str) -> Option<&str> {
+    let id = name.split('.').next()?;
+    let rest = id.strip_prefix(INTERVENTION)?;
+    let is_id = !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric());
+    is_id.then_some(id)
 }
 
 fn holder(first: &str) -> Option<&'static str> {
@@ -280,7 +321,50 @@ mod tests {
                 "settings.payments.statement_descriptor",
                 "statement descriptor",
             ),
-            ("interv_1.other.support", "interv_1.other.support"),
+            (
+                "representative.relationship.executive",
+                "role as executive of the representative",
+            ),
+            (
+                "representative.verification.additional_document",
+                "proof of address of the representative",
+            ),
+            (
+                "person_1A2b.relationship.owner",
+                "role as owner of a person",
+            ),
+            (
+                "person_1A2b.relationship.added_later",
+                "relationship to the company of a person",
+            ),
+            ("relationship.owner", "a person as owner"),
+            ("relationship.representative", "a person as representative"),
+            ("relationship.director", "a person as director"),
+            ("relationship.executive", "a person as executive"),
+            ("directors_provided", "complete list of directors"),
+            ("owners_provided", "complete list of owners"),
+            ("executives_provided", "complete list of executives"),
+            (
+                "company.owners_provided",
+                "complete list of owners of the company",
+            ),
+            (
+                "company.representative_declaration.date",
+                "confirmation of the representative of the company",
+            ),
+            (
+                "legal_guardian.dob.year",
+                "date of birth of the legal guardian",
+            ),
+            (
+                "interv_1.other.support",
+                "an answer to Stripe's request (interv_1)",
+            ),
+            (
+                "interv_1.rejection_appeal.support",
+                "an answer to Stripe's request (interv_1)",
+            ),
+            ("interv_1", "an answer to Stripe's request (interv_1)"),
             ("individual.added_later", "individual.added_later"),
             ("external_accounts", "external_accounts"),
             ("", ""),
@@ -289,6 +373,9 @@ mod tests {
             assert_eq!(in_words(name), expected);
         }
         assert!(is_known("individual.added_later") && !is_known("jane.doe"));
+        assert!(is_known("relationship.owner"));
+        // What follows the prefix could be any text.
+        assert!(is_known("interv_1A2b.other.support") && !is_known("interv_jane doe"));
     }
 
     #[test]
