@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use revwatch_core::class::Owner;
 use revwatch_core::condition::ConditionKind;
 use revwatch_runtime::config::Config;
 
@@ -260,6 +261,12 @@ fn incomplete_mrr_leads_to_finance_and_wakes_no_person() {
     assert_eq!(alert.route, "billing-ops");
     assert_eq!(alert.notifiers, ["slack", "email", "webhook"]);
     assert_eq!(alert.sla.upcoming, [], "no reminder, no escalation");
+    // It counts no subscription of a connected account.
+    let RuleKind::Metric(metric) = &rule.kind else {
+        panic!("{} is on a condition", rule.name);
+    };
+    assert_eq!(metric.scope.owner, Some(Owner::Platform));
+    assert!(rule.title.contains("platform's own"), "{}", rule.title);
 }
 
 /// C15: without editing, each rule's route leads to one of the five channels.
