@@ -147,6 +147,15 @@ mod tests {
                 "but is \"slak\"; did you mean \"slack\"?",
             ),
             (
+                rule("kind = \"condition\"\ncondition = \"past_due\"")
+                    .replace("route = \"x\"", "route = \"\""),
+                "f.toml:5:1: `route` must be the name of a route",
+            ),
+            (
+                rule("kind = \"condition\"\ncondition = \"past_due\"\nrequirement = [\"\"]"),
+                "f.toml:10:1: `requirement` must be names",
+            ),
+            (
                 rule(ratio),
                 "f.toml:2:1: a rule of kind ratio needs `above` or `below`",
             ),

@@ -51,12 +51,12 @@ fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
     check_names(fields, kind);
     let (name, title) = (name(fields), title(fields));
     let severity: Option<Severity> = fields.required("severity");
-    let route: Option<String> = fields.required("route");
+    let route = route(fields);
     let notifiers = notifiers(fields);
     let actions = actions(fields);
     let runbook = runbook(fields);
     let labels = labels(fields);
-    let requirement: Option<Vec<String>> = fields.optional("requirement");
+    let requirement = requirement(fields);
     let inhibited_by: Option<Vec<String>> = fields.optional("inhibited_by");
     let sla = sla(fields);
     let fresh_within_s = longer_than_0(fields, "fresh_within");
@@ -157,6 +157,15 @@ fn title(fields: &mut Fields<'_>) -> Option<String> {
     Some(title)
 }
 
+fn route(fields: &mut Fields<'_>) -> Option<String> {
+    let route: String = fields.required("route")?;
+    if !is_line(&route) {
+        let what = "`route` must be the name of a route, in one line";
+        fields.fault("route", what.into());
+    }
+    Some(route)
+}
+
 fn actions(fields: &mut Fields<'_>) -> Option<Vec<String>> {
     let actions: Vec<String> = fields.required("actions")?;
     if actions.is_empty() || !actions.iter().all(|action| is_line(action)) {
@@ -196,6 +205,15 @@ fn labels(fields: &mut Fields<'_>) -> Option<BTreeMap<String, String>> {
         fields.fault("labels", "`labels` must have names".into());
     }
     Some(labels)
+}
+
+fn requirement(fields: &mut Fields<'_>) -> Option<Vec<String>> {
+    let requirement: Vec<String> = fields.optional("requirement")?;
+    if !requirement.iter().all(|name| is_line(name)) {
+        let what = "`requirement` must be names, each in one line";
+        fields.fault("requirement", what.into());
+    }
+    Some(requirement)
 }
 
 fn sla(fields: &mut Fields<'_>) -> SlaOverride {
