@@ -16,9 +16,8 @@ use revwatch_worker::batch::Outcome;
 use uuid::Uuid;
 
 use super::expectation::{check_want, view_summary};
-use super::scenario::{Arrival, Moment, Order, OrderKind, Origin, Scenario, SubjectMatch};
+use super::scenario::{Arrival, Moment, Order, OrderKind, Scenario, SubjectMatch};
 use super::simulator::{SentMessage, SimulationConfig, Simulator, View};
-use super::template::field_setting;
 
 /// The result of a test.
 #[derive(Debug, Clone)]
@@ -199,11 +198,11 @@ fn run_moment(
             submit(simulator, order, at_s);
         }
     } else {
-        for (Arrival { delivery, origin }, outcome) in moment.arrivals.iter().zip(&outcomes) {
+        for (Arrival { delivery, place }, outcome) in moment.arrivals.iter().zip(&outcomes) {
             if let Outcome::Dead(why) = outcome {
                 let event = format!("{} {}", delivery.event_type, delivery.event_id);
                 let expected = format!("{event} can be applied");
-                played.fail(origin.place.clone(), at_s, expected, dead(why, origin));
+                played.fail(place.to_string(), at_s, expected, why.clone());
             }
         }
         for order in &moment.orders {
@@ -238,20 +237,6 @@ impl Played {
             seen,
             logs: None,
         });
-    }
-}
-
-/// Why an event cannot be applied, with the field of the test that made it so.
-fn dead(why: &str, origin: &Origin) -> String {
-    let after = why.split_once("data.object.");
-    let path = after.map_or("", |(_, after)| after.split(':').next().unwrap_or_default());
-    let given = format!("object.{path}");
-    let field = [given.as_str(), field_setting(path)]
-        .into_iter()
-        .find_map(|field| Some((field, origin.fields.get(field)?)));
-    match field {
-        Some((field, place)) => format!("{why} (`{field}` at {place})"),
-        None => why.to_owned(),
     }
 }
 

@@ -56,17 +56,8 @@ pub struct Moment {
 pub struct Arrival {
     /// The delivery.
     pub delivery: Delivery,
-    /// The `send` that it is of.
-    pub origin: Arc<Origin>,
-}
-
-/// A `send` in a test file.
-#[derive(Debug, Clone)]
-pub struct Origin {
-    /// File, line and column.
-    pub place: String,
-    /// Its fields, and those of the tables in it (`object.status`), each with its line and column.
-    pub fields: BTreeMap<String, String>,
+    /// File, line and column of the `send` that it is of.
+    pub place: Arc<str>,
 }
 
 /// A command of a person.

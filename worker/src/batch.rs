@@ -161,6 +161,17 @@ pub fn observations(
     contents.flat_map(|content| content.observations).collect()
 }
 
+/// What one delivery says, or why it can never be applied, whatever is stored.
+pub fn observed(
+    place: Place,
+    delivery: &Delivery,
+    settings: &EventSettings,
+) -> Result<Vec<Observation>, String> {
+    let pauses = Pauses::default().into();
+    let item = item::read(delivery, place, &pauses, settings);
+    item.content.map(|content| content.observations)
+}
+
 /// The metric label of a delivery's type.
 pub fn label(delivery: &Delivery) -> &str {
     kind_label(&delivery.event_type)

@@ -30,6 +30,24 @@ pub fn built_in() -> Result<Vec<Rule>, ConfigError> {
 /// Parses rule files, or finds every fault, with file, line and column. Names of rules are unique across all files,
 /// and there is at least one rule.
 pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, ConfigError> {
+    let Reading { rules, faults, .. } = read(files);
+    ConfigError::none_of(faults).map(|()| rules)
+}
+
+/// What rule files say, also if they have faults.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    /// The rules. Those with faults are among them as far as they can be read, to check what refers to them: if there
+    /// is a fault, no rule may be evaluated.
+    pub rules: Vec<Rule>,
+    /// The names of all rules; `None`: some cannot be read.
+    pub names: Option<Vec<String>>,
+    /// Every fault, from top to bottom.
+    pub faults: Vec<Fault>,
+}
+
+/// Reads rule files as [`parse`] does, and keeps what can be read.
+pub fn read(files: &[NamedText]) -> Reading {
     let mut rules: Vec<Rule> = Vec::new();
     let mut faults = Vec::new();
     let mut names = Names::default();
@@ -63,12 +81,11 @@ pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, ConfigError> {
             .and_then(|value| value.get_ref().as_array());
         for item in items.into_iter().flatten() {
             names.record(file, item, &mut fault);
-            match rule::read(item) {
-                Ok(rule) => rules.push(rule),
-                Err(found) => found
-                    .iter()
-                    .for_each(|found| fault(Some(found.span.clone()), &found.what)),
-            }
+            let (rule, found) = rule::read(item);
+            rules.extend(rule);
+            found
+                .iter()
+                .for_each(|found| fault(Some(found.span.clone()), &found.what));
         }
     }
     // Rules that are named may be in a file that cannot be read.
@@ -79,7 +96,11 @@ pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, ConfigError> {
         let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
         faults.push(Fault::from(format!("no [[rule]] in {}", names.join(", "))));
     }
-    ConfigError::none_of(in_order(faults)).map(|()| rules)
+    Reading {
+        rules,
+        names: names.all().filter(|_| is_toml),
+        faults: in_order(faults),
+    }
 }
 
 #[cfg(test)]
@@ -257,6 +278,37 @@ mod tests {
             format!("f.toml:27:17: {gone}"),
         ];
         assert_eq!(faults, expected);
+    }
+
+    #[test]
+    fn a_rule_with_a_fault_is_read_as_far_as_it_can_be() {
+        let rule = |name: &str, condition: &str, more: &str| {
+            format!(
+                "[[rule]]\n{name}\nkind = \"condition\"\ncondition = {condition:?}\nseverity = \"low\"\n{more}\n"
+            )
+        };
+        let named = |text: String| {
+            let reading = read(&[("f.toml".to_owned(), text)]);
+            let rules = reading.rules.into_iter().map(|rule| rule.name);
+            (
+                rules.collect::<Vec<_>>(),
+                reading.names,
+                reading.faults.len(),
+            )
+        };
+        let names = |names: &[&str]| names.iter().map(|&it| it.to_owned()).collect::<Vec<_>>();
+        // Both lack route, title and actions; the second has no such condition.
+        let two = rule("name = \"a\"", "past_due", "") + &rule("name = \"b\"", "late", "");
+        assert_eq!(
+            named(two.clone()),
+            (names(&["a"]), Some(names(&["a", "b"])), 7)
+        );
+        assert_eq!(
+            named(two + &rule("", "past_due", "")).1,
+            None,
+            "one has no name"
+        );
+        assert_eq!(named("[[rule".to_owned()), (Vec::new(), None, 1));
     }
 
     #[test]

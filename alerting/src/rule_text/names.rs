@@ -19,6 +19,8 @@ pub(super) struct Names<'a> {
     inhibited_by: BTreeMap<String, Vec<InhibitingRule<'a>>>,
     /// The same of rules that have no name of their own: a fault of another kind.
     of_unnamed: Vec<InhibitingRule<'a>>,
+    /// Some rule has no name.
+    is_unnamed: bool,
 }
 
 /// A rule that explains another: its name, and the position where it is named.
@@ -44,6 +46,7 @@ impl<'a> Names<'a> {
             .filter_map(|value| Some((value.get_ref().as_str()?.to_owned(), file, value.span())));
         let Some(name) = table.get("name").filter(|name| name.get_ref().is_str()) else {
             self.of_unnamed.extend(inhibiting);
+            self.is_unnamed = true;
             return;
         };
         let (text, span) = (
@@ -61,6 +64,11 @@ impl<'a> Names<'a> {
         self.first
             .insert(text.clone(), place(file, Some(span)).to_string());
         self.inhibited_by.insert(text, inhibiting.collect());
+    }
+
+    /// The names of all rules, unless some cannot be read.
+    pub(super) fn all(&self) -> Option<Vec<String>> {
+        (!self.is_unnamed).then(|| self.first.keys().cloned().collect())
     }
 
     /// Checks that inhibiting rules exist, and that none explains itself: two rules that explain

@@ -32,18 +32,18 @@ const COMMON: [&str; 17] = [
     "fresh_within",
 ];
 
-/// Reads a rule, or finds all its faults.
-pub(super) fn read(item: &Spanned<DeValue<'_>>) -> Result<Rule, Vec<Fault>> {
+/// Reads a rule as far as it can be read, and finds all its faults.
+pub(super) fn read(item: &Spanned<DeValue<'_>>) -> (Option<Rule>, Vec<Fault>) {
     let Some(table) = item.get_ref().as_table() else {
-        return Err(vec![Fault {
+        let fault = Fault {
             span: item.span(),
             what: "rules are written as [[rule]]".into(),
-        }]);
+        };
+        return (None, vec![fault]);
     };
     let mut fields = Fields::new(table, item.span());
     let rule = rule(&mut fields);
-    let faults = fields.into_faults();
-    rule.filter(|_| faults.is_empty()).ok_or(faults)
+    (rule, fields.into_faults())
 }
 
 fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
@@ -66,15 +66,16 @@ fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
     fields.of_kind(kind.name, kind.fields);
     let hold: Option<Span> = fields.optional("for");
     let kind = (kind.read)(fields);
+    // What is required and cannot be read has a fault.
     Some(Rule {
         name: name?,
         kind: kind?,
-        severity: severity?,
-        route: route?,
+        severity: severity.unwrap_or(Severity::Low),
+        route: route.unwrap_or_default(),
         notifiers,
         labels: labels.unwrap_or_default(),
-        title: title?,
-        actions: actions?,
+        title: title.unwrap_or_default(),
+        actions: actions.unwrap_or_default(),
         runbook,
         for_s: hold.map_or(0, |span| span.0),
         keep_firing_for_s: keep_firing_for.map_or(0, |span| span.0),

@@ -114,6 +114,21 @@ pub enum EnvelopeError {
     WrongShape(&'static str),
 }
 
+impl EnvelopeError {
+    /// The field of the event that it is about, if it is about one.
+    pub fn field(&self) -> Option<&'static str> {
+        let Self::WrongShape(what) = self else {
+            return None;
+        };
+        match *what {
+            "no id" => Some("id"),
+            "no type" => Some("type"),
+            "no created" | "created is not a time" | "created is out of range" => Some("created"),
+            _ => None,
+        }
+    }
+}
+
 impl<'a> Event<'a> {
     /// Parses the envelope of a snapshot or thin event. Its object is skipped.
     pub fn parse(body: &'a [u8]) -> Result<Self, EnvelopeError> {

@@ -5,7 +5,7 @@ use revwatch_alerting::rule_text;
 use revwatch_runtime::config::Config;
 
 use super::*;
-use crate::simulation::scenario_file::{FileSource, parse};
+use crate::simulation::scenario_file::parse;
 use crate::simulation::simulator::NOTIFIER;
 use crate::simulation::tests::NoFiles;
 
@@ -108,14 +108,15 @@ fn a_failed_expectation_names_its_time_and_place() {
 }
 
 #[test]
-fn an_invalid_event_and_a_command_without_an_alert_fail() {
-    let verdict = verdict(
-        "[[test.step]]\nat = \"+1h\"\nsend = [\n\
-         { event = \"payout.failed\", object = { status = true } },\n\
-         { event = \"payout.failed\", id = \"\" },\n\
-         { json = '{\"id\":\"evt_9\",\"type\":\"payout.paid\",\"created\":1767574800,\"data\":{\"object\":{\"id\":\"po_9\"}}}' },\n\
-         ]\ncommand = { acknowledge = { rule = \"payout_failure_rate\" } }\n",
-    );
+fn an_event_that_is_dead_and_a_command_without_an_alert_fail() {
+    let text = "[[test]]\nname = \"t\"\n[[test.step]]\nat = \"+1h\"\nsend = { event = \"payout.failed\" }\n\
+                command = { acknowledge = { rule = \"payout_failure_rate\" } }\n";
+    let rules = rule_text::built_in().expect("valid");
+    let mut scenarios = parse(&("t.toml".into(), text.into()), &rules, &NoFiles).expect("valid");
+    // What its own text shows is a fault of the file.
+    let moment = scenarios[0].moments.values_mut().next();
+    moment.expect("a step").arrivals[0].delivery.body = "{}".into();
+    let verdict = play(&scenarios[0], &policy()).expect("played");
     let says: Vec<_> = verdict
         .failures
         .iter()
@@ -124,35 +125,10 @@ fn an_invalid_event_and_a_command_without_an_alert_fail() {
     assert_eq!(
         says,
         [
-            "t.toml:7:1: payout.failed evt_1 can be applied: payout.failed: data.object.status: does not have the \
-             documented type (`object.status` at t.toml:7:39)",
-            "t.toml:8:1: payout.failed evt_2 can be applied: payout.failed: data.object.id: missing \
-             (`id` at t.toml:8:28)",
-            "t.toml:9:1: payout.paid evt_3 can be applied: payout.paid: data.object.status: missing",
-            "t.toml:11:11: an alert for the command: inactive",
+            "t.toml:5:8: payout.failed evt_1 can be applied: the body is JSON but not a Stripe event: no id",
+            "t.toml:6:11: an alert for the command: inactive",
         ]
     );
-}
-
-#[test]
-fn an_event_of_a_file_that_cannot_be_applied_is_named_by_its_line() {
-    struct OneFile;
-    impl FileSource for OneFile {
-        fn rules(&self, path: &str) -> Result<Vec<rule_text::NamedText>, String> {
-            Err(path.to_owned())
-        }
-
-        fn events(&self, _: &str) -> Result<String, String> {
-            let event = r#"{"id":"evt_9","type":"payout.paid","created":1767574800,"data":{"object":{"id":"po_9"}}}"#;
-            Ok(format!("\n{event}\n"))
-        }
-    }
-    let rules = rule_text::built_in().expect("valid");
-    let text = "[[test]]\nname = \"t\"\nonly = [\"payout_failed\"]\n[[test.step]]\nat = \"+1h\"\nsend = { file = \"e.jsonl\" }\n";
-    let scenarios = parse(&("t.toml".into(), text.into()), &rules, &OneFile).expect("valid");
-    let failures = play(&scenarios[0], &policy()).expect("played").failures;
-    let places: Vec<_> = failures.iter().map(|it| it.place.as_str()).collect();
-    assert_eq!(places, ["t.toml:6:8 (line 2 of e.jsonl)"]);
 }
 
 #[test]
@@ -238,14 +214,6 @@ fn nothing_is_missing_until_a_window_after_the_first_delivery_is_over() {
         failures("began = \"-30d\"", created, &[("+3h", "firing")]),
         none
     );
-    // An event that cannot be applied fails the test, and is a delivery.
-    let dead = failures(
-        "",
-        "event = \"payout.paid\", object = { status = true }",
-        &later[..1],
-    );
-    assert_eq!(dead.len(), 1, "{dead:?}");
-    assert!(dead[0].1.contains("data.object.status"), "{dead:?}");
 }
 
 #[test]

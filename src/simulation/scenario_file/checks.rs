@@ -43,9 +43,9 @@ struct RawSubject {
 #[serde(deny_unknown_fields)]
 struct RawSilence {
     rule: Option<Spanned<String>>,
-    account: Option<String>,
+    account: Option<Spanned<String>>,
     #[serde(default)]
-    labels: BTreeMap<String, String>,
+    labels: BTreeMap<String, Spanned<String>>,
     #[serde(rename = "for")]
     lasts: Span,
     reason: Option<String>,
@@ -132,10 +132,20 @@ impl Reader<'_> {
             );
             return None;
         }
+        let rule = rule.map(Spanned::into_inner);
+        let account_named = account.iter().map(|account| (Part::Account, account));
+        let labels_named = labels.iter();
+        let labels_named = labels_named.map(|(label, value)| (Part::Label(label.clone()), value));
+        let named = account_named.chain(labels_named);
+        self.named
+            .extend(named.map(|(part, value)| NamedSubject::of(rule.as_ref(), part, value)));
+        let labels = labels.into_iter();
         Some(OrderKind::Silence {
-            rule: rule.map(Spanned::into_inner),
-            account,
-            labels,
+            rule,
+            account: account.map(Spanned::into_inner),
+            labels: labels
+                .map(|(label, value)| (label, value.into_inner()))
+                .collect(),
             for_s: lasts.0,
             reason: reason.unwrap_or_else(|| DEFAULT_TEXT.to_owned()),
         })
@@ -234,12 +244,8 @@ impl Reader<'_> {
             (Part::Segment, &raw.segment),
         ];
         for (part, value) in given {
-            let named = value.as_ref().map(|value| NamedSubject {
-                rule: rule.clone(),
-                part,
-                value: value.get_ref().clone(),
-                span: value.span(),
-            });
+            let named = value.as_ref();
+            let named = named.map(|value| NamedSubject::of(Some(&rule), part, value));
             self.named.extend(named);
         }
         SubjectMatch {
@@ -257,13 +263,19 @@ impl Reader<'_> {
         if wanted == DIGEST || known().any(|known| known == wanted) {
             return;
         }
-        if self.rules.contains(wanted) {
-            let what = format!("`only` of this test leaves out the rule {wanted:?}");
-            self.fault(Some(name.span()), &what);
+        // If the names cannot be read, it is unknown which are missing.
+        let Some(names) = &self.names else {
+            return;
+        };
+        if names.contains(wanted) {
+            let only = self.only.as_ref();
+            if only.is_some_and(|only| !only.contains(wanted)) {
+                let what = format!("`only` of this test leaves out the rule {wanted:?}");
+                self.fault(Some(name.span()), &what);
+            }
             return;
         }
-        let known = || self.rules.iter().map(String::as_str);
-        let hint = closest_match(wanted, known())
+        let hint = closest_match(wanted, names.iter().map(String::as_str))
             .map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
         let what = format!("there is no rule {wanted:?} here{hint}");
         let fault = Fault::at(place(self.file, Some(name.span())), what);

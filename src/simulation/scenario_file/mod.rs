@@ -3,6 +3,8 @@
 
 mod checks;
 mod fields;
+mod made;
+mod positions;
 mod send;
 mod subjects;
 #[cfg(test)]
@@ -14,7 +16,7 @@ use std::ops::Range;
 use revwatch_alerting::engine::Engine;
 use revwatch_alerting::metric_value::PipelineStatus;
 use revwatch_alerting::rule::Rule;
-use revwatch_alerting::rule_text::{self, NamedText};
+use revwatch_alerting::rule_text::{self, NamedText, Reading};
 use revwatch_core::durations::Span;
 use revwatch_runtime::config::{Fault, NOTIFIERS, in_order};
 use revwatch_runtime::files::place;
@@ -23,6 +25,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use self::made::Made;
 use self::subjects::NamedSubject;
 use super::scenario::{Check, Moment, Scenario, Want, When};
 
@@ -44,7 +47,11 @@ pub fn parse(
         file,
         faults: Vec::new(),
         named: Vec::new(),
+        made: Made::default(),
+        only: None,
         rules: Vec::new(),
+        names: None,
+        are_labels_read: true,
     };
     let scenarios = reader.file(in_effect, files).unwrap_or_default();
     if scenarios.is_empty() && reader.faults.is_empty() {
@@ -54,11 +61,8 @@ pub fn parse(
     if reader.faults.is_empty() {
         return Ok(scenarios);
     }
-    // If the rules cannot be read, it is unknown which are missing.
-    if !reader.rules.is_empty() {
-        let missing = scenarios.into_iter().flat_map(|it| it.missing);
-        reader.faults.extend(missing.map(|(_, fault)| fault));
-    }
+    let missing = scenarios.into_iter().flat_map(|it| it.missing);
+    reader.faults.extend(missing.map(|(_, fault)| fault));
     Err(in_order(reader.faults))
 }
 
@@ -122,13 +126,20 @@ struct Reader<'f> {
     faults: Vec<Fault>,
     /// The subjects that the current test names.
     named: Vec<NamedSubject>,
-    /// The names of all rules of the file, whichever a test leaves out.
-    rules: Vec<String>,
+    /// What the events of the current test are about.
+    made: Made,
+    /// The rules that the current test needs.
+    only: Option<Vec<String>>,
+    /// All rules of the file, whichever a test leaves out, as far as they can be read.
+    rules: Vec<Rule>,
+    /// Their names; `None`: some cannot be read.
+    names: Option<Vec<String>>,
+    /// Each of them could be read with its labels.
+    are_labels_read: bool,
 }
 
 /// What all tests of a file have in common, unless they say otherwise.
-struct Defaults<'r> {
-    rules: &'r [Rule],
+struct Defaults {
     start_s: i64,
     began: Option<When>,
     tick_s: i64,
@@ -148,35 +159,20 @@ impl Reader<'_> {
         let inline = head.remove("rule");
         let head = Spanned::new(table.span(), DeValue::Table(head));
         let raw: RawFile = self.table(&head, &FILE)?;
-        let rules = match (inline, raw.rules) {
-            (Some(_), Some(rules)) => {
-                self.fault(
-                    Some(rules.span()),
-                    "`rules` and [[rule]] exclude each other",
-                );
-                Ok(Vec::new())
-            }
-            (Some(_), None) => {
-                rule_text::parse(&[(file.0.clone(), only_rules(&file.1, table.get_ref()))])
-            }
-            (None, Some(path)) => match files.rules(path.get_ref()) {
-                Ok(texts) => rule_text::parse(&texts),
-                Err(why) => {
-                    self.fault(Some(path.span()), &why);
-                    Ok(Vec::new())
-                }
-            },
-            (None, None) => Ok(in_effect.to_vec()),
-        };
+        let inline = inline.map(|_| only_rules(&file.1, table.get_ref()));
+        let Reading {
+            rules,
+            names,
+            faults,
+        } = self.rules(inline, raw.rules, in_effect, files);
+        let is_unread = |fault: &Fault| fault.what.contains("`labels`");
+        self.are_labels_read =
+            names.as_ref().map(Vec::len) == Some(rules.len()) && !faults.iter().any(is_unread);
         // The tests may have mistakes of their own.
-        let rules = rules.unwrap_or_else(|invalid| {
-            self.faults.extend(invalid.faults);
-            Vec::new()
-        });
-        self.rules = rules.iter().map(|rule| rule.name.clone()).collect();
+        self.faults.extend(faults);
+        (self.rules, self.names) = (rules, names);
         let tests = tests?;
         let defaults = Defaults {
-            rules: &rules,
             start_s: self.start_s(raw.start, DEFAULT_START_S),
             began: raw.began,
             tick_s: raw.tick.map_or(DEFAULT_TICK_S, |tick| tick.0),
@@ -201,6 +197,39 @@ impl Reader<'_> {
         Some(scenarios)
     }
 
+    /// The rules of the tests: those in the file, those that it names, or those in effect.
+    fn rules(
+        &mut self,
+        inline: Option<String>,
+        path: Option<Spanned<String>>,
+        in_effect: &[Rule],
+        files: &dyn FileSource,
+    ) -> Reading {
+        match (inline, path) {
+            (Some(text), path) => {
+                let mut reading = rule_text::read(&[(self.file.0.clone(), text)]);
+                if let Some(path) = path {
+                    let what = "`rules` and [[rule]] exclude each other";
+                    self.fault(Some(path.span()), what);
+                    reading.names = None;
+                }
+                reading
+            }
+            (None, Some(path)) => match files.rules(path.get_ref()) {
+                Ok(texts) => rule_text::read(&texts),
+                Err(why) => {
+                    self.fault(Some(path.span()), &why);
+                    Reading::default()
+                }
+            },
+            (None, None) => Reading {
+                rules: in_effect.to_vec(),
+                names: Some(in_effect.iter().map(|rule| rule.name.clone()).collect()),
+                faults: Vec::new(),
+            },
+        }
+    }
+
     fn start_s(&mut self, start: Option<Spanned<When>>, default_s: i64) -> i64 {
         let Some(start) = start else {
             return default_s;
@@ -216,11 +245,12 @@ impl Reader<'_> {
     fn test(
         &mut self,
         item: &Item<'_>,
-        defaults: &Defaults<'_>,
+        defaults: &Defaults,
         files: &dyn FileSource,
     ) -> Option<Scenario> {
         let mut item = item.clone();
         let steps = self.take(&mut item, "step");
+        self.note_unread(&item, &TEST);
         let raw: RawTest = self.table(&item, &TEST)?;
         self.require(&item, "name", &TEST);
         let start_s = self.start_s(raw.start, defaults.start_s);
@@ -234,10 +264,11 @@ impl Reader<'_> {
                 began.second(start_s, start_s)
             }),
             tick_s: raw.tick.map_or(defaults.tick_s, |tick| tick.0).max(1),
-            rules: defaults.rules.to_vec(),
+            rules: self.rules.clone(),
             missing: Vec::new(),
             moments: BTreeMap::new(),
         };
+        self.only = None;
         if let Some(only) = &raw.only {
             if only.get_ref().is_empty() {
                 let what = "`only` is empty, so nothing is tested: name the rules that the test needs, or leave it out";
@@ -247,9 +278,9 @@ impl Reader<'_> {
             for name in only {
                 self.note_rule(&mut scenario, name);
             }
-            scenario
-                .rules
-                .retain(|rule| only.iter().any(|name| *name.get_ref() == rule.name));
+            let only: Vec<String> = only.iter().map(|name| name.get_ref().clone()).collect();
+            scenario.rules.retain(|rule| only.contains(&rule.name));
+            self.only = Some(only);
         }
         let steps = items_of(steps.as_ref());
         if steps.is_empty() && self.is_known(&item, &TEST) {
@@ -259,14 +290,10 @@ impl Reader<'_> {
             );
         }
         let (mut seq, mut before_s) = (0, start_s);
-        let faults = self.faults.len();
         for step in steps {
             self.step(step, &mut scenario, &mut seq, &mut before_s, files);
         }
-        let named = std::mem::take(&mut self.named);
-        // Without some of its events, right subjects would be unknown.
-        let is_complete = self.faults.len() == faults;
-        self.check_subjects(&scenario, &named, is_complete);
+        self.check_subjects(&scenario);
         Some(scenario)
     }
 
@@ -284,6 +311,7 @@ impl Reader<'_> {
         let expects = self.take(&mut template, "expect");
         let quiet = self.take(&mut template, "expect_none");
         let pipeline = self.take(&mut template, "pipeline");
+        self.note_unread(&template, &STEP);
         let raw: RawStep = self.table(&template, &STEP)?;
         self.require(&template, "at", &STEP);
         let at_s = raw.at.map_or(*before_s, |at| {
@@ -366,6 +394,15 @@ impl Reader<'_> {
             want,
         });
         moment(scenario, at_s).checks.extend(checks);
+    }
+
+    /// Notes what unknown fields hold: one may be a misspelled `send`.
+    fn note_unread(&mut self, item: &Item<'_>, known: &[&str]) {
+        for (key, value) in item.get_ref().as_table().into_iter().flatten() {
+            if !known.contains(&key.get_ref().as_ref()) {
+                self.made.unread(value, false);
+            }
+        }
     }
 
     /// Takes a field out of a table, to be read separately.

@@ -1,12 +1,11 @@
 //! Events to send: from a template, from text, or from a file; copied and spread over time. Pure.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use revwatch_core::durations::Span;
-use revwatch_core::event::{Event, is_known_kind};
+use revwatch_core::event::{EnvelopeError, Event, is_known_kind};
 use revwatch_runtime::files::place;
 use revwatch_storage::ports::Delivery;
 use serde::Deserialize;
@@ -14,9 +13,12 @@ use toml::Spanned;
 use toml::de::{DeString, DeValue};
 use uuid::Uuid;
 
-use super::super::scenario::{Arrival, Origin, Scenario, When};
-use super::super::template::{Instance, PLACEHOLDERS, Template, fields_of, unknown_placeholders};
+use super::super::scenario::{Arrival, Scenario, When};
+use super::super::template::{
+    Instance, PLACEHOLDERS, Template, field_setting, fields_of, unknown_placeholders,
+};
 use super::fields::{hint, parted};
+use super::positions::{begin_of, field_in, offset_of, syntax_error_in};
 use super::{FileSource, Item, Reader, moment};
 
 /// The maximum `count` of one `send`.
@@ -60,6 +62,8 @@ struct Text {
     body: String,
     /// Of the text, or of the name of its file.
     span: Range<usize>,
+    /// The offset in the test file at which it begins, if it is written there as it is read.
+    begin: Option<usize>,
     /// For example ` (line 2 of events.jsonl)`; empty if it is in no file.
     line: String,
 }
@@ -67,6 +71,21 @@ struct Text {
 impl Reader<'_> {
     /// Reads one `send`. `seq` counts the events of the test.
     pub(super) fn send(
+        &mut self,
+        item: &Item<'_>,
+        scenario: &mut Scenario,
+        seq: &mut u64,
+        at_s: i64,
+        files: &dyn FileSource,
+    ) {
+        let (faults, before) = (self.faults.len(), *seq);
+        self.events_of(item, scenario, seq, at_s, files);
+        if self.faults.len() > faults {
+            self.made.unread(item, *seq > before);
+        }
+    }
+
+    fn events_of(
         &mut self,
         item: &Item<'_>,
         scenario: &mut Scenario,
@@ -95,7 +114,7 @@ impl Reader<'_> {
         if wrong_count.is_some() {
             return None;
         }
-        let origin = Arc::new(self.origin(item, ""));
+        let place: Arc<str> = place(self.file, Some(item.span())).to_string().into();
         let took_s = raw.took.map_or(0, |took| took.0);
         let every_s = raw.every.map_or(0, |every| every.0);
         let first = u64::from(raw.first.unwrap_or(1));
@@ -116,7 +135,15 @@ impl Reader<'_> {
                     *seq += 1;
                     instance.seq = *seq;
                     let body = template.body(&instance);
-                    push(scenario, &instance, took_s, &template.event, body, &origin);
+                    let delivery = delivery(&instance, took_s, &template.event, body);
+                    if let Err(why) = self.made.add(&delivery) {
+                        let span = span_of_field(item, &why);
+                        self.fault(
+                            Some(span),
+                            &format!("an event that cannot be applied: {why}"),
+                        );
+                    }
+                    push(scenario, arrives_s, delivery, &place);
                 }
                 Source::Texts(texts) => {
                     for text in texts {
@@ -131,11 +158,9 @@ impl Reader<'_> {
                             at_s: arrives_s,
                             ..instance
                         };
-                        let origin = match text.line.as_str() {
-                            "" => Arc::clone(&origin),
-                            line => Arc::new(self.origin(item, line)),
-                        };
-                        push(scenario, &arriving, took_s, &kind, body, &origin);
+                        let delivery = delivery(&arriving, took_s, &kind, body);
+                        self.add_text(&delivery, text);
+                        push(scenario, arrives_s, delivery, &place);
                     }
                 }
             }
@@ -166,28 +191,18 @@ impl Reader<'_> {
     fn check_placeholders(&mut self, item: &Item<'_>) {
         match item.get_ref() {
             DeValue::String(text) => {
+                let begin = begin_of(&self.file.1, &item.span(), text);
                 for name in unknown_placeholders(text) {
                     let listed = PLACEHOLDERS.map(|known| format!("{{{known}}}")).join(", ");
                     let what = format!("there is no placeholder {{{name}}}; there are {listed}");
-                    self.fault(Some(item.span()), &what);
+                    // With its brace.
+                    let at = begin.map(|begin| begin + offset_of(name, text) - 1);
+                    self.fault(Some(at.map_or(item.span(), |at| at..at)), &what);
                 }
             }
             DeValue::Array(items) => items.iter().for_each(|it| self.check_placeholders(it)),
             DeValue::Table(table) => table.values().for_each(|it| self.check_placeholders(it)),
             _ => {}
-        }
-    }
-
-    /// Where a `send` is, and its fields, for events that turn out to be wrong.
-    fn origin(&self, item: &Item<'_>, line: &str) -> Origin {
-        let at = |span: Range<usize>| place(self.file, Some(span)).to_string();
-        let mut fields = BTreeMap::new();
-        note_fields(item, "", &mut |path, span| {
-            fields.insert(path, at(span));
-        });
-        Origin {
-            place: at(item.span()) + line,
-            fields,
         }
     }
 
@@ -206,6 +221,7 @@ impl Reader<'_> {
                 let text = Text {
                     body: json.get_ref().clone(),
                     span: json.span(),
+                    begin: begin_of(&self.file.1, &json.span(), json.get_ref()),
                     line: String::new(),
                 };
                 Some(Source::Texts(vec![text]))
@@ -217,12 +233,14 @@ impl Reader<'_> {
                     let texts = lines.map(|(line, n)| Text {
                         body: line.to_owned(),
                         span: path.span(),
+                        begin: None,
                         line: format!(" (line {n} of {})", path.get_ref()),
                     });
                     Some(Source::Texts(texts.collect()))
                 }
                 Err(why) => {
                     self.fault(Some(path.span()), &why);
+                    self.made.unknown();
                     None
                 }
             },
@@ -262,23 +280,62 @@ impl Reader<'_> {
             }
             Err(error) => {
                 let what = format!("not an event{}: {error}", text.line);
-                self.fault(Some(text.span.clone()), &what);
+                let at = match &error {
+                    EnvelopeError::InvalidJson { .. } => syntax_error_in(&text.body),
+                    error => error.field().and_then(|field| field_in(&text.body, field)),
+                };
+                self.fault(Some(text.span_at(at)), &what);
+                self.made.unread_text(body);
                 None
             }
         }
     }
+
+    /// Adds a complete event to what the test makes.
+    fn add_text(&mut self, delivery: &Delivery, text: &Text) {
+        let Err(why) = self.made.add(delivery) else {
+            return;
+        };
+        let what = format!("an event that cannot be applied{}: {why}", text.line);
+        let at = path_in(&why).and_then(|path| field_in(&text.body, path));
+        self.fault(Some(text.span_at(at)), &what);
+    }
+}
+
+impl Text {
+    /// The place of an offset in the text, else its own.
+    fn span_at(&self, offset: Option<usize>) -> Range<usize> {
+        let at = self.begin.zip(offset).map(|(begin, at)| begin + at);
+        at.map_or_else(|| self.span.clone(), |at| at..at)
+    }
+}
+
+/// The field that an event cannot be applied for, such as `data.object.status`.
+fn path_in(why: &str) -> Option<&str> {
+    let begin = why.find("data.object")?;
+    why[begin..].split(':').next()
+}
+
+/// The field of a `send` that sets it, else the `send`.
+fn span_of_field(item: &Item<'_>, why: &str) -> Range<usize> {
+    let path = path_in(why).and_then(|path| path.strip_prefix("data.object."));
+    let Some(path) = path else {
+        return item.span();
+    };
+    let given = format!("object.{path}");
+    let fields = [given.as_str(), field_setting(path)];
+    let mut spans = fields.map(|_| None);
+    note_fields(item, "", &mut |noted, span| {
+        if let Some(n) = fields.iter().position(|field| *field == noted) {
+            spans[n] = Some(span);
+        }
+    });
+    spans.into_iter().flatten().next().unwrap_or(item.span())
 }
 
 /// An event is applied when it arrives; it waited in the queue until then.
-fn push(
-    scenario: &mut Scenario,
-    of: &Instance,
-    took_s: i64,
-    kind: &str,
-    body: String,
-    origin: &Arc<Origin>,
-) {
-    let delivery = Delivery {
+fn delivery(of: &Instance, took_s: i64, kind: &str, body: String) -> Delivery {
+    Delivery {
         id: Uuid::from_u128(u128::from(of.seq)),
         event_id: format!("evt_{}", of.seq),
         event_type: kind.to_owned(),
@@ -287,10 +344,13 @@ fn push(
         received_ms: (of.at_s - took_s).saturating_mul(1000),
         traceparent: None,
         body: Bytes::from(body),
-    };
-    moment(scenario, of.at_s).arrivals.push(Arrival {
+    }
+}
+
+fn push(scenario: &mut Scenario, at_s: i64, delivery: Delivery, place: &Arc<str>) {
+    moment(scenario, at_s).arrivals.push(Arrival {
         delivery,
-        origin: Arc::clone(origin),
+        place: Arc::clone(place),
     });
 }
 

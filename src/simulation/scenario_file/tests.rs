@@ -1,8 +1,10 @@
 //! Test files: what they mean, and the place of every fault.
 
+mod sent;
+
 use super::*;
 
-/// Provides `events.jsonl`, `bad.jsonl` and nothing else.
+/// Provides `events.jsonl`, `dead.jsonl`, `bad.jsonl` and nothing else.
 struct OnlyEvents;
 
 impl FileSource for OnlyEvents {
@@ -14,6 +16,9 @@ impl FileSource for OnlyEvents {
         match path {
             "events.jsonl" => {
                 Ok("{\"id\":\"evt_a\",\"type\":\"x\",\"created\":1767574800}\n\n{\"id\":\"evt_b\",\"type\":\"x\",\"created\":5}\n".into())
+            }
+            "dead.jsonl" => {
+                Ok("\n{\"id\":\"evt_9\",\"type\":\"payout.paid\",\"created\":5,\"data\":{\"object\":{\"id\":\"po_9\"}}}\n".into())
             }
             "bad.jsonl" => {
                 Ok("{\"id\":\"evt_a\",\"type\":\"x\",\"created\":5}\n\n{}\nno JSON\n".into())
