@@ -34,6 +34,8 @@ pub struct Scenario {
     pub rules: Vec<Rule>,
     /// Rules that the test names and that do not exist, each with its place.
     pub missing: Vec<(String, Fault)>,
+    /// What may be a mistake in it.
+    pub warnings: Vec<Fault>,
     /// Keyed by Unix second.
     pub moments: BTreeMap<i64, Moment>,
 }

@@ -155,7 +155,7 @@ pub fn field_setting(of_object: &str) -> &str {
 }
 
 /// `payout` of `payout.failed`.
-fn family_of(event: &str) -> &str {
+pub fn family_of(event: &str) -> &str {
     event.rsplit_once('.').map_or(event, |(family, _)| family)
 }
 

@@ -52,6 +52,9 @@ pub fn run(options: &GlobalOptions, args: &TestArgs) -> anyhow::Result<()> {
             bail!("the tests cannot be read:\n{}", faults.join("\n"));
         }
     };
+    for warning in scenarios.iter().flat_map(|(it, _)| &it.warnings) {
+        eprintln!("warning: {warning}");
+    }
     let mut outcome = Vec::new();
     for (scenario, shipped) in &scenarios {
         let one = run_one(scenario, *shipped, &policy)?;

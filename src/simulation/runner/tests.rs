@@ -243,6 +243,7 @@ fn a_variant_with_other_notifications_fails() {
         tick_s: 300,
         rules: Vec::new(),
         missing: Vec::new(),
+        warnings: Vec::new(),
         moments: BTreeMap::new(),
     };
     let (one, two) = (played(vec![line("a")]), played(vec![line("a"), line("b")]));

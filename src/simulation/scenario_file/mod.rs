@@ -9,6 +9,7 @@ mod send;
 mod subjects;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -266,6 +267,7 @@ impl Reader<'_> {
             tick_s: raw.tick.map_or(defaults.tick_s, |tick| tick.0).max(1),
             rules: self.rules.clone(),
             missing: Vec::new(),
+            warnings: Vec::new(),
             moments: BTreeMap::new(),
         };
         self.only = None;

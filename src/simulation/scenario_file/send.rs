@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use revwatch_core::durations::Span;
 use revwatch_core::event::{EnvelopeError, Event, is_known_kind};
+use revwatch_runtime::config::Fault;
 use revwatch_runtime::files::place;
 use revwatch_storage::ports::Delivery;
 use serde::Deserialize;
@@ -19,6 +20,7 @@ use super::super::template::{
 };
 use super::fields::{hint, parted};
 use super::positions::{begin_of, field_in, offset_of, syntax_error_in};
+use super::values::undocumented;
 use super::{FileSource, Item, Reader, moment};
 
 /// The maximum `count` of one `send`.
@@ -160,6 +162,9 @@ impl Reader<'_> {
                         };
                         let delivery = delivery(&arriving, took_s, &kind, body);
                         self.add_text(&delivery, text);
+                        if text.line.is_empty() {
+                            self.warn_of_values(&delivery, text, scenario);
+                        }
                         push(scenario, arrives_s, delivery, &place);
                     }
                 }
@@ -246,11 +251,13 @@ impl Reader<'_> {
             },
             (None, None, true) => {
                 let event = field(&of_template, "event").map(|(key, _)| key.span());
+                let given = of_template.clone();
                 let template: Template = self.fields(of_template, is_known)?;
                 if let Err(what) = template.check() {
                     self.fault(event, &what);
                     return None;
                 }
+                self.check_values(&given, &template.event);
                 Some(Source::Template(Box::new(template)))
             }
             _ if !is_known => None,
@@ -299,6 +306,18 @@ impl Reader<'_> {
         let what = format!("an event that cannot be applied{}: {why}", text.line);
         let at = path_in(&why).and_then(|path| field_in(&text.body, path));
         self.fault(Some(text.span_at(at)), &what);
+    }
+
+    /// Stripe may send values that it does not document yet, so they are only warned of.
+    fn warn_of_values(&mut self, delivery: &Delivery, text: &Text, scenario: &mut Scenario) {
+        for (path, what) in undocumented(&delivery.event_type, &delivery.body) {
+            let at = field_in(&text.body, &format!("data.object.{path}"));
+            let place = place(self.file, Some(text.span_at(at)));
+            let warning = Fault::at(place, what);
+            if !scenario.warnings.contains(&warning) {
+                scenario.warnings.push(warning);
+            }
+        }
     }
 }
 

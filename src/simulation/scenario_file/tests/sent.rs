@@ -182,6 +182,59 @@ fn what_an_event_that_cannot_be_read_may_make_is_not_unknown() {
 }
 
 #[test]
+fn a_misspelled_value_is_refused_with_its_place() {
+    let text = step(
+        "send = [{ event = \"customer.subscription.updated\", status = \"actve\" },\n\
+         { event = \"customer.subscription.updated\", interval = \"fortnight\", currency = \"dollar\" },\n\
+         { event = \"account.updated\", country = \"BRA\", object = { requirements = { disabled_reason = \"rejected.fruad\" } } },\n\
+         { event = \"customer.subscription.updated\", previous = { status = \"trialling\" } },\n\
+         { event = \"checkout.session.completed\", object = { id = \"cs_1\", status = \"completed\" } }]",
+    );
+    let faults = faults(&text);
+    let expected = [
+        ("5:61", "did you mean \"active\"?"),
+        (
+            "6:55",
+            "`interval` must be one of: day, week, month, year; but is \"fortnight\"",
+        ),
+        ("6:79", "did you mean \"usd\"?"),
+        ("7:40", "`country` must be the two letters"),
+        ("7:93", "did you mean \"rejected.fraud\"?"),
+        ("8:66", "did you mean \"trialing\"?"),
+        ("9:74", "did you mean \"complete\"?"),
+    ];
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    for (fault, (place, what)) in faults.iter().zip(expected) {
+        assert!(
+            fault.starts_with(&format!("t.toml:{place}: ")) && fault.contains(what),
+            "{place} {what}: {fault}"
+        );
+    }
+}
+
+/// Stripe may add values: a complete event may have any.
+#[test]
+fn a_value_in_json_that_stripe_does_not_document_is_only_warned_of() {
+    let json = BODY.replace("\"status\":5", "\"status\":\"payd\",\"currency\":\"usd\"");
+    let text = step(&format!("send = {{ json = '{json}', count = 2 }}"));
+    let warnings = &read(&text).expect("valid")[0].warnings;
+    let [warning] = warnings.as_slice() else {
+        panic!("{warnings:#?}");
+    };
+    let warning = warning.to_string();
+    assert!(
+        shown(&text, &warning).starts_with("\"status\":\"payd\""),
+        "{warning}"
+    );
+    assert!(
+        warning.contains("but is \"payd\"; did you mean \"paid\"?"),
+        "{warning}"
+    );
+    let file = read(&step("send = { file = \"events.jsonl\" }")).expect("valid");
+    assert_eq!(file[0].warnings, []);
+}
+
+#[test]
 fn a_segment_that_no_object_of_the_test_is_in_is_refused() {
     for object in [
         "metadata = { currency = \"eur\" }",
