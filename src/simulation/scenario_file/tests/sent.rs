@@ -273,6 +273,20 @@ fn a_segment_that_no_object_of_the_test_is_in_is_refused() {
 }
 
 #[test]
+fn an_account_that_only_metadata_names_is_refused() {
+    let text = step(
+        "send = { event = \"payout.failed\", account = \"acct_1\", object = { metadata = { account = \"acct_x\" } } }\n\
+         expect = { rule = \"payout_failed\", account = \"acct_x\", state = \"inactive\" }",
+    );
+    let what = "no event of this test is about any payout of the account \"acct_x\"";
+    let faults = faults(&text);
+    assert!(
+        faults.len() == 1 && faults[0].starts_with(&format!("t.toml:6:46: {what}")),
+        "{faults:#?}"
+    );
+}
+
+#[test]
 fn a_silence_names_accounts_and_labels_that_there_are() {
     let silence = |fields: &str| {
         step(&format!(
