@@ -43,9 +43,10 @@ pub enum Outcome {
     Known,
     /// The store lacks it, and Stripe may be asked for it.
     NotStored,
-    /// Stripe has no such object, or the key may not see it: do nothing until another event names
-    /// it.
+    /// Stripe has no such object: do nothing until another event names it.
     Gone,
+    /// The key may not read it, or its account has disconnected: ask again after an hour.
+    Forbidden,
     /// Stripe refuses this request until the configuration or the object changes. `all`: every
     /// request.
     Refused {
@@ -86,7 +87,7 @@ pub struct Agenda {
     needs: BTreeMap<ConditionKey, Vec<Need>>,
     /// Objects that cannot be fetched, by the conditions that need them; at most
     /// [`Agenda::MAX_UNAVAILABLE`] conditions.
-    unavailable: BTreeMap<ConditionKey, BTreeMap<Need, Cause>>,
+    unavailable: BTreeMap<ConditionKey, BTreeMap<Need, Unavailable>>,
     paused_until: Duration,
     overflowed: bool,
     /// When a scan finds conditions that are due too late to wait here.
@@ -94,10 +95,21 @@ pub struct Agenda {
 }
 
 #[derive(Debug)]
+struct Unavailable {
+    /// Why it was needed.
+    cause: Cause,
+    /// When it is tried again, without another event.
+    until: Option<Duration>,
+}
+
+#[derive(Debug)]
 struct Entry {
     waiting: BTreeMap<ConditionKey, Cause>,
     phase: Phase,
     not_before: Duration,
+    /// When to look into the store again while Stripe is to be asked: an event may have brought it.
+    look_at: Duration,
+    looks: u32,
     /// Fetches that did not close the conditions.
     attempts: u32,
 }
@@ -193,6 +205,9 @@ impl Agenda {
     /// Replaces the agenda's conditions by all open ones.
     pub fn on_scan(&mut self, open: &[Condition], now: Duration) {
         (self.overflowed, self.next_scan) = (false, None);
+        let until = self.unavailable.values().flat_map(BTreeMap::values);
+        let until = until.filter_map(|gone| gone.until.filter(|until| *until > now));
+        self.next_scan = until.min();
         let is_open: BTreeSet<&ConditionKey> =
             open.iter().map(|condition| &condition.key).collect();
         let waiting = self.needs.keys();
@@ -219,7 +234,7 @@ impl Agenda {
     pub fn next(&mut self, now: Duration, ask_at: Duration) -> Next {
         let ask_at = ask_at.max(self.paused_until);
         let at = |entry: &Entry| match entry.phase {
-            Phase::NotStored => entry.not_before.max(ask_at),
+            Phase::NotStored => entry.not_before.max(ask_at).min(entry.look_at),
             _ => entry.not_before,
         };
         let idle = self.entries.iter_mut();
@@ -235,8 +250,9 @@ impl Agenda {
             need: need.clone(),
             waiting: entry.waiting.clone(),
         };
+        let may_ask = entry.not_before.max(ask_at) <= now;
         match std::mem::replace(&mut entry.phase, Phase::InProgress) {
-            Phase::NotStored => Next::Fetch(task),
+            Phase::NotStored if may_ask => Next::Fetch(task),
             _ => Next::Look(task),
         }
     }
@@ -260,16 +276,25 @@ impl Agenda {
         entry.phase = Phase::Due;
         let wait = match outcome {
             // The response may not include a change that was reported during the fetch.
-            Outcome::Refreshed | Outcome::Known | Outcome::Gone if named_again => {
+            Outcome::Refreshed | Outcome::Known | Outcome::Gone | Outcome::Forbidden
+                if named_again =>
+            {
                 entry.attempts = 0;
                 SETTLE_DELAY
             }
             Outcome::NotStored => {
                 entry.phase = Phase::NotStored;
                 entry.not_before = now;
+                entry.look_at = now + backoff(FAILED_BACKOFF, entry.looks).min(MAX_NO_KEY_WAIT);
+                entry.looks = entry.looks.saturating_add(1);
                 return;
             }
-            Outcome::Gone => return self.give_up(&task.need),
+            Outcome::Gone => return self.give_up(&task.need, None),
+            Outcome::Forbidden => {
+                let until = now + FORBIDDEN_WAIT;
+                self.scan_at(until);
+                return self.give_up(&task.need, Some(until));
+            }
             Outcome::Refreshed | Outcome::Known => {
                 entry.phase = Phase::Published;
                 backoff(UNAPPLIED_BACKOFF, entry.attempts)
@@ -292,7 +317,12 @@ impl Agenda {
         self.forget(key, &needs);
         let cause = Cause::of(condition);
         let unavailable = self.unavailable.get(key);
-        needs.retain(|need| unavailable.and_then(|of_key| of_key.get(need)) != Some(&cause));
+        let is_available = |need: &Need| {
+            let gone = unavailable.and_then(|of_key| of_key.get(need));
+            let gone = gone.filter(|gone| gone.until.is_none_or(|until| now < until));
+            gone.is_none_or(|gone| gone.cause != cause)
+        };
+        needs.retain(is_available);
         if needs.is_empty() {
             return;
         }
@@ -300,8 +330,7 @@ impl Agenda {
         let due = Duration::from_secs(since_began_s.try_into().unwrap_or(0));
         if due > now + SCAN_INTERVAL {
             self.forget(key, &[]);
-            self.next_scan = Some(self.next_scan.map_or(due, |at| at.min(due)));
-            return;
+            return self.scan_at(due);
         }
         let due = due.max(now + SETTLE_DELAY);
         if self.needs.len() >= Self::MAX_WAITING && !self.needs.contains_key(key) {
@@ -313,6 +342,8 @@ impl Agenda {
                 waiting: BTreeMap::new(),
                 phase: Phase::Due,
                 not_before: due,
+                look_at: due,
+                looks: 0,
                 attempts: 0,
             });
             // Another condition may need the object earlier.
@@ -349,8 +380,12 @@ impl Agenda {
         }
     }
 
-    /// Until another event names it, an object is not fetched.
-    fn give_up(&mut self, need: &Need) {
+    fn scan_at(&mut self, at: Duration) {
+        self.next_scan = Some(self.next_scan.map_or(at, |before| before.min(at)));
+    }
+
+    /// Until another event names it, or until then, an object is not fetched.
+    fn give_up(&mut self, need: &Need, until: Option<Duration>) {
         let Some(entry) = self.entries.remove(need) else {
             return;
         };
@@ -365,7 +400,7 @@ impl Agenda {
                 self.unavailable.pop_first();
             }
             let of_key = self.unavailable.entry(key).or_default();
-            of_key.insert(need.clone(), cause);
+            of_key.insert(need.clone(), Unavailable { cause, until });
         }
     }
 }
@@ -378,6 +413,7 @@ impl Outcome {
             Self::Known => "known",
             Self::NotStored => "not_stored",
             Self::Gone => "gone",
+            Self::Forbidden => "forbidden",
             Self::Refused { .. } => "refused",
             Self::Limited { .. } => "limited",
             Self::NoKey => "no_key",
@@ -392,6 +428,9 @@ const FAILED_BACKOFF: Duration = Duration::from_secs(1);
 const UNAPPLIED_BACKOFF: Duration = Duration::from_secs(60);
 const REFUSED_BACKOFF: Duration = Duration::from_secs(300);
 const MAX_WAIT: Duration = Duration::from_secs(3600);
+/// A permission may be granted.
+const FORBIDDEN_WAIT: Duration = Duration::from_secs(3600);
+
 /// The store is asked more often than Stripe.
 const MAX_NO_KEY_WAIT: Duration = Duration::from_secs(300);
 
@@ -448,6 +487,26 @@ mod tests {
                 agenda.next(now, Duration::ZERO)
             }
             next => next,
+        }
+    }
+
+    /// When the store is looked into, and when the first object is fetched, while the store lacks all.
+    fn looks_and_fetch(
+        agenda: &mut Agenda,
+        mut now: Duration,
+        ask_at: Duration,
+    ) -> (Vec<Duration>, Duration) {
+        let mut looks = Vec::new();
+        loop {
+            match agenda.next(now, ask_at) {
+                Next::Look(task) => {
+                    looks.push(now);
+                    agenda.ended(&task, Outcome::NotStored, now);
+                }
+                Next::Wait(at) => now = at,
+                Next::Fetch(_) => return (looks, now),
+                Next::Idle => panic!("it waits"),
+            }
         }
     }
 
@@ -544,6 +603,7 @@ mod tests {
             (Outcome::Refreshed, Next::Wait(s(62))),
             (Outcome::Known, Next::Wait(s(62))),
             (Outcome::Gone, Next::Idle),
+            (Outcome::Forbidden, Next::Idle),
             (Outcome::Refused { all: false }, Next::Wait(s(302))),
             (Outcome::Refused { all: true }, Next::Wait(s(302))),
             (Outcome::Limited { wait: Some(s(7)) }, Next::Wait(s(9))),
@@ -582,12 +642,13 @@ mod tests {
             let mut agenda = fetching();
             agenda.on_changes(&[open("acct_2", 100)], s(0));
             agenda.ended(&task("acct_1", 100), outcome, s(2));
-            assert_eq!(next(&mut agenda, s(2)), Next::Wait(until), "{outcome:?}");
+            let (_, fetched_at) = looks_and_fetch(&mut agenda, s(2), Duration::ZERO);
+            assert_eq!(fetched_at, until, "{outcome:?}");
         }
     }
 
     #[test]
-    fn the_store_is_asked_at_once_and_stripe_at_its_pace() {
+    fn the_store_is_asked_at_once_and_again_while_stripe_is_asked_at_its_pace() {
         let mut agenda = agenda();
         agenda.on_changes(&[open("acct_1", 100), open("acct_2", 100)], s(0));
         let ask_at = s(60);
@@ -595,11 +656,28 @@ mod tests {
         agenda.ended(&task("acct_1", 100), Outcome::NotStored, s(1));
         assert_eq!(agenda.next(s(1), ask_at), Next::Look(task("acct_2", 100)));
         agenda.ended(&task("acct_2", 100), Outcome::Known, s(1));
-        assert_eq!(agenda.next(s(2), ask_at), Next::Wait(ask_at));
+        let (looks, fetched_at) = looks_and_fetch(&mut agenda, s(2), ask_at);
         assert_eq!(
-            agenda.next(ask_at, ask_at),
-            Next::Fetch(task("acct_1", 100))
+            (looks, fetched_at),
+            ([2, 4, 8, 16, 32].map(s).to_vec(), ask_at)
         );
+    }
+
+    #[test]
+    fn what_the_key_may_not_read_is_asked_for_again_after_an_hour() {
+        let mut agenda = fetching();
+        agenda.ended(&task("acct_1", 100), Outcome::Forbidden, s(2));
+        assert_eq!(next(&mut agenda, s(3600)), Next::Idle);
+        assert!(!agenda.needs_scan(s(3601)) && agenda.needs_scan(s(3602)));
+        agenda.on_scan(&[stale("acct_1", 100)], s(3000));
+        assert_eq!(
+            next(&mut agenda, s(3100)),
+            Next::Idle,
+            "a scan for another reason"
+        );
+        assert!(agenda.needs_scan(s(3602)));
+        agenda.on_scan(&[stale("acct_1", 100)], s(3602));
+        assert_eq!(next(&mut agenda, s(3603)), Next::Fetch(task("acct_1", 100)));
     }
 
     #[test]
@@ -640,7 +718,12 @@ mod tests {
 
     #[test]
     fn events_during_or_after_a_fetch_cause_another_fetch() {
-        for outcome in [Outcome::Refreshed, Outcome::Known, Outcome::Gone] {
+        for outcome in [
+            Outcome::Refreshed,
+            Outcome::Known,
+            Outcome::Gone,
+            Outcome::Forbidden,
+        ] {
             let mut agenda = fetching();
             agenda.on_changes(&[open("acct_1", 101)], s(1));
             agenda.ended(&task("acct_1", 100), outcome, s(2));

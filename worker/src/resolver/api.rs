@@ -59,9 +59,10 @@ pub async fn object(api: &StripeApi, need: &Need) -> Result<Response, FetchError
     };
     let mut response = match get(api, need, &path, list.of_object).await {
         // A restricted key may read invoices, but not payment intents.
-        Err(error) if error.outcome == Outcome::Gone && need.kind == EntityKind::Invoice => {
-            get(api, need, &path, &[]).await?
-        }
+        Err(FetchError {
+            outcome: Outcome::Forbidden | Outcome::Gone,
+            ..
+        }) if need.kind == EntityKind::Invoice => get(api, need, &path, &[]).await?,
         response => response?,
     };
     let rest = list.rest(api, need, &response.body).await?;
@@ -184,8 +185,8 @@ impl From<ApiErrorKind> for Outcome {
     fn from(kind: ApiErrorKind) -> Self {
         match kind {
             ApiErrorKind::WrongKey => Self::Refused { all: true },
-            // Stripe answers the same for what the key may not see and for what does not exist.
-            ApiErrorKind::Forbidden | ApiErrorKind::NotFound => Self::Gone,
+            ApiErrorKind::Forbidden => Self::Forbidden,
+            ApiErrorKind::NotFound => Self::Gone,
             ApiErrorKind::Limited { wait } => Self::Limited { wait },
             ApiErrorKind::Failed => Self::Failed,
             ApiErrorKind::Refused => Self::Refused { all: false },
@@ -202,7 +203,7 @@ mod tests {
         let wait = Some(Duration::from_secs(7));
         let table = [
             (ApiErrorKind::WrongKey, Outcome::Refused { all: true }),
-            (ApiErrorKind::Forbidden, Outcome::Gone),
+            (ApiErrorKind::Forbidden, Outcome::Forbidden),
             (ApiErrorKind::NotFound, Outcome::Gone),
             (ApiErrorKind::Limited { wait }, Outcome::Limited { wait }),
             (ApiErrorKind::Failed, Outcome::Failed),

@@ -305,13 +305,14 @@ impl Resolver {
     /// Meets a need from the store, and says how that ended.
     async fn look(&self, api: Option<&StripeApi>, task: &Task) -> Outcome {
         match self.ask_store(task).await {
-            Ok(FromStore::Met) => self.ended(task, Ok(Vec::new())),
-            Ok(FromStore::Events(snapshots)) => {
-                self.ended(task, self.publish_all(snapshots, task).await)
-            }
+            Ok(FromStore::Met) => self.ended(task, Ok(Outcome::Known), &[]),
+            Ok(FromStore::Events(snapshots)) => match self.publish_all(snapshots, task).await {
+                Ok(events) => self.ended(task, Ok(Outcome::Known), &events),
+                Err(error) => self.ended(task, Err(error), &[]),
+            },
             Ok(FromStore::Unknown) if self.of_key(api, task).is_some() => Outcome::NotStored,
-            Ok(FromStore::Unknown) => self.ended(task, Err(FetchError::no_key())),
-            Err(error) => self.ended(task, Err(error)),
+            Ok(FromStore::Unknown) => self.ended(task, Err(FetchError::no_key()), &[]),
+            Err(error) => self.ended(task, Err(error), &[]),
         }
     }
 
@@ -330,11 +331,14 @@ impl Resolver {
                 Err(error)
             }
         };
-        self.ended(task, published)
+        match published {
+            Ok(events) => self.ended(task, Ok(Outcome::Refreshed), &events),
+            Err(error) => self.ended(task, Err(error), &[]),
+        }
     }
 
-    /// Logs and counts how it ended. No event: the need is met already.
-    fn ended(&self, task: &Task, published: Result<Vec<String>, FetchError>) -> Outcome {
+    /// Logs and counts how it ended, and the events that were published.
+    fn ended(&self, task: &Task, ended: Result<Outcome, FetchError>, events: &[String]) -> Outcome {
         let Need {
             kind, id, account, ..
         } = &task.need;
@@ -343,13 +347,16 @@ impl Resolver {
         };
         let (object, named_by) = (redact::id(id), redact::id(&cause.event_id));
         let account = account.as_deref().map(redact::id).unwrap_or_default();
-        let outcome = match published {
-            Ok(events) if events.is_empty() => Outcome::Known,
-            Ok(events) => {
+        let outcome = match ended {
+            Ok(outcome) => {
+                let message = match outcome {
+                    Outcome::Known => "object found in the store",
+                    _ => "object fetched",
+                };
                 for event_id in events {
-                    tracing::info!(kind = kind.as_str(), %object, %account, event_id, trace_id = %Correlation::of(&event_id), %named_by, "object fetched");
+                    tracing::info!(kind = kind.as_str(), %object, %account, event_id, trace_id = %Correlation::of(event_id), %named_by, "{message}");
                 }
-                Outcome::Refreshed
+                outcome
             }
             Err(FetchError {
                 outcome: Outcome::NoKey,

@@ -69,8 +69,8 @@ metrics! {
     refreshes: IntCounterVec = counters(
         "revwatch_refreshes_total",
         "Objects that events only named, requested from Stripe's API, by outcome: refreshed, known (the \
-        store had it, no request), gone (no such object, or not visible to this key), refused (check the \
-        key and the base URL), limited, failed, no_key (only Stripe has it, and STRIPE_SECRET_KEY is not set)",
+        store had it, no request), gone (no such object), forbidden (the key may not read it, or the account has \
+        disconnected), refused (check the key and the base URL), limited, failed, no_key (only Stripe has it, and STRIPE_SECRET_KEY is not set)",
         &["outcome"],
     );
     event_age_seconds: Histogram = seconds(
