@@ -146,14 +146,34 @@ async fn a_discount_of_another_realm_is_known_from_its_coupon_in_the_store() {
 /// B1, K11: the invoice is another object, in another partition, too.
 #[tokio::test]
 async fn inclusive_tax_is_known_from_the_invoice_in_the_store() {
-    for is_first in [true, false] {
+    let unpaid =
+        |next: Value| json!({"status": "open", "amount_paid": 0, "next_payment_attempt": next});
+    let table = [
+        ("invoice.paid", json!({}), true),
+        ("invoice.paid", json!({}), false),
+        // A retry is planned, or a bank debit is under way.
+        (
+            "invoice.payment_failed",
+            unpaid(json!(now_s() + 9999)),
+            true,
+        ),
+        (
+            "invoice.payment_failed",
+            unpaid(json!(now_s() + 9999)),
+            false,
+        ),
+        ("invoice.updated", unpaid(json!(null)), false),
+    ];
+    for (kind, changes, is_first) in table {
         let deployment = Deployment::embedded();
         let variables = deployment.variables(&[]);
         let process = Revwatch::serve(&variables, "ingest,worker");
-        let (subscription, invoice) = taxed("in_1");
+        let (subscription, mut invoice) = taxed("in_1");
+        let changes = changes.as_object().expect("an object").clone();
+        invoice.as_object_mut().expect("an object").extend(changes);
         let mut events = vec![
             event("evt_1", "customer.subscription.created", &subscription),
-            event("evt_2", "invoice.paid", &invoice),
+            event("evt_2", kind, &invoice),
         ];
         if is_first {
             events.reverse();

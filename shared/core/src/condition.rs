@@ -74,8 +74,8 @@ pub enum ConditionKind {
     CouponNeeded,
     /// A dispute waits for an answer; counts from three days before Stripe's deadline for the evidence.
     DisputeEvidenceDue,
-    /// An attempt to collect an invoice was planned, or is under way, and no event says how it ended; counts a day
-    /// after it was planned, and three weeks after it began.
+    /// A retry of an invoice was planned, or an attempt is under way, and no event says how it ended; counts a day
+    /// after the planned time, and three weeks after the attempt began.
     AttemptUnreported,
 }
 

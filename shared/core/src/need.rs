@@ -80,8 +80,12 @@ impl Need {
     /// What the object itself says in the store, as `entity`, to those that need it: itself or others.
     pub fn resolve(&self, entity: &Entity, by_others: bool) -> Stored {
         let conditions = entity.conditions();
+        // What became of its attempt does not matter to others.
+        let is_of_others =
+            |kind: ConditionKind| !by_others || kind != ConditionKind::AttemptUnreported;
         let lacks_it = conditions
             .iter()
+            .filter(|condition| is_of_others(condition.key.kind))
             .flat_map(Self::of)
             .any(|need| need == *self);
         match entity {

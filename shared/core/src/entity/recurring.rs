@@ -11,6 +11,7 @@ mod scenario;
 mod taxes;
 mod terms;
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use rust_decimal::Decimal;
@@ -34,6 +35,9 @@ pub struct Charges {
     /// The newest invoice, `in_…`, if only an invoice says how much of an amount is tax.
     #[serde(default)]
     pub latest_invoice: Option<String>,
+    /// Whether it has an item of another product than `lines`: a metered one.
+    #[serde(default)]
+    pub has_other_products: bool,
 }
 
 /// An item of a subscription.
@@ -136,8 +140,7 @@ impl Charges {
                 tax_percent: None,
             }],
             discounts: vec![unknown],
-            missing: None,
-            latest_invoice: None,
+            ..Self::default()
         }
     }
 
@@ -168,12 +171,16 @@ impl Charges {
 
     /// Whether a discount of the subscription may apply to some of its products only.
     fn has_unknown_products(&self, known: Known<'_>) -> bool {
-        let products: BTreeSet<_> = self.lines.iter().map(|line| &line.product).collect();
         let is_unknown = |it: &AppliedDiscount| {
             let terms = it.terms(known.discounts);
             terms.is_some_and(|terms| terms.is_forever && !terms.products.are_shown())
         };
-        products.len() > 1 && self.discounts.iter().any(is_unknown)
+        self.has_several_products() && self.discounts.iter().any(is_unknown)
+    }
+
+    fn has_several_products(&self) -> bool {
+        let products: BTreeSet<_> = self.lines.iter().map(|line| &line.product).collect();
+        products.len() > 1 || self.has_other_products
     }
 
     /// The items at their prices of which only an invoice says the tax, and none of `taxes` does.
@@ -233,6 +240,11 @@ impl Interval {
         amount
             .checked_mul(self.parts.into())?
             .checked_div(self.months.into())
+    }
+
+    fn length_order(self, other: Self) -> Ordering {
+        let (months, others) = (u64::from(self.months), u64::from(other.months));
+        (months * u64::from(other.parts)).cmp(&(others * u64::from(self.parts)))
     }
 }
 

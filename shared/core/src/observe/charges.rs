@@ -5,6 +5,8 @@
 //! [`crate::entity::recurring`]; what the event does not have makes a bound there.
 //! Source: <https://docs.stripe.com/billing/subscriptions/analytics/glossary>.
 
+use std::collections::BTreeSet;
+
 use rust_decimal::Decimal;
 
 use super::amounts::{Beyond, amount};
@@ -52,15 +54,23 @@ impl Parts<'_> {
             lines: Vec::new(),
             discounts: self.applied()?,
             missing: self.has_more.then_some(MrrUnknown::Items),
-            latest_invoice: None,
+            ..Charges::default()
         };
+        let mut others = BTreeSet::new();
         for item in self.items {
             match self.line(item) {
-                Ok(line) => charges.lines.extend(line),
+                Ok(Some(line)) => charges.lines.push(line),
+                Ok(None) => {
+                    let price = item.as_known().and_then(Item::price);
+                    let product = price.and_then(|price| price.product.as_known());
+                    others.insert(product.map(|product| product.id().to_owned()));
+                }
                 Err(NoLine::Missing(reason)) => charges.missing = charges.missing.or(Some(reason)),
                 Err(NoLine::TooMuch(field)) => return Err(field),
             }
         }
+        let of_lines: BTreeSet<_> = charges.lines.iter().map(|line| &line.product).collect();
+        charges.has_other_products = others.iter().any(|product| !of_lines.contains(product));
         if charges.lines.iter().any(|line| line.has_unknown_tax) {
             charges.latest_invoice = self.latest_invoice.map(str::to_owned);
         }

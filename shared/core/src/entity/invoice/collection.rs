@@ -95,11 +95,12 @@ impl Invoice {
         start_of_run(run.map(|open| open.state), was_exhausted)
     }
 
-    /// The attempt that Stripe planned, or that is under way, unless what is known is from when it should have ended.
+    /// The retry that Stripe planned, or the attempt that is under way. What is known from after it should have ended
+    /// is good for a day.
     pub(super) fn unreported<'a>(&'a self, open: &[OpenState<'a>]) -> Option<Unreported<'a>> {
         let newest = open.last()?;
         let facts = &newest.state.facts;
-        let unreported = match facts.next_attempt {
+        let mut unreported = match facts.next_attempt {
             NextAttempt::At(at_s) if self.retry(newest) == Retry::Scheduled => {
                 let is_planned =
                     |f: &InvoiceFacts| f.is_open() && f.next_attempt == facts.next_attempt;
@@ -125,7 +126,11 @@ impl Invoice {
             }
             _ => return None,
         };
-        Some(unreported).filter(|it| newest.state.created_s < it.due_s)
+        let known_s = newest.state.created_s;
+        if known_s >= unreported.due_s {
+            unreported.due_s = known_s.saturating_add(AFTER_PLANNED_S);
+        }
+        Some(unreported)
     }
 }
 

@@ -103,7 +103,7 @@ fn a_fixed_amount_is_taken_off_as_often_as_the_shortest_interval() {
                 lines,
                 discounts: vec![with(terms.clone())],
                 missing: None,
-                latest_invoice: None,
+                ..Charges::default()
             };
             assert_eq!(bounds(&charges), exactly(expected), "{terms:?}");
         }
@@ -120,7 +120,7 @@ fn a_fixed_amount_takes_no_more_off_an_invoice_than_is_on_it() {
         lines: lines.to_vec(),
         discounts: vec![with(terms)],
         missing: None,
-        latest_invoice: None,
+        ..Charges::default()
     };
     // Once a year USD 1,201.00 less 5.00, and 1.00 of it is the week's, which is nothing in the others.
     let both = [line(100, week, "a"), line(120_000, YEAR, "a")];
@@ -128,6 +128,47 @@ fn a_fixed_amount_takes_no_more_off_an_invoice_than_is_on_it() {
     let both = [line(3000, MONTH, "a"), line(120_000, YEAR, "a")];
     assert_eq!(bounds(&charges(both.clone(), off(5000))), exactly(9833));
     assert_eq!(bounds(&charges(both, off(1000))), exactly(12_000));
+}
+
+/// Each takes off what the ones before it left on the invoice.
+#[test]
+fn several_fixed_amounts_take_no_more_off_an_invoice_than_is_on_it() {
+    let week = Interval {
+        months: 84,
+        parts: 365,
+    };
+    let table = [
+        ((100, week), (1000, MONTH), [500, 500], 100),
+        ((300, MONTH), (120_000, YEAR), [500, 200], 9967),
+        ((1000, MONTH), (120_000, YEAR), [700, 500], 9983),
+    ];
+    for ((often, interval), (seldom, longer), coupons, expected) in table {
+        let mut charges = Charges {
+            lines: vec![line(often, interval, "a"), line(seldom, longer, "a")],
+            discounts: coupons.map(|minor| with(off(minor))).to_vec(),
+            ..Charges::default()
+        };
+        assert_eq!(bounds(&charges), exactly(expected), "{coupons:?}");
+        charges.lines.reverse();
+        assert_eq!(bounds(&charges), exactly(expected), "{coupons:?}");
+    }
+}
+
+#[test]
+fn a_coupon_may_apply_only_to_what_is_metered() {
+    let mut charges = Charges {
+        lines: vec![line(10_000, MONTH, "a")],
+        discounts: vec![with(Terms {
+            products: Products::NotShown,
+            ..percent(50)
+        })],
+        has_other_products: true,
+        ..Charges::default()
+    };
+    let bounded = (5000, Some(10_000), Some(MrrUnknown::Products));
+    assert_eq!(bounds(&charges), bounded);
+    charges.discounts = vec![with(only(&["b"], percent(50)))];
+    assert_eq!(bounds(&charges), exactly(10_000));
 }
 
 #[test]
@@ -152,7 +193,7 @@ fn whether_a_coupon_applies_to_all_of_several_products_is_unknown_until_it_is_sh
             lines: vec![line(10_000, MONTH, "a"), line(5000, MONTH, "b")],
             discounts: vec![with(not_shown.clone())],
             missing: None,
-            latest_invoice: None,
+            ..Charges::default()
         };
         assert_eq!(bounds(&charges), expected, "{not_shown:?}");
         charges.lines[1].product = charges.lines[0].product.clone();
@@ -169,7 +210,7 @@ fn item_discounts_come_before_those_of_the_subscription() {
         lines: vec![line(10_000, MONTH, "a"), line(10_000, MONTH, "b")],
         discounts: vec![with(percent(50)), with(off(1000))],
         missing: None,
-        latest_invoice: None,
+        ..Charges::default()
     };
     charges.lines[0].discounts = vec![with(off(2000))];
     assert_eq!(bounds(&charges), exactly(8000));
@@ -182,7 +223,7 @@ fn what_is_unknown_makes_a_bound() {
         lines: vec![line(10_000, MONTH, "a"), line(5000, MONTH, "b")],
         discounts,
         missing: None,
-        latest_invoice: None,
+        ..Charges::default()
     };
     let plain = charges(Vec::new());
     assert_eq!(bounds(&plain), exactly(15_000));
@@ -215,7 +256,7 @@ fn an_amount_in_another_currency_is_not_taken_off() {
         lines: vec![line(10_000, MONTH, "a")],
         discounts: vec![with(off(5000))],
         missing: None,
-        latest_invoice: None,
+        ..Charges::default()
     };
     for currency in [Some("jpy"), None] {
         let monthly = monthly(&charges, &KnownDiscounts::default(), currency);
@@ -229,7 +270,7 @@ fn a_known_discount_counts_by_its_id() {
         lines: vec![line(10_000, MONTH, "a")],
         discounts: vec![by_id("di_1")],
         missing: None,
-        latest_invoice: None,
+        ..Charges::default()
     };
     let mut known = KnownDiscounts::default();
     let half = KnownDiscount {
@@ -261,7 +302,7 @@ fn thirds_are_rounded_as_if_they_were_exact() {
         lines: vec![line(amount, YEAR, "a")],
         discounts: vec![with(off(10))],
         missing: None,
-        latest_invoice: None,
+        ..Charges::default()
     };
     // 100 ÷ 12 − 10 ÷ 12 = 7.5, and 112 ÷ 12 − 10 ÷ 12 = 8.5: half to even.
     assert_eq!(bounds(&year(100)), exactly(8));

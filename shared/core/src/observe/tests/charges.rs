@@ -445,6 +445,16 @@ fn to_which_of_several_products_a_coupon_applies_is_known_once_the_subscription_
             assert_eq!(mrr(&order), (Monthly::exactly(expected_minor), 0));
         }
     }
+    // The second product may be metered.
+    let mut metered = created.2.clone();
+    metered["items"]["data"][1]["price"]["recurring"]["usage_type"] = json!("metered");
+    let of_metered = (created.0, created.1, metered);
+    let expected = Monthly {
+        low_minor: 1000,
+        high_minor: Some(2000),
+        reason: Some(MrrUnknown::Products),
+    };
+    assert_eq!(mrr(&[discount, &of_metered]), (expected, 1));
     // A webhook leaves the products out, also where it has the coupon.
     let inline = json!({"id": "di_1", "coupon": coupon(json!(null))});
     let inline = (
