@@ -86,7 +86,15 @@ async fn an_invoice_whose_planned_attempt_was_not_reported_is_fetched_with_a_key
     applied(&variables, 1).await;
     assert_eq!(metrics(&variables)["retry_queue"], 1);
     let state = print(&variables, &["state", "invoice", "in_1"]);
-    assert!(state.contains("attempt_unreported"), "{state}");
+    let state: Value = serde_json::from_str(&state).expect("JSON");
+    let shown = state["conditions"].as_array().expect("a list");
+    let unreported = shown.iter().find(|it| it["kind"] == "attempt_unreported");
+    let due = jiff::Timestamp::from_second(now_s - 24 * 3600).expect("a time");
+    assert_eq!(
+        unreported.expect("shown")["due"],
+        due.to_string(),
+        "{state}"
+    );
     process.stop();
     invoice["attempt_count"] = json!(4);
     stripe.set_object("", "/v1/invoices/in_1", invoice);

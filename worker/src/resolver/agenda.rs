@@ -39,7 +39,9 @@ pub enum Outcome {
     /// The object's state was published to the queue as an event. The conditions close when that
     /// event is applied.
     Refreshed,
-    /// The store had it: nothing was asked of Stripe.
+    /// The store had it, and its state was published like that. Nothing was asked of Stripe.
+    Found,
+    /// Nothing lacks it any more, or there is nothing to have yet, as of a draft.
     Known,
     /// The store lacks it, and Stripe may be asked for it.
     NotStored,
@@ -276,7 +278,11 @@ impl Agenda {
         entry.phase = Phase::Due;
         let wait = match outcome {
             // The response may not include a change that was reported during the fetch.
-            Outcome::Refreshed | Outcome::Known | Outcome::Gone | Outcome::Forbidden
+            Outcome::Refreshed
+            | Outcome::Found
+            | Outcome::Known
+            | Outcome::Gone
+            | Outcome::Forbidden
                 if named_again =>
             {
                 entry.attempts = 0;
@@ -295,7 +301,7 @@ impl Agenda {
                 self.scan_at(until);
                 return self.give_up(&task.need, Some(until));
             }
-            Outcome::Refreshed | Outcome::Known => {
+            Outcome::Refreshed | Outcome::Found => {
                 entry.phase = Phase::Published;
                 backoff(UNAPPLIED_BACKOFF, entry.attempts)
             }
@@ -305,7 +311,9 @@ impl Agenda {
                 backoff(FAILED_BACKOFF, entry.attempts)
             }
             // An event may bring what the store lacks.
-            Outcome::NoKey => backoff(FAILED_BACKOFF, entry.attempts).min(MAX_NO_KEY_WAIT),
+            Outcome::Known | Outcome::NoKey => {
+                backoff(FAILED_BACKOFF, entry.attempts).min(MAX_NO_KEY_WAIT)
+            }
         };
         entry.attempts = entry.attempts.saturating_add(1);
         entry.not_before = now + wait;
@@ -410,7 +418,7 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Refreshed => "refreshed",
-            Self::Known => "known",
+            Self::Found | Self::Known => "known",
             Self::NotStored => "not_stored",
             Self::Gone => "gone",
             Self::Forbidden => "forbidden",
@@ -601,7 +609,8 @@ mod tests {
     fn each_outcome_has_its_next_step() {
         let table = [
             (Outcome::Refreshed, Next::Wait(s(62))),
-            (Outcome::Known, Next::Wait(s(62))),
+            (Outcome::Found, Next::Wait(s(62))),
+            (Outcome::Known, Next::Wait(s(3))),
             (Outcome::Gone, Next::Idle),
             (Outcome::Forbidden, Next::Idle),
             (Outcome::Refused { all: false }, Next::Wait(s(302))),
@@ -655,7 +664,7 @@ mod tests {
         assert_eq!(agenda.next(s(1), ask_at), Next::Look(task("acct_1", 100)));
         agenda.ended(&task("acct_1", 100), Outcome::NotStored, s(1));
         assert_eq!(agenda.next(s(1), ask_at), Next::Look(task("acct_2", 100)));
-        agenda.ended(&task("acct_2", 100), Outcome::Known, s(1));
+        agenda.ended(&task("acct_2", 100), Outcome::Found, s(1));
         let (looks, fetched_at) = looks_and_fetch(&mut agenda, s(2), ask_at);
         assert_eq!(
             (looks, fetched_at),
@@ -720,7 +729,7 @@ mod tests {
     fn events_during_or_after_a_fetch_cause_another_fetch() {
         for outcome in [
             Outcome::Refreshed,
-            Outcome::Known,
+            Outcome::Found,
             Outcome::Gone,
             Outcome::Forbidden,
         ] {

@@ -307,7 +307,7 @@ impl Resolver {
         match self.ask_store(task).await {
             Ok(FromStore::Met) => self.ended(task, Ok(Outcome::Known), &[]),
             Ok(FromStore::Events(snapshots)) => match self.publish_all(snapshots, task).await {
-                Ok(events) => self.ended(task, Ok(Outcome::Known), &events),
+                Ok(events) => self.ended(task, Ok(Outcome::Found), &events),
                 Err(error) => self.ended(task, Err(error), &[]),
             },
             Ok(FromStore::Unknown) if self.of_key(api, task).is_some() => Outcome::NotStored,
@@ -350,7 +350,7 @@ impl Resolver {
         let outcome = match ended {
             Ok(outcome) => {
                 let message = match outcome {
-                    Outcome::Known => "object found in the store",
+                    Outcome::Found => "object found in the store",
                     _ => "object fetched",
                 };
                 for event_id in events {

@@ -64,7 +64,7 @@ pub fn describe(key: &EntityKey, entity: &Entity) -> Value {
             "about": event.about})
     });
     let conditions = entity.conditions().into_iter().map(|condition| {
-        json!({"kind": condition.key.kind, "since": time(Some(condition.since_s)),
+        json!({"kind": condition.key.kind, "since": time(Some(condition.since_s)), "due": time(Some(condition.due_s)),
             "began_before": condition.began_before.is_some(), "event": Some(condition.event_id).filter(|id| !id.is_empty()),
             "detail": condition.detail})
     });
