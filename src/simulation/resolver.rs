@@ -11,9 +11,9 @@ use revwatch_core::need::Need;
 use revwatch_core::realm::Realm;
 use revwatch_storage::ports::Delivery;
 use revwatch_worker::batch::Place;
-use revwatch_worker::resolver::agenda::Task;
 use revwatch_worker::resolver::snapshot::Snapshot;
 use revwatch_worker::resolver::stored::{Found, FromStore, Step, from_store};
+use revwatch_worker::resolver::task::Task;
 use uuid::Uuid;
 
 use super::memory_store::{MemoryStore, Written};

@@ -49,9 +49,12 @@ pub(super) fn read(item: &Spanned<DeValue<'_>>) -> (Option<Rule>, Vec<Fault>) {
 fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
     let kind = kind(fields);
     check_names(fields, kind);
-    let (name, title) = (name(fields), title(fields));
+    let name = name(fields);
+    let of_problem = "`title` must be one line that describes the problem";
+    let title = line(fields, "title", of_problem);
     let severity: Option<Severity> = fields.required("severity");
-    let route = route(fields);
+    let of_route = "`route` must be the name of a route, in one line";
+    let route = line(fields, "route", of_route);
     let notifiers = notifiers(fields);
     let actions = actions(fields);
     let runbook = runbook(fields);
@@ -149,22 +152,13 @@ fn name(fields: &mut Fields<'_>) -> Option<String> {
     Some(name)
 }
 
-fn title(fields: &mut Fields<'_>) -> Option<String> {
-    let title: String = fields.required("title")?;
-    if !is_line(&title) {
-        let what = "`title` must be one line that describes the problem";
-        fields.fault("title", what.into());
+/// A text that has to be one line.
+fn line(fields: &mut Fields<'_>, name: &'static str, what: &str) -> Option<String> {
+    let text: String = fields.required(name)?;
+    if !is_line(&text) {
+        fields.fault(name, what.into());
     }
-    Some(title)
-}
-
-fn route(fields: &mut Fields<'_>) -> Option<String> {
-    let route: String = fields.required("route")?;
-    if !is_line(&route) {
-        let what = "`route` must be the name of a route, in one line";
-        fields.fault("route", what.into());
-    }
-    Some(route)
+    Some(text)
 }
 
 fn actions(fields: &mut Fields<'_>) -> Option<Vec<String>> {

@@ -43,7 +43,7 @@ pub(super) fn field_in(json: &str, path: &str) -> Option<usize> {
     key_before(&json, found?)
 }
 
-/// The offset in `json` at which it is no JSON.
+/// The offset at which `json` breaks the syntax of JSON; `None`: it keeps to it.
 pub(super) fn syntax_error_in(json: &str) -> Option<usize> {
     let json = filled(json);
     let error = serde_json::from_str::<IgnoredAny>(&json).err()?;

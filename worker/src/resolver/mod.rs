@@ -13,6 +13,7 @@ pub mod api;
 mod items;
 pub mod snapshot;
 pub mod stored;
+pub mod task;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,10 +43,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use self::agenda::{Agenda, Next, Outcome, Task};
+use self::agenda::{Agenda, Next, Outcome};
 use self::api::FetchError;
 use self::snapshot::{Snapshot, SnapshotError};
 use self::stored::{Found, FromStore, Step};
+use self::task::Task;
 use crate::guarded::on_entity;
 
 /// Fetches objects and publishes their state.

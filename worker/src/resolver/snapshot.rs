@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::agenda::{Cause, Task};
+use super::task::{Cause, Task};
 
 /// An event, ready to be published.
 #[derive(Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use revwatch_core::condition::{ConditionKey, ConditionKind};
 use revwatch_core::entity::Entity;
 use revwatch_core::need::{Need, Stored};
 
-use super::agenda::Task;
 use super::snapshot::{self, Snapshot, SnapshotError};
+use super::task::Task;
 use crate::guarded::on_entity;
 
 /// What the store was found to have of objects. `None`: nothing that can be read.

@@ -16,6 +16,17 @@ fn shown<'t>(text: &'t str, fault: &str) -> &'t str {
     &line[line.char_indices().nth(number(2)).expect("a column").0..]
 }
 
+/// Each fault has its place and says this, in this order.
+fn assert_faults(faults: &[String], expected: &[(&str, &str)]) {
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    for (fault, (place, what)) in faults.iter().zip(expected) {
+        assert!(
+            fault.starts_with(&format!("t.toml:{place}: ")) && fault.contains(what),
+            "{place} {what}: {fault}"
+        );
+    }
+}
+
 #[test]
 fn a_fault_in_a_json_event_has_the_place_of_its_field() {
     let lines = BODY.replace(",\"", ",\n  \"");
@@ -119,13 +130,7 @@ fn faults_of_rules_of_events_and_of_subjects_do_not_hide_each_other() {
         ("20:1", "a rule needs `route`"),
         ("23:13", "`condition` must be one of"),
     ];
-    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
-    for (fault, (place, what)) in faults.iter().zip(expected) {
-        assert!(
-            fault.starts_with(&format!("t.toml:{place}: ")) && fault.contains(what),
-            "{place} {what}: {fault}"
-        );
-    }
+    assert_faults(&faults, &expected);
 }
 
 /// A fault that only follows from an event that cannot be read would send people to the wrong place.
@@ -203,13 +208,7 @@ fn a_misspelled_value_is_refused_with_its_place() {
         ("8:66", "did you mean \"trialing\"?"),
         ("9:74", "did you mean \"complete\"?"),
     ];
-    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
-    for (fault, (place, what)) in faults.iter().zip(expected) {
-        assert!(
-            fault.starts_with(&format!("t.toml:{place}: ")) && fault.contains(what),
-            "{place} {what}: {fault}"
-        );
-    }
+    assert_faults(&faults, &expected);
 }
 
 /// Stripe may add values: a complete event may have any.
