@@ -116,17 +116,8 @@ fn apply(c: &Connection, commit: &Commit, today: u32) -> rusqlite::Result<()> {
             body
         ])?;
     }
-    let mut counter = c.prepare_cached(
-        "INSERT INTO counters VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET value = value + excluded.value
-         RETURNING value",
-    )?;
-    let mut zero = c.prepare_cached("DELETE FROM counters WHERE hour = ?1 AND name = ?2")?;
     for (bucket, name, by) in commit.counters.iter() {
-        let hour = column_of(bucket);
-        let value: i64 = counter.query_row(params![hour, name, by], |row| row.get(0))?;
-        if value == 0 {
-            zero.execute(params![hour, name])?;
-        }
+        add(c, column_of(bucket), name, by)?;
     }
     for change in &commit.conditions {
         apply_condition(c, change)?;
@@ -138,6 +129,26 @@ fn apply(c: &Connection, commit: &Commit, today: u32) -> rusqlite::Result<()> {
     recovery::raise_high_watermark(c, commit.partition, commit.high_watermark_ms)?;
     trim(c, "changes", CHANGES_KEPT, !commit.conditions.is_empty())?;
     trim(c, "audit", AUDIT_KEPT, !commit.audit.is_empty())
+}
+
+/// Adds to a counter. One of zero is not kept.
+fn add(c: &Connection, hour: i64, name: &str, by: i64) -> rusqlite::Result<()> {
+    let added = c
+        .prepare_cached(
+            "UPDATE counters SET value = value + ?3 WHERE hour = ?1 AND name = ?2 AND value <> -?3",
+        )?
+        .execute(params![hour, name, by])?;
+    if added > 0 {
+        return Ok(());
+    }
+    let deleted = c
+        .prepare_cached("DELETE FROM counters WHERE hour = ?1 AND name = ?2")?
+        .execute(params![hour, name])?;
+    if deleted == 0 && by != 0 {
+        c.prepare_cached("INSERT INTO counters VALUES (?1, ?2, ?3)")?
+            .execute(params![hour, name, by])?;
+    }
+    Ok(())
 }
 
 fn apply_condition(c: &Connection, change: &ConditionChange) -> rusqlite::Result<()> {
