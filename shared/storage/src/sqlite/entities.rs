@@ -14,18 +14,19 @@ use crate::ports::{
 
 #[async_trait]
 impl Entities for Sqlite {
+    /// The writer reads: the commit that follows needs the same pages, and a reader's cache is empty after each commit.
     async fn read(&self, partition: u32, read_set: &ReadSet) -> Result<ReadResult, StoreError> {
         let read_set = read_set.clone();
-        Sqlite::read(self, move |c| read(c, partition, &read_set))
+        self.write(move |c| read(c, partition, &read_set))
             .await
             .map_err(store_error)
     }
 
-    /// In one transaction.
+    /// In one transaction of the writer.
     async fn read_all(&self, wanted: &[(u32, &ReadSet)]) -> Result<Vec<ReadResult>, StoreError> {
         let of = |(partition, want): &(u32, &ReadSet)| (*partition, ReadSet::clone(want));
         let wanted: Vec<_> = wanted.iter().map(of).collect();
-        Sqlite::read(self, move |c| {
+        self.write(move |c| {
             let found = wanted
                 .iter()
                 .map(|(partition, want)| read(c, *partition, want));

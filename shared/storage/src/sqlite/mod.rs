@@ -2,7 +2,8 @@
 //!
 //! WAL with `synchronous=FULL`: a committed transaction survives a crash of process and machine.
 //! One thread writes. All requests that wait when it starts a round go into one transaction, so that many
-//! webhooks share one fsync. Readers use separate connections and never wait for the writer.
+//! webhooks share one fsync. Commands, pages and evaluations read on separate connections and never wait for the
+//! writer; a worker's reads before a commit are requests to the writer.
 //!
 //! Several processes may open the same file (the CLI and a running `serve`).
 
