@@ -131,23 +131,24 @@ fn apply(c: &Connection, commit: &Commit, today: u32) -> rusqlite::Result<()> {
     trim(c, "audit", AUDIT_KEPT, !commit.audit.is_empty())
 }
 
-/// Adds to a counter. One of zero is not kept.
+/// Adds to a counter. One of zero is not kept. SQLite would make a sum beyond its integers a fraction, which no
+/// counter can be: the commit fails instead.
 fn add(c: &Connection, hour: i64, name: &str, by: i64) -> rusqlite::Result<()> {
-    let added = c
-        .prepare_cached(
-            "UPDATE counters SET value = value + ?3 WHERE hour = ?1 AND name = ?2 AND value <> -?3",
-        )?
-        .execute(params![hour, name, by])?;
-    if added > 0 {
-        return Ok(());
-    }
-    let deleted = c
-        .prepare_cached("DELETE FROM counters WHERE hour = ?1 AND name = ?2")?
-        .execute(params![hour, name])?;
-    if deleted == 0 && by != 0 {
-        c.prepare_cached("INSERT INTO counters VALUES (?1, ?2, ?3)")?
-            .execute(params![hour, name, by])?;
-    }
+    let before: Option<i64> = c
+        .prepare_cached("SELECT value FROM counters WHERE hour = ?1 AND name = ?2")?
+        .query_row(params![hour, name], |row| row.get(0))
+        .optional()?;
+    let sum = before.unwrap_or(0).checked_add(by);
+    match sum.ok_or(rusqlite::Error::IntegralValueOutOfRange(2, by))? {
+        0 => c
+            .prepare_cached("DELETE FROM counters WHERE hour = ?1 AND name = ?2")?
+            .execute(params![hour, name])?,
+        sum => c
+            .prepare_cached(
+                "INSERT INTO counters VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET value = excluded.value",
+            )?
+            .execute(params![hour, name, sum])?,
+    };
     Ok(())
 }
 
@@ -211,6 +212,28 @@ pub(super) fn prune_dedupe_keys(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_counter_is_a_sum_of_integers_and_none_of_zero_is_kept() {
+        let c = Connection::open_in_memory().expect("a database");
+        c.execute_batch(include_str!("schema.sql"))
+            .expect("the schema");
+        let value = || -> Option<i64> {
+            c.query_row("SELECT value FROM counters", [], |row| row.get(0))
+                .optional()
+                .expect("an integer")
+        };
+        add(&c, 1, "mrr:eur", i64::MAX - 1).expect("added");
+        add(&c, 1, "mrr:eur", 1).expect("added");
+        add(&c, 1, "mrr:eur", 1).expect_err("beyond what a counter can be");
+        assert_eq!(value(), Some(i64::MAX));
+        add(&c, 1, "mrr:eur", -i64::MAX).expect("added");
+        assert_eq!(value(), None);
+        add(&c, 1, "mrr:eur", 0).expect("added");
+        assert_eq!(value(), None);
+        add(&c, 1, "mrr:eur", -3).expect("added");
+        assert_eq!(value(), Some(-3));
+    }
 
     #[test]
     fn old_dedupe_keys_are_pruned_some_at_a_time() {
