@@ -62,6 +62,10 @@ pub struct Event<'a, Object = &'a RawValue> {
 /// say what is, not what happened.
 pub const FETCHED: &str = "evt_refresh_";
 
+/// So long after a delivery was received, its event may have been created: clocks differ. What was created later
+/// is no state: it would be newer than all that happens until then.
+pub const FUTURE_MARGIN_S: i64 = 86_400;
+
 /// The fields of an object that determine its partition.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -227,6 +231,13 @@ impl<'a, Object> Event<'a, Object> {
     pub fn own_account(&self) -> Option<&str> {
         let mut segments = self.context.as_deref()?.split('/');
         segments.find(|segment| segment.starts_with("acct_"))
+    }
+
+    /// Whether it was created more than [`FUTURE_MARGIN_S`] after its delivery was received. It is compared with
+    /// that and not with the present, so that a replay judges alike.
+    pub fn is_of_the_future(&self, received_ms: i64) -> bool {
+        let received_s = received_ms.div_euclid(1000);
+        self.created_s > received_s.saturating_add(FUTURE_MARGIN_S)
     }
 
     /// Of which object's state its object is a part.

@@ -324,6 +324,52 @@ fn unreadable_deliveries_are_dead_and_unknown_types_are_ignored() {
     );
 }
 
+/// The present decides nothing: the replay of a rebuild judges alike.
+#[test]
+fn an_event_created_a_day_after_its_receipt_is_dead() {
+    let received_s = 1_000;
+    let outcome = |created_s: i64, livemode: bool| {
+        let created = format!(r#""livemode":{livemode},"created":{created_s}"#);
+        let body = FAILED.replace(r#""created":7200"#, &created);
+        let batch = Batch::read(
+            Place::ONLY,
+            &[delivery(1, &body)],
+            &EventSettings::default(),
+        );
+        let decide = |now_ms| {
+            let found = ReadResult {
+                dedupe_keys: vec![None; 2],
+                entities: vec![None; batch.read_set.entities.len()],
+            };
+            batch.decide(&found, now_ms).expect("nothing stored")
+        };
+        let decision = decide(NOW_MS);
+        assert_eq!(decision.outcomes, decide(i64::MAX).outcomes);
+        if let Outcome::Dead(reason) = &decision.outcomes[0] {
+            assert!(
+                reason.starts_with("created: more than 24 hours"),
+                "{reason}"
+            );
+            let dead = ["events", "dead"];
+            assert_eq!(decision.commit.counters.get(Bucket::Current, &dead), 1);
+            assert!(decision.commit.entities.is_empty());
+            assert_eq!(
+                decision.commit.dedupe_keys[0].day, 0,
+                "kept as others of its receipt"
+            );
+        }
+        decision.outcomes[0].as_str()
+    };
+    assert_eq!(outcome(received_s + 86_400, true), "applied");
+    assert_eq!(outcome(received_s + 86_401, true), "dead");
+    assert_eq!(outcome(253_402_300_799, true), "dead");
+    assert_eq!(
+        outcome(253_402_300_799, false),
+        OTHER_MODE,
+        "it changes nothing"
+    );
+}
+
 /// Live and test events of one connected account at one endpoint. The last object is unreadable.
 fn of_both_modes() -> [Delivery; 4] {
     let of = |n: u128, livemode: &str| {
