@@ -51,7 +51,9 @@ impl Answer {
             Self::Stored => "stored",
             Self::BadSignature(refusal) => refusal.reason(),
             Self::NotAnEvent(EnvelopeError::InvalidJson { .. }) => "invalid_json",
-            Self::NotAnEvent(EnvelopeError::WrongShape(_)) => "not_an_event",
+            Self::NotAnEvent(EnvelopeError::WrongShape(_) | EnvelopeError::TooLong(_)) => {
+                "not_an_event"
+            }
             Self::IncompleteBody => "incomplete_body",
             Self::UnknownPath => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",

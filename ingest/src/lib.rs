@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | 200 | `stored` | the queue has confirmed it |
 //! | 400 | `signature_missing`, `signature_unreadable`, `signature_without_timestamp`, `signature_without_v1`, `signature_mismatch`, `signature_too_old` | the signature is missing or invalid |
-//! | 400 | `invalid_json`, `not_an_event` | the signature is valid, but the body is not JSON, or lacks the fields that identify an event |
+//! | 400 | `invalid_json`, `not_an_event` | the signature is valid, but the body is not JSON, or lacks the fields that identify an event, or one of them is longer than 255 bytes |
 //! | 400 | `incomplete_body` | the body ended early, or its chunks are malformed |
 //! | 404 | `not_found` | no endpoint has this path |
 //! | 405 | `method_not_allowed` | anything but POST (`Allow: POST`) |

@@ -4,7 +4,9 @@
 
 use hyper::header::CONTENT_TYPE;
 use hyper::{HeaderMap, Method};
-use revwatch_core::event::{Event, event_id_of, is_known_kind, partition_of};
+use revwatch_core::event::{
+    EnvelopeError, Event, MAX_ID_BYTES, event_id_of, is_known_kind, partition_of,
+};
 use revwatch_core::signature;
 use revwatch_runtime::config::Endpoint;
 use revwatch_runtime::telemetry::{SpanContext, parse_traceparent};
@@ -73,11 +75,16 @@ pub(crate) fn decide(
     }
     let event = match Event::parse_head(body) {
         Ok(event) => event,
+        // Nothing can be kept under such a name, and Stripe gives none.
+        Err(error @ EnvelopeError::TooLong(_)) => {
+            return Verdict::Refuse(Answer::NotAnEvent(error));
+        }
         // The event is signed and identifies itself as an event, but does not have the documented
         // form. If it were refused, it would be lost once Stripe stops retrying. Accepted, it
         // becomes a dead letter with a reason, and an operator can inspect it.
         Err(error) => {
-            let Some(event_id) = event_id_of(body) else {
+            let id = event_id_of(body).filter(|id| id.len() <= MAX_ID_BYTES);
+            let Some(event_id) = id else {
                 return Verdict::Refuse(Answer::NotAnEvent(error));
             };
             let partition = partition_of(&event_id, partitions);
@@ -212,6 +219,19 @@ mod tests {
             check(b"junk", true),
             Verdict::Refuse(Answer::NotAnEvent(_))
         ));
+        for long in [
+            format!(r#"{{"id":"{}","object":"event"}}"#, "e".repeat(256)),
+            format!(
+                r#"{{"id":"{}","type":"made.up","created":1}}"#,
+                "e".repeat(256)
+            ),
+        ] {
+            let verdict = check(long.as_bytes(), true);
+            assert!(
+                matches!(verdict, Verdict::Refuse(Answer::NotAnEvent(_))),
+                "{verdict:?}"
+            );
+        }
         // From the tests of Stripe's own libraries: an event that states only that it is an event.
         let bare = br#"{"id": "evt_test_webhook", "object": "event"}"#;
         assert!(

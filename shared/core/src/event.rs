@@ -1,7 +1,8 @@
 //! The envelope of a Stripe event, parsed without its object.
 //!
 //! An event needs its id, type and time of creation, and must not name its account in a way that cannot be
-//! read: a connected account's object would count as the platform's. All else costs only itself.
+//! read: a connected account's object would count as the platform's. None of its names may be longer than
+//! [`MAX_ID_BYTES`]. All else costs only itself.
 //!
 //! Invariant: everything here is borrowed from the raw body; the body itself is never changed.
 
@@ -62,6 +63,10 @@ pub struct Event<'a, Object = &'a RawValue> {
 /// say what is, not what happened.
 pub const FETCHED: &str = "evt_refresh_";
 
+/// The longest id or type. Queues and stores keep them as keys and headers, which have bounds of their own.
+/// Source: <https://docs.stripe.com/upgrades>: no id that Stripe makes has more than 255 characters.
+pub const MAX_ID_BYTES: usize = 255;
+
 /// So long after a delivery was received, its event may have been created: clocks differ. What was created later
 /// is no state: it would be newer than all that happens until then.
 pub const FUTURE_MARGIN_S: i64 = 86_400;
@@ -116,13 +121,18 @@ pub enum EnvelopeError {
     /// The body is JSON, but lacks a field that every event has.
     #[error("the body is JSON but not a Stripe event: {0}")]
     WrongShape(&'static str),
+    /// This field is longer than [`MAX_ID_BYTES`].
+    #[error("the body is JSON but not a Stripe event: {0} is longer than {MAX_ID_BYTES} bytes")]
+    TooLong(&'static str),
 }
 
 impl EnvelopeError {
     /// The field of the event that it is about, if it is about one.
     pub fn field(&self) -> Option<&'static str> {
-        let Self::WrongShape(what) = self else {
-            return None;
+        let what = match self {
+            Self::InvalidJson { .. } => return None,
+            Self::WrongShape(what) => what,
+            Self::TooLong(field) => return Some(field),
         };
         match *what {
             "no id" => Some("id"),
@@ -142,15 +152,22 @@ impl<'a> Event<'a> {
 
 impl<'a> Event<'a, Head<'a>> {
     /// Parses the envelope and the head of the object in one pass. Refuses the same bodies as
-    /// [`Event::parse`], with the same reason.
+    /// [`Event::parse`], with the same reason, and those whose object has too long an id.
     pub fn parse_head(body: &'a [u8]) -> Result<Self, EnvelopeError> {
         let text = std::str::from_utf8(body).ok().filter(|_| !is_array(body));
-        match text.and_then(|text| serde_json::from_str::<Wire<'a, Head<'a>>>(text).ok()) {
-            Some(wire) => Self::of(wire, |head| head),
-            // Some field is not as documented. If it is in the object, that is no reason to refuse
-            // the event.
-            None => Self::of(read(body)?, Head::of),
-        }
+        let event =
+            match text.and_then(|text| serde_json::from_str::<Wire<'a, Head<'a>>>(text).ok()) {
+                Some(wire) => Self::of(wire, |head| head),
+                // Some field is not as documented. If it is in the object, that is no reason to refuse
+                // the event.
+                None => Self::of(read(body)?, Head::of),
+            }?;
+        let key = event
+            .object
+            .as_ref()
+            .and_then(|head| head.key(PartOf::Itself));
+        check_length("data.object.id", key.as_deref())?;
+        Ok(event)
     }
 }
 
@@ -190,7 +207,7 @@ impl<'a, Object> Event<'a, Object> {
         let related = wire.related_object.0.or(impact_object);
         let (related_id, related_type) = related.map_or((None, None), |r| (r.id.0, r.object.0));
         let context = text(wire.context.0);
-        Ok(Self {
+        let event = Self {
             id,
             kind,
             created_s,
@@ -203,7 +220,16 @@ impl<'a, Object> Event<'a, Object> {
             previous,
             related_id: related_id.map(|s| s.0),
             related_type: related_type.map(|s| s.0),
-        })
+        };
+        event.check_lengths()?;
+        Ok(event)
+    }
+
+    fn check_lengths(&self) -> Result<(), EnvelopeError> {
+        check_length("id", Some(&self.id))?;
+        check_length("type", Some(&self.kind))?;
+        check_length("account", self.account.as_deref())?;
+        check_length("related_object.id", self.related_id.as_deref())
     }
 
     /// Whether it only names its object.
@@ -336,6 +362,18 @@ fn id_of(json: &RawValue) -> Option<Cow<'_, str>> {
 fn text_of(json: &RawValue) -> Option<Cow<'_, str>> {
     let text: Option<Text<'_>> = serde_json::from_str(json.get()).ok();
     text.map(|text| text.0)
+}
+
+fn check_length(field: &'static str, text: Option<&str>) -> Result<(), EnvelopeError> {
+    match text {
+        Some(text) if text.len() > MAX_ID_BYTES => Err(EnvelopeError::TooLong(field)),
+        _ => Ok(()),
+    }
+}
+
+/// At most so many bytes of a text, from its beginning.
+pub fn beginning(text: &str, max_bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(max_bytes)]
 }
 
 /// The id of a body that claims to be an event (`"object": "event"` or `"v2.core.event"`), even if

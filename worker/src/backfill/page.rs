@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use revwatch_core::backoff::Backoff;
-use revwatch_core::event::{Event, event_id_of, partition_of};
+use revwatch_core::event::{Event, MAX_ID_BYTES, beginning, event_id_of, partition_of};
 use revwatch_core::event_settings::BACKFILL;
 use revwatch_storage::ports::Delivery;
 use serde::{Deserialize, Deserializer};
@@ -113,9 +113,11 @@ pub fn delivery(
             None,
         ),
     };
+    let id = delivery_id(&event_id);
     let delivery = Delivery {
-        id: delivery_id(&event_id),
-        event_id,
+        id,
+        // Of the dead letter that a longer one makes.
+        event_id: beginning(&event_id, MAX_ID_BYTES).to_owned(),
         event_type,
         partition,
         endpoint: BACKFILL.to_owned(),

@@ -1,6 +1,7 @@
 //! Bodies as Stripe sends them, and as it does not.
 
 use super::*;
+use crate::observe::{ObserveSettings, observe};
 
 #[test]
 fn a_snapshot_event_is_parsed() {
@@ -123,6 +124,60 @@ fn a_body_that_is_not_an_event_is_refused_with_a_reason() {
         );
         assert_eq!(Event::parse_head(body).expect_err("not an event"), error);
     }
+}
+
+/// Queues and stores cannot keep longer names.
+#[test]
+fn an_event_whose_names_are_longer_than_those_of_stripe_is_refused() {
+    let body = |field: &str, length: usize| {
+        let value = |name: &str, begin: &str| match name == field {
+            true => begin.to_owned() + &"x".repeat(length - begin.len()),
+            false => begin.to_owned(),
+        };
+        format!(
+            r#"{{"id":"{}","type":"{}","created":1,"account":"{}","context":"{}",
+                "related_object":{{"id":"{}"}},"data":{{"object":{{"id":"{}","status":"paid"}}}}}}"#,
+            value("id", "evt_1"),
+            value("type", "payout.paid"),
+            value("account", ""),
+            value("context", "acct_1/acct_2"),
+            value("related_object.id", "po_1"),
+            value("data.object.id", "po_2"),
+        )
+    };
+    let too_long = |field| Some(EnvelopeError::TooLong(field));
+    for field in [
+        "id",
+        "type",
+        "account",
+        "related_object.id",
+        "data.object.id",
+    ] {
+        let (longest, longer) = (body(field, 255), body(field, 256));
+        assert_eq!(Event::parse_head(longest.as_bytes()).err(), None, "{field}");
+        assert_eq!(Event::parse_head(longer.as_bytes()).err(), too_long(field));
+    }
+    let of_context = body("context", 300);
+    assert_eq!(
+        Event::parse_head(of_context.as_bytes()).err(),
+        too_long("account")
+    );
+    let whole = body("data.object.id", 256);
+    let whole = Event::parse(whole.as_bytes()).expect("its object is not read");
+    let error = observe(&whole, &ObserveSettings::default()).expect_err("too long");
+    assert!(
+        error
+            .to_string()
+            .contains("data.object.id: longer than 255 bytes"),
+        "{error}"
+    );
+    let long = body("id", 70_000);
+    let error = Event::parse(long.as_bytes()).expect_err("too long");
+    assert_eq!(error.field(), Some("id"));
+    assert!(
+        error.to_string().ends_with("id is longer than 255 bytes"),
+        "{error}"
+    );
 }
 
 /// What each field of the envelope costs if it has none of its documented values: the event, if it

@@ -15,7 +15,7 @@ use super::lenient::Lenient;
 use super::object::{ObserveError, unreadable};
 use super::ways::{BothWays, either_way, read_strictly};
 use crate::entity::timeline::fingerprint;
-use crate::event::{Event, MAX_S};
+use crate::event::{Event, MAX_ID_BYTES, MAX_S};
 
 /// The largest amount, in minor units. Stripe's own limits differ by object and currency; an IDR
 /// payout reaches 14 digits. A hundred times as much is no amount, and a sum of thousands of such amounts
@@ -42,7 +42,9 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Expandable<T> {
             }
 
             fn visit_str<E: serde::de::Error>(self, id: &str) -> Result<Self::Value, E> {
-                Ok(Expandable::Id(id.to_owned()))
+                Id::try_from(id.to_owned())
+                    .map(|id| Expandable::Id(id.0))
+                    .map_err(E::custom)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Self::Value, A::Error> {
@@ -59,19 +61,35 @@ pub(super) type Reference = Expandable<Identified>;
 
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Identified {
-    id: String,
+    id: Id,
+}
+
+/// An id. A longer text is none.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+struct Id(String);
+
+impl TryFrom<String> for Id {
+    type Error = &'static str;
+
+    fn try_from(id: String) -> Result<Self, Self::Error> {
+        match id.len() {
+            ..=MAX_ID_BYTES => Ok(Self(id)),
+            _ => Err("too long for an id"),
+        }
+    }
 }
 
 impl Reference {
     pub(super) fn id(&self) -> &str {
         match self {
-            Self::Id(id) | Self::Object(Identified { id }) => id,
+            Self::Id(id) | Self::Object(Identified { id: Id(id) }) => id,
         }
     }
 
     pub(super) fn into_id(self) -> String {
         match self {
-            Self::Id(id) | Self::Object(Identified { id }) => id,
+            Self::Id(id) | Self::Object(Identified { id: Id(id) }) => id,
         }
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::object::{ObserveError, unreadable};
 use super::ways::{BothWays, Documented, either_way, read_leniently};
-use crate::event::Event;
+use crate::event::{Event, MAX_ID_BYTES};
 
 /// A field of one of Stripe's objects. The lenient way to read it never fails; the strict way
 /// never gives an odd field.
@@ -93,11 +93,16 @@ impl<T> Lenient<T> {
 impl Lenient<String> {
     /// The id of the object, which an event cannot do without.
     pub(super) fn id(self, event: &Event<'_>) -> Result<String, ObserveError> {
-        match self {
+        let id = match self {
             Self::Known(id) if id.is_empty() => Self::Absent,
             id => id,
+        };
+        let id = id.required(event, "id")?;
+        if id.len() > MAX_ID_BYTES {
+            let what = format!("data.object.id: longer than {MAX_ID_BYTES} bytes");
+            return Err(unreadable(event, &what));
         }
-        .required(event, "id")
+        Ok(id)
     }
 }
 

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use revwatch_core::event::Event;
+use revwatch_core::event::{Event, beginning};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -25,6 +25,10 @@ const HELD_MS: &str = "revwatch-died-ms";
 const MARKER: &str = "revwatch-marker";
 
 const PERSISTENT: u8 = 2;
+
+/// The longest text in a header: what is longer would make the headers larger than a frame, which ends the
+/// connection. Ids have a bound when they are received, but a queue may hold what an earlier version received.
+const MAX_TEXT_BYTES: usize = 4096;
 
 /// The properties a delivery is published with.
 pub(super) fn properties(delivery: &Delivery) -> BasicProperties {
@@ -252,7 +256,7 @@ fn broker_death(properties: &BasicProperties) -> Option<(String, Option<i64>)> {
 }
 
 fn text(value: &str) -> AMQPValue {
-    AMQPValue::LongString(value.into())
+    AMQPValue::LongString(beginning(value, MAX_TEXT_BYTES).into())
 }
 
 fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
@@ -348,6 +352,41 @@ mod tests {
                 &letter.delivery.body
             )),
             letter
+        );
+    }
+
+    /// An earlier version received it in a pack. Its dead letter must be a message that RabbitMQ accepts.
+    #[test]
+    fn no_text_makes_the_headers_larger_than_a_frame() {
+        let long = "é".repeat(70_000);
+        let letter = HeldDelivery {
+            delivery: Delivery {
+                event_id: long.clone(),
+                event_type: long.clone(),
+                endpoint: long.clone(),
+                traceparent: Some(long.clone()),
+                ..sample()
+            },
+            reason: long,
+            at_ms: 5,
+        };
+        let properties = held_properties(&letter);
+        let headers = properties.headers().as_ref().expect("headers").inner();
+        let bytes: usize = headers
+            .iter()
+            .map(|(name, value)| {
+                let text = as_string(value).unwrap_or_default();
+                name.as_str().len() + text.len()
+            })
+            .sum();
+        assert!(bytes < 32_000, "{bytes}");
+        let read = held(message(properties, "p3", &letter.delivery.body));
+        assert_eq!(read.delivery.id, letter.delivery.id);
+        assert!(
+            letter
+                .delivery
+                .event_id
+                .starts_with(&read.delivery.event_id)
         );
     }
 
