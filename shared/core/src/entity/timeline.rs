@@ -11,6 +11,7 @@
 
 mod before;
 mod bytes;
+mod canonical;
 mod changes;
 mod event_id;
 mod facts_delta;
@@ -29,8 +30,8 @@ use serde::Serialize;
 pub use self::before::has_elements;
 pub use self::changes::{Before, ChangedField, Changes};
 pub use self::event_id::EventId;
-pub use self::fingerprint::fingerprint;
 pub(super) use self::fingerprint::value_fingerprint;
+pub use self::fingerprint::{fingerprint, json_fingerprint};
 pub use self::recorded::{Facts, RecordedState, Stage};
 pub use self::retention::{HORIZON_S, KEPT, KEPT_CHANGES, KEPT_IN_HORIZON};
 use self::stored::encoded;

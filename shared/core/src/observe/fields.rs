@@ -10,11 +10,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 use serde_json::value::RawValue;
 
-use super::canonical::canonical;
 use super::lenient::Lenient;
 use super::object::{ObserveError, unreadable};
 use super::ways::{BothWays, either_way, read_strictly};
-use crate::entity::timeline::fingerprint;
+use crate::entity::timeline::{fingerprint, json_fingerprint};
 use crate::event::{Event, MAX_ID_BYTES, MAX_S};
 
 /// The largest amount, in minor units. Stripe's own limits differ by object and currency; an IDR
@@ -168,21 +167,12 @@ impl<'de, T: Deserialize<'de>> BothWays<'de> for Fingerprinted<T> {
     fn strictly<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let json = <&RawValue>::deserialize(deserializer)?.get();
         let value = read_strictly(json).map_err(D::Error::custom)?;
-        Ok(Self(value, fingerprint_of(json)))
+        Ok(Self(value, json_fingerprint(json)))
     }
 
     fn leniently(json: &'de str) -> serde_json::Result<Self> {
-        Ok(Self(Lenient::leniently(json)?, fingerprint_of(json)))
+        Ok(Self(Lenient::leniently(json)?, json_fingerprint(json)))
     }
-}
-
-fn fingerprint_of(json: &str) -> u32 {
-    // The most frequent ones.
-    if matches!(json, "null" | "[]") {
-        return fingerprint(json);
-    }
-    // Unless it has too many levels.
-    canonical(json).map_or_else(|_| fingerprint(json), |text| fingerprint(&text))
 }
 
 /// A JSON number with its decimals.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer};
 
+use super::bounds::is_too_long_a_text;
 use super::object::{ObserveError, unreadable};
 use super::ways::{BothWays, Documented, either_way, read_leniently};
 use crate::event::{Event, MAX_ID_BYTES};
@@ -34,6 +35,7 @@ impl<'de, T: Deserialize<'de>> BothWays<'de> for Lenient<T> {
     fn leniently(json: &'de str) -> serde_json::Result<Self> {
         Ok(match json {
             "null" => Self::Absent,
+            json if is_too_long_a_text(json) => Self::Odd,
             json => read_leniently(json).map_or(Self::Odd, Self::Known),
         })
     }

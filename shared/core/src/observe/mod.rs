@@ -12,7 +12,7 @@
 
 mod account;
 mod amounts;
-mod canonical;
+mod bounds;
 mod charges;
 mod coupon;
 mod coupons;

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::bounds::is_too_dense;
 use super::ways;
 use crate::event::Event;
 
@@ -25,8 +26,15 @@ pub(super) fn read<'a, T: Deserialize<'a>>(event: &Event<'a>) -> Result<T, Obser
             "data.object: does not have the documented type",
         ));
     }
+    if is_too_dense(object) {
+        return Err(unreadable(
+            event,
+            "data.object: has too many values for its size",
+        ));
+    }
     // Every field can be read, so this is about the object itself.
-    ways::read(object).map_err(|_| unreadable(event, "data.object: contains a field twice"))
+    ways::read(object)
+        .map_err(|_| unreadable(event, "data.object: contains a field twice, or too many"))
 }
 
 pub(super) fn unreadable(event: &Event<'_>, what: &str) -> ObserveError {

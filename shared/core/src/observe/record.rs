@@ -1,7 +1,6 @@
 //! Makes observations and recorded states of what was parsed.
 
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use crate::entity::key::EntityKey;
 use crate::entity::kind::EntityKind;
@@ -40,14 +39,13 @@ pub(super) fn recorded_state<F: Facts>(event: &Event<'_>, facts: F) -> RecordedS
 }
 
 /// Far more than the old values of all fields that Stripe tracks; reading more would only take
-/// memory.
+/// time.
 const MAX_PREVIOUS_BYTES: usize = 256 * 1024;
 
 /// What cannot be read says nothing.
 fn changes(event: &Event<'_>, tracked: &[&str]) -> Changes {
     let previous = event.previous.map(RawValue::get);
-    let previous = previous
-        .filter(|previous| previous.len() <= MAX_PREVIOUS_BYTES)
-        .and_then(|previous| serde_json::from_str::<Map<String, Value>>(previous).ok());
-    previous.map_or_else(Changes::default, |previous| Changes::of(&previous, tracked))
+    let previous = previous.filter(|previous| previous.len() <= MAX_PREVIOUS_BYTES);
+    let changes = previous.and_then(|previous| Changes::read(previous, tracked));
+    changes.unwrap_or_default()
 }

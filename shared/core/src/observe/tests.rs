@@ -1,6 +1,7 @@
 mod both_ways;
 mod charges;
 mod field_costs;
+mod hostile;
 mod odd_fields;
 mod taxes;
 

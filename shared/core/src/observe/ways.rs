@@ -5,16 +5,19 @@
 //!   cannot be read costs only itself. It is several times slower.
 //!
 //! Whatever the strict way accepts, the lenient way reads alike: the strict one is only faster.
+//!
+//! Both ways end at the bounds of `bounds.rs`, so that no event takes more memory than a few times its size.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{IntoDeserializer, MapAccess, Visitor};
+use serde::de::{IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 use serde_json::value::RawValue;
 
+use super::bounds::{Bounded, count};
 use crate::event::Text;
 
 pub(super) fn read<'de, T: Deserialize<'de>>(object: &'de str) -> serde_json::Result<T> {
@@ -96,13 +99,28 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for OnlyObjects<D> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_map(visitor)
+        self.0.deserialize_map(Bounded(visitor))
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(Bounded(visitor))
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_seq(Bounded(visitor))
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_str(Bounded(visitor))
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_string(Bounded(visitor))
     }
 
     forward! { this => this.0;
         deserialize_any deserialize_bool deserialize_i64 deserialize_u32 deserialize_u64
-        deserialize_str deserialize_string deserialize_option deserialize_seq deserialize_map
-        deserialize_identifier deserialize_ignored_any
+        deserialize_option deserialize_identifier deserialize_ignored_any
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -156,8 +174,7 @@ impl<'de> Deserializer<'de> for FieldsAsText<'de> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> serde_json::Result<V::Value> {
-        let list: Vec<&RawValue> = serde_json::from_str(self.0)?;
-        let list = list.into_iter().map(|value| Self(value.get()));
+        let list = serde_json::from_str::<Elements<'_>>(self.0)?.0.into_iter();
         visitor.visit_seq(SeqDeserializer::new(list))
     }
 
@@ -213,6 +230,34 @@ impl<'de> IntoDeserializer<'de, serde_json::Error> for FieldsAsText<'de> {
     }
 }
 
+/// All elements of a list.
+struct Elements<'de>(Vec<FieldsAsText<'de>>);
+
+impl<'de> Deserialize<'de> for Elements<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Values;
+
+        impl<'de> Visitor<'de> for Values {
+            type Value = Elements<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut values = Vec::new();
+                while let Some(value) = list.next_element::<&RawValue>()? {
+                    count(values.len())?;
+                    values.push(FieldsAsText(value.get()));
+                }
+                Ok(Elements(values))
+            }
+        }
+
+        deserializer.deserialize_seq(Values)
+    }
+}
+
 /// All fields of an object, also those that are there twice.
 struct Fields<'de>(Vec<(Cow<'de, str>, FieldsAsText<'de>)>);
 
@@ -230,6 +275,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Vec::new();
                 while let Some((Text(name), value)) = map.next_entry::<_, &RawValue>()? {
+                    count(fields.len())?;
                     fields.push((name, FieldsAsText(value.get())));
                 }
                 Ok(Fields(fields))

@@ -148,8 +148,7 @@ mod tests {
         let facts = Row(
             json!({"status": "past_due", "on": true, "items": {"data": [1]}, "due": ["a"], "email": "new"}),
         );
-        let previous = previous.and_then(Value::as_object);
-        let changes = previous.map(|previous| Changes::of(previous, Row::FIELDS));
+        let changes = previous.and_then(|it| Changes::read(&it.to_string(), Row::FIELDS));
         RecordedState {
             created_s: 1,
             event_id: "evt_1".into(),

@@ -2,6 +2,7 @@
 
 use super::odd_fields::{applied, body, odd_values, samples};
 use super::*;
+use crate::event::MAX_ID_BYTES;
 use crate::view::entity::describe;
 
 /// What is shown differently of each sample if a field is absent or odd: without its id or status, nothing.
@@ -231,6 +232,14 @@ fn a_thin_event_is_never_unreadable() {
         }
         for value in odd_values() {
             let body = with(&thin, &path, value.as_ref()).to_string();
+            let text = value.as_ref().and_then(Value::as_str);
+            if path == "/related_object/id" && text.is_some_and(|it| it.len() > MAX_ID_BYTES) {
+                assert!(
+                    Event::parse(body.as_bytes()).is_err(),
+                    "no such id can be kept"
+                );
+                continue;
+            }
             let event = Event::parse(body.as_bytes()).expect("an event");
             let seen = observe(&event, &ObserveSettings::default()).expect("readable");
             // The account that the context names is known without the related object.
