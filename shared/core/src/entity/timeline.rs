@@ -15,7 +15,9 @@ mod canonical;
 mod changes;
 mod event_id;
 mod facts_delta;
+mod features;
 mod fingerprint;
+mod first_order;
 mod format_1;
 mod format_2;
 mod recorded;
@@ -214,6 +216,26 @@ pub(super) fn start_of_run<'a, F: 'a>(
         }
     }
     first
+}
+
+/// Counts of the work of ordering: tests count work instead of measuring time.
+#[cfg(test)]
+mod work {
+    use std::cell::Cell;
+    use std::thread::LocalKey;
+
+    thread_local! {
+        /// Searches.
+        pub(super) static SEARCHED: Cell<usize> = const { Cell::new(0) };
+        /// Pairs of states compared.
+        pub(super) static COMPARED: Cell<usize> = const { Cell::new(0) };
+        /// States tried as the next of an order.
+        pub(super) static TRIED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count(what: &'static LocalKey<Cell<usize>>) {
+        what.set(what.get() + 1);
+    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,11 @@
 
 use std::collections::HashMap;
 
-use super::changes::Before;
+use super::features::{Features, features};
+use super::first_order::first_order;
 use super::recorded::{Facts, RecordedState};
+#[cfg(test)]
+use super::work;
 
 /// Orders `class`, which is sorted by the hashes of event ids, so that as many states as possible follow
 /// from their predecessor; the hashes break ties. Returns indices of `class`.
@@ -20,56 +23,21 @@ pub(super) fn order<F: Facts>(
     if class.len() < 2 {
         return (0..class.len()).collect();
     }
-    let costs = Costs::new(&features(class.iter().copied().chain(before)), class.len());
-    Search::new(&costs).best()
+    let features = features(class.iter().copied().chain(before));
+    if class.len() > MAX_SEARCHED {
+        return first_order(&features, class.len());
+    }
+    let costs = Costs::new(&features, class.len());
+    Search::new(&costs).best(MAX_STEPS)
 }
+
+/// Of more states than this, the first order found is used: the search compares each state with each. No object of
+/// Stripe's has so many in one second.
+const MAX_SEARCHED: usize = 1_024;
 
 /// The limit of search steps. The best order found by then is used; the first one found goes from
 /// each state to the likeliest next.
 const MAX_STEPS: u32 = 5_000;
-
-/// The features by which states are compared.
-struct Features {
-    /// Equal for states with the same fields and changes.
-    equivalence: usize,
-    /// The values of the tracked fields.
-    fields: Vec<u32>,
-    /// The values of the tracked fields before its event; `None` if unknown.
-    values_before: Vec<Option<u32>>,
-    /// Whether its event changed a tracked field.
-    changed: bool,
-}
-
-/// Extracts the features of each state once.
-fn features<'a, F: Facts + 'a>(
-    states: impl Iterator<Item = &'a RecordedState<F>>,
-) -> Vec<Features> {
-    let mut equivalence = HashMap::new();
-    let features_of = |state: &'a RecordedState<F>| {
-        let fields = state.facts.values();
-        let mut changed = false;
-        let mut value_before = |(field, value): (usize, &u32)| match state.changes.before(field) {
-            Before::Nothing | Before::NotSaid | Before::Same => Some(*value),
-            Before::Was(before) => {
-                changed = true;
-                Some(before)
-            }
-            Before::Unknown => None,
-        };
-        let values_before = fields.iter().enumerate().map(&mut value_before).collect();
-        let next = equivalence.len();
-        let equivalence = *equivalence
-            .entry((fields.clone(), &state.changes))
-            .or_insert(next);
-        Features {
-            equivalence,
-            fields,
-            values_before,
-            changed,
-        }
-    };
-    states.map(features_of).collect()
-}
 
 /// The cost of placing one state after another.
 struct Costs {
@@ -104,24 +72,14 @@ impl Costs {
             {
                 costs.rows[a * count + b] = REPEATED;
             }
-            let mask: Vec<bool> = to.values_before.iter().map(Option::is_some).collect();
-            let by_fields = masks.entry(mask).or_insert_with_key(|mask| {
+            let by_fields = masks.entry(to.mask()).or_insert_with_key(|mask| {
                 let mut by_fields: HashMap<_, Vec<_>> = HashMap::new();
                 for (a, of_state) in features.iter().enumerate() {
-                    let known = of_state
-                        .fields
-                        .iter()
-                        .zip(mask)
-                        .filter(|(_, is_known)| **is_known)
-                        .map(|(value, _)| *value);
-                    by_fields
-                        .entry(known.collect::<Vec<u32>>())
-                        .or_default()
-                        .push(a);
+                    by_fields.entry(of_state.masked(mask)).or_default().push(a);
                 }
                 by_fields
             });
-            let required: Vec<u32> = to.values_before.iter().copied().flatten().collect();
+            let required = to.required();
             for &a in by_fields
                 .get(&required)
                 .into_iter()
@@ -211,14 +169,14 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The indices of the cheapest order found.
-    fn best(mut self) -> Vec<usize> {
-        self.run();
+    /// The indices of the cheapest order found in so many steps.
+    fn best(mut self, max_steps: u32) -> Vec<usize> {
+        self.run(max_steps);
         self.best
             .map_or_else(|| (0..self.costs.count).collect(), |(_, order)| order)
     }
 
-    fn run(&mut self) {
+    fn run(&mut self, max_steps: u32) {
         #[cfg(test)]
         work::count(&work::SEARCHED);
         let rest = self.least.iter().copied().map(u32::from).sum();
@@ -245,7 +203,7 @@ impl<'a> Search<'a> {
                 continue;
             };
             // A first order is always completed.
-            if self.best.is_some() && steps >= MAX_STEPS {
+            if self.best.is_some() && steps >= max_steps {
                 return;
             }
             steps += 1;
@@ -316,30 +274,10 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Counts of the work of a search: tests count work instead of measuring time.
-#[cfg(test)]
-mod work {
-    use std::cell::Cell;
-    use std::thread::LocalKey;
-
-    thread_local! {
-        /// Searches.
-        pub(super) static SEARCHED: Cell<usize> = const { Cell::new(0) };
-        /// Pairs of states compared.
-        pub(super) static COMPARED: Cell<usize> = const { Cell::new(0) };
-        /// States tried as the next of an order.
-        pub(super) static TRIED: Cell<usize> = const { Cell::new(0) };
-    }
-
-    pub(super) fn count(what: &'static LocalKey<Cell<usize>>) {
-        what.set(what.get() + 1);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::work::{COMPARED, SEARCHED, TRIED};
     use super::super::{Changes, Stage, Timeline};
-    use super::work::{COMPARED, SEARCHED, TRIED};
     use super::*;
     use crate::entity::payout::{PayoutFacts, PayoutOrigin};
     use crate::entity::{Entity, EntityKey, EntityKind, Observation, Update, transitions};
@@ -415,6 +353,59 @@ mod tests {
                 COMPARED.get()
             );
             assert!(TRIED.get() < 5 * MANY * MANY, "{} tried", TRIED.get());
+        }
+    }
+
+    /// The first order of the search, which is completed before its steps are counted.
+    #[test]
+    fn of_very_many_states_the_order_is_the_one_that_the_search_finds_first() {
+        let mut seed: u64 = 16;
+        let mut below = |bound: u32| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            u32::try_from(seed >> 33).expect("31 bits") % bound
+        };
+        for _ in 0..500 {
+            let (values, unsaid) = (1 + below(4), below(10));
+            let many = 2 + below(40) as usize;
+            let states: Vec<_> = (0..many)
+                .map(|n| {
+                    let facts = Pair(below(values), below(values));
+                    let former = (below(10) < 8).then(|| below(values));
+                    let changed = vec![(u8::from(below(2) == 0), former)];
+                    RecordedState {
+                        facts: facts.into(),
+                        changes: Changes::new((below(10) >= unsaid).then_some(changed)),
+                        ..state(n, Pair(0, 0), None)
+                    }
+                })
+                .collect();
+            for count in [states.len(), states.len() - 1] {
+                let all = features(states.iter());
+                let costs = Costs::new(&all, count);
+                assert_eq!(first_order(&all, count), Search::new(&costs).best(0));
+            }
+        }
+    }
+
+    #[test]
+    fn six_thousand_states_of_a_second_cost_little_each() {
+        const MANY: usize = 6_000;
+        let small = |n: usize| u32::try_from(n).expect("a small number");
+        let chain = |n: usize| state(n, Pair(7, small(n)), n.checked_sub(1));
+        let part = |n: usize| RecordedState {
+            changes: Changes::new(Some(vec![(1, None)])),
+            ..state(n, Pair(7, small(n)), None)
+        };
+        let silent = |n: usize| state(n, Pair(7, 7), None);
+        for states in [
+            (0..MANY).map(chain).collect::<Vec<_>>(),
+            (0..MANY).map(part).collect(),
+            (0..MANY).map(silent).collect(),
+        ] {
+            TRIED.set(0);
+            let all = features(states.iter());
+            assert_eq!(first_order(&all, MANY).len(), MANY);
+            assert!(TRIED.get() < 10 * MANY, "{} tried", TRIED.get());
         }
     }
 
