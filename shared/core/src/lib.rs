@@ -19,6 +19,7 @@ pub mod clock;
 pub mod condition;
 pub mod correction;
 pub mod counters;
+pub mod currency;
 pub mod durations;
 pub mod entity;
 pub mod event;

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use super::lenient::Lenient;
 use super::object::{ObserveError, unreadable};
 use super::ways::{BothWays, either_way, read_strictly};
+use crate::currency::is_currency;
 use crate::entity::timeline::{fingerprint, json_fingerprint};
 use crate::event::{Event, MAX_ID_BYTES, MAX_S};
 
@@ -116,9 +117,8 @@ impl TryFrom<i64> for Seconds {
     }
 }
 
-/// Three letters (ISO 4217), or more for a currency that no state issues; here in lower case.
-/// Currencies become parts of counters and labels, so other text is unknown.
-/// Source: <https://docs.stripe.com/currencies>.
+/// A code that [`crate::currency`] lists; here in lower case. Currencies become parts of counters and labels, so other text
+/// is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Currency(String);
@@ -127,10 +127,9 @@ impl TryFrom<String> for Currency {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let is_currency =
-            (3..=8).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphabetic());
-        is_currency
-            .then(|| Self(text.to_ascii_lowercase()))
+        let code = text.to_ascii_lowercase();
+        is_currency(&code)
+            .then_some(Self(code))
             .ok_or("not a currency")
     }
 }
