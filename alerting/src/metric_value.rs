@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use revwatch_core::amounts::{Amounts, MoneyDoubt, NOT_READABLE};
+use revwatch_core::amounts::{Amounts, MoneyDoubt, NOT_READABLE, TOO_LARGE};
 use revwatch_core::bucket::{Bucket, covering, hour_of, last_minute, window_minutes};
 use revwatch_core::counters::{
     Counters, Figures, MRR_PAST_DUE, MRR_PAST_DUE_INCOMPLETE, UNKNOWN, sum,
 };
-use revwatch_core::kpi::{Ratio, by_first};
+use revwatch_core::kpi::{Ratio, beyond, by_first};
 use revwatch_core::mode::OTHER_MODE;
 use revwatch_core::money::Money;
 
@@ -211,9 +211,18 @@ impl<'a> MetricQuery<'a> {
             doubt.unbounded.insert(UNKNOWN.to_owned(), not_readable);
             doubt.reasons.insert(NOT_READABLE.to_owned(), not_readable);
         }
+        self.add_too_large([family], &mut doubt);
         Amounts {
             money: self.by_currency(family),
             doubt,
+        }
+    }
+
+    /// Of a sum that is too large, nothing is known.
+    fn add_too_large(self, families: impl IntoIterator<Item = &'a str>, doubt: &mut MoneyDoubt) {
+        for currency in families.into_iter().flat_map(|it| beyond(self.figures, it)) {
+            doubt.unbounded.insert(currency, 1);
+            doubt.reasons.insert(TOO_LARGE.to_owned(), 1);
         }
     }
 
@@ -221,13 +230,15 @@ impl<'a> MetricQuery<'a> {
     pub fn current_mrr(self, families: [&'a str; 3], incomplete: &'a str) -> Amounts {
         let [low, extra, unbounded] = families;
         let counts = |family| by_first(self.figures, family);
+        let mut doubt = MoneyDoubt {
+            extra_minor: counts(extra),
+            unbounded: counts(unbounded),
+            reasons: counts(incomplete),
+        };
+        self.add_too_large(families, &mut doubt);
         Amounts {
             money: self.by_currency(low),
-            doubt: MoneyDoubt {
-                extra_minor: counts(extra),
-                unbounded: counts(unbounded),
-                reasons: counts(incomplete),
-            },
+            doubt,
         }
     }
 

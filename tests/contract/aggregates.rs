@@ -1,7 +1,7 @@
 //! Counters, as sums over commits.
 
 use revwatch_core::bucket::{Bucket, Buckets, HOURS_KEPT_DAYS, hour_of};
-use revwatch_core::counters::Counters;
+use revwatch_core::counters::{self, Counters, LARGEST_SUM};
 use revwatch_core::recount::{compared, first_hour};
 use revwatch_storage::ports::{Commit, StateStore};
 
@@ -16,6 +16,7 @@ contract!(store: [
     minutes_are_kept_while_they_are_compared_and_then_dropped,
     hours_are_kept_while_they_are_compared_and_then_dropped,
     large_numbers_stay_exact,
+    a_sum_beyond_the_largest_is_not_known_any_more,
 ]);
 
 async fn current_counters_are_summed_over_partitions(place: &dyn StorePlace) {
@@ -223,6 +224,30 @@ async fn large_numbers_stay_exact(place: &dyn StorePlace) {
         let counted: Vec<_> = counters.iter().map(|(_, _, value)| value).collect();
         let expected: &[i64] = if sum == 0 { &[] } else { &[sum] };
         assert_eq!(counted, expected, "after {delta}");
+    }
+}
+
+/// One sender may send thousands of amounts at their bound: no commit may fail for that, and no sum may wrap.
+async fn a_sum_beyond_the_largest_is_not_known_any_more(place: &dyn StorePlace) {
+    let store = place.store().await;
+    for (name, sign) in [("up", 1), ("down", -1)] {
+        let mut expected = 0;
+        for delta in [LARGEST_SUM - 3, 2, 1, 1, 1, -LARGEST_SUM, 7] {
+            expected = counters::add(expected, sign * delta);
+            add(&*store, 0, Bucket::Current, name, sign * delta).await;
+            let found = store.counters(&Buckets::none()).await.expect("counters");
+            let found = found.get(Bucket::Current, &["payouts", name]);
+            assert_eq!(found, expected, "{name} after {delta}");
+        }
+        assert_eq!(expected, sign * i64::MAX);
+        let at_once = format!("{name} at once");
+        add(&*store, 0, Bucket::Current, &at_once, sign * i64::MAX).await;
+        add(&*store, 0, Bucket::Current, &at_once, sign * -5).await;
+        add(&*store, 1, Bucket::Current, &at_once, sign * -5).await;
+        let names = [format!("payouts|{at_once}")];
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let sum = store.current_counters(&names).await.expect("a sum");
+        assert_eq!(sum, sign * i64::MAX);
     }
 }
 

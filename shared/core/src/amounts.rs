@@ -16,6 +16,9 @@ use crate::redact;
 /// The reason of an amount that the event does not have, or that cannot be read.
 pub const NOT_READABLE: &str = "not_readable";
 
+/// The reason of a sum that is too large to be known.
+pub const TOO_LARGE: &str = "too_large";
+
 /// The reason of a fall from an amount that was not exactly known.
 pub const EARLIER: &str = "earlier";
 
@@ -264,6 +267,7 @@ pub fn between(currency: &str, low_minor: i64, high_minor: Option<i64>) -> Strin
 pub fn in_words(reason: &str) -> &str {
     match reason {
         NOT_READABLE => return "the event has no readable amount or currency",
+        TOO_LARGE => return "the sum is too large to be known",
         EARLIER => return "how much it was before is not exactly known",
         _ => {}
     }

@@ -63,10 +63,30 @@ pub fn name(parts: &[&str]) -> String {
     name
 }
 
-/// A sum that ends at the largest integer instead of wrapping: thousands of amounts at their bound
-/// would reach it. Stores refuse to add then.
+/// The largest sum, either way: thousands of amounts at their bound exceed it. All stores compute it exactly.
+pub const LARGEST_SUM: i64 = 9_200_000_000_000_000_000;
+
+/// A sum of two. Beyond [`LARGEST_SUM`] it is not known any more, whatever is added later: it stays at the largest
+/// integer, or its negative. Stores add in the same way.
+pub fn add(a: i64, b: i64) -> i64 {
+    if is_beyond(a) {
+        return a;
+    }
+    match a.saturating_add(b) {
+        sum if !is_beyond(sum) => sum,
+        sum if sum > 0 => i64::MAX,
+        _ => -i64::MAX,
+    }
+}
+
+/// Whether a sum is not known, because it went beyond [`LARGEST_SUM`].
+pub fn is_beyond(sum: i64) -> bool {
+    !(-LARGEST_SUM..=LARGEST_SUM).contains(&sum)
+}
+
+/// A sum of many. See [`add`].
 pub fn sum(values: impl IntoIterator<Item = i64>) -> i64 {
-    values.into_iter().fold(0, i64::saturating_add)
+    values.into_iter().fold(0, add)
 }
 
 fn join(parts: &[&str], name: &mut String) {
@@ -162,10 +182,10 @@ impl Counters {
         }
         match self.0.entry((bucket, name)) {
             Entry::Vacant(slot) => {
-                slot.insert(by);
+                slot.insert(add(0, by));
             }
             Entry::Occupied(mut slot) => {
-                *slot.get_mut() = slot.get().saturating_add(by);
+                *slot.get_mut() = add(*slot.get(), by);
                 if *slot.get() == 0 {
                     slot.remove();
                 }
@@ -188,9 +208,7 @@ impl Counters {
         let mut all: Vec<_> = removed.chain(after.iter()).collect();
         all.sort_unstable();
         for same in all.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-            let by = same
-                .iter()
-                .fold(0, |sum: i64, (_, _, by)| sum.saturating_add(*by));
+            let by = sum(same.iter().map(|(_, _, by)| *by));
             if by != 0 {
                 self.add_named(same[0].0, same[0].1.to_owned(), by);
             }
@@ -297,8 +315,7 @@ impl<'a> Figures<'a> {
             let key = (bucket, format!("{prefix}{name}"));
             self.counters.0.get(&key).copied().unwrap_or(0)
         };
-        let all = self.prefixes.iter().map(of_class);
-        all.fold(0, i64::saturating_add)
+        sum(self.prefixes.iter().map(of_class))
     }
 
     /// As [`Counters::under`]. Several classes may have a counter of one name.
@@ -317,6 +334,28 @@ impl<'a> Figures<'a> {
 mod tests {
     use super::*;
     use crate::class::Owner;
+
+    #[test]
+    fn a_sum_beyond_the_largest_is_not_known_any_more() {
+        let table = [
+            (LARGEST_SUM - 1, 1, LARGEST_SUM),
+            (LARGEST_SUM, 1, i64::MAX),
+            (-LARGEST_SUM, -1, -i64::MAX),
+            (LARGEST_SUM, i64::MAX, i64::MAX),
+            (i64::MAX, -LARGEST_SUM, i64::MAX),
+            (-i64::MAX, 5, -i64::MAX),
+            (5, i64::MIN, -i64::MAX),
+        ];
+        for (a, b, expected) in table {
+            assert_eq!(add(a, b), expected, "{a} + {b}");
+        }
+        assert!(is_beyond(i64::MIN) && !is_beyond(LARGEST_SUM));
+        let mut counters = Counters::default();
+        for by in [LARGEST_SUM, 1, -LARGEST_SUM] {
+            counters.add(Bucket::Current, &["mrr", "usd"], by);
+        }
+        assert_eq!(counters.get(Bucket::Current, &["mrr", "usd"]), i64::MAX);
+    }
 
     #[test]
     fn figures_are_the_sums_of_the_classes_in_their_scope() {

@@ -2,6 +2,8 @@
 //! them is at most an eighth too large. The sum of two histograms is the histogram of all their
 //! durations, in any order.
 
+use crate::counters::{add, sum};
+
 /// The bucket of a duration in seconds.
 pub fn bucket(seconds: i64) -> u32 {
     let value = u64::try_from(seconds).unwrap_or(0);
@@ -32,14 +34,14 @@ pub fn percentile(counts: &[(u32, i64)], percent: i64) -> Option<i64> {
 
 /// The bucket, of any kind, that `percent` of all do not exceed, from counts in ascending order.
 pub fn rank(counts: &[(u32, i64)], percent: i64) -> Option<u32> {
-    let total: i64 = counts.iter().map(|(_, count)| count).sum();
+    let total = sum(counts.iter().map(|(_, count)| *count));
     if total <= 0 {
         return None;
     }
-    let rank = (total * percent + 99) / 100;
+    let rank = total.saturating_mul(percent).saturating_add(99) / 100;
     let mut seen = 0;
     let reached = counts.iter().find(|(_, count)| {
-        seen += count;
+        seen = add(seen, *count);
         seen >= rank
     });
     reached.map(|(bucket, _)| *bucket)

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Ratio;
 use super::sums::{by_first, of_last, over};
-use crate::counters::{Bucket, Figures, hour_of};
+use crate::counters::{Bucket, Figures, add, hour_of};
 use crate::histogram::percentile;
 
 /// Connected accounts.
@@ -95,8 +95,8 @@ fn onboarding_conversion(
         for name in [country, "all"] {
             let ratio = ratios.entry(name.to_owned()).or_default();
             match stage {
-                "account_created" => ratio.total += count,
-                "charges_enabled" => ratio.part += count,
+                "account_created" => ratio.total = add(ratio.total, count),
+                "charges_enabled" => ratio.part = add(ratio.part, count),
                 _ => {}
             }
         }

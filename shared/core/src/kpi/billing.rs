@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use super::Ratio;
-use super::sums::{by_first, by_two, of_last, over, volume};
-use crate::counters::{Bucket, Figures, MRR, MRR_INCOMPLETE, MRR_PAST_DUE, UNKNOWN, hour_of};
+use super::sums::{beyond, by_first, by_two, of_last, over, volume};
+use crate::counters::{Bucket, Figures, MRR, MRR_INCOMPLETE, MRR_PAST_DUE, UNKNOWN, hour_of, sum};
 
 /// Subscriptions, invoices and payments.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -108,7 +108,8 @@ pub fn past_due_at(figures: &Figures<'_>, hour: u32, now_hour: u32) -> Ratio {
     let level = |which: &str| {
         let since = (hour.saturating_add(1)..=now_hour)
             .map(|h| figures.get(Bucket::Hour(h), &["base", which]));
-        figures.get(Bucket::Current, &["base", which]) - since.sum::<i64>()
+        let now = figures.get(Bucket::Current, &["base", which]);
+        now.saturating_sub(sum(since))
     };
     Ratio {
         part: level("past_due"),
@@ -129,7 +130,8 @@ impl Billing {
         let lost = sum(&last_month, &["churn", "lost"]);
         let gained = sum(&last_month, &["churn", "gained"]);
         let subscribers = current(&["base", "subscribers"]);
-        let subscribers_30d_ago = subscribers - sum(&last_month, &["base", "subscribers"]);
+        let subscribers_30d_ago =
+            subscribers.saturating_sub(sum(&last_month, &["base", "subscribers"]));
         let (past_due, month_before) = (days_ago(37)..=days_ago(7), days_ago(60)..=days_ago(30));
         let low = |families| {
             let bounds = mrr_bounds(figures, families);
@@ -170,13 +172,13 @@ impl Billing {
             disputes: by_first("disputes"),
             refunds: by_first("refunds"),
             subscribers,
-            churn_rate_30d: share(lost, subscribers_30d_ago + gained),
+            churn_rate_30d: share(lost, subscribers_30d_ago.saturating_add(gained)),
             recovery_rate_7d: share(
                 sum(&past_due, &["dunning", "recovered_7d"]),
                 sum(&past_due, &["dunning", "entered"]),
             ),
             downgrade_retention_30d: share(
-                downgraded - sum(&month_before, &["plan", "downgraded_lost_30d"]),
+                downgraded.saturating_sub(sum(&month_before, &["plan", "downgraded_lost_30d"])),
                 downgraded,
             ),
             trial_conversion: share(
@@ -195,16 +197,18 @@ pub fn mrr_bounds(
 ) -> impl Iterator<Item = (String, i64, Option<i64>)> + use<> {
     let [low, extra, unbounded] = families.map(|family| by_first(figures, family));
     let is_unbounded = unbounded.contains_key(UNKNOWN);
-    let mut currencies: BTreeSet<String> = [&low, &extra, &unbounded]
+    let too_large: BTreeSet<String> = families
         .into_iter()
-        .flat_map(BTreeMap::keys)
-        .cloned()
+        .flat_map(|family| beyond(figures, family))
         .collect();
+    let known = [&low, &extra, &unbounded].into_iter();
+    let known = known.flat_map(BTreeMap::keys).chain(&too_large);
+    let mut currencies: BTreeSet<String> = known.cloned().collect();
     currencies.remove(UNKNOWN);
     currencies.into_iter().map(move |currency| {
         let of = |counts: &BTreeMap<String, i64>| counts.get(&currency).copied().unwrap_or(0);
         let (low, high) = (of(&low), of(&low).saturating_add(of(&extra)));
-        let is_bounded = !is_unbounded && of(&unbounded) == 0;
+        let is_bounded = !is_unbounded && of(&unbounded) == 0 && !too_large.contains(&currency);
         (currency, low, is_bounded.then_some(high))
     })
 }

@@ -7,7 +7,7 @@ pub mod not_sent;
 mod payouts;
 mod sums;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -16,10 +16,10 @@ pub use self::accounts::Accounts;
 pub use self::billing::{Billing, mrr_bounds, past_due_at, payment_failures};
 use self::not_sent::NotSent;
 pub use self::payouts::{Payouts, payout_failures};
-pub use self::sums::by_first;
+pub use self::sums::{beyond, by_first};
 use crate::bucket::{Bucket, Buckets, hour_of};
 use crate::class::{Owner, Scope};
-use crate::counters::Counters;
+use crate::counters::{Counters, is_beyond};
 use crate::entity::{EntityKind, NEEDING_FETCH};
 use crate::mode::{LACKS_MODE, OTHER_MODE};
 use crate::realm::Realm;
@@ -50,6 +50,9 @@ pub struct Kpis {
     pub events_other_mode: i64,
     /// Applied events that do not say their mode.
     pub events_without_mode: i64,
+    /// The counters whose sums are too large to be known: they are in no other figure.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub sums_unknown: BTreeSet<String>,
     /// The main realm.
     #[serde(flatten)]
     pub main: RealmKpis,
@@ -117,6 +120,10 @@ impl Kpis {
             events_ignored: events("ignored"),
             events_other_mode: events(OTHER_MODE),
             events_without_mode: events(LACKS_MODE),
+            sums_unknown: {
+                let beyond = counters.iter().filter(|(_, _, sum)| is_beyond(*sum));
+                beyond.map(|(_, name, _)| name.to_owned()).collect()
+            },
             main: RealmKpis::compute(counters, Realm::MAIN, now_s),
             realms: others.map(of_other).collect(),
         }
@@ -443,10 +450,15 @@ mod tests {
             c.add(Bucket::Hour(hour), &["onboarded", "seconds"], i64::MAX);
             c.add(Bucket::Hour(hour), &["onboarded", "count"], 1);
         }
-        let kpis = Kpis::compute(&c, 700 * 3600).main;
-        let idr = BTreeMap::from([("idr".to_owned(), i64::MAX)]);
-        assert_eq!(kpis.billing.invoices_open_minor, idr);
-        assert_eq!(kpis.payouts.payout_volume_minor_30d, idr);
+        c.add(Bucket::Current, &["mrr", "idr"], i64::MAX);
+        let all = Kpis::compute(&c, 700 * 3600);
+        let paid = "main/connected:payouts_minor|paid|idr";
+        assert!(all.sums_unknown.contains(paid));
+        let kpis = all.main;
+        assert_eq!(kpis.billing.invoices_open_minor, BTreeMap::new());
+        assert_eq!(kpis.payouts.payout_volume_minor_30d, BTreeMap::new());
+        let unbounded = BTreeMap::from([("idr".to_owned(), None)]);
+        assert_eq!(kpis.billing.mrr_high_minor, unbounded);
         assert_eq!(kpis.accounts.onboarding_mean_seconds_7d, Some(i64::MAX / 2));
     }
 }

@@ -25,6 +25,9 @@ pub const NOT_FETCHED: &str = "Changed, not yet fetched from Stripe";
 /// The title of a family of events that never came, shown only if there is one.
 pub const NOT_SENT: &str = "Not sent by Stripe";
 
+/// The title of the sums that are too large to be known, shown only if there are any.
+pub const TOO_LARGE: &str = "Sums too large to be known";
+
 /// The metrics that a person reads first: name and value.
 pub fn rows(kpis: &Kpis) -> Vec<(String, String)> {
     // Dead-lettered is what happened: those that are requeued and fail again count again.
@@ -76,6 +79,10 @@ pub fn rows(kpis: &Kpis) -> Vec<(String, String)> {
     if !needing_fetch.is_empty() {
         let fix = "(needs STRIPE_SECRET_KEY; with it, see the log)";
         rows.push(row(NOT_FETCHED, format!("{} {fix}", counts(needing_fetch))));
+    }
+    if !kpis.sums_unknown.is_empty() {
+        let names: Vec<&str> = kpis.sums_unknown.iter().map(String::as_str).collect();
+        rows.push(row(TOO_LARGE, names.join(", ")));
     }
     let realms = std::iter::once(main).chain(kpis.realms.values());
     for not_sent in realms.flat_map(|realm| &realm.events_not_sent) {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use revwatch_core::bucket::{Bucket, Buckets, first_minute_kept};
-use revwatch_core::counters::Counters;
+use revwatch_core::counters::{Counters, sum};
 use revwatch_core::recount::first_hour;
 
 use super::handle::Memory;
@@ -36,6 +36,6 @@ impl Aggregates for Memory {
                 .counters
                 .get(&(Bucket::Current, (*name).to_owned()))
         };
-        Ok(names.iter().filter_map(value).sum())
+        Ok(sum(names.iter().filter_map(value).copied()))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use revwatch_core::bucket::{Bucket, Buckets};
 use revwatch_core::condition::{Condition, ConditionKey};
-use revwatch_core::counters::Counters;
+use revwatch_core::counters::{Counters, add};
 use revwatch_core::entity::EntityKind;
 use uuid::Uuid;
 
@@ -235,7 +235,7 @@ impl Derived {
     fn add(&mut self, counter: (Bucket, String), by: i64) {
         match self.counters.entry(counter) {
             Entry::Occupied(mut counter) => {
-                *counter.get_mut() += by;
+                *counter.get_mut() = add(*counter.get(), by);
                 if *counter.get() == 0 {
                     counter.remove();
                 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use revwatch_core::bucket::{Bucket, Buckets};
-use revwatch_core::counters::Counters;
+use revwatch_core::counters::{Counters, sum};
 
 use super::handle::RedisStore;
 use super::keys;
@@ -35,7 +35,7 @@ impl Aggregates for RedisStore {
                 self.link.run::<Vec<Option<i64>>>(&cmd).await
             })
             .await?;
-        Ok(partitions.into_iter().flatten().flatten().sum())
+        Ok(sum(partitions.into_iter().flatten().flatten()))
     }
 }
 

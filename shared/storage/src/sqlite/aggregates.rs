@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use revwatch_core::bucket::{Bucket, Buckets, first_minute, last_minute};
-use revwatch_core::counters::Counters;
+use revwatch_core::counters::{Counters, sum};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::handle::{Sqlite, store_error};
@@ -60,7 +60,8 @@ impl Aggregates for Sqlite {
                 one.query_row(params![CURRENT, name], |row| row.get(0))
                     .optional()
             });
-            values.map(|value| Ok(value?.unwrap_or(0))).sum()
+            let values = values.map(|value| Ok(value?.unwrap_or(0)));
+            Ok(sum(values.collect::<rusqlite::Result<Vec<i64>>>()?))
         })
         .await
         .map_err(store_error)

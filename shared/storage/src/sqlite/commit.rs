@@ -1,6 +1,7 @@
 //! Applies a commit: the writes of the worker.
 
 use revwatch_core::condition::{Condition, ConditionKey};
+use revwatch_core::counters;
 use revwatch_core::entity::STATE_FORMAT;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
@@ -131,15 +132,13 @@ fn apply(c: &Connection, commit: &Commit, today: u32) -> rusqlite::Result<()> {
     trim(c, "audit", AUDIT_KEPT, !commit.audit.is_empty())
 }
 
-/// Adds to a counter. One of zero is not kept. SQLite would make a sum beyond its integers a fraction, which no
-/// counter can be: the commit fails instead.
+/// Adds to a counter, as [`counters::add`] does. One of zero is not kept.
 fn add(c: &Connection, hour: i64, name: &str, by: i64) -> rusqlite::Result<()> {
     let before: Option<i64> = c
         .prepare_cached("SELECT value FROM counters WHERE hour = ?1 AND name = ?2")?
         .query_row(params![hour, name], |row| row.get(0))
         .optional()?;
-    let sum = before.unwrap_or(0).checked_add(by);
-    match sum.ok_or(rusqlite::Error::IntegralValueOutOfRange(2, by))? {
+    match counters::add(before.unwrap_or(0), by) {
         0 => c
             .prepare_cached("DELETE FROM counters WHERE hour = ?1 AND name = ?2")?
             .execute(params![hour, name])?,
@@ -211,6 +210,8 @@ pub(super) fn prune_dedupe_keys(
 
 #[cfg(test)]
 mod tests {
+    use revwatch_core::counters::LARGEST_SUM;
+
     use super::*;
 
     #[test]
@@ -223,16 +224,17 @@ mod tests {
                 .optional()
                 .expect("an integer")
         };
-        add(&c, 1, "mrr:eur", i64::MAX - 1).expect("added");
-        add(&c, 1, "mrr:eur", 1).expect("added");
-        add(&c, 1, "mrr:eur", 1).expect_err("beyond what a counter can be");
-        assert_eq!(value(), Some(i64::MAX));
-        add(&c, 1, "mrr:eur", -i64::MAX).expect("added");
+        add(&c, 1, "mrr:eur", LARGEST_SUM).expect("added");
+        assert_eq!(value(), Some(LARGEST_SUM));
+        add(&c, 1, "mrr:eur", -LARGEST_SUM).expect("added");
         assert_eq!(value(), None);
         add(&c, 1, "mrr:eur", 0).expect("added");
         assert_eq!(value(), None);
         add(&c, 1, "mrr:eur", -3).expect("added");
         assert_eq!(value(), Some(-3));
+        add(&c, 1, "mrr:eur", -LARGEST_SUM).expect("added");
+        add(&c, 1, "mrr:eur", LARGEST_SUM).expect("added");
+        assert_eq!(value(), Some(-i64::MAX), "a sum that is not known");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Commits and documents: scripts, timeouts, memory, expiry.
 
-use revwatch_core::counters::{Bucket, Counters};
+use revwatch_core::counters::Bucket;
 use revwatch_storage::ports::{
     DocumentUpdate, DocumentUpdated, Documents, Entities, KeyRange, StoreError,
 };
@@ -50,19 +50,8 @@ async fn a_commit_that_timed_out_is_safe_to_repeat() {
 #[tokio::test]
 async fn a_commit_that_cannot_be_applied_completely_changes_nothing() {
     let (server, store) = connected().await;
-    let mut huge = Counters::default();
-    huge.add(Bucket::Current, &["huge"], i64::MAX - 1_000_000);
     let mut commit = full(0, "po_1", Uuid::now_v7());
-    commit.counters.merge(huge.clone(), 1);
-    let ids = ["po_1", "po_2"];
-    let before = everything(&store, 0, &ids).await;
-    let refused = store.commit(&commit).await;
-    assert!(
-        matches!(refused, Err(StoreError::Corrupt(_))),
-        "{refused:?}"
-    );
-    assert_eq!(everything(&store, 0, &ids).await, before);
-
+    commit.counters.add(Bucket::Current, &["huge"], 1);
     for value in ["1.5", "1e400", "nan", "many"] {
         server.run::<()>("FLUSHALL");
         server.run::<()>(&format!("HSET revwatch:{{p0}}:counters huge {value}"));

@@ -112,7 +112,7 @@ fn add_first_payment(account: &Account, tally: &mut Tally) {
         return;
     };
     tally.add(enabled_hour, &[FIRST_PAYMENT, "paid", country], 1);
-    let (hour, seconds) = (Bucket::hour_of(paid_s), paid_s - enabled_s);
+    let (hour, seconds) = (Bucket::hour_of(paid_s), paid_s.saturating_sub(enabled_s));
     tally.add(hour, &["milestone", FIRST_PAYMENT], 1);
     tally.add(hour, &["stage", FIRST_PAYMENT, "count"], 1);
     tally.add(hour, &["stage", FIRST_PAYMENT, "seconds"], seconds);
@@ -153,7 +153,11 @@ fn add_charging(account: &Account, tally: &mut Tally) {
             continue;
         };
         let now = level(&recorded.facts, at_s);
-        tally.add(Bucket::hour_of(at_s), &["charging_change"], now - before);
+        tally.add(
+            Bucket::hour_of(at_s),
+            &["charging_change"],
+            now.saturating_sub(before),
+        );
         before = now;
     }
 }

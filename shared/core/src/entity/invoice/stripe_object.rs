@@ -26,7 +26,10 @@ impl Invoice {
 }
 
 fn line(of: &ItemTax) -> Value {
-    let off_minor = of.invoiced.amount_minor - of.invoiced.taxed_minor;
+    let off_minor = of
+        .invoiced
+        .amount_minor
+        .saturating_sub(of.invoiced.taxed_minor);
     let details = json!({"subscription_item": of.item, "proration": false});
     json!({
         "amount": of.invoiced.amount_minor, "discount_amounts": [{"amount": off_minor}],

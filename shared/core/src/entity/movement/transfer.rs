@@ -46,7 +46,10 @@ fn detail(transfer: &MoneyMovement) -> Option<String> {
     let earlier = earlier.flatten().find(|minor| *minor < reversed);
     let last = match earlier {
         Some(earlier) if earlier > 0 => {
-            format!(", {} of it last", transfer.shown(reversed - earlier)?)
+            format!(
+                ", {} of it last",
+                transfer.shown(reversed.saturating_sub(earlier))?
+            )
         }
         _ => String::new(),
     };

@@ -78,7 +78,7 @@ impl Monthly {
     /// How much more than the lower bound it may be, if that is bounded, and 1 if it is not.
     pub fn beyond_low(self) -> (i64, i64) {
         match self.high_minor {
-            Some(high_minor) => (high_minor - self.low_minor, 0),
+            Some(high_minor) => (high_minor.saturating_sub(self.low_minor), 0),
             None => (0, 1),
         }
     }

@@ -171,7 +171,7 @@ impl Scenario<'_> {
             if sum <= Decimal::ZERO {
                 continue;
             }
-            let left = (sum - off).max(Decimal::ZERO).checked_div(sum);
+            let left = sum.saturating_sub(off).max(Decimal::ZERO).checked_div(sum);
             let left = left.unwrap_or_default();
             for rest in rest.iter_mut() {
                 let amount = &mut rest.each[kind];

@@ -125,7 +125,8 @@ impl InvoicedTax {
         [amount, left]: [Decimal; 2],
         monthly: Decimal,
     ) -> Option<[Decimal; 2]> {
-        let is_same = |a: Decimal, minor: i64| (a - Decimal::from(minor)).abs() < Decimal::ONE;
+        let is_same =
+            |a: Decimal, minor: i64| a.saturating_sub(Decimal::from(minor)).abs() < Decimal::ONE;
         let is_precise = is_same(amount, self.amount_minor) && is_same(left, self.taxed_minor);
         let precision_minor = i64::from(!is_precise);
         let net_minor = self.taxed_minor.checked_sub(self.tax_minor)?;

@@ -206,7 +206,8 @@ impl Subscription {
                 // If the next change is another start, it recovered at an unknown time.
                 let next = (i + 1..ordered.len()).find(|i| has_changed(*i));
                 if next.map(|i| ordered[i]).is_some_and(|s| {
-                    s.facts.status == Active && s.created_s - state.created_s <= 7 * DAY_S
+                    s.facts.status == Active
+                        && s.created_s.saturating_sub(state.created_s) <= 7 * DAY_S
                 }) {
                     tally.add(hour, &["dunning", "recovered_7d"], 1);
                 }
@@ -226,7 +227,7 @@ impl Subscription {
                 tally.add(hour, &["plan", "upgraded"], 1);
             } else if now < before {
                 tally.add(hour, &["plan", "downgraded"], 1);
-                let horizon_s = state.created_s + 30 * DAY_S;
+                let horizon_s = state.created_s.saturating_add(30 * DAY_S);
                 if after
                     .iter()
                     .any(|s| s.created_s <= horizon_s && !s.facts.in_base())

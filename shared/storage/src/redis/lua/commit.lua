@@ -9,6 +9,13 @@ local batch = cmsgpack.unpack(ARGV[1])
 local CONDITIONS, DUE, CHANGES, AUDIT, DAYS, HEALTH = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local CHUNK = 1000 -- unpack() is limited by Lua's stack to some thousand values
 local EXACT = 2 ^ 53 -- below it, Lua's numbers are exact
+local LARGEST, BEYOND = '9200000000000000000', '9223372036854775807' -- see counters.rs
+
+-- Whether an integer, as text, is larger than the largest sum, or less than its negative.
+local function is_beyond(text)
+  local digits = string.gsub(text, '^-', '')
+  return #digits > #LARGEST or #digits == #LARGEST and digits > LARGEST
+end
 
 -- The value of every field of the group, false where the hash does not have it.
 local function values(group)
@@ -99,12 +106,18 @@ for _, group in ipairs(batch.counters) do
   group.sums = values(group)
   for i, value in ipairs(group.sums) do
     local now, delta = tonumber(value or 0), tonumber(group.deltas[i])
-    local bound = math.abs(now or 0) + math.abs(delta)
-    if not now or now ~= math.floor(now) or bound > 9.2e18 then
+    if not now or now ~= math.floor(now) or math.abs(now) > 2 ^ 63 then
       local name = group.fields[i] .. ' in ' .. KEYS[group.key]
       return redis.error_reply('CORRUPT counter ' .. name .. ' cannot be added to')
     end
-    group.sums[i] = bound < EXACT and now + delta
+    if value and is_beyond(value) then
+      group.sums[i] = value
+    elseif math.abs(now + delta) > 9.21e18 then
+      group.sums[i] = now + delta > 0 and BEYOND or '-' .. BEYOND
+    else
+      -- What is not exact here is added by Redis, and does not overflow.
+      group.sums[i] = math.abs(now) + math.abs(delta) < EXACT and now + delta
+    end
   end
 end
 
@@ -129,11 +142,16 @@ end
 for _, group in ipairs(batch.counters) do
   store(group, function(i)
     local sum = group.sums[i]
-    if sum then
+    if type(sum) == 'string' then
+      return sum
+    elseif sum then
       return sum == 0 and '' or string.format('%.0f', sum)
     end
     redis.call('HINCRBY', KEYS[group.key], group.fields[i], group.deltas[i])
     sum = redis.call('HGET', KEYS[group.key], group.fields[i])
+    if is_beyond(sum) then
+      return string.sub(sum, 1, 1) == '-' and '-' .. BEYOND or BEYOND
+    end
     return sum == '0' and '' or sum
   end)
   if group.seconds then
