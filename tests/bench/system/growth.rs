@@ -26,6 +26,7 @@ impl Bench<'_> {
             );
         }
         self.mixes();
+        self.hostile();
         if self.is_selected(Group::Growth) {
             self.partitions_and_workers();
         }

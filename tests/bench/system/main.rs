@@ -11,6 +11,7 @@ mod bare;
 mod conversion;
 mod events;
 mod growth;
+mod hostile;
 mod load;
 mod memory;
 mod others;

@@ -74,6 +74,8 @@ pub(crate) enum Group {
     Memory,
     /// The state of an earlier version is converted.
     Conversion,
+    /// Signed events that are made to cost much.
+    Hostile,
 }
 
 pub(crate) fn run(options: &Options, runtime: &Runtime) {
@@ -541,7 +543,7 @@ fn latency(sent: &Sent) -> Values {
 }
 
 /// Polls until there is a result; returns the time as well.
-fn until<T>(mut poll: impl FnMut() -> Option<T>) -> (Instant, T) {
+pub(super) fn until<T>(mut poll: impl FnMut() -> Option<T>) -> (Instant, T) {
     let began = Instant::now();
     loop {
         if let Some(answer) = poll() {
@@ -556,7 +558,7 @@ fn until<T>(mut poll: impl FnMut() -> Option<T>) -> (Instant, T) {
 }
 
 /// Deliveries that a worker has processed, whatever the result.
-fn processed(admin: &str) -> u64 {
+pub(super) fn processed(admin: &str) -> u64 {
     counted(admin, "revwatch_worker_events_total{")
 }
 

@@ -127,6 +127,17 @@ impl Measured {
         rss_mb(self.child.id())
     }
 
+    /// The most megabytes that it had in memory since [`Self::forget_peak`].
+    pub(crate) fn peak_mb(&self) -> f64 {
+        memory_mb(self.child.id(), "VmHWM:")
+    }
+
+    /// Lets the peak be what it has in memory now. Source: proc(5), `clear_refs`.
+    pub(crate) fn forget_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        std::fs::write(path, "5").expect("a process of this user");
+    }
+
     /// Waits until it has exited successfully.
     pub(crate) fn ends(mut self) {
         let status = self.child.wait().expect("a child");
@@ -247,9 +258,13 @@ pub(crate) fn cpu_s(process: u32) -> f64 {
 
 /// Megabytes that a process has in memory.
 pub(crate) fn rss_mb(process: u32) -> f64 {
+    memory_mb(process, "VmRSS:")
+}
+
+fn memory_mb(process: u32, what: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let kilobytes = status.lines().find_map(|line| {
-        line.strip_prefix("VmRSS:")?
+        line.strip_prefix(what)?
             .trim()
             .split(' ')
             .next()?

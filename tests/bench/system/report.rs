@@ -128,6 +128,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ),
     ("evaluator", &["tick_us", "first_s"]),
     ("conversion of the state", &["entities_per_s", "entities"]),
+    ("hostile events", &["seconds", "ms_each", "over_idle_mb"]),
     (
         "store",
         &[
