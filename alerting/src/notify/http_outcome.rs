@@ -2,14 +2,16 @@
 //! makes the requests and decides where they may go.
 
 use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::header::HeaderMap;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Response, StatusCode};
 use revwatch_core::redact;
 use revwatch_runtime::egress::{BlockedAddressError, HttpError, HttpErrorKind, retry_after};
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 
 use super::Outcome;
 use crate::message::Message;
@@ -17,10 +19,21 @@ use crate::message::Message;
 /// The wait of a service that limits requests and names no time.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
+/// Why the body of an answer proves nothing. No text of it is quoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoProof {
+    /// It did not arrive completely; this is the cause.
+    Lost(String),
+    /// It is JSON, but does not say that the request was carried out.
+    Unclear,
+    /// The provider does not answer like this: something else did, for instance the login page of a proxy.
+    Foreign,
+}
+
 /// The outcome of a request without an answer. If the connection was never made, nothing was
-/// delivered; any later failure leaves that unknown. `provider` names the receiver; the URL, which
-/// may be secret, is not included.
-pub fn no_answer(provider: &str, error: &HttpError) -> Outcome {
+/// delivered; any later failure leaves that unknown. `provider` names the receiver, `settings` the
+/// settings to check; the URL, which may be secret, is not included.
+pub fn no_answer(provider: &str, error: &HttpError, settings: &str) -> Outcome {
     let mut reason = format!(
         "{provider}: {}",
         if error.is_timeout() {
@@ -35,6 +48,9 @@ pub fn no_answer(provider: &str, error: &HttpError) -> Outcome {
         is_refused |= inner.is::<BlockedAddressError>();
         reason = format!("{reason}: {inner}");
         cause = inner.source();
+    }
+    if !is_refused {
+        reason = format!("{reason}: check {settings}, and whether this machine may connect to it");
     }
     if error.kind() != HttpErrorKind::NoAnswer || is_refused {
         Outcome::Failed {
@@ -89,31 +105,69 @@ pub fn refused(
     Some(Outcome::Failed { reason, permanent })
 }
 
-/// The body of an answer as JSON, if it has at most `max_bytes`. The error gives the cause and
-/// quotes nothing.
-pub async fn json<T: DeserializeOwned>(response: Response, max_bytes: usize) -> Result<T, String> {
-    let body = body(response, max_bytes).await?;
-    serde_json::from_slice(&body).map_err(|_| "its answer is not the expected JSON".to_owned())
+/// The outcome of a request whose answer is successful by its status, but proves nothing by its body. What did not
+/// reach the provider was not delivered; `settings` names the settings to check.
+pub fn unproved(provider: &str, why: &NoProof, settings: &str) -> Outcome {
+    match why {
+        NoProof::Foreign => Outcome::Failed {
+            reason: format!(
+                "{provider}: {why}: check {settings}, and whether a proxy or a login page answers in its place"
+            ),
+            permanent: true,
+        },
+        NoProof::Lost(_) | NoProof::Unclear => Outcome::Unknown {
+            reason: format!("{provider}: {why}"),
+        },
+    }
 }
 
-/// The body of an answer, if it has at most `max_bytes`.
-pub async fn body(mut response: Response, max_bytes: usize) -> Result<Vec<u8>, String> {
+/// The body of an answer as JSON, if it has at most `max_bytes`.
+pub async fn json<T: DeserializeOwned>(response: Response, max_bytes: usize) -> Result<T, NoProof> {
+    let body = body(response, max_bytes).await?;
+    serde_json::from_slice(&body).map_err(|error| match error.classify() {
+        Category::Data => NoProof::Unclear,
+        // The beginning of one.
+        Category::Eof if !body.trim_ascii().is_empty() => NoProof::Unclear,
+        Category::Io | Category::Syntax | Category::Eof => NoProof::Foreign,
+    })
+}
+
+/// The body of an answer, if it has at most `max_bytes`: a longer one is not the provider's.
+pub async fn body(mut response: Response, max_bytes: usize) -> Result<Vec<u8>, NoProof> {
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) if body.len() + chunk.len() > max_bytes => {
-                return Err("its answer is too long".into());
+                return Err(NoProof::Foreign);
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => return Ok(body),
-            Err(error) => {
-                return Err(format!(
-                    "its answer did not arrive: {}",
-                    error.without_url()
-                ));
-            }
+            Err(error) => return Err(NoProof::Lost(error.without_url().to_string())),
         }
     }
+}
+
+/// Whether an answer is a page for a browser. Its type alone says little: many frameworks call every text HTML.
+pub async fn is_page(mut response: Response) -> bool {
+    /// The start of a page is in its first bytes.
+    const START_BYTES: usize = 1024;
+    let is_html = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.to_ascii_lowercase().contains("html"));
+    let mut start = Vec::new();
+    while start.len() < START_BYTES
+        && let Ok(Some(chunk)) = response.chunk().await
+    {
+        start.extend_from_slice(&chunk);
+    }
+    start.truncate(START_BYTES);
+    let start = String::from_utf8_lossy(&start).to_ascii_lowercase();
+    let start = start.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    start.starts_with("<!doctype html")
+        || start.starts_with("<html")
+        || is_html && start.starts_with('<')
 }
 
 /// The Unix second from which a service is searched for a message: shortly before its alert fired, because clocks
@@ -133,6 +187,16 @@ pub fn encoded(pairs: &[(&str, &str)]) -> String {
 /// `text` from a third party, as one word for the log.
 pub fn word(text: &str) -> String {
     redact::word(text).to_owned()
+}
+
+impl fmt::Display for NoProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(cause) => write!(f, "its answer did not arrive: {cause}"),
+            Self::Unclear => f.write_str("its answer does not say that the message was accepted"),
+            Self::Foreign => f.write_str("the answer is not its own, so nothing was delivered"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -161,7 +225,7 @@ mod tests {
         let Outcome::Failed {
             reason,
             permanent: true,
-        } = no_answer("X", &error)
+        } = no_answer("X", &error, "x.url")
         else {
             panic!("{error:?}")
         };
@@ -176,9 +240,9 @@ mod tests {
             .send()
             .await
             .expect_err("no such name");
-        let outcome = no_answer("X", &unknown);
+        let outcome = no_answer("X", &unknown, "x.url");
         assert!(
-            matches!(&outcome, Outcome::Failed { permanent: false, reason } if !reason.contains("secret"))
+            matches!(&outcome, Outcome::Failed { permanent: false, reason } if !reason.contains("secret") && reason.contains("check x.url"))
         );
         let localhost = client
             .get(format!("http://localhost:{}/", stub.port()))
@@ -222,10 +286,7 @@ mod tests {
             .client()
             .expect("a client");
         let long = client.get(stub.url()).send().await.expect("answered");
-        assert_eq!(
-            json::<Vec<u8>>(long, 1000).await,
-            Err("its answer is too long".into())
-        );
+        assert_eq!(json::<Vec<u8>>(long, 1000).await, Err(NoProof::Foreign));
         let fits = client.get(stub.url()).send().await.expect("answered");
         assert_eq!(
             json::<Vec<u8>>(fits, 20_000).await.map(|list| list.len()),

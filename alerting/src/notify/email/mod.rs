@@ -15,6 +15,7 @@ use lettre::message::Mailbox;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::response::Severity;
 use revwatch_runtime::config::{Config, EmailConfig};
 use tokio::time::timeout;
 
@@ -106,7 +107,11 @@ impl Email {
         }
         is_handed_over.store(true, Ordering::Relaxed);
         match connection.message(&mail).await {
-            Ok(_) => {}
+            Ok(answer) if answer.code().severity == Severity::PositiveCompletion => {}
+            Ok(answer) => {
+                let reason = format!("mail server, the mail: answered {}", answer.code());
+                return Outcome::Unknown { reason };
+            }
             // An answer means that the mail was refused.
             Err(error) if error.status().is_some() => return failed("the mail", &error, "[email]"),
             Err(error) => {

@@ -164,7 +164,8 @@ impl Server {
 /// The outcome of a failure before the mail itself was handed over: nothing was delivered.
 pub fn failed(step: &str, error: &lettre::transport::smtp::Error, settings: &str) -> Outcome {
     let permanent = error.is_permanent();
-    let fix = if permanent {
+    // What the server refuses for now is mended there.
+    let fix = if permanent || error.status().is_none() {
         format!(": check {settings}")
     } else {
         String::new()

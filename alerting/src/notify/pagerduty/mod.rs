@@ -8,15 +8,15 @@ mod event;
 mod tests;
 
 use async_trait::async_trait;
+use reqwest::StatusCode;
 use revwatch_runtime::config::{Config, PagerDutyConfig};
 use revwatch_runtime::egress::HttpClient;
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 
 use self::event::event;
-use super::{
-    Capabilities, Configured, EgressClient, Lookup, Notifier, Outcome, SetupError, boxed,
-    http_outcome,
-};
+use super::http_outcome::{self, NoProof};
+use super::{Capabilities, Configured, EgressClient, Lookup, Notifier, Outcome, SetupError, boxed};
 use crate::message::Message;
 
 /// Triggers, acknowledges and resolves incidents.
@@ -28,6 +28,16 @@ pub struct PagerDuty {
 }
 
 const PROVIDER: &str = "PagerDuty";
+const SETTINGS: &str = "pagerduty.routing_key (PAGERDUTY_ROUTING_KEY) and pagerduty.api_base";
+/// PagerDuty's answers are a few lines.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
+
+/// What it says of an event that it has accepted, with status 202. Source:
+/// <https://developer.pagerduty.com/docs/send-alert-event#response>.
+#[derive(Deserialize)]
+struct Answer {
+    status: String,
+}
 
 /// See [`PagerDuty::configured`].
 pub(super) fn configured(config: &Config, egress: &EgressClient, per_second: f64) -> Configured {
@@ -86,19 +96,30 @@ impl Notifier for PagerDuty {
         let event = event(message, self.routing_key.expose_secret().trim());
         let response = match self.client.post(&self.url).json(&event).send().await {
             Ok(response) => response,
-            Err(error) => return http_outcome::no_answer(PROVIDER, &error),
+            Err(error) => return http_outcome::no_answer(PROVIDER, &error, SETTINGS),
         };
-        let settings = "pagerduty.routing_key (PAGERDUTY_ROUTING_KEY) and pagerduty.api_base";
-        http_outcome::refused(
+        let status = response.status();
+        let refused = http_outcome::refused(
             PROVIDER,
-            response.status(),
+            status,
             response.headers(),
-            settings,
+            SETTINGS,
             self.client.now(),
-        )
-        .unwrap_or_else(|| Outcome::Delivered {
-            receipt: Some(message.alert_id.clone()),
-        })
+        );
+        if let Some(outcome) = refused {
+            return outcome;
+        }
+        let answer = http_outcome::json::<Answer>(response, MAX_RESPONSE_BYTES).await;
+        let proof = answer.and_then(|answer| match answer.status.as_str() {
+            "success" if status == StatusCode::ACCEPTED => Ok(()),
+            _ => Err(NoProof::Unclear),
+        });
+        match proof {
+            Ok(()) => Outcome::Delivered {
+                receipt: Some(message.alert_id.clone()),
+            },
+            Err(why) => http_outcome::unproved(PROVIDER, &why, SETTINGS),
+        }
     }
 
     /// Events cannot be queried with a routing key, and need not be: sending the same event again

@@ -26,6 +26,22 @@ async fn responses_map_to_outcomes() {
             "delivered",
             "",
         ),
+        (
+            Reply::ok(r#"{"status":"success"}"#),
+            "unknown",
+            "does not say",
+        ),
+        (
+            Reply::ok(r#"{"status":"throttle"}"#).with_status(202),
+            "unknown",
+            "does not say",
+        ),
+        (Reply::status(202), "permanent", "pagerduty.api_base"),
+        (
+            Reply::ok("<html>Please log in"),
+            "permanent",
+            "pagerduty.api_base",
+        ),
         (Reply::status(429), "retry_after", ""),
         (Reply::status(500), "unknown", "500"),
         (
@@ -67,7 +83,8 @@ async fn the_incident_follows_the_alert() {
         (Resolved, None, "resolve"),
         (Resolved, notice, "resolve"),
     ];
-    let stub = Stub::answering(|_| Reply::status(202)).await;
+    let accepted = || Reply::ok(r#"{"status":"success"}"#).with_status(202);
+    let stub = Stub::answering(move |_| accepted()).await;
     let pagerduty = pagerduty(&stub.url());
     for (state, notice, expected) in table {
         let message = Message {

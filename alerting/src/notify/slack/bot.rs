@@ -15,9 +15,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::super::http_outcome::{self, NoProof};
 use super::super::{
     ATTEMPT_TIMEOUT, Capabilities, EgressClient, Lookup, Notifier, Outcome, SetupError,
-    http_outcome,
 };
 use super::channels::{Channels, Id};
 use super::search::{Search, SearchError};
@@ -124,8 +124,8 @@ impl SlackBot {
     }
 
     /// A channel that does not exist yet, as in a new installation, must not hide an alert: it is posted where the
-    /// other routes are, and says so. Returns whether there is such a channel.
-    fn post_in_default(&self, message: &Message, body: &mut Value) -> bool {
+    /// other routes are, and says so with the fix. Returns whether there is such a channel.
+    fn post_in_default(&self, message: &Message, body: &mut Value, fix: &str) -> bool {
         let (wanted, default) = (
             self.channels.for_route(&message.route),
             self.channels.default(),
@@ -134,8 +134,7 @@ impl SlackBot {
             return false;
         }
         let fix = format!(
-            "This is for {wanted}: create that channel and invite the app, or list another one for the route {} in \
-             [slack.channels].",
+            "This is for {wanted}: {fix}, or list another channel for the route {} in [slack.channels].",
             message.route
         );
         body["channel"] = default.into();
@@ -155,10 +154,12 @@ impl SlackBot {
         {
             self.channels.learn(channel, id);
         }
-        let receipt = answer.channel.zip(answer.ts);
-        let receipt = receipt.map(|(id, ts)| format!("{id}:{ts}"));
-        Outcome::Delivered {
-            receipt: receipt.or_else(|| message.receipt.clone()),
+        // Slack's answer names the message; without that, a search must find it.
+        match answer.channel.zip(answer.ts) {
+            Some((id, ts)) => Outcome::Delivered {
+                receipt: Some(format!("{id}:{ts}")),
+            },
+            None => http_outcome::unproved(PROVIDER, &NoProof::Unclear, API_BASE),
         }
     }
 
@@ -170,7 +171,8 @@ impl SlackBot {
             .json(body);
         let sending = async {
             let sent = request.bearer_auth(self.token.expose_secret()).send().await;
-            let response = sent.map_err(|error| http_outcome::no_answer(PROVIDER, &error))?;
+            let response =
+                sent.map_err(|error| http_outcome::no_answer(PROVIDER, &error, API_BASE))?;
             let refused = http_outcome::refused(
                 PROVIDER,
                 response.status(),
@@ -182,9 +184,7 @@ impl SlackBot {
                 return Err(outcome);
             }
             let read = http_outcome::json(response, MAX_RESPONSE_BYTES).await;
-            read.map_err(|what| Outcome::Unknown {
-                reason: format!("{PROVIDER}: {what}"),
-            })
+            read.map_err(|why| http_outcome::unproved(PROVIDER, &why, API_BASE))
         };
         let answered = timeout_at(until, sending).await;
         answered.unwrap_or_else(|_| {
@@ -244,14 +244,17 @@ impl Notifier for SlackBot {
         if is_thread_missing(&answer) && leave_thread(&mut body) {
             answer = self.call(method, &body, until).await;
         }
-        if is_channel_missing(&answer) && self.post_in_default(message, &mut body) {
+        if let Some(fix) = channel_fix(&answer)
+            && self.post_in_default(message, &mut body, fix)
+        {
             answer = self.call(method, &body, until).await;
         }
         match answer {
             Ok(answer) if answer.ok => self.delivered(message, &body, answer),
             Ok(Answer { error, .. }) => {
                 let code = http_outcome::word(&error.unwrap_or_default());
-                failed(&code, method == UPDATE)
+                let channel = body["channel"].as_str().unwrap_or_default();
+                failed(&code, channel, method == UPDATE)
             }
             Err(outcome) => outcome,
         }
@@ -282,11 +285,22 @@ fn is_thread_missing(answer: &Result<Answer, Outcome>) -> bool {
     is_error(answer, &CODES)
 }
 
-fn is_channel_missing(answer: &Result<Answer, Outcome>) -> bool {
-    is_error(
-        answer,
-        &["channel_not_found", "not_in_channel", "is_archived"],
-    )
+/// What to do about a channel that takes no messages.
+const CHANNEL_FIXES: [(&str, &str); 4] = [
+    (
+        "channel_not_found",
+        "create that channel and invite the app",
+    ),
+    ("not_in_channel", "invite the app to that channel"),
+    ("is_archived", "unarchive that channel and invite the app"),
+    ("restricted_action", "let the app post in that channel"),
+];
+
+/// The fix if the channel takes no messages.
+fn channel_fix(answer: &Result<Answer, Outcome>) -> Option<&'static str> {
+    let fixes = CHANNEL_FIXES.into_iter();
+    let mut fixes = fixes.filter(|(code, _)| is_error(answer, &[*code]));
+    fixes.next().map(|(_, fix)| fix)
 }
 
 fn is_error(answer: &Result<Answer, Outcome>, codes: &[&str]) -> bool {
@@ -310,9 +324,15 @@ fn leave_thread(body: &mut Value) -> bool {
     fields.remove("thread_ts").is_some()
 }
 
-/// Slack's error codes.
-fn failed(code: &str, is_update: bool) -> Outcome {
-    let reason = format!("{PROVIDER} answered {code}");
+/// Slack's error codes, for a message to `channel`.
+fn failed(code: &str, channel: &str, is_update: bool) -> Outcome {
+    let reason = format!("{PROVIDER} answered {code} for the channel {channel}");
+    if let Some((_, fix)) = CHANNEL_FIXES.iter().find(|(known, _)| *known == code) {
+        return Outcome::Failed {
+            reason: format!("{reason}: {fix}, or change [slack.channels]"),
+            permanent: true,
+        };
+    }
     let fix = match code {
         "ratelimited" | "rate_limited" => return Outcome::RetryAfter { wait_ms: 30_000 },
         "message_not_found" | "cant_update_message" | "edit_window_closed" if is_update => {
@@ -334,9 +354,6 @@ fn failed(code: &str, is_update: bool) -> Outcome {
         | "no_permission"
         | "not_allowed_token_type" => "check slack.bot_token (SLACK_BOT_TOKEN)",
         "missing_scope" => "give the app of SLACK_BOT_TOKEN the scope chat:write",
-        "channel_not_found" | "not_in_channel" | "is_archived" | "restricted_action" => {
-            "check [slack.channels] and invite the app to the channel"
-        }
         _ => {
             "see the errors of chat.postMessage and chat.update in Slack's documentation, and check [slack]"
         }

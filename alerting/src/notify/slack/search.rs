@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::super::{Outcome, http_outcome};
 use super::channels::{Channels, Id, Listed};
-use super::{EVENT_TYPE, PROVIDER, id};
+use super::{API_BASE, EVENT_TYPE, PROVIDER, id};
 use crate::message::Message;
 
 /// Reads channels as a Slack app.
@@ -231,10 +231,13 @@ impl Search {
             http_outcome::encoded(&parameters)
         ));
         let sent = request.bearer_auth(self.token.expose_secret()).send().await;
-        let response = sent.map_err(|error| match http_outcome::no_answer(PROVIDER, &error) {
-            Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => later(reason),
-            other => later(other.as_str().to_owned()),
-        })?;
+        let response =
+            sent.map_err(
+                |error| match http_outcome::no_answer(PROVIDER, &error, API_BASE) {
+                    Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => later(reason),
+                    other => later(other.as_str().to_owned()),
+                },
+            )?;
         match response.status() {
             StatusCode::TOO_MANY_REQUESTS => {
                 return Err(later("Slack limits how often it may be read".into()));

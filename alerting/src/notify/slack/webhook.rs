@@ -7,7 +7,8 @@ use revwatch_runtime::egress::HttpClient;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::super::{Capabilities, EgressClient, Notifier, Outcome, SetupError, http_outcome};
+use super::super::http_outcome::{self, NoProof};
+use super::super::{Capabilities, EgressClient, Notifier, Outcome, SetupError};
 use super::{PROVIDER, blocks, is_interactive, text};
 use crate::message::Message;
 
@@ -76,18 +77,23 @@ impl Notifier for SlackWebhook {
             .await
         {
             Ok(response) => response,
-            Err(error) => return http_outcome::no_answer(PROVIDER, &error),
+            Err(error) => return http_outcome::no_answer(PROVIDER, &error, SETTING),
         };
         let (status, headers) = (response.status(), response.headers().clone());
-        let answer = http_outcome::body(response, MAX_RESPONSE_BYTES)
-            .await
-            .unwrap_or_default();
-        let word = http_outcome::word(&String::from_utf8_lossy(&answer));
-        failed(&word)
-            .or_else(|| {
-                http_outcome::refused(PROVIDER, status, &headers, SETTING, self.client.now())
-            })
-            .unwrap_or(Outcome::Delivered { receipt: None })
+        let answer = http_outcome::body(response, MAX_RESPONSE_BYTES).await;
+        let answer = answer.map(|body| String::from_utf8_lossy(&body).into_owned());
+        let text = answer.as_deref().unwrap_or_default();
+        let refused = failed(&http_outcome::word(text)).or_else(|| {
+            http_outcome::refused(PROVIDER, status, &headers, SETTING, self.client.now())
+        });
+        let proof = match answer {
+            Ok(text) if text.trim() == "ok" => Ok(Outcome::Delivered { receipt: None }),
+            Ok(_) => Err(NoProof::Foreign),
+            Err(why) => Err(why),
+        };
+        refused.unwrap_or_else(|| {
+            proof.unwrap_or_else(|why| http_outcome::unproved(PROVIDER, &why, SETTING))
+        })
     }
 }
 
@@ -177,6 +183,17 @@ mod tests {
                 permanent("redirects"),
             ),
             (Reply::silence(), (None, "unknown")),
+            // Something else answers in Slack's place.
+            (
+                Reply::ok("<html><title>Please log in</title></html>"),
+                permanent("SLACK_WEBHOOK_URL"),
+            ),
+            (Reply::status(200), permanent("not its own")),
+            (Reply::ok("{\"ok\":true}"), permanent("not its own")),
+            (
+                Reply::ok(&"ok ".repeat(MAX_RESPONSE_BYTES)),
+                permanent("not its own"),
+            ),
         ];
         for (reply, expected) in table {
             let answer = reply.clone();

@@ -81,7 +81,9 @@ async fn responses_map_to_outcomes() {
         (error_reply(404, 20404), "permanent", "TWILIO_ACCOUNT_SID"),
         (error_reply(400, 21211), "permanent", "errors/21211"),
         (Reply::status(400), "permanent", "sms.from"),
-        (Reply::ok("?"), "unknown", "JSON"),
+        (Reply::ok("?"), "permanent", "sms.api_base"),
+        (Reply::ok("<html>"), "permanent", "login page"),
+        (Reply::ok("{}"), "unknown", "accepted"),
         (Reply::silence(), "unknown", ""),
     ];
     for (reply, expected, part) in table {

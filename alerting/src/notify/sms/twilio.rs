@@ -23,6 +23,7 @@ pub struct Twilio {
     pub api_base: String,
 }
 
+const SETTING: &str = "sms.api_base";
 /// Page size when searching the messages to one number, newest first.
 const PER_PAGE: &str = "100";
 const MAX_PAGES: usize = 3;
@@ -84,7 +85,7 @@ impl Twilio {
         let response = request
             .send()
             .await
-            .map_err(|error| http_outcome::no_answer(PROVIDER, &error))?;
+            .map_err(|error| http_outcome::no_answer(PROVIDER, &error, SETTING))?;
         let settings = match response.status() {
             StatusCode::UNAUTHORIZED => format!("{ACCOUNT_SID} and {AUTH_TOKEN}"),
             StatusCode::NOT_FOUND => format!("{ACCOUNT_SID} and sms.api_base"),
@@ -109,9 +110,8 @@ impl Twilio {
             });
         }
         let sent = http_outcome::json::<Sent>(response, MAX_RESPONSE_BYTES).await;
-        sent.map(|sent| sent.sid).map_err(|what| Outcome::Unknown {
-            reason: format!("{PROVIDER}: {what}"),
-        })
+        sent.map(|sent| sent.sid)
+            .map_err(|why| http_outcome::unproved(PROVIDER, &why, SETTING))
     }
 
     /// The sid of the message to one number that contains the delivery's id.
@@ -122,7 +122,7 @@ impl Twilio {
         for _ in 0..MAX_PAGES {
             let request = self.signed(self.client.get(format!("{}{uri}", self.api_base)));
             let response = request.send().await.map_err(|error| {
-                match http_outcome::no_answer(PROVIDER, &error) {
+                match http_outcome::no_answer(PROVIDER, &error, SETTING) {
                     Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => later(reason),
                     other => later(other.as_str().to_owned()),
                 }
@@ -135,7 +135,7 @@ impl Twilio {
                 _ => {}
             }
             let page = http_outcome::json::<Page>(response, MAX_RESPONSE_BYTES).await;
-            let page = page.map_err(|what| later(format!("{PROVIDER}: {what}")))?;
+            let page = page.map_err(|why| later(format!("{PROVIDER}: {why}")))?;
             if let Some(found) = page
                 .messages
                 .iter()

@@ -20,9 +20,8 @@ use secrecy::{ExposeSecret, SecretString};
 use self::body::{body, id};
 use self::config::{SECRET, Settings, URL};
 use self::signature::Key;
-use super::{
-    Capabilities, Configured, EgressClient, Notifier, Outcome, SetupError, boxed, http_outcome,
-};
+use super::http_outcome::{self, NoProof};
+use super::{Capabilities, Configured, EgressClient, Notifier, Outcome, SetupError, boxed};
 use crate::message::Message;
 
 /// Posts signed webhooks.
@@ -105,16 +104,23 @@ impl Notifier for Webhook {
             .header("webhook-id", &id);
         let response = match request.body(body).send().await {
             Ok(response) => response,
-            Err(error) => return http_outcome::no_answer(PROVIDER, &error),
+            Err(error) => return http_outcome::no_answer(PROVIDER, &error, URL),
         };
         let settings = format!("{URL} and {SECRET}");
-        http_outcome::refused(
+        let refused = http_outcome::refused(
             PROVIDER,
             response.status(),
             response.headers(),
             &settings,
             self.client.now(),
-        )
-        .unwrap_or(Outcome::Delivered { receipt: Some(id) })
+        );
+        match refused {
+            Some(outcome) => outcome,
+            // Receivers answer as they like, but not with a page for a browser.
+            None if http_outcome::is_page(response).await => {
+                http_outcome::unproved(PROVIDER, &NoProof::Foreign, URL)
+            }
+            None => Outcome::Delivered { receipt: Some(id) },
+        }
     }
 }

@@ -113,6 +113,19 @@ async fn attempts_share_an_id_states_have_their_own_and_every_secret_signs() {
 async fn responses_map_to_outcomes() {
     let table = [
         (Reply::ok("thanks"), "delivered"),
+        (
+            Reply::ok("thanks").header("content-type", "text/html"),
+            "delivered",
+        ),
+        (
+            Reply::status(200).header("content-type", "text/html"),
+            "delivered",
+        ),
+        (Reply::ok("\n<!DOCTYPE html><html>"), "permanent"),
+        (
+            Reply::ok("<title>log in").header("content-type", "Text/HTML; charset=utf-8"),
+            "permanent",
+        ),
         (Reply::status(429).header("retry-after", "9"), "retry_after"),
         (Reply::status(502), "unknown"),
         (Reply::status(501), "failed"),

@@ -76,14 +76,27 @@ async fn responses_map_to_outcomes() {
         (error("invalid_auth"), "permanent", "SLACK_BOT_TOKEN"),
         (error("missing_scope"), "permanent", "chat:write"),
         (error("channel_not_found"), "permanent", "[slack.channels]"),
+        (error("is_archived"), "permanent", "#alerts"),
+        (
+            error("is_archived"),
+            "permanent",
+            "unarchive that channel and invite the app",
+        ),
         (
             error("invalid_blocks\r\nX: y"),
             "permanent",
-            "invalid_blocks:",
+            "invalid_blocks for the channel #alerts:",
         ),
         (error("service_unavailable"), "failed", ""),
         (error("internal_error"), "unknown", ""),
-        (Reply::ok("<html>"), "unknown", "not the expected JSON"),
+        (Reply::ok("<html>"), "permanent", "slack.api_base"),
+        (Reply::status(200), "permanent", "login page"),
+        (Reply::ok("[]"), "unknown", "accepted"),
+        (
+            Reply::json(json!({"ok": true})),
+            "unknown",
+            "does not say that the message was accepted",
+        ),
         (Reply::silence(), "unknown", ""),
     ];
     for (reply, expected, part) in table {
