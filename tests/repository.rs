@@ -177,6 +177,7 @@ fn pages_name_settings_and_metrics_that_exist() {
         .iter()
         .map(|variable| variable.name)
         .chain(["REVWATCH_CONFIG"])
+        .chain(OF_OPENTELEMETRY)
         .collect();
     let families = Metrics::new();
     let metrics: BTreeSet<&str> = families
@@ -344,6 +345,15 @@ fn pages() -> Option<Vec<String>> {
     )
 }
 
+/// Standard variables that are not settings of revwatch; `shared/runtime/src/config/otel.rs` reads them.
+const OF_OPENTELEMETRY: [&str; 5] = [
+    "OTEL_SDK_DISABLED",
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+];
+
 fn is_of_variable(c: char) -> bool {
     c.is_ascii_uppercase() || c == '_'
 }
@@ -461,4 +471,21 @@ fn words(text: &str, of: impl Fn(char) -> bool) -> impl Iterator<Item = &str> {
 fn read(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name))
         .expect("a file of the repository")
+}
+
+/// A person's terminal reads what commands print: one place makes foreign text harmless there.
+#[test]
+fn commands_print_through_one_place() {
+    let Some(names) = tracked() else { return };
+    let is_command = |name: &&String| name.starts_with("src/cli/") && name.ends_with(".rs");
+    let commands = names.iter().filter(is_command);
+    for source in commands.filter(|name| *name != "src/cli/output.rs") {
+        let text = read(source);
+        for direct in ["io::stdout", " println!", " print!"] {
+            assert!(
+                !text.contains(direct),
+                "{source}: print through src/cli/output.rs"
+            );
+        }
+    }
 }

@@ -15,6 +15,7 @@ use revwatch_storage::system::SystemIds;
 
 use super::completeness::{Partial, Shown};
 use super::global_options::GlobalOptions;
+use super::output;
 use super::time::iso_ms;
 
 /// Options of `audit`.
@@ -68,7 +69,7 @@ pub async fn run(options: &GlobalOptions, args: &AuditArgs) -> anyhow::Result<()
     acts.retain(|act| args.who.as_ref().is_none_or(|who| act.who == *who));
     acts.retain(|act| args.what.as_ref().is_none_or(|what| act.what == *what));
     acts.drain(..acts.len().saturating_sub(args.limit));
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let rows: Vec<_> = acts
             .iter()
@@ -121,7 +122,7 @@ async fn changes(options: &GlobalOptions, args: &AuditArgs) -> anyhow::Result<()
         .read(store.as_ref(), Shown::Entities, entries)
         .await?;
     entries.reverse();
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let rows: Vec<_> = entries
             .iter()

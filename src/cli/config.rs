@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use self::endpoints::StripeEndpoints;
 use super::global_options::GlobalOptions;
+use super::output;
 use crate::serve::{self, Role};
 
 /// Subcommands of `config`.
@@ -70,7 +71,7 @@ pub async fn run(options: &GlobalOptions, command: &ConfigCommand) -> anyhow::Re
 }
 
 fn print(options: &GlobalOptions, args: &PrintArgs) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if args.defaults {
         return Ok(out.write_all(DEFAULTS.as_bytes())?);
     }
@@ -104,7 +105,7 @@ async fn check(options: &GlobalOptions, args: &CheckArgs) -> anyhow::Result<()> 
         faults.extend(at_stripe.findings.faults.iter().cloned());
         warnings.extend(at_stripe.findings.warnings.iter().cloned());
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let mut value = json!({"ok": faults.is_empty(), "faults": faults, "warnings": warnings});
         if let (Ok((_, checked)), Value::Object(value)) = (&checked, &mut value) {

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use super::audit::{By, note};
 use super::global_options::GlobalOptions;
+use super::output;
 use super::time::iso_ms;
 
 /// Subcommands of `dead`.
@@ -93,7 +94,7 @@ pub async fn run(options: &GlobalOptions, command: &DeadCommand) -> anyhow::Resu
 
 async fn list(options: &GlobalOptions, queue: &dyn Holding, limit: usize) -> anyhow::Result<()> {
     let letters = queue.oldest_held(HoldingQueue::DeadLetters, limit).await?;
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         writeln!(
             out,
@@ -146,7 +147,7 @@ async fn show(options: &GlobalOptions, queue: &dyn Holding, ids: &[String]) -> a
     {
         bail!("no dead letter has the id {missing}: see `revwatch dead list`");
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let rows = found.iter().map(|letter| {
             let mut value = describe(letter);
@@ -197,7 +198,7 @@ async fn triage(
         .iter()
         .filter(|id| !matched.contains(id))
         .collect();
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let value = json!({"requeued": summary.requeued, "discarded": summary.discarded, "kept": summary.kept, "unknown": missing});
         writeln!(out, "{value:#}")?;

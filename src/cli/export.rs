@@ -15,6 +15,7 @@ use super::alerts::stored::load_alerts;
 use super::audit::{By, note};
 use super::completeness::{Partial, Shown};
 use super::global_options::GlobalOptions;
+use super::output;
 
 /// Options of `export`.
 #[derive(Debug, Args)]
@@ -50,7 +51,7 @@ pub async fn run(options: &GlobalOptions, args: &ExportArgs) -> anyhow::Result<(
         .partial
         .read(store.as_ref(), args.kind.shown(), csv)
         .await?;
-    std::io::stdout().lock().write_all(&csv)?;
+    output::stdout().write_all(&csv)?;
     Ok(())
 }
 
@@ -68,12 +69,7 @@ pub async fn csv(store: &dyn StateStore, kind: ExportKind) -> anyhow::Result<Vec
         ExportKind::Entities(kind) => (view::entity::header(kind), entity_rows(store, kind).await?),
     };
     rows.sort();
-    let mut out = csv::Writer::from_writer(Vec::new());
-    out.write_record(header)?;
-    for row in rows {
-        out.write_record(row)?;
-    }
-    Ok(out.into_inner().map_err(csv::IntoInnerError::into_error)?)
+    output::csv(header, rows)
 }
 
 impl ExportKind {

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use super::global_options::GlobalOptions;
+use super::output;
 
 /// Shorter than Docker's default timeout of 30 seconds. (Kubernetes' is one second.)
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,7 +38,7 @@ pub async fn run(options: &GlobalOptions) -> anyhow::Result<()> {
         .await
         .map_err(reqwest::Error::without_url)
         .with_context(|| format!("{url} is not revwatch"))?;
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         writeln!(out, "{report:#}")?;
     } else {

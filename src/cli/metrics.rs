@@ -15,6 +15,7 @@ use revwatch_worker::mode_of_workers;
 
 use super::completeness::{Partial, Shown};
 use super::global_options::GlobalOptions;
+use super::output;
 
 /// Options of `metrics`.
 #[derive(Debug, Args)]
@@ -42,7 +43,7 @@ pub async fn run(options: &GlobalOptions, args: &MetricsArgs) -> anyhow::Result<
         let mode = of_workers.unwrap_or(config.mode);
         let mut shown = kpis.json();
         shown["mode"] = mode.as_str().into();
-        writeln!(std::io::stdout().lock(), "{shown:#}")?;
+        writeln!(output::stdout(), "{shown:#}")?;
         return Ok(());
     }
     let mut table = Table::new();
@@ -50,6 +51,6 @@ pub async fn run(options: &GlobalOptions, args: &MetricsArgs) -> anyhow::Result<
     for (name, value) in view::kpi::rows(&kpis) {
         table.add_row([name, value]);
     }
-    writeln!(std::io::stdout().lock(), "{table}")?;
+    writeln!(output::stdout(), "{table}")?;
     Ok(())
 }

@@ -11,6 +11,7 @@ mod export;
 mod global_options;
 mod health;
 mod metrics;
+mod output;
 mod pause;
 mod progress_bar;
 mod reference;

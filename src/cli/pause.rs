@@ -12,6 +12,7 @@ use revwatch_worker::recovery::{change_pauses, pauses};
 
 use super::audit::{By, note};
 use super::global_options::GlobalOptions;
+use super::output;
 use super::values::account;
 
 /// Options of `pause` and `resume`.
@@ -94,7 +95,7 @@ async fn show(
         queue.held_count(HoldingQueue::Parked).await?,
     );
     let waiting: u64 = waiting.iter().sum();
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let mut value = serde_json::to_value(now)?;
         value["waiting"] = waiting.into();

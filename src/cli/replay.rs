@@ -22,6 +22,7 @@ use revwatch_worker::{BatchPermits, OtherModeCounts, Worker, live_workers};
 
 use super::audit::{By, note};
 use super::global_options::GlobalOptions;
+use super::output;
 use super::progress_bar;
 use super::time::past;
 
@@ -168,7 +169,7 @@ fn print(options: &GlobalOptions, mode: Mode, replayed: ReplaySummary) -> anyhow
         held_back,
     } = replayed;
     let known = read.saturating_sub(applied + other + other_mode + held_back);
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let value = serde_json::json!({"read": read, "applied": applied, "known": known, "other": other,
             "other_mode": other_mode, "mode": mode.as_str(), "held_back": held_back});

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::global_options::GlobalOptions;
+use super::output;
 use super::progress_bar;
 use super::values::rate;
 
@@ -135,7 +136,7 @@ impl PostCounts {
     }
 
     fn print(&self, options: &GlobalOptions) -> anyhow::Result<()> {
-        let mut out = std::io::stdout().lock();
+        let mut out = output::stdout();
         let Self {
             accepted, refused, ..
         } = self;

@@ -12,6 +12,7 @@ use revwatch_storage::ports::Entities;
 
 use super::completeness::{Partial, Shown};
 use super::global_options::GlobalOptions;
+use super::output;
 
 /// Options of `state`.
 #[derive(Debug, Args)]
@@ -39,7 +40,7 @@ pub async fn run(options: &GlobalOptions, args: &StateArgs) -> anyhow::Result<()
         .await?;
     // Always JSON: this is the documented interface.
     writeln!(
-        std::io::stdout().lock(),
+        output::stdout(),
         "{:#}",
         view::entity::describe(&key, &entity)
     )?;

@@ -18,6 +18,7 @@ use revwatch_storage::ports::{StateStore, StoreError};
 
 use super::completeness::{Shown, wait_until_complete};
 use super::global_options::GlobalOptions;
+use super::output;
 use super::progress_bar;
 
 /// How many recounts confirm a difference while events are applied.
@@ -47,7 +48,7 @@ pub async fn run(options: &GlobalOptions) -> anyhow::Result<()> {
         (entities, comparison) = (counted, comparison.confirmed_by(later));
         recounts += 1;
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let shown = verification::describe(&Verification {
             entities,

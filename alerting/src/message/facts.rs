@@ -3,6 +3,7 @@
 use revwatch_core::durations::duration;
 use revwatch_core::entity::EntityKind;
 use revwatch_core::entity::disabled_reason::explained;
+use revwatch_core::neutral;
 use revwatch_core::requirement::Detail;
 
 use super::format::{in_unit, measured, time};
@@ -27,7 +28,7 @@ impl Fact {
     }
 
     fn linked(name: &'static str, plain: impl Into<String>, link: Option<String>) -> Self {
-        let plain = plain.into();
+        let plain = neutral::line(&plain.into()).into_owned();
         let marked = link.map_or_else(
             || escape(&plain),
             |url| format!("<{url}|{}>", escape(&plain)),

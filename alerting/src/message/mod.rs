@@ -10,6 +10,7 @@ mod slack_blocks;
 mod tests;
 mod text;
 
+use revwatch_core::neutral;
 use serde_json::Value;
 
 use self::details::details;
@@ -21,7 +22,8 @@ use self::text::{short, text};
 use crate::alert::{Alert, AlertState, MessageKey, Notice, NoticeKind, NotificationState, Subject};
 use crate::rule::Severity;
 
-/// A message, ready for any notifier.
+/// A message, ready for any notifier. Its texts are neutral: what is foreign in them neither begins a line nor acts on
+/// what shows it. `details` is for programs, and holds what was sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     /// Names this message to its destination; the same for every attempt at it.
@@ -149,7 +151,8 @@ fn headline(alert: &Alert, notice: Option<&Notice>, fired_unseen: bool) -> Strin
         Subject::Segment { value, .. } => format!(" ({value})"),
         _ => String::new(),
     };
-    format!("{status}: {count}{}{segment}", alert.title)
+    let headline = format!("{status}: {count}{}{segment}", alert.title);
+    neutral::line(&headline).into_owned()
 }
 
 /// A notice in the words of a headline.

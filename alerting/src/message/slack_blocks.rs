@@ -17,10 +17,10 @@ pub(super) fn blocks(
     headline: &str,
     facts: &[Fact],
 ) -> Value {
-    let section = |text: &str| json!({"type": "section", "text": {"type": "mrkdwn", "text": clamp(text, 3000)}});
+    let section = |text: &str| json!({"type": "section", "text": markup(text, 3000)});
     let fields: Vec<_> = facts
         .iter()
-        .map(|fact| json!({"type": "mrkdwn", "text": clamp(&format!("*{}*\n{}", fact.name, fact.marked), 2000)}))
+        .map(|fact| markup(&format!("*{}*\n{}", fact.name, fact.marked), 2000))
         .collect();
     let mut blocks = vec![
         json!({"type": "header", "text": {"type": "plain_text", "text": clamp(headline, 150)}}),
@@ -60,10 +60,14 @@ pub(super) fn blocks(
     {
         last = format!("<{}|Runbook> · {last}", escape(runbook));
     }
-    blocks.push(
-        json!({"type": "context", "elements": [{"type": "mrkdwn", "text": clamp(&last, 2000)}]}),
-    );
+    blocks.push(json!({"type": "context", "elements": [markup(&last, 2000)]}));
     Value::Array(blocks)
+}
+
+/// Text in Slack's markup. It is `verbatim`: Slack makes no links and no mentions of what only looks like them. Source:
+/// <https://docs.slack.dev/reference/block-kit/composition-objects/text-object>.
+fn markup(text: &str, max_chars: usize) -> Value {
+    json!({"type": "mrkdwn", "text": clamp(text, max_chars), "verbatim": true})
 }
 
 /// Source: <https://docs.slack.dev/reference/block-kit/block-elements/button-element>.

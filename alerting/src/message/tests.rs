@@ -411,3 +411,33 @@ fn foreign_text_makes_no_markup_or_links_and_fits_slacks_limits() {
     );
     assert_eq!((clamp("a", 0), clamp("ab", 1)), (String::new(), "…".into()));
 }
+
+/// What a signed sender, a Slack user or another operator may have written.
+#[test]
+fn foreign_text_acts_on_no_reader_of_a_message() {
+    let texts = include_str!("../../../tests/fixtures/hostile_texts.json");
+    let texts: Vec<String> = serde_json::from_str(texts).expect("a list of texts");
+    let is_active =
+        |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    for text in texts {
+        let mut alert = account();
+        let lines = show(&alert).text.lines().count();
+        alert.subject = Subject::Entity(EntityKey::new(EntityKind::Account, &text));
+        alert.evidence.account = Some(text.clone());
+        alert.evidence.detail = Some(text.clone());
+        alert.evidence.event_ids = vec![text.clone()];
+        alert.labels.insert("currency".into(), text.clone());
+        let message = show(&alert);
+        assert_eq!(message.text.lines().count(), lines, "{}", message.text);
+        for shown in [&message.headline, &message.short] {
+            assert!(!shown.contains(is_active), "{shown:?}");
+        }
+        assert!(!message.text.replace('\n', "").contains(is_active));
+        let blocks = message.blocks.to_string();
+        for mention in ["<!", "<@", "<#", "<script", "|click>"] {
+            assert!(!blocks.contains(mention), "{blocks}");
+        }
+        let verbatim = blocks.matches("\"verbatim\":true").count();
+        assert_eq!(verbatim, blocks.matches("\"mrkdwn\"").count());
+    }
+}

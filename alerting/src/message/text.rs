@@ -1,5 +1,7 @@
 //! An alert as plain text, complete and short. Pure.
 
+use revwatch_core::neutral;
+
 use super::facts::Fact;
 use super::format::clamp;
 
@@ -46,11 +48,9 @@ pub(super) fn footer(alert: &Alert) -> String {
             "tag" => format!("#{value}"),
             _ => format!("{name}={value}"),
         });
-    [alert.id.clone(), alert.rule.clone()]
-        .into_iter()
-        .chain(labels)
-        .collect::<Vec<_>>()
-        .join(" · ")
+    let parts = [alert.id.clone(), alert.rule.clone()];
+    let parts: Vec<_> = parts.into_iter().chain(labels).collect();
+    neutral::line(&parts.join(" · ")).into_owned()
 }
 
 /// For text messages: the headline, the subject and the amounts.
@@ -74,7 +74,7 @@ pub(super) fn short(alert: &Alert, headline: &str) -> String {
     format!(
         "{}{end}",
         clamp(
-            &format!("{headline}{about}"),
+            &neutral::line(&format!("{headline}{about}")),
             MAX_SHORT_CHARS - end.chars().count()
         )
     )
@@ -106,7 +106,8 @@ pub(super) fn members(alert: &Alert) -> Vec<(String, Option<String>)> {
                 true => format!(" · {}", member.rule),
                 false => String::new(),
             };
-            (format!("{}{money}{rule}", member.subject), link)
+            let line = format!("{}{money}{rule}", member.subject);
+            (neutral::line(&line).into_owned(), link)
         })
         .collect();
     let rest = usize::try_from(group.open)

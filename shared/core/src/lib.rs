@@ -31,6 +31,7 @@ pub mod kpi;
 pub mod mode;
 pub mod money;
 pub mod need;
+pub mod neutral;
 pub mod observe;
 pub mod pauses;
 pub mod realm;

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use revwatch_core::neutral;
+
 /// The status with which a program ends; an error goes to standard error.
 pub fn exit_code(program: &str, result: Result<(), impl AsRef<dyn Error>>) -> ExitCode {
     match result {
@@ -14,7 +16,7 @@ pub fn exit_code(program: &str, result: Result<(), impl AsRef<dyn Error>>) -> Ex
     }
 }
 
-/// The error with its causes. Many errors name their cause themselves: it is not repeated.
+/// The error with its causes, as a terminal may show it. Many errors name their cause themselves: it is not repeated.
 fn text(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -25,7 +27,7 @@ fn text(error: &dyn Error) -> String {
         }
         cause = inner.source();
     }
-    text
+    neutral::lines(&text).into_owned()
 }
 
 #[cfg(test)]
@@ -40,6 +42,12 @@ mod tests {
         Hides(#[source] std::io::Error),
         #[error("the rules")]
         Outer(#[source] Box<Failure>),
+    }
+
+    #[test]
+    fn an_error_does_not_control_the_terminal() {
+        let error = std::io::Error::other("no sub_1\u{1b}[2J");
+        assert_eq!(text(&error), "no sub_1\\u001b[2J");
     }
 
     #[test]

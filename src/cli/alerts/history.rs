@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::stored::load_alerts;
 use crate::cli::completeness::{Partial, Shown};
 use crate::cli::global_options::GlobalOptions;
+use crate::cli::output;
 use crate::cli::time::now_s;
 
 /// Options of `alerts history`.
@@ -52,7 +53,7 @@ pub async fn run(
         members: args.members,
     };
     let alerts = selection.of(alerts);
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let described = alerts.iter().map(|alert| view::describe(alert, now_s));
         writeln!(out, "{:#}", Value::Array(described.collect()))?;

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::stored::load_alerts;
 use crate::cli::completeness::{Partial, Shown};
 use crate::cli::global_options::GlobalOptions;
+use crate::cli::output;
 use crate::cli::time::now_s;
 
 /// Options of `alerts list`.
@@ -64,7 +65,7 @@ pub async fn run(
         .read(store, Shown::Alerts, load_alerts(store))
         .await?;
     let alerts = args.selection().of(alerts);
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let described = alerts.iter().map(view::describe);
         writeln!(out, "{:#}", Value::Array(described.collect()))?;

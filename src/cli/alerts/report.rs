@@ -12,6 +12,7 @@ use revwatch_storage::ports::StateStore;
 use super::stored::load_alerts;
 use crate::cli::completeness::{Partial, Shown};
 use crate::cli::global_options::GlobalOptions;
+use crate::cli::output;
 use crate::cli::time::now_s;
 
 /// Options of `alerts report`.
@@ -35,7 +36,7 @@ pub async fn run(
         .read(store, Shown::Alerts, load_alerts(store))
         .await?;
     let lines = report(&alerts, args.months, now_s());
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         writeln!(out, "{:#}", serde_json::to_value(&lines)?)?;
         return Ok(());

@@ -14,6 +14,7 @@ use revwatch_storage::ports::StateStore;
 use super::stored::{load_alerts, load_silences, unknown_alert};
 use crate::cli::completeness::{Partial, Shown};
 use crate::cli::global_options::GlobalOptions;
+use crate::cli::output;
 use crate::cli::time::now_s;
 
 /// Options of `alerts show`.
@@ -41,7 +42,7 @@ pub async fn run(
     };
     let (alert, members, silences) = args.partial.read(store, Shown::Alerts, read).await?;
     let (text, now_s) = (text(&alert), now_s());
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let described = view::describe(&alert, &members, &text, now_s)?;
         writeln!(out, "{described:#}")?;

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::stored::{load_alerts, load_open, load_pending_silences, load_silences};
 use super::submit::{CommandState, Submission, group_note};
 use crate::cli::global_options::GlobalOptions;
+use crate::cli::output;
 use crate::cli::time::now_s;
 
 /// Options of `alerts silence`.
@@ -80,7 +81,7 @@ pub async fn silence(
         .submit(store, vec![CommandKind::Silence(silence.clone())])
         .await?;
     let muted = muted_by(store, &silence).await?;
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let value = json!({
             "id": silence.id, "matches": silence.matches, "until": rfc3339(Some(silence.until_s)), "reason": silence.reason,
@@ -139,7 +140,7 @@ pub async fn unsilence(
             }],
         )
         .await?;
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         writeln!(
             out,

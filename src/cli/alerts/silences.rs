@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::stored::{load_alerts, load_pending_silences, load_silences};
 use crate::cli::completeness::{Partial, Shown};
 use crate::cli::global_options::GlobalOptions;
+use crate::cli::output;
 use crate::cli::time::now_s;
 
 /// Options of `alerts silences`.
@@ -63,7 +64,7 @@ pub async fn run(
             .filter(|alert| !alert.is_resolved() && alert.muted == by)
             .count()
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let rows: Vec<Value> = rows
             .iter()

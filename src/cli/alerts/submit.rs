@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::stored::{load_alerts, load_open};
 use crate::cli::audit::By;
 use crate::cli::global_options::GlobalOptions;
+use crate::cli::output;
 use crate::cli::time::now_s;
 
 /// Options of `alerts ack` and `alerts resolve`.
@@ -180,7 +181,7 @@ async fn print(
         .into_iter()
         .filter(is_selected)
         .collect();
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let rows: Vec<Value> = alerts
             .iter()

@@ -28,6 +28,7 @@ use serde_json::json;
 use self::progress::{Progress, ProgressFile};
 use super::audit::{By, note};
 use super::global_options::GlobalOptions;
+use super::output;
 use super::progress_bar;
 use super::time::time;
 use super::values::{account, rate};
@@ -406,7 +407,7 @@ fn print(
             .map(|refused| refused.reason.clone())
     };
     let some = |at_s: Option<i64>| at_s.map(|at_s| rfc3339(Some(at_s)));
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let rows: Vec<_> = listings
             .iter()

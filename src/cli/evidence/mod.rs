@@ -29,6 +29,7 @@ use super::audit::{By, actions, note};
 use super::completeness::{Shown, read_complete};
 use super::export::{self, ExportKind};
 use super::global_options::GlobalOptions;
+use super::output;
 use super::time::{iso_ms, time};
 
 /// Options of `evidence`.
@@ -120,7 +121,7 @@ pub async fn run(options: &GlobalOptions, args: &EvidenceArgs) -> anyhow::Result
         "made_at": rfc3339(Some(review.now_s)), "since": rfc3339(Some(review.since_s)),
         "until": rfc3339(Some(review.now_s)), "revwatch": env!("CARGO_PKG_VERSION"), "critical_cases": critical_cases,
     }))?;
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let value = json!({"folder": path.display().to_string(), "manifest": manifest});
         writeln!(out, "{value:#}")?;
@@ -143,14 +144,18 @@ impl Review<'_> {
         folder.write(
             "critical-cases.csv",
             "Critical alerts of the review, under pseudonyms",
-            &csv(&cases::HEADER, rows)?,
+            &output::csv(cases::HEADER, rows)?,
         )?;
         Ok(handled.len())
     }
 
     fn write_scorecard(&self, folder: &mut Folder, lines: &[Line]) -> anyhow::Result<()> {
         let rows = lines.iter().map(|line| line.row().to_vec());
-        folder.write("scorecard.csv", "KPIs", &csv(&scorecard::HEADER, rows)?)?;
+        folder.write(
+            "scorecard.csv",
+            "KPIs",
+            &output::csv(scorecard::HEADER, rows)?,
+        )?;
         let mut page = format!(
             "# Scorecard\n\n{} to {}\n\n| kpi | value | meaning |\n|---|---|---|\n",
             rfc3339(Some(self.since_s)),
@@ -180,7 +185,7 @@ impl Review<'_> {
         folder.write(
             "decision-log.csv",
             contains,
-            &csv(&["at", "who", "what", "detail"], rows)?,
+            &output::csv(["at", "who", "what", "detail"], rows)?,
         )
     }
 }
@@ -192,15 +197,6 @@ fn decision(act: &OperatorAction, pseudonyms: bool, names: &Pseudonyms) -> Vec<S
         false => (act.who.clone(), act.detail.clone()),
     };
     vec![iso_ms(act.at_ms), who, act.what.clone(), detail]
-}
-
-fn csv(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> anyhow::Result<Vec<u8>> {
-    let mut out = csv::Writer::from_writer(Vec::new());
-    out.write_record(header)?;
-    for row in rows {
-        out.write_record(row)?;
-    }
-    Ok(out.into_inner().map_err(csv::IntoInnerError::into_error)?)
 }
 
 fn readme(pseudonyms: bool) -> String {

@@ -13,6 +13,8 @@ use std::io::Write as _;
 
 use clap::{Args, ValueEnum};
 
+use super::output;
+
 /// Options of `reference`.
 #[derive(Debug, Args)]
 pub struct ReferenceArgs {
@@ -37,7 +39,7 @@ pub fn run(args: &ReferenceArgs) -> anyhow::Result<()> {
         Page::Metrics => metrics::page(),
         Page::Events => events::page(),
     };
-    Ok(std::io::stdout().lock().write_all(page.as_bytes())?)
+    Ok(output::stdout().write_all(page.as_bytes())?)
 }
 
 /// Replaces the line `{name}` of a page's text.

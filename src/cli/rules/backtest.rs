@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::BacktestArgs;
 use crate::cli::global_options::GlobalOptions;
+use crate::cli::output;
 use crate::cli::progress_bar;
 use crate::cli::time::past;
 use crate::simulation::backtest::{Fired, Report, RuleReport, backtest};
@@ -52,7 +53,7 @@ pub async fn run(options: &GlobalOptions, args: &BacktestArgs) -> anyhow::Result
     });
     progress.finish_and_clear();
     let report = played?;
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         writeln!(
             out,

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::fault_json;
 use crate::cli::global_options::GlobalOptions;
+use crate::cli::output;
 
 /// Runs `rules check`.
 pub fn run(options: &GlobalOptions, paths: &[PathBuf]) -> anyhow::Result<()> {
@@ -28,7 +29,7 @@ pub fn run(options: &GlobalOptions, paths: &[PathBuf]) -> anyhow::Result<()> {
         Err(error) => (0, error.faults),
     };
     let is_valid = faults.is_empty();
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let mut value =
             json!({"ok": is_valid, "faults": faults.iter().map(fault_json).collect::<Vec<_>>()});

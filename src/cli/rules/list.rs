@@ -10,6 +10,7 @@ use revwatch_runtime::config::AlertingConfig;
 use serde_json::{Value, json};
 
 use crate::cli::global_options::GlobalOptions;
+use crate::cli::output;
 
 /// The width of the table.
 const MAX_COLUMNS: u16 = 120;
@@ -18,7 +19,7 @@ const MAX_COLUMNS: u16 = 120;
 pub fn run(options: &GlobalOptions) -> anyhow::Result<()> {
     let config = options.config()?;
     let rules = super::rules(&config, None)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if options.json {
         let rows = rules.iter().map(|rule| row(rule, &config.alerting));
         writeln!(out, "{:#}", rows.collect::<Value>())?;

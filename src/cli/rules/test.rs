@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::files::{Folder, Nothing, SHIPPED};
 use super::{TestArgs, fault_json};
 use crate::cli::global_options::GlobalOptions;
+use crate::cli::output;
 use crate::simulation::runner::{Failure, Verdict, moment_text, play};
 use crate::simulation::scenario::Scenario;
 use crate::simulation::scenario_file::parse;
@@ -39,7 +40,7 @@ pub fn run(options: &GlobalOptions, args: &TestArgs) -> anyhow::Result<()> {
                 .map(|(name, text)| (((*name).to_owned(), (*text).to_owned()), true)),
         );
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     let scenarios = match read(&files, &rules) {
         Ok(scenarios) => scenarios,
         Err(faults) => {

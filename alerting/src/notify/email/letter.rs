@@ -5,6 +5,7 @@
 use lettre::Message as Mail;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, SinglePart};
+use revwatch_core::neutral;
 
 use crate::alert::AlertState;
 use crate::message::Message;
@@ -63,10 +64,9 @@ fn bracketed(name: &str, domain: &str) -> String {
     format!("<{name}@{domain}>")
 }
 
+/// The value of a header.
 fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    neutral::line(text).into_owned()
 }
 
 #[cfg(test)]
@@ -124,6 +124,26 @@ mod tests {
             );
             // Without it, mail clients do not decode the body.
             assert_eq!(header(&message, "MIME-Version").as_deref(), Some("1.0"));
+        }
+    }
+
+    #[test]
+    fn no_text_adds_a_header_or_acts_in_one() {
+        let texts = include_str!("../../../../tests/fixtures/hostile_texts.json");
+        let texts: Vec<String> = serde_json::from_str(texts).expect("a list of texts");
+        for text in texts {
+            let hostile = Message {
+                headline: text.clone(),
+                alert_id: text.clone(),
+                delivery_id: text,
+                ..message()
+            };
+            assert_eq!(header(&hostile, "Bcc"), None);
+            for name in ["Subject", "X-Revwatch-Alert", "Message-ID"] {
+                let value = header(&hostile, name).expect("there");
+                let is_active = |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c);
+                assert!(!value.contains(is_active), "{value:?}");
+            }
         }
     }
 

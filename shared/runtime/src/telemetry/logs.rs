@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use jiff::Timestamp;
+use revwatch_core::neutral;
 use serde::{Serializer as _, ser::SerializeMap as _};
 use tracing::{Event, Subscriber};
 #[cfg(feature = "client")]
@@ -118,6 +119,7 @@ fn write(lines: &mut Vec<u8>) {
 }
 
 fn render(now: Timestamp, event: &Event<'_>, line: &mut Vec<u8>) -> io::Result<()> {
+    let begin = line.len();
     // Records of libraries that use the crate `log`, such as the client, carry their target and level among their
     // fields.
     #[cfg(feature = "client")]
@@ -135,7 +137,22 @@ fn render(now: Timestamp, event: &Event<'_>, line: &mut Vec<u8>) -> io::Result<(
     map.serialize_entry("target", metadata.target())?;
     map.end()?;
     line.push(b'\n');
+    neutralise(line, begin);
     Ok(())
+}
+
+/// A person may read a line of JSON in a terminal: what JSON leaves as it is must not act there. Most lines are ASCII,
+/// of which JSON escapes all but one.
+fn neutralise(line: &mut Vec<u8>, begin: usize) {
+    const DELETE: u8 = 0x7f;
+    let written = &line[begin..];
+    if written.is_ascii() && !written.contains(&DELETE) {
+        return;
+    }
+    let neutral = String::from_utf8_lossy(written);
+    let neutral = neutral::lines(&neutral).into_owned();
+    line.truncate(begin);
+    line.extend_from_slice(neutral.as_bytes());
 }
 
 #[cfg(test)]
@@ -214,6 +231,29 @@ mod tests {
         };
         assert_eq!(split_lines(&ours), split_lines(&theirs));
         assert_eq!(split_lines(&ours).len(), 3);
+    }
+
+    #[test]
+    fn a_line_acts_on_no_terminal_and_keeps_its_text() {
+        let texts = include_str!("../../../../tests/fixtures/hostile_texts.json");
+        let texts: Vec<String> = serde_json::from_str(texts).expect("a list of texts");
+        for text in texts {
+            let captured = Captured::default();
+            with_default(registry().with(captured.clone()), || {
+                tracing::warn!(text, "foreign");
+            });
+            let line = captured.text();
+            let is_active = |c: char| {
+                c.is_control() && c != '\n'
+                    || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            };
+            assert!(
+                line.ends_with('\n') && !line.contains(is_active),
+                "{line:?}"
+            );
+            let read: Value = serde_json::from_str(&line).expect("one object");
+            assert_eq!(read["text"], text);
+        }
     }
 
     #[test]
