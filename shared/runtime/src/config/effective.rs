@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::definition::Kind;
 use super::error::{ConfigError, Fault, in_order};
 use super::file::{self, File, KeyPath};
+use super::otel;
 use super::settings::{Config, DEFAULTS};
 use super::variables::{Lookup, definitions, environment, is_secret, variable};
 use crate::files::{Place, read_text};
@@ -151,11 +152,12 @@ impl Effective {
             }
         }
         let config = toml::Value::Table(table.clone()).try_into();
-        let config: Config = match config {
+        let mut config: Config = match config {
             Ok(config) => config,
             Err(_) if !faults.is_empty() => return Err(ConfigError { faults }),
             Err(error) => return Err(ConfigError::of(wording::plain(error.message()))),
         };
+        config.traces.turned_off_by = otel::turned_off_by(lookup);
         Ok(Reading {
             effective: Self {
                 config,

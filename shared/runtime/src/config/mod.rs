@@ -20,6 +20,7 @@ mod error;
 mod file;
 mod modes;
 mod non_empty;
+mod otel;
 mod proxies;
 mod realms;
 pub mod reload;

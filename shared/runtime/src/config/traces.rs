@@ -43,6 +43,9 @@ pub struct TracesConfig {
     pub service_name: String,
     /// Share of events that are traced.
     pub sample_ratio: f64,
+    /// The standard variable of OpenTelemetry that turns traces off whatever the endpoint is, with its value.
+    #[serde(skip)]
+    pub turned_off_by: Option<String>,
 }
 
 impl TracesConfig {

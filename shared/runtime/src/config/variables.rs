@@ -5,6 +5,7 @@ use std::path::Path;
 use super::channels::CHANNELS;
 use super::closest_match::closest_match;
 use super::definition::{Definition, Kind};
+use super::otel;
 use super::reloadable::is_reloadable;
 use super::traces;
 use crate::files::read_text;
@@ -144,7 +145,7 @@ pub(crate) fn log_filter() -> Option<String> {
 }
 
 /// A warning for every variable of the process's environment that resembles one of revwatch's but
-/// is unknown.
+/// is unknown, and for those of OpenTelemetry that revwatch does not follow.
 #[expect(
     clippy::disallowed_methods,
     reason = "the environment is read only here"
@@ -155,7 +156,9 @@ pub fn unknown_in_environment() -> Vec<String> {
     // For a service of this name, Kubernetes sets variables such as `REVWATCH_PORT=tcp://…` in
     // containers.
     let own = names.filter(|(name, value)| !is_set_by_kubernetes(name, &value.to_string_lossy()));
-    unknown(own.map(|(name, _)| name))
+    let mut warnings = unknown(own.map(|(name, _)| name));
+    warnings.extend(otel::warnings(&environment));
+    warnings
 }
 
 fn is_set_by_kubernetes(name: &str, value: &str) -> bool {

@@ -1,7 +1,7 @@
 //! Export to the collector: OTLP over HTTP, in batches, in the background.
 //!
 //! Invariant: the process keeps working whatever a collector answers. Lost spans are counted, and
-//! logged at most once a minute without quoting the collector.
+//! logged at most once a minute, with the cause, without quoting the collector.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use axum::http::StatusCode;
 use axum::http::header::{HeaderValue, USER_AGENT};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -67,6 +68,11 @@ pub(super) fn processor(
     let Some(url) = config.url() else {
         return Ok(None);
     };
+    if let Some(switch) = &config.turned_off_by {
+        tracing::info!("no traces are sent: {switch}");
+        return Ok(None);
+    }
+    let failure = LastFailure::default();
     let connector = HttpsConnectorBuilder::new()
         .with_native_roots()?
         .https_or_http()
@@ -80,6 +86,7 @@ pub(super) fn processor(
         .with_http_client(OnRuntime {
             client,
             runtime: Handle::current(),
+            failure: failure.clone(),
         })
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(url)
@@ -102,6 +109,7 @@ pub(super) fn processor(
         exporter,
         waiting,
         dropped,
+        failure,
         last_logged: Mutex::new(None),
     };
     let batches = BatchConfigBuilder::default()
@@ -117,12 +125,63 @@ pub(super) fn processor(
     ))
 }
 
+/// Why the collector did not accept the last spans.
+#[derive(Debug, Clone, Default)]
+struct LastFailure(Arc<Mutex<String>>);
+
+impl LastFailure {
+    fn set(&self, cause: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = cause;
+    }
+
+    fn get(&self) -> String {
+        let cause = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cause.clone()
+    }
+}
+
+/// What the collector's status means, and what to do.
+fn refusal(status: StatusCode) -> String {
+    let fix = match status.as_u16() {
+        401 | 403 => ": check OTEL_EXPORTER_OTLP_HEADERS",
+        404 | 405 => {
+            ": OTEL_EXPORTER_OTLP_ENDPOINT must be the base URL of OTLP over HTTP, to which /v1/traces is added"
+        }
+        413 => ": let the collector accept larger requests",
+        415 => ": the collector must accept OTLP over HTTP as protobuf",
+        429 | 502..=504 => ": the collector is overloaded or not ready",
+        _ => "",
+    };
+    format!("it answered {status}{fix}")
+}
+
+/// Why there is no answer, cause by cause, and what to do. The collector's own bytes are not quoted.
+fn no_answer(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut causes = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        causes.push(inner.to_string());
+        cause = inner.source();
+    }
+    causes.dedup();
+    let causes = causes.join(": ");
+    let speaks_http2 = causes.contains("invalid HTTP version") || causes.contains("message format");
+    let fix = match speaks_http2 {
+        true => {
+            ": is it a gRPC port, usually 4317? revwatch sends OTLP over HTTP, usually to port 4318"
+        }
+        false => ": check OTEL_EXPORTER_OTLP_ENDPOINT, and whether the collector runs",
+    };
+    format!("{causes}{fix}")
+}
+
 /// Lends the processor's thread our runtime: a request runs there, and the thread waits for its
 /// answer.
 #[derive(Debug)]
 struct OnRuntime {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     runtime: Handle,
+    failure: LastFailure,
 }
 
 #[async_trait]
@@ -143,8 +202,22 @@ impl HttpClient for OnRuntime {
         let answered = self
             .runtime
             .spawn(async { timeout(EXPORT_TIMEOUT, exchange).await });
+        let status = match answered.await? {
+            Ok(Ok(status)) => status,
+            Ok(Err(error)) => {
+                self.failure.set(no_answer(error.as_ref()));
+                return Err(error);
+            }
+            Err(late) => {
+                self.failure.set("it did not answer in time".to_owned());
+                return Err(late.into());
+            }
+        };
+        if !status.is_success() {
+            self.failure.set(refusal(status));
+        }
         let mut response = Response::new(Bytes::new());
-        *response.status_mut() = answered.await???;
+        *response.status_mut() = status;
         Ok(response)
     }
 }
@@ -154,6 +227,7 @@ struct CountingExporter {
     exporter: opentelemetry_otlp::SpanExporter,
     waiting: Arc<AtomicUsize>,
     dropped: IntCounter,
+    failure: LastFailure,
     last_logged: Mutex<Option<Instant>>,
 }
 
@@ -180,11 +254,41 @@ impl SpanExporter for CountingExporter {
             if logged_at.is_none_or(|at| at.elapsed() > LOG_INTERVAL) {
                 tracing::warn!(
                     spans,
+                    reason = self.failure.get(),
                     "the collector did not accept spans; they are lost (OTEL_EXPORTER_OTLP_ENDPOINT)"
                 );
                 *logged_at = Some(Instant::now());
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_status_and_the_fix() {
+        for (status, part) in [
+            (401, "OTEL_EXPORTER_OTLP_HEADERS"),
+            (404, "/v1/traces is added"),
+            (413, "larger requests"),
+            (503, "not ready"),
+            (400, "400 Bad Request"),
+        ] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let reason = refusal(status);
+            assert!(reason.contains(part), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_missing_answer_names_each_cause_and_the_fix() {
+        let refused = std::io::Error::other("Connection refused");
+        let reason = no_answer(&refused);
+        assert!(reason.starts_with("Connection refused: check OTEL_EXPORTER_OTLP_ENDPOINT"));
+        let grpc = std::io::Error::other("invalid HTTP version parsed");
+        assert!(no_answer(&grpc).contains("4318"));
     }
 }
