@@ -123,6 +123,7 @@ fn evidence(rule: &MetricRule, sample: &Sample) -> Evidence {
         metric_value,
         money,
         money_doubt: doubt,
+        detail: sample.reason.clone(),
         ..Evidence::default()
     }
 }

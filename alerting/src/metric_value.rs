@@ -28,8 +28,8 @@ pub struct PipelineStatus {
     /// For how many seconds deliveries have waited while none was applied; 0 while the pipeline
     /// works.
     pub stalled_s: i64,
-    /// Notifiers that cannot deliver until a setting is corrected.
-    pub broken_notifiers: Vec<String>,
+    /// Notifiers that do not deliver, and why.
+    pub broken_notifiers: BTreeMap<String, String>,
 }
 
 /// Everything that metric values are computed from.
@@ -60,6 +60,8 @@ pub struct Sample {
     pub range: Option<(f64, f64)>,
     /// The most that the parts may be, if that is not exactly known; `None`: there is no bound.
     pub parts_high: Option<(Option<i64>, Option<i64>)>,
+    /// Why, if that is known.
+    pub reason: Option<String>,
 }
 
 /// A sample for each segment; without segments, one under the empty name.

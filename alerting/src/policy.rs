@@ -12,7 +12,7 @@ use revwatch_runtime::config::{
     Route, Treatment, both,
 };
 
-use crate::alert::{Alert, AlertState, Mute, Notice, NoticeKind, Silence, Sla, Subject};
+use crate::alert::{Alert, AlertState, Mute, Notice, NoticeKind, Silence, Sla};
 use crate::rule::{Rule, Severity};
 
 /// The notifications that a notifier delivers.
@@ -115,9 +115,7 @@ impl Policy {
             .unwrap_or(&treatment.notifiers);
         alert.notifiers = self.available(wanted);
         // A broken notifier cannot deliver the alert about itself.
-        if let Subject::Segment { by, value: broken } = &alert.subject
-            && by == "notifier"
-        {
+        if let Some(broken) = alert.subject.broken_notifier() {
             alert.notifiers.retain(|name| name != broken);
             if alert.notifiers.is_empty() && !wanted.is_empty() {
                 alert
@@ -470,7 +468,7 @@ mod tests {
     use revwatch_runtime::config::Config;
 
     use super::*;
-    use crate::alert::Evidence;
+    use crate::alert::{Evidence, Subject};
 
     fn hours() -> BusinessHours {
         BusinessHours {

@@ -23,6 +23,7 @@ mod mail;
 mod modes;
 mod mrr;
 mod order;
+mod other_ways;
 mod owners;
 mod prometheus;
 mod recovery;

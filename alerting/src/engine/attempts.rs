@@ -1,12 +1,10 @@
 //! The messages of alerts: attempts, their results, and the notices that are due.
 
-use std::collections::BTreeSet;
-
 use super::Engine;
 use super::message_updates::{LOG, UpdateReason, message_keys, update_reason};
 use super::outbox::Lane;
 use super::sla_clocks::notice_skip;
-use crate::alert::{Alert, AlertState, MessageKey, NoticeKind, NotificationState};
+use crate::alert::{Alert, AlertState, Failing, MessageKey, NoticeKind, NotificationState};
 use crate::message::{Message, render};
 use crate::outcome::Outcome;
 
@@ -69,6 +67,10 @@ fn render_for(alert: &Alert, key: &MessageKey, state: &NotificationState) -> Mes
 
 /// A message that cannot be delivered until a person repairs something is tried again this often.
 const BROKEN_RETRY_MS: i64 = 300_000;
+/// After so many failures, or so long, another notifier is used as well. The former attempts may still arrive:
+/// twice is better than too late.
+const MAX_FAILED: u32 = 3;
+const MAX_WAIT_MS: i64 = 120_000;
 /// After so many failed attempts (about a minute) the engine no longer waits until a destination can be searched:
 /// a duplicate is better than nothing.
 const MAX_LOOKUPS: u32 = 5;
@@ -150,39 +152,15 @@ impl Engine {
         };
         let state = alert.notifications.entry(key.clone()).or_default();
         state.possible_duplicate |= possible_duplicate;
-        let was_broken = state.broken.is_some();
         note(state, result, now_ms);
-        match outcome {
-            Outcome::Failed {
-                reason,
-                permanent: true,
-            } => {
-                self.outbox.break_notifier(&key.notifier, reason);
-                // Another notifier is used as well, once for the alert and once for each notice.
-                let list = match alert
-                    .notices
-                    .iter_mut()
-                    .find(|notice| notice.number == key.notice)
-                {
-                    Some(notice) => &mut notice.notifiers,
-                    None => &mut alert.notifiers,
-                };
-                let used: BTreeSet<&str> = list
-                    .iter()
-                    .map(String::as_str)
-                    .chain(self.outbox.broken_notifiers().map(String::as_str))
-                    .collect();
-                let all_broken = list.iter().all(|name| self.outbox.is_broken(name));
-                let is_wanted = all_broken || (key.notice == 0 && !was_broken);
-                list.extend(
-                    self.policy
-                        .alternative_to(&key.notifier, &used)
-                        .filter(|_| is_wanted),
-                );
-            }
-            Outcome::Delivered { .. } if self.outbox.repair(&key.notifier) => {
+        let broken = state.broken.clone().filter(|_| is_failure(outcome));
+        let was_replaced = state.is_replaced;
+        state.is_replaced |= broken.is_some();
+        match (outcome, broken) {
+            (Outcome::Delivered { .. }, _) if self.outbox.repair(&key.notifier) => {
                 self.retry_broken(&key.notifier);
             }
+            (_, Some(reason)) => self.use_another_way(alert_id, key, &reason, was_replaced),
             _ => {}
         }
         self.changes.touch(alert_id);
@@ -196,6 +174,7 @@ impl Engine {
                 .values_mut()
                 .filter(|state| state.broken.is_some())
             {
+                state.failing = None;
                 state.not_before_ms = 0;
                 self.changes.touch(&alert.id);
             }
@@ -211,6 +190,7 @@ impl Engine {
                 .filter(|(key, p)| key.notifier == notifier && p.broken.is_some());
             for (_, state) in broken {
                 state.broken = None;
+                state.failing = None;
                 state.not_before_ms = 0;
                 self.changes.touch(&alert.id);
             }
@@ -292,6 +272,14 @@ impl Engine {
     }
 }
 
+/// Whether readers lack the message, or may lack it, because its destination does not take it.
+fn is_failure(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Failed { .. } | Outcome::Unknown { .. } | Outcome::RetryAfter { .. }
+    )
+}
+
 /// What the outcome of an attempt means for the next one.
 fn note(state: &mut NotificationState, result: &AttemptResult, now_ms: i64) {
     let tried = state.attempting_revision;
@@ -303,30 +291,39 @@ fn note(state: &mut NotificationState, result: &AttemptResult, now_ms: i64) {
                 delivered_revision: result.revision,
                 receipt: receipt.clone().or(state.receipt.take()),
                 possible_duplicate: state.possible_duplicate,
+                failures: std::mem::take(&mut state.failures),
                 ..NotificationState::default()
             };
         }
         Outcome::RetryAfter { wait_ms } => {
             state.attempting_revision = None;
             state.not_before_ms = now_ms + (*wait_ms).max(1);
+            let reason = "it limits how many messages it takes, and asks to wait";
+            note_failure(state, reason, 0, now_ms);
         }
         // The engine does not give up: the token, the channel or the network may be repaired.
         Outcome::Failed {
-            permanent: false, ..
+            permanent: false,
+            reason,
         } => {
             state.attempting_revision = None;
             state.not_before_ms = now_ms + pause_ms;
+            note_failure(state, reason, 1, now_ms);
         }
         Outcome::Failed {
             permanent: true,
             reason,
         } => {
             state.attempting_revision = None;
-            state.broken = Some(reason.clone());
             state.not_before_ms = now_ms + BROKEN_RETRY_MS;
+            note_failure(state, reason, 1, now_ms);
+            state.broken = Some(reason.clone());
         }
         // `attempting_revision` stays: the next attempt searches the destination first.
-        Outcome::Unknown { .. } => state.not_before_ms = now_ms + pause_ms,
+        Outcome::Unknown { reason } => {
+            state.not_before_ms = now_ms + pause_ms;
+            note_failure(state, reason, 1, now_ms);
+        }
         // The message was deleted: the next attempt posts a new one.
         Outcome::Gone => {
             state.attempting_revision = None;
@@ -339,5 +336,20 @@ fn note(state: &mut NotificationState, result: &AttemptResult, now_ms: i64) {
         // Who has it is remembered in memory. If that is lost, the next attempt must search, or say that it may be a
         // duplicate.
         state.attempting_revision = tried;
+    }
+}
+
+/// Notes an attempt that did not deliver, and whether another notifier must: after a few failures, or if the next
+/// attempt would come too late.
+fn note_failure(state: &mut NotificationState, reason: &str, failed: u32, now_ms: i64) {
+    state.note_failure(reason, now_ms.div_euclid(1000));
+    let failing = state.failing.get_or_insert(Failing {
+        since_ms: now_ms,
+        failed: 0,
+    });
+    failing.failed = failing.failed.saturating_add(failed);
+    let waits_ms = state.not_before_ms.max(now_ms) - failing.since_ms;
+    if failing.failed >= MAX_FAILED || waits_ms >= MAX_WAIT_MS {
+        state.broken = Some(reason.to_owned());
     }
 }

@@ -60,7 +60,8 @@ pub(super) fn update_reason(
     if !is_delivered {
         // An alert that was short, or whose destination was down, is not missed: one that resolved before its first
         // delivery is delivered once, as both. A broken notifier has nothing to add to what another delivered.
-        let is_known = state.broken.is_some() && is_delivered_by_another(alert);
+        let is_known =
+            state.broken.is_some() && !may_have_arrived && is_delivered_by_another(alert);
         let is_late = alert.is_resolved() && (!capabilities.resolves || is_known);
         return (!is_late).then_some(UpdateReason::NotDelivered);
     }

@@ -31,6 +31,7 @@ mod inputs;
 mod message_updates;
 mod mutes;
 mod muting;
+mod other_ways;
 mod outbox;
 mod pipeline;
 mod position;
@@ -283,7 +284,7 @@ impl Engine {
     /// Notifiers that cannot deliver until a person repairs something.
     #[cfg(test)]
     fn broken_notifiers(&self) -> impl Iterator<Item = &String> {
-        self.outbox.broken_notifiers()
+        self.outbox.broken_notifiers().map(|(name, _)| name)
     }
 
     /// Time passes: notices fall due, what has been clear for long enough resolves, silences end.
@@ -321,6 +322,7 @@ impl Engine {
         let mut dirty = self.changes.take_dirty();
         self.date_digests(&mut dirty, now_s);
         for id in &dirty {
+            self.go_around(id);
             self.enqueue(id);
             if let Some(alert) = self.alerts.get(id) {
                 self.changes.put(ALERTS, id, alert);

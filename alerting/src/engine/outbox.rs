@@ -31,7 +31,7 @@ pub struct Outbox {
     places: HashMap<String, Vec<(Lane, i64, Rank)>>,
     /// Attempts that have begun and not ended.
     in_flight: HashSet<(String, MessageKey)>,
-    /// Notifiers that cannot deliver until a person repairs something, and why.
+    /// Notifiers that do not deliver, and why.
     broken: BTreeMap<String, String>,
 }
 
@@ -121,9 +121,10 @@ impl Outbox {
         self.in_flight.remove(&(id.to_owned(), key.clone()));
     }
 
-    /// A notifier cannot deliver until a person repairs something.
-    pub fn break_notifier(&mut self, name: &str, reason: &str) {
-        self.broken.insert(name.to_owned(), reason.to_owned());
+    /// A notifier does not deliver. Returns whether that is new.
+    pub fn break_notifier(&mut self, name: &str, reason: &str) -> bool {
+        let before = self.broken.insert(name.to_owned(), reason.to_owned());
+        before.is_none()
     }
 
     /// A notifier has delivered; returns whether it had been broken.
@@ -135,8 +136,9 @@ impl Outbox {
         self.broken.contains_key(name)
     }
 
-    pub fn broken_notifiers(&self) -> impl Iterator<Item = &String> {
-        self.broken.keys()
+    /// Each notifier that does not deliver, and why.
+    pub fn broken_notifiers(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.broken.iter()
     }
 
     /// Whether an attempt is under way.
@@ -186,10 +188,11 @@ mod tests {
     #[test]
     fn a_broken_notifier_is_repaired_once() {
         let mut outbox = Outbox::default();
-        outbox.break_notifier("slack", "no token");
-        outbox.break_notifier("slack", "no channel");
+        assert!(outbox.break_notifier("slack", "no token"));
+        assert!(!outbox.break_notifier("slack", "no channel"));
         assert!(outbox.is_broken("slack") && !outbox.is_broken("email"));
-        assert_eq!(outbox.broken_notifiers().collect::<Vec<_>>(), ["slack"]);
+        let broken: Vec<_> = outbox.broken_notifiers().collect();
+        assert_eq!(broken, [(&"slack".to_owned(), &"no channel".to_owned())]);
         assert!(outbox.repair("slack") && !outbox.repair("slack"));
     }
 

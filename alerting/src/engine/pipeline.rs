@@ -45,13 +45,14 @@ impl Pipeline {
     pub fn status<'a>(
         &mut self,
         deliveries: i64,
-        broken_notifiers: impl Iterator<Item = &'a String>,
+        broken_notifiers: impl Iterator<Item = (&'a String, &'a String)>,
         elapsed: Duration,
     ) -> PipelineStatus {
         let measured_s = self.stalled_s(deliveries, elapsed);
         let mut status = self.last.status.clone();
         status.stalled_s = self.last.stalled_s.unwrap_or(measured_s);
-        status.broken_notifiers.extend(broken_notifiers.cloned());
+        let broken_notifiers = broken_notifiers.map(|(name, why)| (name.clone(), why.clone()));
+        status.broken_notifiers.extend(broken_notifiers);
         status
     }
 
@@ -77,6 +78,9 @@ impl Pipeline {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::iter;
+
     use super::*;
 
     fn at(seconds: u64) -> Duration {
@@ -106,7 +110,7 @@ mod tests {
     fn the_pipeline_is_stalled_while_deliveries_wait_and_none_is_processed() {
         let mut pipeline = Pipeline::default();
         let stalled_s = |pipeline: &mut Pipeline, deliveries, seconds| {
-            let status = pipeline.status(deliveries, [].iter(), at(seconds));
+            let status = pipeline.status(deliveries, iter::empty(), at(seconds));
             status.stalled_s
         };
         assert_eq!(stalled_s(&mut pipeline, 7, 0), 0, "nothing is known");
@@ -125,7 +129,7 @@ mod tests {
     fn a_stall_goes_on_while_the_queue_does_not_answer() {
         let mut pipeline = Pipeline::default();
         let stalled_s = |pipeline: &mut Pipeline, deliveries, seconds| {
-            let status = pipeline.status(deliveries, [].iter(), at(seconds));
+            let status = pipeline.status(deliveries, iter::empty(), at(seconds));
             status.stalled_s
         };
         pipeline.update(depth(3), at(0));
@@ -144,12 +148,9 @@ mod tests {
             ..depth(3)
         };
         pipeline.update(given, at(0));
-        let broken = "slack".to_owned();
-        pipeline.status(7, [].iter(), at(0));
-        let status = pipeline.status(7, [broken.clone()].iter(), at(900));
-        assert_eq!(
-            (status.stalled_s, status.broken_notifiers),
-            (5, vec![broken])
-        );
+        let broken = BTreeMap::from([("slack".to_owned(), "no token".to_owned())]);
+        pipeline.status(7, iter::empty(), at(0));
+        let status = pipeline.status(7, broken.iter(), at(900));
+        assert_eq!((status.stalled_s, status.broken_notifiers), (5, broken));
     }
 }

@@ -247,6 +247,7 @@ fn bounded(
         parts_high: Some((most, before.high_minor())),
         money,
         range: Some(range),
+        reason: None,
     }
 }
 

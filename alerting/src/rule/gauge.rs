@@ -158,7 +158,11 @@ impl Measure for Gauge {
                 .alone(),
             Source::BrokenNotifiers => {
                 let broken = &query.inputs.pipeline.broken_notifiers;
-                ones(query, broken.clone())
+                let mut samples = ones(query, broken.keys().cloned().collect());
+                for (name, sample) in &mut samples {
+                    sample.reason = broken.get(name).filter(|it| !it.is_empty()).cloned();
+                }
+                samples
             }
             // Before the first event was applied, no level is too low.
             _ if !query.has_data() && query.by.is_none() => Sample::default().alone(),

@@ -11,6 +11,7 @@ mod groups;
 mod metrics;
 mod notifications;
 mod old_names;
+mod other_ways;
 mod pre_existing;
 mod returning;
 mod scopes;
@@ -357,7 +358,7 @@ static PIPELINE: PipelineStatus = PipelineStatus {
     dead_letters: None,
     parked: None,
     stalled_s: 0,
-    broken_notifiers: Vec::new(),
+    broken_notifiers: BTreeMap::new(),
 };
 
 #[test]

@@ -63,7 +63,7 @@ fn inputs(counters: &Counters, now_s: i64) -> MetricInputs<'_> {
         dead_letters: None,
         parked: None,
         stalled_s: 0,
-        broken_notifiers: Vec::new(),
+        broken_notifiers: BTreeMap::new(),
     };
     MetricInputs {
         counters,

@@ -268,9 +268,12 @@ impl Alert {
             .for_each(id);
         money.iter_mut().for_each(currency);
         money_doubt.redact();
-        detail
-            .iter_mut()
-            .for_each(|text| *text = redact::detail(text).into_owned());
+        // Why a notifier fails is said in our own words.
+        if alert.subject.broken_notifier().is_none() {
+            detail
+                .iter_mut()
+                .for_each(|text| *text = redact::detail(text).into_owned());
+        }
         if let Some(group) = &mut alert.group {
             group.money.iter_mut().for_each(currency);
             group.money_doubt.redact();

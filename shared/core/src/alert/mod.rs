@@ -15,5 +15,7 @@ pub use self::document::{
     SILENCES, Severity, Sla, id,
 };
 pub use self::evidence::{Evidence, MetricValue, Point, Side, Unit};
-pub use self::notification::{MessageKey, Notice, NoticeKind, NotificationState};
+pub use self::notification::{
+    Failing, Failures, MessageKey, Notice, NoticeKind, NotificationState,
+};
 pub use self::subject::Subject;

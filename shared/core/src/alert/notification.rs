@@ -83,9 +83,64 @@ pub struct NotificationState {
     /// may have it twice.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub possible_duplicate: bool,
-    /// Why this notifier cannot deliver it until a person repairs something; another was used.
+    /// Why this notifier does not deliver it: a person must repair something, or it has failed for too long. Another
+    /// is used as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broken: Option<String>,
+    /// Another notifier was added for it, which happens once.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_replaced: bool,
+    /// The failures since the last success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Failing>,
+    /// What went wrong, oldest first, also before the last success: equal reasons in a row are one entry.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failures>,
+}
+
+/// A message that could not be delivered yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failing {
+    /// Unix milliseconds of the first failure.
+    pub since_ms: i64,
+    /// How many failed; a service that asks to wait has not failed.
+    pub failed: u32,
+}
+
+/// Attempts in a row that failed for the same reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    /// Why; no secrets and no personal data.
+    pub reason: String,
+    /// How many.
+    pub count: u32,
+    /// Unix seconds of the first.
+    pub first_s: i64,
+    /// Unix seconds of the last.
+    pub last_s: i64,
+}
+
+/// Older failures are dropped.
+const MAX_FAILURES: usize = 8;
+
+impl NotificationState {
+    /// Notes why an attempt did not deliver.
+    pub fn note_failure(&mut self, reason: &str, at_s: i64) {
+        match self.failures.last_mut() {
+            Some(last) if last.reason == reason => {
+                last.count = last.count.saturating_add(1);
+                last.last_s = at_s;
+            }
+            _ => self.failures.push(Failures {
+                reason: reason.to_owned(),
+                count: 1,
+                first_s: at_s,
+                last_s: at_s,
+            }),
+        }
+        let too_many = self.failures.len().saturating_sub(MAX_FAILURES);
+        self.failures.drain(..too_many);
+    }
 }
 
 impl MessageKey {

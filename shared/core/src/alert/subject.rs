@@ -34,6 +34,14 @@ impl Subject {
         }
     }
 
+    /// The notifier that cannot deliver, if it is one.
+    pub fn broken_notifier(&self) -> Option<&str> {
+        match self {
+            Self::Segment { by, value } if by == "notifier" => Some(value),
+            _ => None,
+        }
+    }
+
     /// As it may be logged.
     pub fn redacted(&self) -> Self {
         match self {

@@ -10,6 +10,7 @@ use super::text::rfc3339;
 use crate::alert::{
     Alert, AlertState, Matcher, MessageKey, Mute, NoticeKind, NotificationState, Severity, Silence,
 };
+use crate::requirement::Detail;
 
 /// The columns of the export of alerts.
 pub const EXPORT: &[Column<Alert>] = &[
@@ -181,7 +182,7 @@ pub fn describe(alert: &Alert) -> Value {
         "id": alert.id, "rule": alert.rule, "severity": alert.severity, "state": alert.state,
         "muted": alert.muted.as_ref().filter(|_| !alert.is_resolved()),
         "subject": alert.subject_text(), "account": alert.account(), "money": alert.evidence.amounts().json("minor"),
-        "events": alert.evidence.event_ids,
+        "events": alert.evidence.event_ids, "reason": reason(alert),
         "group": group.map(|group| json!({"joined": group.joined, "open": group.open})), "part_of": alert.part_of,
         "pre_existing": alert.pre_existing, "began_before": alert.evidence.began_before,
         "since": time(Some(alert.since_s)), "fired_at": time(Some(alert.fired_s)),
@@ -193,11 +194,18 @@ pub fn describe(alert: &Alert) -> Value {
     })
 }
 
+/// Why, in Stripe's words or ours.
+fn reason(alert: &Alert) -> Option<&str> {
+    let reason = alert.evidence.detail.as_deref().map(Detail::of)?.reason;
+    Some(reason).filter(|reason| !reason.is_empty())
+}
+
 /// The state of one message, by its key.
 fn notification((key, message): (&MessageKey, &NotificationState)) -> (String, Value) {
     let state = json!({
         "delivered_revision": message.delivered_revision, "attempting_revision": message.attempting_revision,
         "attempts": message.attempts, "possible_duplicate": message.possible_duplicate, "broken": message.broken,
+        "failures": message.failures,
     });
     (key.to_string(), state)
 }

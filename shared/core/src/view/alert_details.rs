@@ -6,7 +6,7 @@ use super::alert::{money, mute_reason, notice, since, state, subject};
 use super::alert_history::after;
 use super::rfc3339;
 use crate::alert::report::{Verdict, counts, resolution, response};
-use crate::alert::{Alert, NotificationState, Silence};
+use crate::alert::{Alert, MessageKey, NotificationState, Silence};
 
 /// A table of an alert's details.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +90,7 @@ pub fn sections(alert: &Alert, members: &[Alert]) -> Vec<Section> {
         deadlines(alert),
         notices(alert),
         messages(alert),
+        failures(alert),
         Section {
             title: "Members",
             header: &["id", "state", "subject", "money", "since"],
@@ -145,6 +146,28 @@ fn messages(alert: &Alert) -> Section {
         title: "Messages",
         header: &["key", "delivered", "receipt", "remarks"],
         rows: rows.collect(),
+    }
+}
+
+/// What went wrong with each message, oldest first.
+fn failures(alert: &Alert) -> Section {
+    let of_message = |(key, message): (&MessageKey, &NotificationState)| {
+        let key = key.to_string();
+        let rows = message.failures.iter().map(move |failures| {
+            vec![
+                key.clone(),
+                failures.count.to_string(),
+                rfc3339(Some(failures.first_s)),
+                rfc3339(Some(failures.last_s)),
+                failures.reason.clone(),
+            ]
+        });
+        rows.collect::<Vec<_>>()
+    };
+    Section {
+        title: "Failed attempts",
+        header: &["key", "number", "first", "last", "why"],
+        rows: alert.notifications.iter().flat_map(of_message).collect(),
     }
 }
 
