@@ -9,10 +9,15 @@ use crate::support::wait::until;
 contract!(store: [
     a_lease_has_one_holder,
     an_expired_lease_is_taken_under_a_higher_fence,
+    a_lease_taken_while_the_clock_was_ahead_has_expired,
     a_released_lease_is_free,
     leases_are_independent,
     members_are_alive_until_they_leave_or_expire,
+    a_member_that_joined_while_the_clock_was_ahead_has_expired,
 ]);
+
+/// A deadline that a process wrote while the clock was a year ahead is as far ahead as one of this lifetime.
+const YEAR_MS: u64 = 365 * 86_400_000;
 
 async fn a_lease_has_one_holder(place: &dyn StorePlace) {
     let (one, two) = (place.store().await, place.store().await);
@@ -43,6 +48,20 @@ async fn an_expired_lease_is_taken_under_a_higher_fence(place: &dyn StorePlace) 
     assert_eq!(take_lease(&*store, "three", SHORT_MS).await, Some(third));
     let fourth = until("the lease expires", || take_lease(&*store, "four", LONG_MS)).await;
     assert!(fourth > third);
+}
+
+async fn a_lease_taken_while_the_clock_was_ahead_has_expired(place: &dyn StorePlace) {
+    let store = place.store().await;
+    let ahead = take_lease(&*store, "killed", YEAR_MS).await.expect("free");
+    let next = take_lease(&*store, "one", LONG_MS).await.expect("expired");
+    assert!(next > ahead, "{next:?} {ahead:?}");
+    assert_eq!(take_lease(&*store, "two", LONG_MS).await, None);
+
+    // Its holder, if it lives, renews it.
+    let ahead = take_lease(&*store, "one", YEAR_MS).await;
+    assert_eq!(ahead, Some(next));
+    assert_eq!(take_lease(&*store, "one", LONG_MS).await, Some(next));
+    assert_eq!(take_lease(&*store, "two", LONG_MS).await, None);
 }
 
 async fn a_released_lease_is_free(place: &dyn StorePlace) {
@@ -123,4 +142,21 @@ async fn members_are_alive_until_they_leave_or_expire(place: &dyn StorePlace) {
         (heartbeat("a", LONG_MS).await == ["a"]).then_some(())
     })
     .await;
+}
+
+async fn a_member_that_joined_while_the_clock_was_ahead_has_expired(place: &dyn StorePlace) {
+    let store = place.store().await;
+    let heartbeat = async |group: &str, member: &str, ttl_ms| {
+        let alive = store.heartbeat(group, member, ttl_ms).await;
+        alive.expect("heartbeat")
+    };
+    heartbeat("workers", "killed", YEAR_MS).await;
+    heartbeat("others", "askers", YEAR_MS).await;
+    assert_eq!(heartbeat("workers", "a", LONG_MS).await, ["a"]);
+    let others = heartbeat("others", "b", YEAR_MS).await;
+    assert_eq!(
+        others,
+        ["askers", "b"],
+        "other groups have another lifetime"
+    );
 }

@@ -146,7 +146,9 @@ pub async fn live_workers(
     asker: &str,
 ) -> Result<usize, StoreError> {
     let group = membership::group_of(mode);
-    let alive = store.heartbeat(&group, asker, 1).await?;
+    // Longer than any worker's, which would expire otherwise; their next heartbeat drops an asker that did not leave.
+    const ASKER_TTL_MS: u64 = 3_600_000;
+    let alive = store.heartbeat(&group, asker, ASKER_TTL_MS).await?;
     store.leave(&group, asker).await?;
     Ok(alive.iter().filter(|member| *member != asker).count())
 }

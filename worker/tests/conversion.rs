@@ -103,11 +103,17 @@ async fn waiting(memory: &Memory) -> u64 {
 async fn nothing_is_converted_or_applied_while_a_worker_of_another_version_lives() {
     let memory = memory();
     memory.faults().set_state_format(1);
-    let joined = memory.heartbeat(GROUP, "worker-old", 3_600_000).await;
-    joined.expect("joined");
+    let lives = async |memory: &Memory| {
+        let joined = memory.heartbeat(GROUP, "worker-old", 5000).await;
+        joined.expect("joined");
+    };
+    lives(&memory).await;
     let running = Running::new(memory);
     running.publish(FAILED).await;
-    tokio::time::sleep(Duration::from_mins(2)).await;
+    for _ in 0..120 {
+        lives(&running.memory).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
     let health = running.memory.health().await.expect("health");
     assert!(health.iter().all(|it| it.state_format == 1), "{health:?}");
     assert_eq!(waiting(&running.memory).await, 1);

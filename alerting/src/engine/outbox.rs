@@ -10,6 +10,9 @@ use crate::rule::Severity;
 /// Notifier and route: their messages are delivered one after the other.
 pub type Lane = (String, String);
 
+/// No attempt waits longer: a destination that asks for more is not obeyed (`retry_after`), and other waits are shorter.
+const LONGEST_WAIT_MS: i64 = 3_600_000;
+
 /// Severity (critical first), fired, alert, notice.
 type Rank = (Reverse<Severity>, i64, String, u32);
 
@@ -158,6 +161,14 @@ impl Queue {
             self.due
                 .extend(self.later.pop_first().map(|(_, rank)| rank));
         }
+        // A wait that ends later than any that begins now began while the clock was ahead.
+        while self
+            .later
+            .last()
+            .is_some_and(|(not_before_ms, _)| *not_before_ms > now_ms + LONGEST_WAIT_MS)
+        {
+            self.due.extend(self.later.pop_last().map(|(_, rank)| rank));
+        }
         self.due.first()
     }
 }
@@ -226,5 +237,27 @@ mod tests {
             outbox.clear(id);
         }
         assert!(outbox.lanes().next().is_none() && outbox.due(i64::MAX).is_empty());
+    }
+
+    /// Else it would wait until the clock gets there again.
+    #[test]
+    fn a_wait_that_began_while_the_clock_was_ahead_is_over() {
+        const DAY_MS: i64 = 86_400_000;
+        let mut outbox = Outbox::default();
+        for (id, not_before_ms) in [("al_day", DAY_MS), ("al_hour", LONGEST_WAIT_MS)] {
+            let message = (MessageKey::main("slack"), id.into(), not_before_ms);
+            outbox.put(&alert(id, Severity::High), vec![message]);
+        }
+        assert_eq!(outbox.due(0), [lane("al_day")]);
+        assert_eq!(
+            outbox.lanes().map(|(_, at_ms)| at_ms).collect::<Vec<_>>(),
+            [0, LONGEST_WAIT_MS]
+        );
+        assert_eq!(
+            outbox.due(LONGEST_WAIT_MS),
+            [lane("al_day"), lane("al_hour")]
+        );
+        outbox.clear("al_day");
+        assert_eq!(outbox.due(LONGEST_WAIT_MS), [lane("al_hour")]);
     }
 }

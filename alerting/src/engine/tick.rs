@@ -572,7 +572,8 @@ impl Engine {
         }
         self.on_time(now_s);
         output.decisions = self.take_writes(time.now_s);
-        if now_s - self.position.history_cut_s > HISTORY_PERIOD_S {
+        // Also when the last time is in the future: the clock was ahead.
+        if !(0..=HISTORY_PERIOD_S).contains(&(now_s - self.position.history_cut_s)) {
             // Written with the next tick: an evaluator that dies first cuts again.
             self.position.history_cut_s = now_s;
             output.cut_history = true;

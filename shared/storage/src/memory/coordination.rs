@@ -17,18 +17,19 @@ impl Coordination for Memory {
     ) -> Result<Option<Fence>, StoreError> {
         self.shared.pass(&self.gate).await;
         let now_ms = self.shared.clock.now_ms();
+        let until_ms = now_ms.saturating_add_unsigned(ttl_ms);
         let mut state = lock(&self.shared.store);
         let found = state.leases.get(name);
         let fence = match found {
             Some(lease) if lease.until_ms >= now_ms && lease.holder == holder => lease.fence,
-            Some(lease) if lease.until_ms >= now_ms => return Ok(None),
+            Some(lease) if (now_ms..=until_ms).contains(&lease.until_ms) => return Ok(None),
             Some(lease) => lease.fence + 1,
             None => 1,
         };
         let lease = Lease {
             holder: holder.to_owned(),
             fence,
-            until_ms: now_ms.saturating_add_unsigned(ttl_ms),
+            until_ms,
         };
         state.leases.insert(name.to_owned(), lease);
         Ok(Some(Fence(fence)))
@@ -52,8 +53,10 @@ impl Coordination for Memory {
         self.shared.pass(&self.gate).await;
         let now_ms = self.shared.clock.now_ms();
         let mut state = lock(&self.shared.store);
-        state.members.retain(|_, until_ms| *until_ms >= now_ms);
         let until_ms = now_ms.saturating_add_unsigned(ttl_ms);
+        state
+            .members
+            .retain(|(found, _), until| found != group || (now_ms..=until_ms).contains(until));
         state
             .members
             .insert((group.to_owned(), member.to_owned()), until_ms);

@@ -9,6 +9,10 @@ use super::error::StoreError;
 pub struct Fence(pub u64);
 
 /// Leases and membership.
+///
+/// All who ask for one lease, and all members of one group, use the same `ttl_ms`. A deadline that is further ahead
+/// was written while the clock was ahead, and has expired: else its writer, which may be gone, would keep the lease or
+/// its membership until the clock gets there.
 #[async_trait]
 pub trait Coordination: Send + Sync {
     /// Takes or renews the lease `name` for `ttl_ms`. `None`: another holder has it.

@@ -24,7 +24,7 @@ impl Coordination for Sqlite {
                 "INSERT INTO leases VALUES (?1, ?2, 1, ?3) ON CONFLICT (name) DO UPDATE SET
                    fence = fence + (holder <> excluded.holder OR until_ms < ?4), holder = excluded.holder,
                    until_ms = excluded.until_ms
-                 WHERE holder = excluded.holder OR until_ms < ?4
+                 WHERE holder = excluded.holder OR until_ms < ?4 OR until_ms > excluded.until_ms
                  RETURNING fence",
             )?
             .query_row(params![name, holder, until_ms, now_ms], |row| row.get(0).map(Fence))
@@ -57,10 +57,14 @@ impl Coordination for Sqlite {
         let clock = self.0.clock.clone();
         self.write(move |c| {
             let now_ms = clock.now_ms();
-            c.execute("DELETE FROM members WHERE grp = ?1 AND until_ms < ?2", params![group, now_ms])?;
+            let until_ms = now_ms.saturating_add_unsigned(ttl_ms);
+            c.execute(
+                "DELETE FROM members WHERE grp = ?1 AND until_ms NOT BETWEEN ?2 AND ?3",
+                params![group, now_ms, until_ms],
+            )?;
             c.execute(
                 "INSERT INTO members VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET until_ms = excluded.until_ms",
-                params![group, member, now_ms.saturating_add_unsigned(ttl_ms)],
+                params![group, member, until_ms],
             )?;
             texts(c, "SELECT member FROM members WHERE grp = ?1 ORDER BY member", [&group])
         })

@@ -257,6 +257,20 @@ fn oldest_ms(connection: &Connection, partitions: u32) -> rusqlite::Result<Optio
     Ok(of_partitions.into_iter().flatten().min())
 }
 
+/// When the last delivery of all partitions was received, in Unix milliseconds.
+pub(super) fn newest_ms(connection: &Connection, partitions: u32) -> rusqlite::Result<Option<i64>> {
+    let mut newest = connection.prepare_cached(
+        "SELECT received_ms FROM archive WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT 1",
+    )?;
+    let mut of_all = None;
+    for partition in 0..partitions {
+        let range = [first_id(partition), first_id(partition + 1) - 1];
+        let of_partition = newest.query_row(range, |row| row.get(0)).optional()?;
+        of_all = of_all.max(of_partition);
+    }
+    Ok(of_all)
+}
+
 /// Drops acknowledged deliveries that were received before `before_ms`: the oldest of each partition,
 /// some at a time, so that the writer is not blocked for long.
 pub(super) fn prune(
@@ -390,8 +404,10 @@ mod tests {
             kept(),
             [(3, 30), (second, 10), (second + 1, 20), (second + 2, 30)]
         );
+        assert_eq!(newest_ms(&c, 2).expect("read"), Some(30));
         prune(&c, 2, 99).expect("pruned");
         add(0, 100);
+        assert_eq!(newest_ms(&c, 2).expect("read"), Some(100));
         assert_eq!(kept()[0], (4, 100), "an id is never reused");
     }
 }

@@ -51,6 +51,11 @@ pub(super) fn watch(inner: &Weak<Inner>) {
             let pruned_until = pruned_until.clone();
             let now_s = inner.clock.now_s();
             let work = move |c: &Connection| {
+                let Some(newest_ms) = queue::newest_ms(c, partitions)? else {
+                    return Ok(());
+                };
+                // What is old is old compared with the newest delivery: a clock that is ahead makes nothing old.
+                let now_s = now_s.min(newest_ms.div_euclid(1000));
                 let mut until = pruned_until.lock().unwrap_or_else(PoisonError::into_inner);
                 *until = prune(c, partitions, &until, now_s).inspect_err(|error| {
                     tracing::warn!(%error, "cannot prune old data");

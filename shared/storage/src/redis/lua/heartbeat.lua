@@ -3,6 +3,9 @@
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local deadline = string.format('%.0f', now + ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
-redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), ARGV[1])
+-- A later deadline was written while the clock was ahead.
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '(' .. deadline, '+inf')
+redis.call('ZADD', KEYS[1], deadline, ARGV[1])
 return redis.call('ZRANGE', KEYS[1], 0, -1)

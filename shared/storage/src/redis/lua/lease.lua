@@ -5,11 +5,14 @@
 local held = redis.call('GET', KEYS[1])
 if held then
   local fence, holder = string.match(held, '^(%d+) (.*)$')
-  if holder ~= ARGV[1] then
+  if holder == ARGV[1] then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    return fence
+  end
+  -- One that ends later than any taken now was taken while the clock was ahead.
+  if redis.call('PTTL', KEYS[1]) <= tonumber(ARGV[2]) then
     return false
   end
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  return fence
 end
 
 -- Microseconds of the clock, or one more than the last: higher than any fence issued before, even if the
