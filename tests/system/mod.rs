@@ -20,6 +20,7 @@ mod formats;
 mod identity;
 mod localstripe;
 mod mail;
+mod log_reader;
 mod modes;
 mod mrr;
 mod order;

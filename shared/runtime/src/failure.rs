@@ -5,15 +5,19 @@ use std::process::ExitCode;
 
 use revwatch_core::neutral;
 
-/// The status with which a program ends; an error goes to standard error.
+use crate::telemetry::{finish_log, write_log};
+
+/// The status with which a program ends; an error goes to standard error, after the log.
 pub fn exit_code(program: &str, result: Result<(), impl AsRef<dyn Error>>) -> ExitCode {
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{program}: {}", text(error.as_ref()));
+            write_log(format!("{program}: {}\n", text(error.as_ref())).as_bytes());
             ExitCode::FAILURE
         }
-    }
+    };
+    finish_log();
+    code
 }
 
 /// The error with its causes, as a terminal may show it. Many errors name their cause themselves: it is not repeated.

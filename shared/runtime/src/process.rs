@@ -19,7 +19,7 @@ use crate::listen::ListenError;
 use crate::panics::count_panics;
 use crate::reload::{ActiveConfig, Apply, Prepare, Reload};
 use crate::supervise::Supervisor;
-use crate::telemetry::{Metrics, SetupError, Tracer, init_logs};
+use crate::telemetry::{Metrics, SetupError, Tracer, count_dropped_lines, init_logs};
 use revwatch_core::clock::{Clock, Ids};
 use revwatch_storage::ports::EventQueue;
 use revwatch_storage::system::{SystemClock, SystemIds};
@@ -116,6 +116,7 @@ impl Process {
         } = start;
         let (metrics, readiness) = (Metrics::new(), Readiness::default());
         count_panics(metrics.panics.clone());
+        count_dropped_lines(&metrics.log_lines_dropped);
         let tracer = Tracer::new(&config.traces, service, metrics.spans_dropped.clone())?;
         // Registered before the listener opens: a process is not ready until its roles have
         // registered their checks.

@@ -2,12 +2,13 @@
 //!
 //! A line of JSON is written for every webhook and every commit, so its cost is part of theirs: it
 //! is formatted in one buffer per thread and written with one call. Those about one batch are written
-//! [`log_together`]. None waits longer than that, so none is lost if the process dies later.
+//! [`log_together`]. While somebody reads them, none waits longer than that, so none is lost if the process dies later.
+//! If the reader does not keep up, `log_output.rs` keeps some and drops the others: work goes on.
 //!
 //! Invariant: log lines never hold secrets, card data or personal data.
 
 use std::cell::Cell;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
 use jiff::Timestamp;
 use revwatch_core::neutral;
@@ -21,6 +22,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{fmt, registry};
 
+use super::log_output::{LogWriter, write_log};
 use crate::config::log_filter;
 
 /// The format of log lines.
@@ -54,7 +56,7 @@ pub fn init_logs_or(format: Option<LogFormat>, default_filter: &str) {
         LogFormat::Json => registry().with(filter).with(JsonLines).try_init(),
         LogFormat::Pretty => registry()
             .with(filter)
-            .with(fmt::layer().with_writer(io::stderr).compact())
+            .with(fmt::layer().with_writer(|| LogWriter).compact())
             .try_init(),
     };
     if !is_valid {
@@ -110,10 +112,9 @@ impl<S: Subscriber> Layer<S> for JsonLines {
     }
 }
 
-/// A failure to write the log cannot be reported anywhere.
 fn write(lines: &mut Vec<u8>) {
     const KEPT_BYTES: usize = 64 * 1024;
-    let _ = io::stderr().lock().write_all(lines);
+    write_log(lines);
     lines.clear();
     lines.shrink_to(KEPT_BYTES);
 }

@@ -125,6 +125,10 @@ metrics! {
         "revwatch_panics_total",
         "Panics in the process: bugs of revwatch",
     );
+    log_lines_dropped: IntCounter = counter(
+        "revwatch_log_lines_dropped_total",
+        "Log lines that were not written: what reads standard error did not keep up",
+    );
     spans_dropped: IntCounter = counter(
         "revwatch_spans_dropped_total",
         "Spans that did not reach the collector: it failed, or too many were waiting",

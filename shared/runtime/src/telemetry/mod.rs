@@ -2,6 +2,7 @@
 
 mod correlation;
 mod export;
+mod log_output;
 mod logs;
 mod metrics;
 mod registrar;
@@ -9,6 +10,7 @@ mod trace;
 
 pub use self::correlation::{Correlation, parse_traceparent};
 pub use self::export::SetupError;
+pub(crate) use self::log_output::{count_dropped_lines, finish_log, write_log};
 pub use self::logs::{LogFormat, init_logs, init_logs_or, log_together};
 pub use self::metrics::Metrics;
 pub use self::registrar::{Family, GaugeSet, RatioGauge};
