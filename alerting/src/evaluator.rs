@@ -15,6 +15,7 @@ mod tick;
 
 use std::time::Duration;
 
+use revwatch_storage::failure_log::FailureLog;
 use revwatch_storage::ports::Fence;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -58,14 +59,14 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
         new_settings: std::mem::take(&mut alerting.new_settings),
         retry_broken: false,
     };
-    let mut waits = false;
+    let (mut waits, failures) = (false, FailureLog::default());
     while !shutdown.is_cancelled() {
         if let Some(settings) = state.new_settings.take() {
             alerting.take_over(settings);
             state.retry_broken = true;
         }
         let ended = alerting.lead(&holder, &mut state, shutdown).await;
-        alerting.report(ended, &mut waits);
+        alerting.report(ended, &mut waits, &failures);
         alerting.metrics.alerting_waits_for_deliveries.set(0);
         // The next start searches destinations for messages whose attempts had no result: they must have arrived by then,
         // or never will.
@@ -91,7 +92,7 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
 
 impl Alerting {
     /// Why this process does not lead any more; `waits`: whether that was logged before.
-    fn report(&self, ended: Result<(), EvaluatorError>, waits: &mut bool) {
+    fn report(&self, ended: Result<(), EvaluatorError>, waits: &mut bool, failures: &FailureLog) {
         let Err(error) = ended else {
             *waits = false;
             return;
@@ -101,7 +102,9 @@ impl Alerting {
             None => self.ready.pass(),
         }
         if !matches!(error, EvaluatorError::Incomplete) {
-            tracing::warn!(%error, "alerting restarts");
+            if let Some(earlier) = failures.admit(&error) {
+                tracing::warn!(%error, earlier, "alerting restarts");
+            }
         } else if !std::mem::replace(waits, true) {
             // One log line is enough.
             tracing::warn!(%error, "alerting waits");

@@ -41,6 +41,7 @@ use revwatch_runtime::process::Process;
 use revwatch_runtime::reload::Reloadable;
 use revwatch_runtime::supervise::Supervisor;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
+use revwatch_storage::failure_log::FailureLog;
 use revwatch_storage::ports::{Coordination, EventQueue, HoldingQueue, StateStore, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -182,7 +183,7 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     let own = watch::Sender::new(Share::default());
     let known = watch::Sender::new(None);
     let pauses = known.subscribe();
-    let failing = FailingPartitions::default();
+    let (failing, failures) = (FailingPartitions::default(), FailureLog::default());
     let (maintained, owned_partitions) = (worker.clone(), own.subscribe());
     tasks.spawn(
         worker
@@ -266,7 +267,9 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
             }
             Err(error) => {
                 worker.ready.fail("the store is unavailable");
-                tracing::warn!(%error, "cannot renew this worker's membership; keeping its partitions");
+                if let Some(earlier) = failures.admit(&error) {
+                    tracing::warn!(%error, earlier, "cannot renew this worker's membership; keeping its partitions");
+                }
             }
         }
         // A worker that is missing there for a moment is only missed by a command's check.

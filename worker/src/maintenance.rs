@@ -9,6 +9,7 @@ use revwatch_core::event::Event;
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_runtime::panics::catch;
 use revwatch_runtime::retries::Retries;
+use revwatch_storage::failure_log::FailureLog;
 use revwatch_storage::journal::pauses_in_store;
 use revwatch_storage::ports::{Disposition, Health, HeldDelivery, HoldingQueue, TriageSummary};
 use tokio::sync::watch;
@@ -135,7 +136,7 @@ impl Maintenance {
 
     /// Checks until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut retries = Retries::new(BACKOFF);
+        let (mut retries, failures) = (Retries::new(BACKOFF), FailureLog::default());
         while !stop.is_cancelled() {
             let round = async {
                 let pause = match self.check().await {
@@ -145,9 +146,14 @@ impl Maintenance {
                     }
                     Err(error) => {
                         let pause = retries.pause().max(CHECK_INTERVAL);
-                        match error.persistent_reason() {
-                            None => tracing::warn!(%error, ?pause, "recovery check failed"),
-                            Some(_) => tracing::error!(%error, ?pause, "recovery check failed"),
+                        match (failures.admit(&error), error.persistent_reason()) {
+                            (Some(earlier), None) => {
+                                tracing::warn!(%error, ?pause, earlier, "recovery check failed");
+                            }
+                            (Some(earlier), Some(_)) => {
+                                tracing::error!(%error, ?pause, earlier, "recovery check failed");
+                            }
+                            (None, _) => {}
                         }
                         pause
                     }

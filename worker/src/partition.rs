@@ -11,6 +11,7 @@ use revwatch_core::backoff::Backoff;
 use revwatch_core::entity::{Entity, STATE_FORMAT};
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_runtime::retries::Retries;
+use revwatch_storage::failure_log::FailureLog;
 use revwatch_storage::ports::{
     Committed, Delivery, HeldDelivery, HoldingQueue, QueueError, ReadResult, StoreError,
 };
@@ -45,10 +46,13 @@ enum FailedCall {
     Other,
 }
 
-/// Partitions that need an operator to change something, each with the reason; for `/readyz`.
-/// Clones share one state.
+/// Partitions that need an operator to change something, each with the reason; for `/readyz`. And what the log says of
+/// all that fail. Clones share one state.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct FailingPartitions(Arc<Mutex<BTreeMap<u32, &'static str>>>);
+pub(crate) struct FailingPartitions {
+    reasons: Arc<Mutex<BTreeMap<u32, &'static str>>>,
+    log: FailureLog,
+}
 
 /// Why a partition cannot continue for now.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +141,7 @@ impl FailingPartitions {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<u32, &'static str>) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.reasons.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -175,13 +179,15 @@ impl Partition {
             }
             self.set_error(Some(&error));
             let pause = retries.pause();
-            match error.persistent_reason() {
-                None => {
-                    tracing::warn!(partition = self.number, %error, ?pause, "partition backs off");
+            let line = self.failing.log.admit(&error);
+            match (line, error.persistent_reason()) {
+                (Some(earlier), None) => {
+                    tracing::warn!(partition = self.number, %error, ?pause, earlier, "partition backs off");
                 }
-                Some(_) => {
-                    tracing::error!(partition = self.number, %error, ?pause, "partition backs off");
+                (Some(earlier), Some(_)) => {
+                    tracing::error!(partition = self.number, %error, ?pause, earlier, "partition backs off");
                 }
+                (None, _) => {}
             }
             tokio::select! {
                 biased;

@@ -12,6 +12,7 @@ use revwatch_core::realm::Realm;
 use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::config::{AlertingConfig, Config};
 use revwatch_runtime::telemetry::Metrics;
+use revwatch_storage::failure_log::FailureLog;
 use revwatch_storage::ports::{
     Commit, ConditionChange, Coordination as _, DocumentWrite, Documents as _, Entities as _,
     Journal, QueueError, StoreError,
@@ -391,13 +392,21 @@ async fn readiness_names_what_fails_and_a_lost_lease_is_no_failure() {
         Arc::new(RecordingNotifier::default()),
     );
     alerting.ready.pass();
-    alerting.report(Err(StoreError::Fenced.into()), &mut false);
+    alerting.report(
+        Err(StoreError::Fenced.into()),
+        &mut false,
+        &FailureLog::default(),
+    );
     assert!(readiness.is_ready());
     let journal = QueueError::Misconfigured("out of order".into());
     assert_eq!(
         EvaluatorError::from(journal).unready(),
         Some("the journal cannot be read")
     );
-    alerting.report(Err(StoreError::Corrupt("x".into()).into()), &mut false);
+    alerting.report(
+        Err(StoreError::Corrupt("x".into()).into()),
+        &mut false,
+        &FailureLog::default(),
+    );
     assert!(!readiness.is_ready());
 }

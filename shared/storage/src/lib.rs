@@ -9,6 +9,7 @@
 //!
 //! Invariant: an adapter knows neither rules nor Stripe; one contract suite covers all of them.
 
+pub mod failure_log;
 pub mod journal;
 #[cfg(any(feature = "memory", feature = "rabbitmq", feature = "redis"))]
 mod lock;

@@ -33,6 +33,7 @@ use revwatch_runtime::config::{Config, ConfigError};
 use revwatch_runtime::panics::catch;
 use revwatch_runtime::process::Process;
 use revwatch_runtime::telemetry::{Correlation, Metrics};
+use revwatch_storage::failure_log::FailureLog;
 use revwatch_storage::ports::{
     ChangeCursor, Commit, ConditionFeed, Coordination, DedupeKey, Entities, Publish, ReadSet,
     StoreError,
@@ -156,11 +157,13 @@ fn warn(warning: Option<&str>) {
 /// Resolves until `shutdown`. One process holds the lease; the others are standbys.
 pub async fn run(resolver: Arc<Resolver>, shutdown: CancellationToken) {
     let holder = format!("resolver-{}", resolver.ids.fresh().simple());
-    let mut keys = resolver.api.clone();
+    let (mut keys, failures) = (resolver.api.clone(), FailureLog::default());
     while !shutdown.is_cancelled() {
         let api = keys.borrow_and_update().clone();
         if let Err(error) = hold(&resolver, api.as_ref(), &mut keys, &holder, &shutdown).await {
-            tracing::warn!(%error, "the resolver restarts after an error");
+            if let Some(earlier) = failures.admit(&error) {
+                tracing::warn!(%error, earlier, "the resolver restarts after an error");
+            }
         }
         let pause = resolver.lease / 3;
         tokio::select! {
