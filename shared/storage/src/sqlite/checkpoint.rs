@@ -8,7 +8,6 @@
 
 use std::fs::File;
 use std::mem::ManuallyDrop;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -18,7 +17,8 @@ use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 use rusqlite::wal::CheckpointMode;
 
-use super::connection::{BUSY_TIMEOUT, connect};
+use super::connection::BUSY_TIMEOUT;
+use super::file::StoreFile;
 use super::thread::keep_thread;
 use crate::ports::BoxError;
 
@@ -50,7 +50,7 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     /// Replaces SQLite's checkpoints for commits of `writer`. The thread ends when the returned value is dropped.
-    pub(super) fn of(writer: &mut Connection, path: PathBuf) -> rusqlite::Result<Self> {
+    pub(super) fn of(writer: &mut Connection, file: Arc<StoreFile>) -> rusqlite::Result<Self> {
         let (pages, is_nearly_done) = (
             Arc::new(AtomicU32::new(0)),
             Arc::new(AtomicBool::new(false)),
@@ -62,7 +62,7 @@ impl Checkpoints {
             Ok(())
         }))?;
         let moves = Moves {
-            path,
+            file,
             begins,
             is_nearly_done: is_nearly_done.clone(),
         };
@@ -125,7 +125,7 @@ fn restart_log(writer: &mut Connection) -> rusqlite::Result<bool> {
 
 /// The thread's side.
 struct Moves {
-    path: PathBuf,
+    file: Arc<StoreFile>,
     begins: Receiver<()>,
     is_nearly_done: Arc<AtomicBool>,
 }
@@ -146,8 +146,8 @@ impl Moves {
         let (connection, file) = match open {
             Some(open) => open,
             None => open.insert((
-                connect(&self.path)?,
-                ManuallyDrop::new(File::open(&self.path)?),
+                self.file.connect()?,
+                ManuallyDrop::new(File::open(self.file.path())?),
             )),
         };
         let mut before = 0;
@@ -188,6 +188,7 @@ mod tests {
 
     use super::*;
     use crate::ports::{Delivery, Publish as _};
+    use crate::sqlite::connection::connect;
     use crate::sqlite::{FILE_NAME, Open, Sqlite};
 
     /// How often the log of the store in `folder` was restarted. Source:

@@ -1,7 +1,10 @@
 //! Errors of SQLite, by what the caller does next.
 
+use std::path::Path;
+
 use rusqlite::{Error, ErrorCode, ffi};
 
+use super::file::owner;
 use crate::ports::{QueueError, StoreError};
 
 /// A [`StoreError`] or [`QueueError`] that can be cloned for every caller of one transaction.
@@ -58,14 +61,12 @@ impl SqliteError {
                     "{file} was moved or deleted while it was in use, restart revwatch: {error}"
                 ))
             }
-            ErrorCode::ReadOnly => Self::Misconfigured(format!(
-                "{file} cannot be written, give this user write permission for the folder and all files in it, on a \
-                 file system that is not mounted read-only: {error}"
-            )),
+            ErrorCode::ReadOnly => Self::read_only(path, error),
             ErrorCode::CannotOpen
             | ErrorCode::PermissionDenied
             | ErrorCode::AuthorizationForStatementDenied => Self::Misconfigured(format!(
-                "{file} cannot be opened, give this user write permission for the folder and all files in it: {error}"
+                "{file} cannot be opened, give this user write permission for the folder and all files in it: {error} ({})",
+                owner(Path::new(path))
             )),
             ErrorCode::NoLargeFileSupport => {
                 Self::Misconfigured(format!("{file} is too large for its file system: {error}"))
@@ -81,6 +82,15 @@ impl SqliteError {
                 "{file} is not as revwatch writes it: {error}. {RESTORE}"
             )),
         }
+    }
+
+    /// The file can be read and not written.
+    pub(super) fn read_only(path: &str, why: &dyn std::fmt::Display) -> Self {
+        Self::Misconfigured(format!(
+            "{path} (in the folder of REVWATCH_DATA) cannot be written, give this user write permission for the folder \
+             and all files in it, on a file system that is not mounted read-only: {why} ({})",
+            owner(Path::new(path))
+        ))
     }
 
     /// The same for work that did not reach SQLite.
@@ -311,7 +321,7 @@ mod tests {
     async fn a_file_that_is_not_a_store_is_not_opened() {
         for (content, expected) in [
             (&[b'x'; 4096][..], "is not a store of revwatch"),
-            (b"", "start `revwatch serve`"),
+            (b"", "is empty, 0 bytes"),
         ] {
             let folder = tempfile::tempdir().expect("a folder");
             std::fs::write(folder.path().join(FILE_NAME), content).expect("written");

@@ -1,6 +1,5 @@
 //! The handle on the file, which the ports are implemented for.
 
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,8 +7,8 @@ use revwatch_core::clock::Clock;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::connection::connect;
 use super::error::SqliteError;
+use super::file::StoreFile;
 use super::writer::{Job, Task};
 use crate::ports::{QueueError, StoreError};
 
@@ -19,7 +18,7 @@ pub struct Sqlite(pub(super) Arc<Inner>);
 
 /// What all handles share.
 pub(super) struct Inner {
-    pub(super) path: PathBuf,
+    pub(super) file: Arc<StoreFile>,
     pub(super) partitions: u32,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) jobs: mpsc::Sender<Box<dyn Job>>,
@@ -82,8 +81,6 @@ impl Sqlite {
     {
         let inner = self.0.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            let failure =
-                |error: rusqlite::Error| SqliteError::of(&inner.path.display().to_string(), &error);
             let pooled = inner
                 .readers
                 .lock()
@@ -91,7 +88,7 @@ impl Sqlite {
                 .pop();
             let connection = match pooled {
                 Some(connection) => connection,
-                None => connect(&inner.path).map_err(failure)?,
+                None => inner.file.connect()?,
             };
             let result = Transaction::new_unchecked(&connection, TransactionBehavior::Deferred)
                 .and_then(|transaction| work(&transaction));
@@ -100,7 +97,9 @@ impl Sqlite {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(connection);
-            result.map_err(failure)
+            let found = result.map_err(|error| inner.file.failure(&error))?;
+            inner.file.check()?;
+            Ok(found)
         });
         reading
             .await

@@ -18,6 +18,7 @@ mod coordination;
 mod documents;
 mod entities;
 mod error;
+mod file;
 mod handle;
 mod holding;
 mod journal;
@@ -29,7 +30,7 @@ mod thread;
 mod watcher;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
@@ -39,6 +40,7 @@ use tokio::sync::{Notify, mpsc};
 use self::checkpoint::Checkpoints;
 use self::connection::connect;
 use self::error::SqliteError;
+use self::file::StoreFile;
 use self::handle::Inner;
 pub use self::handle::Sqlite;
 pub use self::schema::Open;
@@ -60,35 +62,31 @@ impl Sqlite {
 
     /// The same with another clock for leases, membership and pruning.
     pub fn open_with(data: &Path, how: Open, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let path = data.join(FILE_NAME);
-        match how {
-            Open::Create { .. } => std::fs::create_dir_all(data).map_err(|e| {
-                StoreError::Misconfigured(format!(
-                    "cannot create the folder {} (REVWATCH_DATA): {e}",
-                    data.display()
-                ))
-            })?,
-            Open::Existing if !path.exists() => {
-                return Err(StoreError::Misconfigured(format!(
-                    "there is no store at {}: start `revwatch serve` there first, or name its folder with REVWATCH_DATA",
-                    path.display()
-                )));
-            }
-            Open::Existing => {}
-        }
-        let cannot_open =
-            |error: &rusqlite::Error| SqliteError::of(&path.display().to_string(), error);
+        let path = match how {
+            Open::Create { .. } => file::make(data)?,
+            Open::Existing => existing(data)?,
+        };
+        let shown = path.display().to_string();
+        let cannot_open = |error: &rusqlite::Error| SqliteError::of(&shown, error);
         let mut connection = connect(&path).map_err(|e| cannot_open(&e))?;
+        // SQLite falls back to reading, and then also to transactions that write nothing.
+        if connection
+            .is_readonly("main")
+            .map_err(|e| cannot_open(&e))?
+        {
+            return Err(SqliteError::read_only(&shown, &"it was opened for reading only").into());
+        }
         let partitions = prepare(&mut connection, how).map_err(|e| match e {
             PrepareError::Sql(e) => cannot_open(&e).into(),
             PrepareError::Misconfigured(text) => StoreError::Misconfigured(text),
             PrepareError::Corrupt(text) => StoreError::Corrupt(text),
         })?;
+        let file = Arc::new(StoreFile::opened(path)?);
         let mut checkpoints =
-            Checkpoints::of(&mut connection, path.clone()).map_err(|e| cannot_open(&e))?;
+            Checkpoints::of(&mut connection, file.clone()).map_err(|e| cannot_open(&e))?;
         let (jobs, mut inbox) = mpsc::channel(4096);
         let inner = Arc::new(Inner {
-            path,
+            file: file.clone(),
             partitions,
             clock,
             jobs,
@@ -101,7 +99,7 @@ impl Sqlite {
             .name("sqlite-writer".into())
             .spawn(move || {
                 keep_thread("sqlite-writer", || {
-                    write_loop(&mut connection, &mut inbox, &mut checkpoints);
+                    write_loop(&mut connection, &file, &mut inbox, &mut checkpoints);
                 });
             })
             .map_err(|e| StoreError::Unavailable(e.into()))?;
@@ -122,6 +120,20 @@ impl Sqlite {
             .write(move |c| prune(c, partitions, "", now_s).map(drop))
             .await?)
     }
+}
+
+/// The path of a store that a command works on.
+fn existing(data: &Path) -> Result<PathBuf, StoreError> {
+    let path = data.join(FILE_NAME);
+    // A path that cannot be looked at is opened, which says why not.
+    if path.try_exists().is_ok_and(|exists| !exists) {
+        return Err(StoreError::Misconfigured(format!(
+            "there is no store at {}: start `revwatch serve` there first, or name its folder with REVWATCH_DATA",
+            path.display()
+        )));
+    }
+    file::refuse_empty(&path)?;
+    Ok(path)
 }
 
 #[cfg(test)]

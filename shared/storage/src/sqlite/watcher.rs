@@ -8,7 +8,6 @@ use revwatch_core::recount;
 use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
 
-use super::connection::connect;
 use super::handle::Inner;
 use super::writer::Task;
 use super::{aggregates, commit, queue};
@@ -34,7 +33,7 @@ pub(super) fn watch(inner: &Weak<Inner>) {
     let pruned_until = Arc::<Mutex<String>>::default();
     while let Some(inner) = inner.upgrade() {
         let version = match &connection {
-            None => connect(&inner.path).ok().and_then(|c| {
+            None => inner.file.connect().ok().and_then(|c| {
                 let version = data_version(&c);
                 connection = Some(c);
                 version
@@ -51,12 +50,12 @@ pub(super) fn watch(inner: &Weak<Inner>) {
             let pruned_until = pruned_until.clone();
             let now_s = inner.clock.now_s();
             let work = move |c: &Connection| {
+                let mut until = pruned_until.lock().unwrap_or_else(PoisonError::into_inner);
                 let Some(newest_ms) = queue::newest_ms(c, partitions)? else {
                     return Ok(());
                 };
                 // What is old is old compared with the newest delivery: a clock that is ahead makes nothing old.
                 let now_s = now_s.min(newest_ms.div_euclid(1000));
-                let mut until = pruned_until.lock().unwrap_or_else(PoisonError::into_inner);
                 *until = prune(c, partitions, &until, now_s).inspect_err(|error| {
                     tracing::warn!(%error, "cannot prune old data");
                 })?;

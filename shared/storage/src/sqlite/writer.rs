@@ -7,6 +7,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpoints;
 use super::error::SqliteError;
+use super::file::StoreFile;
+use crate::failure_log::FailureLog;
 
 /// Work of the writer inside a transaction.
 pub(super) trait Job: Send {
@@ -28,6 +30,7 @@ pub(super) struct Task<F, T> {
 /// not committed is rolled back, and its callers get an error.
 pub(super) fn write_loop(
     connection: &mut Connection,
+    file: &StoreFile,
     inbox: &mut mpsc::Receiver<Box<dyn Job>>,
     checkpoints: &mut Checkpoints,
 ) {
@@ -36,6 +39,7 @@ pub(super) fn write_loop(
         tracing::warn!(%error, "the embedded store runs with a small cache");
     }
     const MAX_TASKS_PER_TRANSACTION: usize = 1024;
+    let mut log = RoundLog::default();
     while let Some(first) = inbox.blocking_recv() {
         let mut jobs = vec![first];
         while jobs.len() < MAX_TASKS_PER_TRANSACTION
@@ -43,37 +47,73 @@ pub(super) fn write_loop(
         {
             jobs.push(job);
         }
-        write_round(connection, jobs);
+        write_round(connection, file, jobs, &mut log);
         checkpoints.after_round(connection);
     }
     // The last handle was dropped: leave a single file.
     let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
 }
 
-fn write_round(connection: &mut Connection, mut jobs: Vec<Box<dyn Job>>) {
-    // Almost always all jobs succeed. If one fails, they run again, each in a savepoint so that it can be rolled back
-    // alone: that costs SQLite a copy of every page it changes.
-    let committed = match attempt(connection, &mut jobs, false) {
-        Ok(true) => Ok(()),
-        Ok(false) => attempt(connection, &mut jobs, true).map(drop),
-        Err(failure) => Err(failure),
-    };
-    if let Err(error) = &committed {
-        tracing::error!(%error, "the embedded store cannot write");
-    }
+fn write_round(
+    connection: &mut Connection,
+    file: &StoreFile,
+    mut jobs: Vec<Box<dyn Job>>,
+    log: &mut RoundLog,
+) {
+    // Before, so that a file that has gone is not written; after, so that nothing counts as stored in it.
+    let committed = file
+        .check()
+        .and_then(|()| commit(connection, file, &mut jobs))
+        .and_then(|()| file.check());
+    log.note(&committed);
     for job in jobs {
         job.answer(committed.clone());
     }
 }
 
+/// Says when rounds begin and cease to fail, and more and more rarely that they still do.
+#[derive(Default)]
+struct RoundLog {
+    failures: FailureLog,
+    fails: bool,
+}
+
+impl RoundLog {
+    fn note(&mut self, round: &Result<(), SqliteError>) {
+        let failed = std::mem::replace(&mut self.fails, round.is_err());
+        match round {
+            Ok(()) if failed => tracing::info!("the embedded store writes again"),
+            Ok(()) => {}
+            Err(error) => {
+                if let Some(earlier) = self.failures.admit(error) {
+                    tracing::error!(%error, earlier, "the embedded store cannot write");
+                }
+            }
+        }
+    }
+}
+
+/// Almost always all jobs succeed. If one fails, they run again, each in a savepoint so that it can be rolled back alone:
+/// that costs SQLite a copy of every page it changes.
+fn commit(
+    connection: &mut Connection,
+    file: &StoreFile,
+    jobs: &mut [Box<dyn Job>],
+) -> Result<(), SqliteError> {
+    if !attempt(connection, file, jobs, false)? {
+        attempt(connection, file, jobs, true)?;
+    }
+    Ok(())
+}
+
 /// One transaction. `Ok(false)`: a job failed and nothing was written; never with a savepoint per job (`apart`).
 fn attempt(
     connection: &mut Connection,
+    file: &StoreFile,
     jobs: &mut [Box<dyn Job>],
     apart: bool,
 ) -> Result<bool, SqliteError> {
-    let path = connection.path().unwrap_or_default().to_owned();
-    let failure = |error: rusqlite::Error| SqliteError::of(&path, &error);
+    let failure = |error: rusqlite::Error| file.failure(&error);
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(failure)?;

@@ -1,0 +1,403 @@
+//! The file on disk: made for its owner alone, and watched while it is open.
+//!
+//! A file that is removed or replaced while it is open stays usable for those who have it open: SQLite commits to it as
+//! before, and all of that is gone with the process. So every transaction is followed by a look at what is there.
+//!
+//! Invariant: nothing counts as stored, and nothing as read, unless the path still leads to the file and the
+//! write-ahead log that were opened.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, Metadata, OpenOptions, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::FILE_NAME;
+use super::connection::connect;
+use super::error::SqliteError;
+use crate::ports::StoreError;
+
+/// The file that was opened, and its write-ahead log.
+#[derive(Debug)]
+pub(super) struct StoreFile {
+    path: PathBuf,
+    log: PathBuf,
+    opened: FileId,
+    opened_log: FileId,
+    /// The file never becomes shorter: only what overwrites it does that.
+    opened_bytes: u64,
+}
+
+/// Two paths with the same id lead to one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl StoreFile {
+    /// What is at `path`. A connection must have it open and must have read it: until then there is no log.
+    pub(super) fn opened(path: PathBuf) -> Result<Self, SqliteError> {
+        let log = log_of(&path);
+        let file = fs::metadata(&path).map_err(|error| gone(&path, &error))?;
+        let opened_log = fs::metadata(&log).map_err(|error| gone(&log, &error))?;
+        Ok(Self {
+            opened: FileId::of(&file),
+            opened_log: FileId::of(&opened_log),
+            opened_bytes: file.len(),
+            path,
+            log,
+        })
+    }
+
+    /// Fails if the file or its log was removed, moved, replaced or truncated since it was opened.
+    pub(super) fn check(&self) -> Result<(), SqliteError> {
+        let file = same(&self.path, self.opened)?;
+        if file.len() < self.opened_bytes {
+            return Err(changed(&self.path, "was overwritten or truncated"));
+        }
+        same(&self.log, self.opened_log).map(drop)
+    }
+
+    /// Another connection to the same file: never to another one at its path.
+    pub(super) fn connect(&self) -> Result<Connection, SqliteError> {
+        self.check()?;
+        let connection = connect(&self.path).map_err(|error| self.failure(&error))?;
+        self.check()?;
+        Ok(connection)
+    }
+
+    /// Says what an error of SQLite means for this file.
+    pub(super) fn failure(&self, error: &rusqlite::Error) -> SqliteError {
+        SqliteError::of(&self.path.display().to_string(), error)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl FileId {
+    fn of(file: &Metadata) -> Self {
+        Self {
+            device: file.dev(),
+            inode: file.ino(),
+        }
+    }
+}
+
+fn same(path: &Path, opened: FileId) -> Result<Metadata, SqliteError> {
+    let found = fs::metadata(path).map_err(|error| gone(path, &error))?;
+    if FileId::of(&found) != opened {
+        return Err(changed(path, "was replaced by another file"));
+    }
+    Ok(found)
+}
+
+fn gone(path: &Path, error: &io::Error) -> SqliteError {
+    match error.kind() {
+        ErrorKind::NotFound => changed(path, "was removed or moved away"),
+        _ => changed(path, &format!("cannot be looked at any more ({error})")),
+    }
+}
+
+fn changed(path: &Path, what: &str) -> SqliteError {
+    SqliteError::Misconfigured(format!(
+        "{} (in the folder of REVWATCH_DATA) {what} while revwatch has it open ({}): nothing is accepted until the same \
+         file is back, or until revwatch is restarted, which opens what is there then. Stripe sends again what was not \
+         accepted",
+        path.display(),
+        owner(path),
+    ))
+}
+
+/// Whose `path` is, or the nearest folder above it that exists, and who asks: for messages about permissions.
+pub(super) fn owner(path: &Path) -> String {
+    let process = rustix::process::geteuid().as_raw();
+    let nearest = path.ancestors().find_map(|path| {
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        fs::metadata(path).ok().map(|found| (path, found))
+    });
+    match nearest {
+        Some((found_at, found)) => format!(
+            "{} belongs to user {} and group {}, mode {:04o}; revwatch runs as user {process}",
+            found_at.display(),
+            found.uid(),
+            found.gid(),
+            found.mode() & 0o7777,
+        ),
+        None => format!("revwatch runs as user {process}"),
+    }
+}
+
+/// Makes the folder and an empty file if they are missing, for their owner alone, and returns the file's path. What is
+/// wider is narrowed. An empty file that was there before is not begun with: something else has emptied it.
+pub(super) fn make(data: &Path) -> Result<PathBuf, StoreError> {
+    make_folder(data)?;
+    let path = data.join(FILE_NAME);
+    if !path.exists() && fs::metadata(log_of(&path)).is_ok_and(|log| log.len() > 0) {
+        return Err(StoreError::Misconfigured(format!(
+            "{} is there without its file {FILE_NAME}: put that file back, or move the log away to begin with an empty \
+             store",
+            log_of(&path).display()
+        )));
+    }
+    let new = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path);
+    match new {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => refuse_empty(&path)?,
+        Err(error) => return Err(cannot_create("file", &path, &error)),
+    }
+    for file in of_store(&path) {
+        narrow(&file);
+    }
+    Ok(path)
+}
+
+/// Makes the folder for its owner alone; narrows one that is there.
+pub(super) fn make_folder(data: &Path) -> Result<(), StoreError> {
+    if data.is_dir() {
+        narrow_folder(data);
+        return Ok(());
+    }
+    let mut folders = DirBuilder::new();
+    folders.recursive(true).mode(0o700);
+    folders
+        .create(data)
+        .map_err(|error| cannot_create("folder", data, &error))
+}
+
+fn cannot_create(what: &str, path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Misconfigured(format!(
+        "cannot create the {what} {} (REVWATCH_DATA): {error}. Give this user write permission there, on a file system \
+         that is not mounted read-only ({})",
+        path.display(),
+        owner(path),
+    ))
+}
+
+/// An empty file is what a failed restore leaves, not a store.
+pub(super) fn refuse_empty(path: &Path) -> Result<(), StoreError> {
+    match fs::metadata(path) {
+        Ok(file) if file.len() == 0 => Err(StoreError::Misconfigured(format!(
+            "{} (in the folder of REVWATCH_DATA) is empty, 0 bytes: something has emptied it, such as a restore on a \
+             full disk. Put a backup in its place with `revwatch restore`, or delete it to begin with an empty store \
+             ({})",
+            path.display(),
+            owner(path),
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The file, and those that SQLite keeps next to it.
+pub(super) fn of_store(path: &Path) -> [PathBuf; 3] {
+    [path.to_owned(), log_of(path), with_suffix(path, "-shm")]
+}
+
+fn log_of(path: &Path) -> PathBuf {
+    with_suffix(path, "-wal")
+}
+
+/// The path with more at its end.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Only a folder that holds nothing else is narrowed: another one, such as `/tmp`, has other users.
+fn narrow_folder(data: &Path) {
+    // The store, and how far a backfill got.
+    let is_ours = |name: &OsStr| {
+        let name = name.to_string_lossy();
+        name.starts_with(FILE_NAME) || name.starts_with("backfill")
+    };
+    let only_ours = fs::read_dir(data).is_ok_and(|mut entries| {
+        entries.all(|entry| entry.is_ok_and(|entry| is_ours(&entry.file_name())))
+    });
+    if only_ours {
+        narrow(data);
+    } else if let Ok(found) = fs::metadata(data)
+        && found.mode() & 0o022 != 0
+    {
+        warn_of_width(data, &found);
+    }
+}
+
+/// Takes the permissions of group and others from a file or folder.
+fn narrow(path: &Path) {
+    let Ok(found) = fs::metadata(path) else {
+        return;
+    };
+    let mode = found.mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return;
+    }
+    match fs::set_permissions(path, Permissions::from_mode(mode & !0o077)) {
+        Ok(()) => {
+            tracing::info!(path = %path.display(), from = format!("{mode:04o}"), "other users of this machine can no longer read the store");
+        }
+        Err(_) => warn_of_width(path, &found),
+    }
+}
+
+fn warn_of_width(path: &Path, found: &Metadata) {
+    tracing::warn!(
+        path = %path.display(),
+        mode = format!("{:04o}", found.mode() & 0o7777),
+        user = found.uid(),
+        "other users of this machine can read or replace the store, which holds personal data: give it to revwatch's \
+         user, with mode 0700 for the folder and 0600 for its files"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::{Open, Sqlite};
+
+    const CREATE: Open = Open::Create { partitions: 1 };
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("it exists").mode() & 0o777
+    }
+
+    async fn write(sqlite: &Sqlite) -> Result<usize, SqliteError> {
+        let sql = "INSERT OR REPLACE INTO meta VALUES ('a', 'x')";
+        sqlite.write(move |c| c.execute(sql, [])).await
+    }
+
+    async fn read(sqlite: &Sqlite) -> Result<u32, SqliteError> {
+        sqlite
+            .read(|c| c.query_row("SELECT count(*) FROM meta", [], |row| row.get(0)))
+            .await
+    }
+
+    #[tokio::test]
+    async fn nothing_is_stored_or_read_while_the_path_leads_to_another_file() {
+        let log = format!("{FILE_NAME}-wal");
+        for name in [FILE_NAME, &log] {
+            for replaces in [false, true] {
+                let folder = tempfile::tempdir().expect("a folder");
+                let data = folder.path().join("data");
+                let sqlite = Sqlite::open(&data, CREATE).expect("a store");
+                write(&sqlite).await.expect("stored");
+                read(&sqlite).await.expect("read");
+                let (path, away) = (data.join(name), folder.path().join("away"));
+                fs::rename(&path, &away).expect("moved");
+                if replaces {
+                    fs::copy(&away, &path).expect("replaced");
+                }
+                let what = if replaces {
+                    "was replaced"
+                } else {
+                    "was removed"
+                };
+                for error in [
+                    write(&sqlite).await.expect_err("not stored"),
+                    read(&sqlite).await.map(drop).expect_err("not read"),
+                ] {
+                    let SqliteError::Misconfigured(text) = error else {
+                        panic!("{error:?}")
+                    };
+                    for part in [name, what, "belongs to user", "restarted"] {
+                        assert!(text.contains(part), "{part}: {text}");
+                    }
+                }
+                assert_eq!(path.exists(), replaces, "nothing is made in its place");
+                fs::rename(&away, &path).expect("back");
+                write(&sqlite).await.expect("stored again");
+                read(&sqlite).await.expect("read again");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_removed_is_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("data");
+        let sqlite = Sqlite::open(&data, CREATE).expect("a store");
+        fs::remove_dir_all(&data).expect("removed");
+        write(&sqlite).await.expect_err("not stored");
+        read(&sqlite).await.map(drop).expect_err("not read");
+        assert!(!data.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_emptied_in_place_is_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sqlite = Sqlite::open(folder.path(), CREATE).expect("a store");
+        fs::write(folder.path().join(FILE_NAME), "").expect("emptied");
+        let error = write(&sqlite).await.expect_err("not stored").to_string();
+        assert!(error.contains("overwritten or truncated"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_file_and_a_log_without_its_file_are_not_begun_with() {
+        for (name, content, expected) in [
+            (FILE_NAME.to_owned(), "", "is empty, 0 bytes"),
+            (format!("{FILE_NAME}-wal"), "x", "without its file"),
+        ] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join(&name);
+            fs::write(&path, content).expect("written");
+            let error = Sqlite::open(folder.path(), CREATE).err().expect("refused");
+            let text = error.to_string();
+            assert!(text.contains(expected) && text.contains(&name), "{text}");
+            assert_eq!(fs::read_to_string(&path).expect("kept"), content);
+        }
+    }
+
+    #[tokio::test]
+    async fn folder_and_files_are_for_their_owner_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("deep/data");
+        let files = of_store(&data.join(FILE_NAME));
+        let sqlite = Sqlite::open(&data, CREATE).expect("a store");
+        write(&sqlite).await.expect("stored");
+        assert_eq!(mode(&data), 0o700);
+        assert_eq!(files.each_ref().map(|file| mode(file)), [0o600; 3]);
+
+        // As an earlier version made them.
+        for file in &files {
+            fs::set_permissions(file, Permissions::from_mode(0o644)).expect("set");
+        }
+        fs::set_permissions(&data, Permissions::from_mode(0o755)).expect("set");
+        let again = Sqlite::open(&data, CREATE).expect("a store");
+        write(&again).await.expect("stored");
+        assert_eq!(mode(&data), 0o700);
+        assert_eq!(files.each_ref().map(|file| mode(file)), [0o600; 3]);
+    }
+
+    #[test]
+    fn a_folder_with_other_things_in_it_keeps_its_permissions() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("another"), "x").expect("written");
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("set");
+        Sqlite::open(folder.path(), CREATE).expect("a store");
+        assert_eq!(mode(folder.path()), 0o755);
+        assert_eq!(mode(&folder.path().join(FILE_NAME)), 0o600);
+    }
+
+    #[test]
+    fn messages_name_the_owner_of_what_exists() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = owner(&folder.path().join("no/such/file"));
+        let expected = format!("{} belongs to user ", folder.path().display());
+        assert!(text.starts_with(&expected), "{text}");
+        assert!(owner(Path::new("no-such-file")).starts_with(". belongs to user "));
+    }
+}
