@@ -3,6 +3,7 @@
 mod alerts;
 mod audit;
 mod backfill;
+mod backup;
 mod completeness;
 mod config;
 mod dead;
@@ -148,6 +149,26 @@ Examples:
     /// command is refused.
     #[command(after_help = "Example:\n  revwatch rebuild --yes")]
     Rebuild(replay::RebuildArgs),
+    /// Write a copy of the embedded store to a new file.
+    ///
+    /// It is safe while `serve` runs. The copy is complete as of one moment: state, alerts, waiting
+    /// deliveries and the archive. It was checked when the command ends, and only its owner can read it. A
+    /// deployment on RabbitMQ and Redis backs up those.
+    #[command(after_help = "\
+Examples:
+  revwatch backup /var/backups/revwatch-$(date +%F).sqlite3
+  revwatch backup /mnt/backups/revwatch.sqlite3 --by cron --json")]
+    Backup(backup::BackupArgs),
+    /// Put a backup in the place of the embedded store.
+    ///
+    /// Stop `serve` first. The backup is checked before anything changes. A store that is there is
+    /// replaced only with --force, and is kept under another name. Afterwards `revwatch backfill` reads what
+    /// was received since the backup from Stripe, which keeps events for 30 days.
+    #[command(after_help = "\
+Examples:
+  revwatch restore /var/backups/revwatch-2026-11-20.sqlite3
+  revwatch restore /var/backups/revwatch-2026-11-20.sqlite3 --force")]
+    Restore(backup::RestoreArgs),
     /// Pause the processing of events: all, those of one mode, or those of one connected account.
     ///
     /// Webhooks are still received and stored, and nothing is lost. Paused events are applied after
@@ -230,6 +251,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Some(Command::Backfill(args)) => backfill::run(&options, &args).await,
         Some(Command::Replay(args)) => replay::run(&options, &args).await,
         Some(Command::Rebuild(args)) => replay::rebuild(&options, &args).await,
+        Some(Command::Backup(args)) => backup::run(&options, &args).await,
+        Some(Command::Restore(args)) => backup::restore(&options, &args).await,
         Some(Command::Pause(args)) => pause::run(&options, &args, true).await,
         Some(Command::Resume(args)) => pause::run(&options, &args, false).await,
         Some(Command::Audit(args)) => audit::run(&options, &args).await,

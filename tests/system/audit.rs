@@ -22,6 +22,8 @@ fn a_command_that_is_audited_asks_for_the_name_first() {
         &["alerts", "unsilence", "si_1"],
         &["alerts", "silence", "al_1", "--for", "1h", "--reason", "r"],
         &["backfill", "--since", "7d"],
+        &["backup", "/nowhere/file"],
+        &["restore", "/nowhere/file"],
         &["dead", "replay", "--all"],
         &["dead", "drop", "--all"],
         &["evidence", "--since", "7d", "--out", "/nowhere"],

@@ -9,6 +9,7 @@
 
 mod aggregates;
 mod audit;
+mod backup;
 mod checkpoint;
 mod commit;
 mod conditions;
@@ -37,6 +38,7 @@ use std::sync::{Arc, Mutex};
 use revwatch_core::clock::Clock;
 use tokio::sync::{Notify, mpsc};
 
+pub use self::backup::{Backup, restore};
 use self::checkpoint::Checkpoints;
 use self::connection::connect;
 use self::error::SqliteError;

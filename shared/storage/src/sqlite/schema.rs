@@ -33,7 +33,7 @@ impl From<rusqlite::Error> for PrepareError {
 
 /// Of the tables. The state in them has a format of its own, which workers convert: see
 /// [`revwatch_core::entity::STATE_FORMAT`].
-const SCHEMA_VERSION: u32 = 4;
+pub(super) const SCHEMA_VERSION: u32 = 4;
 
 /// Creates the schema in a new file, or converts an old one; returns the number of partitions.
 pub(super) fn prepare(connection: &mut Connection, how: Open) -> Result<u32, PrepareError> {
@@ -109,7 +109,7 @@ fn convert(c: &Connection, version: u32, partitions: u32) -> rusqlite::Result<()
     c.pragma_update(None, "user_version", SCHEMA_VERSION)
 }
 
-fn stored_partitions(c: &Connection) -> Result<u32, PrepareError> {
+pub(super) fn stored_partitions(c: &Connection) -> Result<u32, PrepareError> {
     let stored: Option<String> = c
         .query_row(
             "SELECT value FROM meta WHERE key = 'partitions'",
