@@ -13,6 +13,7 @@ mod screen;
 mod simulator;
 mod summary;
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -175,7 +176,10 @@ impl Folder {
                 keep.display()
             );
         }
-        std::fs::create_dir_all(keep)
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(keep)
             .with_context(|| format!("cannot create the folder {}", keep.display()))?;
         Ok(Self::Kept(keep.to_owned()))
     }

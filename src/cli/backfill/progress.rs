@@ -4,8 +4,9 @@
 //! Invariant: the file never claims more than the queue has durably. It is replaced
 //! atomically.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -49,7 +50,10 @@ pub struct ProgressFile {
 impl ProgressFile {
     /// The file for these arguments: each different `identity` has its own file.
     pub fn of(folder: &Path, identity: &[&str]) -> anyhow::Result<Self> {
-        fs::create_dir_all(folder)
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
             .with_context(|| format!("cannot create {} (REVWATCH_DATA)", folder.display()))?;
         let mut digest = Sha256::new();
         for part in identity {
@@ -85,7 +89,12 @@ impl ProgressFile {
     pub fn save(&self, progress: &Progress) -> anyhow::Result<()> {
         let temporary = self.path.with_extension("json.new");
         let write = || -> io::Result<()> {
-            let mut file = File::create(&temporary)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)?;
             file.write_all(&serde_json::to_vec_pretty(progress)?)?;
             file.sync_all()?;
             fs::rename(&temporary, &self.path)

@@ -1,8 +1,9 @@
-//! The folder of a review: a new one for each run. The manifest lists the files with their
+//! The folder of a review: a new one for each run, readable for its owner alone. The manifest lists the files with their
 //! checksums and is written last.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -21,14 +22,20 @@ pub const MANIFEST: &str = "manifest.json";
 impl Folder {
     /// Creates `out/2026-11-20`, or `out/2026-11-20-2` and so on: never an existing folder.
     pub fn create(out: &Path, day: &str) -> anyhow::Result<Self> {
-        fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+        let mut folders = DirBuilder::new();
+        folders.mode(0o700);
+        folders
+            .recursive(true)
+            .create(out)
+            .with_context(|| format!("cannot create {}", out.display()))?;
+        folders.recursive(false);
         for n in 1_u32.. {
             let path = out.join(if n == 1 {
                 day.to_owned()
             } else {
                 format!("{day}-{n}")
             });
-            match fs::create_dir(&path) {
+            match folders.create(&path) {
                 Ok(()) => {
                     return Ok(Self {
                         path,
@@ -69,6 +76,7 @@ impl Folder {
             let mut file = OpenOptions::new()
                 .write(true)
                 .create_new(true)
+                .mode(0o600)
                 .open(&path)?;
             file.write_all(body)?;
             file.sync_all()
@@ -79,6 +87,9 @@ impl Folder {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, metadata};
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -97,6 +108,8 @@ mod tests {
             "nothing is overwritten"
         );
         let path = folder.path().to_owned();
+        let mode = |path: &Path| metadata(path).expect("it exists").permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&path.join("a.csv"))), (0o700, 0o600));
         let manifest = folder.finish(json!({"version": "1"})).expect("written");
         let read: Value =
             serde_json::from_slice(&fs::read(path.join(MANIFEST)).expect("read")).expect("JSON");
