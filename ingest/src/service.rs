@@ -265,7 +265,8 @@ impl Edge {
     ) -> Examined {
         let endpoint = &seen[index];
         let now = self.clock.now();
-        let signature = headers.get("stripe-signature").map(HeaderValue::as_bytes);
+        let signature = verify::signature_header(headers);
+        let signature = signature.as_deref();
         let tolerance_s = self.limits.signature_tolerance_seconds;
         let decide = |endpoint: &Endpoint| {
             verify::decide(

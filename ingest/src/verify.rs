@@ -2,6 +2,8 @@
 //!
 //! Invariant: no I/O and no clock. The signature is verified before anything in the body is parsed.
 
+use std::borrow::Cow;
+
 use hyper::header::CONTENT_TYPE;
 use hyper::{HeaderMap, Method};
 use revwatch_core::event::{
@@ -59,6 +61,16 @@ pub(crate) fn route(
         return Route::Refused(Some(index), Answer::UnsupportedMediaType);
     }
     Route::Endpoint(index)
+}
+
+/// The value of the signature header. Lines of the same name are one list (RFC 9110, section 5.3), and a
+/// proxy may split or join them.
+pub(crate) fn signature_header(headers: &HeaderMap) -> Option<Cow<'_, [u8]>> {
+    let mut lines = headers.get_all("stripe-signature").iter();
+    let first = lines.next()?.as_bytes();
+    Some(lines.fold(Cow::Borrowed(first), |joined, line| {
+        Cow::Owned([&joined, line.as_bytes()].join(&b','))
+    }))
 }
 
 /// Verifies, then reads the envelope. `signature` is the raw header; times are Unix seconds.
@@ -237,6 +249,20 @@ mod tests {
         assert!(
             matches!(check(bare, true), Verdict::Publish(e) if e.event_id == "evt_test_webhook")
         );
+    }
+
+    #[test]
+    fn lines_of_the_signature_header_are_one_list() {
+        let check = |lines: &[&str], expected: Option<&[u8]>| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("stripe-signature", line.parse().expect("a header value"));
+            }
+            assert_eq!(signature_header(&headers).as_deref(), expected, "{lines:?}");
+        };
+        check(&[], None);
+        check(&["t=1,v1=a"], Some(b"t=1,v1=a"));
+        check(&["t=1", "v1=a", "v1=b"], Some(b"t=1,v1=a,v1=b"));
     }
 
     #[test]

@@ -149,6 +149,22 @@ async fn accepts_and_refuses_the_same_as_stripes_libraries() {
     );
 }
 
+/// A proxy may split the list, or repeat it.
+#[tokio::test]
+async fn a_signature_in_several_header_lines_is_one_list() {
+    let server = Server::start(limits()).await;
+    let body = event("evt_1", true);
+    let header = sign(SECRET, &body);
+    let (t, v1) = header.split_once(',').expect("two elements");
+    for lines in [[t, v1], [&header, &header], ["none", &header]] {
+        let lines = lines.map(|line| format!("Stripe-Signature: {line}"));
+        let answer = server
+            .send(&post(PATH, &[&lines[0], &lines[1]], &body))
+            .await;
+        assert_eq!(answer.outcome(), "stored", "{lines:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_header_that_is_not_text_is_refused() {
     let server = Server::start(limits()).await;
