@@ -15,7 +15,7 @@ const PURE: &[&str] = &[
     "shared/runtime/src/wording.rs",
     "ingest/src/verify.rs",
     "ingest/src/answer.rs",
-    "ingest/src/client_address.rs",
+    "shared/runtime/src/public/client_address.rs",
     "worker/src/backfill/page.rs",
     "worker/src/membership.rs",
     "worker/src/batch.rs",

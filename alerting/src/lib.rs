@@ -112,10 +112,11 @@ impl Alerting {
         let egress = EgressClient::new(process.config.egress);
         let store = backend.store.clone();
         let actions = SlackActions::bind(
-            &process.config.slack,
+            &process.config,
             &egress,
             store.clone(),
             process.clock.clone(),
+            process.metrics.clone(),
         )
         .await?;
         let (send, new_settings) = PendingSettings::new();

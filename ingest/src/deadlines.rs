@@ -3,22 +3,18 @@
 use std::time::Duration;
 
 use revwatch_runtime::config::Limits;
+use revwatch_runtime::public::Bounds;
 
 use crate::StartError;
 
-/// The durations of [`Limits`].
+/// What [`Limits`] means.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadlines {
-    pub(crate) header: Duration,
-    pub(crate) body: Duration,
-    /// How much of `body` an incomplete body has in any case while memory is short.
-    pub(crate) body_min_time: Duration,
+    /// Of the listener.
+    pub(crate) bounds: Bounds,
+    /// Of the queue.
     pub(crate) publish: Duration,
-    pub(crate) drain: Duration,
 }
-
-/// An unhindered sender needs far less than a tenth of the time it has.
-const MIN_TIME_DIVISOR: u32 = 10;
 
 impl Deadlines {
     pub(crate) fn new(limits: &Limits) -> Result<Self, StartError> {
@@ -43,13 +39,20 @@ impl Deadlines {
                 must: "at least limits.body_bytes",
             });
         }
-        let body = seconds("body_seconds", limits.body_seconds)?;
-        Ok(Self {
+        let bounds = Bounds {
+            connections: limits.connections,
+            connections_per_peer: limits.connections_per_peer,
+            unfinished_body_bytes: limits.unfinished_body_bytes,
             header: seconds("header_seconds", limits.header_seconds)?,
-            body,
-            body_min_time: body / MIN_TIME_DIVISOR,
-            publish: seconds("publish_seconds", limits.publish_seconds)?,
+            body: seconds("body_seconds", limits.body_seconds)?,
+            idle: seconds("idle_seconds", limits.idle_seconds)?,
             drain: seconds("drain_seconds", limits.drain_seconds)?,
+            refused_per_second: limits.refused_per_second,
+            refused_burst: limits.refused_burst,
+        };
+        Ok(Self {
+            bounds,
+            publish: seconds("publish_seconds", limits.publish_seconds)?,
         })
     }
 }

@@ -26,24 +26,18 @@
 //!
 //! Response bodies are JSON: `{"status":"stored"}` or `{"error":{"reason":"…","message":"…"}}`.
 //!
-//! Connections that never become a request are answered by the HTTP layer, without a body, and are
-//! counted too:
-//!
-//! - `malformed_http`: answered 400.
-//! - `header_too_large`: answered 414 or 431.
-//! - `header_timeout`: closed without an answer.
-//! - `too_many_connections`: closed immediately, because the address has
-//!   `limits.connections_per_peer` connections open.
-//! - `aborted`: the sender disconnected first.
+//! Connections that never become a request are counted too: [`public`] has their outcomes. Which
+//! connections are closed when all places are taken is said there as well.
 //!
 //! The client address is the peer's or, if the peer is one of `trusted_proxies`, the address that
-//! the proxy reports. Trusted proxies have no limit on connections.
+//! the proxy reports. Trusted proxies have no limit on connections of their own.
 //!
 //! A request is verified against the endpoints configured when it arrives. If its signature does
 //! not match and a reload replaced the endpoints before the body was complete, it is verified
 //! against the new ones too: its secret may be new.
 //!
 //! [`Publish::publish`]: revwatch_storage::ports::Publish::publish
+//! [`public`]: revwatch_runtime::public
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -55,29 +49,23 @@ use hyper::{Request, Response};
 use revwatch_core::clock::{Clock, Ids};
 use revwatch_runtime::config::{ConfigError, Endpoint, Limits, TrustedProxies};
 use revwatch_runtime::listen::{ListenError, ListenSetting, listen};
+use revwatch_runtime::open_files::connections_within_limit;
 use revwatch_runtime::process::Process;
+use revwatch_runtime::public::{self, Port};
 use revwatch_runtime::telemetry::{Metrics, Tracer};
 use revwatch_storage::ports::Publish;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::Progress;
 use crate::deadlines::Deadlines;
 use crate::service::Edge;
 
 mod answer;
-mod bodies;
-mod client_address;
-mod connection;
 mod deadlines;
-mod limiter;
-mod listener;
-mod peers;
 mod publisher;
 mod request_metrics;
 mod request_span;
 mod service;
-mod unstored_log;
 mod verify;
 
 /// What the edge needs; all values are ready to use.
@@ -106,12 +94,16 @@ pub struct Settings {
 pub struct Ingest {
     listener: TcpListener,
     local_addr: SocketAddr,
+    port: Arc<Port>,
     edge: Arc<Edge>,
 }
 
 /// The edge without its listener: requests come from the caller and answers go back to it. A program
 /// that has its own connections uses this, and so does a test without any.
-pub struct Webhooks(Arc<Edge>);
+pub struct Webhooks {
+    port: Port,
+    edge: Edge,
+}
 
 /// The edge cannot start until a setting is corrected.
 #[derive(Debug, thiserror::Error)]
@@ -135,16 +127,16 @@ pub enum StartError {
 impl Webhooks {
     /// `settings.listen` is not used.
     pub fn new(settings: Settings) -> Result<Self, StartError> {
-        let deadlines = Deadlines::new(&settings.limits)?;
-        Ok(Self(Arc::new(Edge::new(settings, deadlines))))
+        let (port, edge) = parts(settings)?;
+        Ok(Self { port, edge })
     }
 
     /// Answers one request of the client at `peer`. Cancelling it does not cancel a publish.
     pub async fn answer<B>(&self, peer: IpAddr, request: Request<B>) -> Response<Full<Bytes>>
     where
-        B: Body<Data = Bytes> + Unpin,
+        B: Body<Data = Bytes> + Send + Unpin,
     {
-        self.0.handle(peer, &Progress::new(), request).await
+        self.port.answer(&self.edge, peer, request).await
     }
 }
 
@@ -158,11 +150,13 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
 impl Ingest {
     /// Opens the public listener with the settings of `process`; accepted deliveries go to `queue`.
     pub async fn of(process: &Process, queue: Arc<dyn Publish>) -> Result<Self, StartError> {
+        let mut limits = process.config.limits.clone();
+        limits.connections = connections_within_limit(limits.connections);
         let ingest = Self::bind(Settings {
             listen: process.config.listen,
             trusted_proxies: process.config.trusted_proxies.clone(),
             endpoints: process.config.webhook_endpoints()?,
-            limits: process.config.limits.clone(),
+            limits,
             queue,
             clock: process.clock.clone(),
             ids: process.ids.clone(),
@@ -182,13 +176,14 @@ impl Ingest {
 
     /// Opens the public listener. Connections queue in the kernel until [`Ingest::serve`].
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
-        let deadlines = Deadlines::new(&settings.limits)?;
-        let (listener, local_addr) = listen(settings.listen, ListenSetting::Public).await?;
-        let edge = Arc::new(Edge::new(settings, deadlines));
+        let addr = settings.listen;
+        let (port, edge) = parts(settings)?;
+        let (listener, local_addr) = listen(addr, ListenSetting::Public).await?;
         Ok(Self {
             listener,
             local_addr,
-            edge,
+            port: Arc::new(port),
+            edge: Arc::new(edge),
         })
     }
 
@@ -200,6 +195,13 @@ impl Ingest {
     /// Serves until `shutdown`, then drains: accepts no new connections, lets requests in progress
     /// finish for `limits.drain_seconds`, then publishes in progress for `limits.publish_seconds`.
     pub async fn serve(self, shutdown: CancellationToken) {
-        listener::serve(self.listener, self.edge, shutdown).await;
+        public::serve(self.listener, self.port, self.edge.clone(), shutdown).await;
+        self.edge.publisher().finish().await;
     }
+}
+
+fn parts(settings: Settings) -> Result<(Port, Edge), StartError> {
+    let Deadlines { bounds, publish } = Deadlines::new(&settings.limits)?;
+    let port = Port::new(bounds, settings.trusted_proxies.clone());
+    Ok((port, Edge::new(settings, publish)))
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use revwatch_core::clock::Clock;
 use revwatch_core::redact;
-use revwatch_runtime::telemetry::{Metrics, Tracer};
+use revwatch_runtime::telemetry::{LimitedLog, Metrics, Tracer};
 use revwatch_storage::ports::{Delivery, Publish, QueueError};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -25,7 +25,6 @@ use tracing::{error, info, warn};
 use crate::answer::Answer;
 use crate::request_metrics::RequestCounter;
 use crate::request_span::RequestSpan;
-use crate::unstored_log::UnstoredLog;
 use crate::verify::Envelope;
 
 /// Access to the queue, with limits on concurrency and time.
@@ -37,7 +36,7 @@ pub(crate) struct Publisher {
     in_flight: Arc<Semaphore>,
     deadline: Duration,
     in_progress: TaskTracker,
-    unstored_log: UnstoredLog,
+    unstored_log: LimitedLog,
 }
 
 /// What a publish holds until it completes, wherever it runs.
@@ -73,7 +72,7 @@ impl Publisher {
             in_flight,
             deadline,
             in_progress: TaskTracker::new(),
-            unstored_log: UnstoredLog::default(),
+            unstored_log: LimitedLog::new(1),
         })
     }
 
@@ -109,7 +108,7 @@ impl Publisher {
         request_span: RequestSpan,
     ) -> Answer {
         let Ok(permit) = self.in_flight.clone().try_acquire_owned() else {
-            if let Some(unlogged) = self.unstored_log.not_stored(Instant::now()) {
+            if let Some(unlogged) = self.unstored_log.one_more(Instant::now()) {
                 warn!(
                     endpoint = delivery.endpoint, outcome = "overloaded", event_id = %redact::id(&event.event_id),
                     trace_id = %request_span.correlation, unlogged,
@@ -168,11 +167,11 @@ impl Publisher {
                     endpoint, outcome = "stored", %event_id, %trace_id, %event_type, known_type, %delivery_id, bytes,
                     "webhook"
                 );
-                if let Some(unlogged) = self.unstored_log.stored(Instant::now()) {
+                if let Some(unlogged) = self.unstored_log.ended(Instant::now()) {
                     warn!(unlogged, "more webhooks were not stored");
                 }
             }
-            Ok(Err(error)) => match (error, self.unstored_log.not_stored(Instant::now())) {
+            Ok(Err(error)) => match (error, self.unstored_log.one_more(Instant::now())) {
                 (_, None) => {}
                 (QueueError::Unavailable(_), Some(unlogged)) => warn!(
                     endpoint, outcome = "unavailable", %event_id, %trace_id, %delivery_id, %error, unlogged,
@@ -184,7 +183,7 @@ impl Publisher {
                 ),
             },
             Err(_) => {
-                if let Some(unlogged) = self.unstored_log.not_stored(Instant::now()) {
+                if let Some(unlogged) = self.unstored_log.one_more(Instant::now()) {
                     let error = "not confirmed within limits.publish_seconds";
                     warn!(
                         endpoint, outcome = "unavailable", %event_id, %trace_id, %delivery_id, error, unlogged,

@@ -1,58 +1,48 @@
-//! From a request's head to its answer: reads the body within its limits, lets [`crate::verify`]
-//! decide, publishes, counts and logs.
+//! From a request's head to its answer: asks for the body, lets [`crate::verify`] decide, publishes,
+//! counts and logs.
 //!
 //! Invariant: every request is counted once, whatever happens to it ([`RequestCounter`]).
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Body;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{HeaderMap, Request, Response};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{HeaderMap, Response};
 use revwatch_core::clock::{Clock, Ids};
 use revwatch_core::signature::SignatureError;
-use revwatch_runtime::config::{Endpoint, Limits, TrustedProxies};
+use revwatch_runtime::config::{Endpoint, Limits};
+use revwatch_runtime::public::{BodyError, Received, Service};
 use revwatch_runtime::reload::Reloadable;
-use revwatch_runtime::telemetry::{Metrics, Tracer};
+use revwatch_runtime::telemetry::{LimitedLog, Metrics, Tracer};
 use revwatch_storage::ports::Delivery;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::Settings;
 use crate::answer::Answer;
-use crate::bodies::{Bodies, BodyBudgetError};
-use crate::client_address::client_address;
-use crate::connection::{Progress, Stage};
-use crate::deadlines::Deadlines;
-use crate::limiter::Limiter;
-use crate::peers::{PeerSlot, Peers};
 use crate::publisher::Publisher;
 use crate::request_metrics::RequestCounter;
 use crate::request_span::RequestSpan;
 use crate::verify::{self, Envelope, Route, Verdict};
 
-/// What all connections share.
+/// What all requests share.
 pub(crate) struct Edge {
     endpoints: Reloadable<Vec<Endpoint>>,
     limits: Limits,
-    deadlines: Deadlines,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     metrics: Arc<Metrics>,
-    limiter: Limiter,
-    trusted_proxies: TrustedProxies,
-    peers: Arc<Peers>,
-    bodies: Bodies,
     publisher: Arc<Publisher>,
     tracer: Tracer,
+    refusals: LimitedLog,
 }
 
-/// The peer is at its limit of connections.
-pub(crate) struct TooManyConnectionsError;
+/// Lines about refused webhooks in ten seconds.
+const REFUSAL_LINES: u32 = 100;
 
 /// The result of a request before anything is published.
 enum Examined {
@@ -61,10 +51,10 @@ enum Examined {
 }
 
 impl Edge {
-    pub(crate) fn new(settings: Settings, deadlines: Deadlines) -> Self {
+    /// `publish`: how long the queue has to confirm.
+    pub(crate) fn new(settings: Settings, publish: Duration) -> Self {
         let Settings {
             endpoints,
-            trusted_proxies,
             limits,
             queue,
             clock,
@@ -76,24 +66,20 @@ impl Edge {
         let metrics = Arc::new(metrics);
         Self {
             endpoints: Reloadable::new(endpoints),
-            deadlines,
-            trusted_proxies,
-            peers: Peers::new(limits.connections_per_peer),
-            bodies: Bodies::new(limits.unfinished_body_bytes, deadlines.body_min_time),
-            limiter: Limiter::new(limits.refused_per_second, limits.refused_burst),
             publisher: Publisher::new(
                 queue,
                 clock.clone(),
                 metrics.clone(),
                 tracer.clone(),
                 limits.in_flight,
-                deadlines.publish,
+                publish,
             ),
             clock,
             ids,
             metrics,
             tracer,
             limits,
+            refusals: LimitedLog::new(REFUSAL_LINES),
         }
     }
 
@@ -102,155 +88,22 @@ impl Edge {
         self.endpoints.clone()
     }
 
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    pub(crate) fn deadlines(&self) -> Deadlines {
-        self.deadlines
-    }
-
     pub(crate) fn publisher(&self) -> &Publisher {
         &self.publisher
     }
 
-    /// A slot for one more connection of `peer`. Trusted proxies need none: they carry the requests
-    /// of all clients.
-    pub(crate) fn admit(&self, peer: IpAddr) -> Result<Option<PeerSlot>, TooManyConnectionsError> {
-        if self.trusted_proxies.contains(peer) {
-            return Ok(None);
-        }
-        self.peers
-            .admit(peer)
-            .map(Some)
-            .ok_or(TooManyConnectionsError)
-    }
-
-    pub(crate) async fn handle<B>(
-        &self,
-        peer: IpAddr,
-        progress: &Progress,
-        request: Request<B>,
-    ) -> Response<Full<Bytes>>
-    where
-        B: Body<Data = Bytes> + Unpin,
-    {
-        progress.set(Stage::Request);
-        let began = self.clock.now().into();
-        let mut counter = RequestCounter::new(self.metrics.clone());
-        let (head, body) = request.into_parts();
-        // Until the body is read completely, the connection cannot serve another request.
-        let mut early = !body.is_end_stream();
-        let endpoints = self.endpoints.get();
-        let examined = match verify::route(&endpoints, &head.method, head.uri.path(), &head.headers)
-        {
-            Route::Refused(index, answer) => {
-                if let Some(index) = index {
-                    counter.endpoint = Cow::Owned(endpoints[index].name.clone());
-                }
-                Examined::Answer(answer)
-            }
-            Route::Endpoint(index) => {
-                let endpoint = &endpoints[index];
-                counter.endpoint = Cow::Owned(endpoint.name.clone());
-                match timeout(self.deadlines.body, self.read(body)).await {
-                    Err(_) => Examined::Answer(Answer::BodyTimeout),
-                    Ok(Err(answer)) => Examined::Answer(answer),
-                    Ok(Ok(body)) => {
-                        early = false;
-                        self.examine(&endpoints, index, &head.headers, body, began)
-                    }
-                }
-            }
-        };
-        let answer = match examined {
-            Examined::Publish(delivery, envelope, request_span) => {
-                self.publisher
-                    .publish(counter, *delivery, envelope, request_span)
-                    .await
-            }
-            Examined::Answer(answer) => {
-                self.answer_unpublished(counter, peer, &head.headers, answer)
-            }
-        };
-        progress.set(if early {
-            Stage::AnsweredEarly
-        } else {
-            Stage::Idle
-        });
-        response(&answer, early)
-    }
-
-    /// Counts and logs a connection that is closed because its peer is at the limit.
-    pub(crate) fn connection_refused(&self, peer: IpAddr) {
-        self.no_request(peer, "too_many_connections");
-    }
-
-    /// Counts and logs a connection that ended without becoming a request. It sends no answer: the
-    /// HTTP layer has already sent one where that was possible.
-    pub(crate) fn connection_failed(&self, peer: IpAddr, error: &hyper::Error, stage: Stage) {
-        // A request that reached the service is counted there; an idle connection is not a request.
-        if stage != Stage::Head {
-            return;
-        }
-        let outcome = if error.is_parse_too_large() {
-            "header_too_large"
-        } else if error.is_parse() {
-            "malformed_http"
-        } else if error.is_timeout() {
-            "header_timeout"
-        } else {
-            "aborted"
-        };
-        self.no_request(peer, outcome);
-    }
-
-    fn no_request(&self, peer: IpAddr, outcome: &'static str) {
-        if self.limiter.refused(peer).is_ok() {
-            warn!(outcome, %peer, "refused an incomplete HTTP request");
-        }
-        RequestCounter::new(self.metrics.clone()).outcome = outcome;
-    }
-
-    /// Reads a body, but never more than `limits.body_bytes` of it, and nothing of one that
-    /// declares a larger size.
-    async fn read<B>(&self, mut body: B) -> Result<Bytes, Answer>
+    async fn read<B>(&self, received: &mut Received<'_, B>) -> Result<Bytes, Answer>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let limit_bytes = self.limits.body_bytes;
-        let too_large = Answer::TooLarge { limit_bytes };
-        let declared = body.size_hint();
-        if declared.lower() > limit_bytes as u64 {
-            return Err(too_large);
-        }
-        let max_bytes = declared
-            .exact()
-            .and_then(|exact| usize::try_from(exact).ok())
-            .unwrap_or(limit_bytes);
-        let mut unfinished = self.bodies.begin(max_bytes);
-        while let Some(frame) = body.frame().await {
-            // Frames without data are trailers.
-            let Ok(data) = frame.map_err(|_| Answer::IncompleteBody)?.into_data() else {
-                continue;
-            };
-            if unfinished.len() + data.len() > limit_bytes {
-                return Err(too_large);
-            }
-            // Most events arrive in one piece, which is kept as it is. A piece of a larger body
-            // must be copied: a few bytes of it would keep the connection's complete read buffer
-            // alive.
-            if unfinished.len() == 0 && body.is_end_stream() {
-                return Ok(data);
-            }
-            unfinished
-                .push(&data, Instant::now())
-                .map_err(|BodyBudgetError| Answer::BodyBudget)?;
-        }
-        unfinished
-            .finish()
-            .map(Bytes::from)
-            .map_err(|BodyBudgetError| Answer::BodyBudget)
+        let body = received.body(limit_bytes).await;
+        body.map_err(|error| match error {
+            BodyError::TooLarge => Answer::TooLarge { limit_bytes },
+            BodyError::Incomplete => Answer::IncompleteBody,
+            BodyError::Timeout => Answer::BodyTimeout,
+            BodyError::Budget => Answer::BodyBudget,
+        })
     }
 
     /// `seen` are the endpoints by which the head was routed; `index` is the endpoint of this
@@ -299,31 +152,82 @@ impl Edge {
 
     /// Counts a request of which nothing is published. Returns `answer`, or 429 instead of a refusal if the address is
     /// over its limit.
-    fn answer_unpublished(
+    fn answer_unpublished<B>(
         &self,
         mut counter: RequestCounter,
-        peer: IpAddr,
-        headers: &HeaderMap,
+        received: &Received<'_, B>,
         answer: Answer,
-    ) -> Answer {
-        let peer = client_address(&self.trusted_proxies, peer, headers);
-        let answer = match answer
+    ) -> Answer
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let refused = answer
             .refuses_unauthenticated()
-            .then(|| self.limiter.refused(peer))
-        {
+            .then(|| received.refused())
+            .transpose();
+        let answer = match refused {
             // Not logged: a flood of requests must not flood the log.
-            Some(Err(retry_after_seconds)) => Answer::Limited {
+            Err(retry_after_seconds) => Answer::Limited {
                 retry_after_seconds,
             },
-            refused => {
-                if refused.is_some() || matches!(answer, Answer::NotAnEvent(_)) {
-                    warn!(endpoint = %counter.endpoint, reason = answer.outcome(), %peer, "refused a webhook");
+            Ok(refused) => {
+                if (refused.is_some() || matches!(answer, Answer::NotAnEvent(_)))
+                    && let Some(unlogged) = self.refusals.one_more(Instant::now())
+                {
+                    let (reason, peer) = (answer.outcome(), received.client());
+                    warn!(endpoint = %counter.endpoint, reason, %peer, unlogged, "refused a webhook");
                 }
                 answer
             }
         };
         counter.outcome = answer.outcome();
         answer
+    }
+}
+
+impl Service for Edge {
+    type Body = Full<Bytes>;
+
+    async fn answer<B>(&self, received: &mut Received<'_, B>) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Send + Unpin,
+    {
+        let began = self.clock.now().into();
+        let mut counter = RequestCounter::new(self.metrics.clone());
+        let endpoints = self.endpoints.get();
+        let head = &received.head;
+        let examined = match verify::route(&endpoints, &head.method, head.uri.path(), &head.headers)
+        {
+            Route::Refused(index, answer) => {
+                if let Some(index) = index {
+                    counter.endpoint = Cow::Owned(endpoints[index].name.clone());
+                }
+                Examined::Answer(answer)
+            }
+            Route::Endpoint(index) => {
+                let endpoint = &endpoints[index];
+                counter.endpoint = Cow::Owned(endpoint.name.clone());
+                match self.read(received).await {
+                    Err(answer) => Examined::Answer(answer),
+                    Ok(body) => {
+                        self.examine(&endpoints, index, &received.head.headers, body, began)
+                    }
+                }
+            }
+        };
+        let answer = match examined {
+            Examined::Publish(delivery, envelope, request_span) => {
+                self.publisher
+                    .publish(counter, *delivery, envelope, request_span)
+                    .await
+            }
+            Examined::Answer(answer) => self.answer_unpublished(counter, received, answer),
+        };
+        response(&answer)
+    }
+
+    fn count_unserved(&self, outcome: &'static str) {
+        RequestCounter::new(self.metrics.clone()).outcome = outcome;
     }
 }
 
@@ -353,8 +257,7 @@ fn decide_by_latest(
         .map_or(verdict, decide)
 }
 
-/// `early`: the body was not read completely, so the sender must use a new connection.
-fn response(answer: &Answer, early: bool) -> Response<Full<Bytes>> {
+fn response(answer: &Answer) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(answer.json()));
     *response.status_mut() = answer.status();
     let headers = response.headers_mut();
@@ -364,9 +267,6 @@ fn response(answer: &Answer, early: bool) -> Response<Full<Bytes>> {
     }
     if let Some(seconds) = answer.retry_after_seconds() {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    if early {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

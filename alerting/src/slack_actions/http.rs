@@ -5,31 +5,35 @@
 //! | 200 | all requested commands are durable, or none of the actions is ours |
 //! | 400 | the payload is unreadable |
 //! | 401 | the signature is missing, invalid, or too far from the current time |
+//! | 408 | the body did not arrive in time |
 //! | 413 | the body is larger than [`BODY_BYTES`] |
-//! | 503 | the store cannot accept the command |
+//! | 429 | the client has sent too many requests that were refused |
+//! | 503 | the store cannot accept the command, or too many large bodies are arriving |
 //!
 //! For any status but 200 Slack shows the user an error:
 //! <https://docs.slack.dev/interactivity/handling-user-interaction#acknowledgment_response>.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use revwatch_core::clock::Clock;
 use revwatch_core::signature::SigningKey;
-use revwatch_runtime::bounded_server::{Bounds, serve};
+use revwatch_runtime::config::Config;
 use revwatch_runtime::listen::{ListenError, ListenSetting, listen};
+use revwatch_runtime::public::{Bounds, Port, Routed, serve};
 use revwatch_runtime::reload::Reloadable;
+use revwatch_runtime::telemetry::{LimitedLog, Metrics};
 use revwatch_storage::ports::Documents;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::inbox::Inbox;
@@ -40,6 +44,8 @@ use super::signature::{SignatureError, verify};
 pub struct Interactivity {
     listener: TcpListener,
     local_addr: SocketAddr,
+    port: Arc<Port>,
+    metrics: Metrics,
     handler: Arc<Handler>,
 }
 
@@ -49,62 +55,56 @@ pub const BODY_BYTES: usize = 1024 * 1024;
 /// The path that Slack posts to.
 pub const PATH: &str = "/slack/interactivity";
 
-/// People press one button at a time. A connection serves one request, which must finish within the
-/// connection's lifetime.
+/// People press one button at a time, and Slack waits three seconds for the answer.
 const BOUNDS: Bounds = Bounds {
-    connections: 64,
-    idle: Duration::from_secs(10),
-    life: Some(Duration::from_secs(20)),
+    connections: 256,
+    connections_per_peer: 64,
+    unfinished_body_bytes: 8 * BODY_BYTES,
+    header: Duration::from_secs(10),
+    body: Duration::from_secs(10),
+    // As limits.idle_seconds says: the proxy is the same.
+    idle: Duration::ZERO,
     drain: Duration::from_secs(5),
+    refused_per_second: 1,
+    refused_burst: 100,
 };
+
+/// Lines about refused requests in ten seconds.
+const REFUSAL_LINES: u32 = 1;
 
 struct Handler {
     keys: Reloadable<Vec<SigningKey>>,
     inbox: Inbox,
     clock: Arc<dyn Clock>,
-    refusals: Mutex<RefusalLog>,
-}
-
-/// Refused requests, for the log. Anyone on the network can send them, so it gets at most one line a minute.
-#[derive(Default)]
-struct RefusalLog {
-    line_at_s: Option<i64>,
-    refused: u64,
-}
-
-impl RefusalLog {
-    const INTERVAL_S: i64 = 60;
-
-    /// Counts one refusal. Returns the number since the last line, if a line is due.
-    fn note(&mut self, now_s: i64) -> Option<u64> {
-        self.refused += 1;
-        let is_early = |at_s| (at_s..at_s + Self::INTERVAL_S).contains(&now_s);
-        if self.line_at_s.is_some_and(is_early) {
-            return None;
-        }
-        self.line_at_s = Some(now_s);
-        Some(std::mem::take(&mut self.refused))
-    }
+    refusals: LimitedLog,
 }
 
 impl Interactivity {
     /// Opens the listener. `keys` are those of the Slack app; without any, all requests are
     /// refused.
     pub async fn bind(
-        addr: SocketAddr,
+        config: &Config,
         keys: Vec<SigningKey>,
         store: Arc<dyn Documents>,
         clock: Arc<dyn Clock>,
+        metrics: Metrics,
     ) -> Result<Self, ListenError> {
+        let addr = config.slack.interactivity_listen;
+        let bounds = Bounds {
+            idle: Duration::from_secs_f64(config.limits.idle_seconds),
+            ..BOUNDS
+        };
         let (listener, local_addr) = listen(addr, ListenSetting::SlackInteractivity).await?;
         Ok(Self {
             listener,
             local_addr,
+            port: Arc::new(Port::new(bounds, config.trusted_proxies.clone())),
+            metrics,
             handler: Arc::new(Handler {
                 keys: Reloadable::new(keys),
                 inbox: Inbox::new(store),
                 clock,
-                refusals: Mutex::default(),
+                refusals: LimitedLog::new(REFUSAL_LINES),
             }),
         })
     }
@@ -123,28 +123,25 @@ impl Interactivity {
     pub async fn serve(self, shutdown: CancellationToken) {
         let router = Router::new()
             .route(PATH, post(interactivity))
-            .layer(DefaultBodyLimit::max(BODY_BYTES))
+            // The port has its own limit.
+            .layer(DefaultBodyLimit::disable())
             .with_state(self.handler);
-        serve(self.listener, router, BOUNDS, shutdown).await;
+        let requests = self.metrics.public_requests;
+        let service = Routed::new(router, BODY_BYTES, "slack", requests);
+        serve(self.listener, self.port, Arc::new(service), shutdown).await;
     }
 }
 
 async fn interactivity(
     State(handler): State<Arc<Handler>>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    // Each connection serves one request: see `BOUNDS`.
-    (
-        [(header::CONNECTION, "close")],
-        handler.answer(&headers, body).await,
-    )
-        .into_response()
+    body: Bytes,
+) -> Result<(), RequestError> {
+    handler.answer(&headers, &body).await
 }
 
 /// Why a request is not answered 200.
 enum RequestError {
-    Body(BytesRejection),
     Signature(SignatureError),
     NoPayload,
     Payload(PayloadError),
@@ -152,29 +149,19 @@ enum RequestError {
 }
 
 impl Handler {
-    fn refused(&self, now_s: i64) -> Option<u64> {
-        let log = self.refusals.lock();
-        log.unwrap_or_else(PoisonError::into_inner).note(now_s)
-    }
-
-    async fn answer(
-        &self,
-        headers: &HeaderMap,
-        body: Result<Bytes, BytesRejection>,
-    ) -> Result<(), RequestError> {
-        let body = body.map_err(RequestError::Body)?;
+    async fn answer(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), RequestError> {
         let now_s = self.clock.now_s();
         let header = |name| headers.get(name).map(|value| value.as_bytes());
         let (timestamp, signature) = (
             header("x-slack-request-timestamp"),
             header("x-slack-signature"),
         );
-        verify(&self.keys.get(), timestamp, signature, &body, now_s).map_err(|refusal| {
+        verify(&self.keys.get(), timestamp, signature, body, now_s).map_err(|refusal| {
             match refusal {
                 // These can be our own mistake: a wrong signing secret, or a wrong clock.
                 SignatureError::Mismatch | SignatureError::WrongTime => {
-                    if let Some(refused) = self.refused(now_s) {
-                        tracing::warn!(%refusal, refused, "refused requests that are not from Slack");
+                    if let Some(unlogged) = self.refusals.one_more(Instant::now()) {
+                        tracing::warn!(%refusal, unlogged, "refused a request that is not from Slack");
                     }
                 }
                 SignatureError::Missing | SignatureError::Unreadable => {
@@ -183,7 +170,7 @@ impl Handler {
             }
             RequestError::Signature(refusal)
         })?;
-        let mut fields = url::form_urlencoded::parse(&body);
+        let mut fields = url::form_urlencoded::parse(body);
         let (_, payload) = fields
             .find(|(name, _)| name == "payload")
             .ok_or(RequestError::NoPayload)?;
@@ -201,16 +188,6 @@ impl Handler {
 impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
         let (status, reason, message) = match self {
-            Self::Body(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too_large",
-                format!("the body is larger than {BODY_BYTES} bytes"),
-            ),
-            Self::Body(_) => (
-                StatusCode::BAD_REQUEST,
-                "incomplete_body",
-                "the body could not be read".to_owned(),
-            ),
             Self::Signature(refusal) => (
                 StatusCode::UNAUTHORIZED,
                 refusal.reason(),
@@ -239,11 +216,13 @@ impl IntoResponse for RequestError {
 mod tests {
     use revwatch_storage::system::SystemClock;
     use tempfile::TempDir;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpStream;
     use tokio::time::timeout;
 
     use super::super::signature::keys;
     use super::super::tests::{
-        LONG, break_store, hold_store, open, pending_commands, press, repair_store,
+        LONG, break_store, config, hold_store, open, pending_commands, press, repair_store,
     };
     use super::*;
     use crate::alert::CommandKind;
@@ -252,6 +231,7 @@ mod tests {
         url: String,
         folder: TempDir,
         store: Arc<dyn Documents>,
+        metrics: Metrics,
         shutdown: CancellationToken,
     }
 
@@ -259,11 +239,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = open(folder.path());
         let keys = keys("old,new").expect("keys");
+        let metrics = Metrics::new();
         let bound = Interactivity::bind(
-            ([127, 0, 0, 1], 0).into(),
+            &config(&[("SLACK_INTERACTIVITY_LISTEN", "127.0.0.1:0")]),
             keys,
             store.clone(),
             Arc::new(SystemClock),
+            metrics.clone(),
         )
         .await
         .expect("a port");
@@ -274,6 +256,7 @@ mod tests {
             url,
             folder,
             store,
+            metrics,
             shutdown,
         }
     }
@@ -320,17 +303,6 @@ mod tests {
                 response.text().await.expect("text"),
             )
         }
-    }
-
-    #[test]
-    fn refused_requests_do_not_flood_the_log() {
-        let mut log = RefusalLog::default();
-        let noted: Vec<_> = [100, 100, 101, 159, 160, 161, 10]
-            .into_iter()
-            .filter_map(|now_s| log.note(now_s))
-            .collect();
-        // The clock may go back.
-        assert_eq!(noted, [1, 4, 2]);
     }
 
     #[tokio::test]
@@ -478,14 +450,44 @@ mod tests {
         );
     }
 
+    /// Anyone may reach the port: they get neither its places nor its log nor its answers.
+    #[tokio::test]
+    async fn strangers_keep_nothing_from_slack() {
+        let served = start().await;
+        let address = served.url.split('/').nth(2).expect("an address");
+        let mut slow = Vec::new();
+        for _ in 0..2 * BOUNDS.connections_per_peer {
+            let mut stream = TcpStream::connect(address).await.expect("accepted");
+            stream
+                .write_all(b"POST /slack/interactivity HTTP/1.1\r\nx: ")
+                .await
+                .expect("sent");
+            slow.push(stream);
+        }
+        let client = reqwest::Client::new();
+        let mut status = 0;
+        for _ in 0..2 * BOUNDS.refused_burst {
+            let unsigned = client.post(&served.url).timeout(LONG).send().await;
+            status = unsigned.expect("an answer").status().as_u16();
+        }
+        assert_eq!(status, 429, "a client with too many refusals");
+        let body = form(&press("acknowledge", "al_1", "1767326130.289415").to_string());
+        assert_eq!(served.post(body, "new", now_s()).await.0, 200);
+        let requests = &served.metrics.public_requests;
+        let count = |outcome| requests.with_label_values(&["slack", outcome]).get();
+        assert_eq!(count("answered"), 1);
+        assert!(count("refused") > 0);
+    }
+
     #[tokio::test]
     async fn the_listener_stops_on_shutdown() {
         let folder = tempfile::tempdir().expect("a folder");
         let bound = Interactivity::bind(
-            ([127, 0, 0, 1], 0).into(),
+            &config(&[("SLACK_INTERACTIVITY_LISTEN", "127.0.0.1:0")]),
             Vec::new(),
             open(folder.path()),
             Arc::new(SystemClock),
+            Metrics::new(),
         )
         .await;
         let shutdown = CancellationToken::new();

@@ -20,6 +20,7 @@ use revwatch_core::signature::SigningKey;
 use revwatch_runtime::config::{Config, ConfigError, ExposeSecret as _, SlackConfig};
 use revwatch_runtime::listen::ListenError;
 use revwatch_runtime::reload::{Apply, Reloadable};
+use revwatch_runtime::telemetry::Metrics;
 use revwatch_storage::ports::Documents;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -60,19 +61,19 @@ impl SlackActions {
     /// Opens the listener if there is a signing secret, and prepares Socket Mode if there is an app
     /// token.
     pub async fn bind(
-        config: &SlackConfig,
+        config: &Config,
         egress: &EgressClient,
         store: Arc<dyn Documents>,
         clock: Arc<dyn Clock>,
+        metrics: Metrics,
     ) -> Result<Self, StartError> {
-        let http = match keys(config)? {
-            Some(keys) => Some(
-                Interactivity::bind(config.interactivity_listen, keys, store.clone(), clock)
-                    .await?,
-            ),
+        let http = match keys(&config.slack)? {
+            Some(keys) => {
+                Some(Interactivity::bind(config, keys, store.clone(), clock, metrics).await?)
+            }
             None => None,
         };
-        let socket = socket(config, egress, store)?;
+        let socket = socket(&config.slack, egress, store)?;
         Ok(Self {
             http,
             socket: Some(watch::Sender::new(socket)),
@@ -280,14 +281,14 @@ mod tests {
         })
     }
 
-    fn config(variables: &[(&str, &str)]) -> SlackConfig {
+    pub(super) fn config(variables: &[(&str, &str)]) -> Config {
         let find = |name: &str| {
             variables
                 .iter()
                 .find(|(known, _)| *known == name)
                 .map(|(_, value)| (*value).to_owned())
         };
-        Config::load(None, &find).expect("valid").slack
+        Config::load(None, &find).expect("valid")
     }
 
     #[tokio::test]
@@ -295,9 +296,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = open(folder.path());
         let egress = EgressClient::new(EgressConfig::default());
-        let off = SlackActions::bind(&config(&[]), &egress, store.clone(), Arc::new(SystemClock))
-            .await
-            .expect("nothing to open");
+        let bind = async |config: &Config| {
+            let clock = Arc::new(SystemClock);
+            SlackActions::bind(config, &egress, store.clone(), clock, Metrics::new()).await
+        };
+        let off = bind(&config(&[])).await.expect("nothing to open");
         assert!(off.local_addr().is_none());
         tokio::time::timeout(LONG, off.run(CancellationToken::new()))
             .await
@@ -307,19 +310,13 @@ mod tests {
             ("SLACK_SIGNING_SECRET", "s"),
             ("SLACK_INTERACTIVITY_LISTEN", "127.0.0.1:0"),
         ]);
-        let on = SlackActions::bind(&on, &egress, store.clone(), Arc::new(SystemClock))
-            .await
-            .expect("a port");
+        let on = bind(&on).await.expect("a port");
         let addr = on.local_addr().expect("an address").to_string();
         let taken = config(&[
             ("SLACK_SIGNING_SECRET", "s"),
             ("SLACK_INTERACTIVITY_LISTEN", &addr),
         ]);
-        let error = SlackActions::bind(&taken, &egress, store.clone(), Arc::new(SystemClock))
-            .await
-            .err()
-            .expect("taken")
-            .to_string();
+        let error = bind(&taken).await.err().expect("taken").to_string();
         assert!(error.contains("SLACK_INTERACTIVITY_LISTEN"), "{error}");
 
         let shutdown = CancellationToken::new();

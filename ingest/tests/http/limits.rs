@@ -1,12 +1,11 @@
 //! Slow senders, full queues, hanging queues, too many connections, too many refusals.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use revwatch_ingest::{Ingest, Settings, StartError};
 use revwatch_runtime::config::Limits;
 use revwatch_storage::system::{SystemClock, SystemIds};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use crate::support::{
     Behaviour, PATH, SECRET, Server, chunked, event, limits, post, read_answer, signed, until,
@@ -26,13 +25,45 @@ async fn a_sender_with_slow_headers_is_disconnected() {
     assert_eq!(read_answer(&mut stream).await.status, 0);
     until(|| server.count("none", "header_timeout") == 1).await;
 
-    // A connection that has served a request is closed as well, but that is not a failure.
-    let mut stream = server
-        .sending(&signed(PATH, SECRET, &event("evt_1", true)))
-        .await;
-    assert_eq!(read_answer(&mut stream).await.status, 200);
-    assert_eq!(read_answer(&mut stream).await.status, 0);
-    assert_eq!(server.counted(), 2);
+    // One that sends nothing is disconnected as well, but it is not a request.
+    let mut silent = server.connect().await;
+    assert_eq!(read_answer(&mut silent).await.status, 0);
+    assert_eq!(server.counted(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_has_served_a_request_may_be_idle_longer_than_headers_may_take() {
+    let server = Server::start(Limits {
+        header_seconds: 0.2,
+        ..limits()
+    })
+    .await;
+    let request = signed(PATH, SECRET, &event("evt_1", true));
+    let mut kept = server.served(1, &request).await.remove(0);
+    let mut silent = server.connect().await;
+    assert_eq!(read_answer(&mut silent).await.status, 0);
+    // More than the time of the headers has passed.
+    kept.write_all(&request).await.expect("it is still open");
+    assert_eq!(read_answer(&mut kept).await.status, 200);
+    // The second request on a connection has no more time for its headers than the first.
+    kept.write_all(b"POST /webhooks/stripe HTTP/1.1\r\n")
+        .await
+        .expect("it is still open");
+    assert_eq!(read_answer(&mut kept).await.status, 0);
+    until(|| server.count("none", "header_timeout") == 1).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_idle_too_long_is_closed_and_not_counted() {
+    let server = Server::start(Limits {
+        idle_seconds: 0.2,
+        ..limits()
+    })
+    .await;
+    let request = signed(PATH, SECRET, &event("evt_1", true));
+    let mut idle = server.served(1, &request).await.remove(0);
+    assert_eq!(read_answer(&mut idle).await.status, 0);
+    assert_eq!(server.counted(), 1);
 }
 
 #[tokio::test]
@@ -220,70 +251,6 @@ async fn a_disconnecting_sender_does_not_cancel_its_publish() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_cap_wait_for_one_to_end() {
-    let server = Server::start(Limits {
-        connections: 2,
-        ..limits()
-    })
-    .await;
-    let request = signed(PATH, SECRET, &event("evt_1", true));
-    let mut open = server.served(2, &request).await;
-    let mut third = server.sending(&request).await;
-    let mut byte = [0; 1];
-    let early = tokio::time::timeout(Duration::from_millis(200), third.read(&mut byte)).await;
-    assert!(early.is_err(), "the third is not served while two are open");
-    open.pop();
-    assert_eq!(read_answer(&mut third).await.status, 200);
-}
-
-#[tokio::test]
-async fn one_peer_is_limited_to_its_number_of_connections() {
-    let server = Server::start(Limits {
-        connections_per_peer: 2,
-        ..limits()
-    })
-    .await;
-    let request = signed(PATH, SECRET, &event("evt_1", true));
-    let mut open = server.served(2, &request).await;
-    assert_eq!(
-        read_answer(&mut server.connect().await).await.status,
-        0,
-        "closed without an answer"
-    );
-    until(|| server.count("none", "too_many_connections") == 1).await;
-    assert_eq!(server.counted(), 3);
-    let mut other = server.connect_from([127, 0, 0, 2]).await;
-    other.write_all(&request).await.expect("to send");
-    assert_eq!(
-        read_answer(&mut other).await.status,
-        200,
-        "another address has its own slots"
-    );
-    drop(open.pop());
-    within(async { while server.send(&request).await.status != 200 {} }).await;
-}
-
-#[tokio::test]
-async fn a_trusted_proxy_has_no_limit_on_connections() {
-    let server = Server::behind(
-        "127.0.0.1",
-        Limits {
-            connections_per_peer: 1,
-            ..limits()
-        },
-    )
-    .await;
-    let request = signed(PATH, SECRET, &event("evt_1", true));
-    let mut open = Vec::new();
-    for _ in 0..3 {
-        let mut stream = server.sending(&request).await;
-        assert_eq!(read_answer(&mut stream).await.status, 200);
-        open.push(stream);
-    }
-    assert_eq!(server.count("none", "too_many_connections"), 0);
-}
-
-#[tokio::test]
 async fn behind_a_trusted_proxy_refusals_are_limited_by_the_reported_client() {
     let limits = || Limits {
         refused_per_second: 1,
@@ -378,6 +345,13 @@ async fn limits_out_of_range_are_refused_at_start() {
                 ..limits()
             },
             "header_seconds",
+        ),
+        (
+            Limits {
+                idle_seconds: 0.0,
+                ..limits()
+            },
+            "idle_seconds",
         ),
         (
             Limits {

@@ -3,6 +3,7 @@
 
 mod answers;
 mod bodies;
+mod connections;
 mod flood;
 mod limits;
 mod shutdown;

@@ -90,6 +90,7 @@ pub(crate) fn limits() -> Limits {
         connections_per_peer: 256,
         in_flight: 64,
         header_seconds: 30.0,
+        idle_seconds: 30.0,
         body_seconds: 30.0,
         publish_seconds: 30.0,
         drain_seconds: 30.0,

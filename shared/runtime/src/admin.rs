@@ -128,7 +128,6 @@ impl Admin {
         let bounds = Bounds {
             connections: MAX_CONNECTIONS,
             idle: IDLE_TIMEOUT,
-            life: None,
             drain: DRAIN_TIMEOUT,
         };
         serve(listener, router, bounds, shutdown).await;

@@ -1,5 +1,6 @@
-//! Serves a small router to few peers. `axum::serve` limits neither connections nor the time a
-//! sender takes; this does both.
+//! Serves a small router to few peers of one's own network: a port that anyone may reach needs
+//! [`public`](crate::public). `axum::serve` limits neither connections nor the time a sender takes; this
+//! does both.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use axum::Router;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Limits on what peers may use.
@@ -22,8 +23,6 @@ pub struct Bounds {
     pub connections: usize,
     /// A connection without incoming data for this long fails.
     pub idle: Duration,
-    /// A connection older than this fails, whatever it does.
-    pub life: Option<Duration>,
     /// On shutdown, requests in progress have this long to finish.
     pub drain: Duration,
 }
@@ -64,12 +63,10 @@ struct Bounded {
     bounds: Bounds,
 }
 
-/// A connection that fails if nothing was read from it for too long, or if it is too old.
+/// A connection that fails if nothing was read from it for too long.
 struct Watched {
     stream: TcpStream,
     idle: Duration,
-    ends: Option<Instant>,
-    /// Expires at the earlier of the two.
     deadline: Pin<Box<Sleep>>,
     _slot: OwnedSemaphorePermit,
 }
@@ -87,14 +84,12 @@ impl axum::serve::Listener for Bounded {
             .expect("the semaphore is never closed");
         // axum's own implementation retries after errors.
         let (stream, peer) = axum::serve::Listener::accept(&mut self.listener).await;
-        let Bounds { idle, life, .. } = self.bounds;
-        let ends = life.map(|life| Instant::now() + life);
-        let deadline = Box::pin(sleep_until(next_deadline(idle, ends)));
+        let idle = self.bounds.idle;
+        let deadline = Box::pin(sleep(idle));
         (
             Watched {
                 stream,
                 idle,
-                ends,
                 deadline,
                 _slot: slot,
             },
@@ -105,11 +100,6 @@ impl axum::serve::Listener for Bounded {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
-}
-
-fn next_deadline(idle: Duration, ends: Option<Instant>) -> Instant {
-    let idle = Instant::now() + idle;
-    ends.map_or(idle, |ends| ends.min(idle))
 }
 
 impl Watched {
@@ -130,7 +120,7 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let done = Pin::new(&mut self.stream).poll_read(cx, buf);
         if done.is_ready() {
-            let next = next_deadline(self.idle, self.ends);
+            let next = Instant::now() + self.idle;
             self.deadline.as_mut().reset(next);
         }
         self.bound(cx, done)
@@ -166,35 +156,31 @@ mod tests {
     const SOON: Duration = Duration::from_millis(200);
     const LATE: Duration = Duration::from_secs(60);
 
-    async fn start(idle: Duration, life: Option<Duration>) -> (SocketAddr, CancellationToken) {
+    async fn start() -> (SocketAddr, CancellationToken) {
         let (listener, addr) = revwatch_test_servers::listen().await;
         let shutdown = CancellationToken::new();
         let bounds = Bounds {
             connections: 1,
-            idle,
-            life,
+            idle: SOON,
             drain: SOON,
         };
         tokio::spawn(serve(listener, Router::new(), bounds, shutdown.clone()));
         (addr, shutdown)
     }
 
-    /// A silent connection, and one that sends little forever, make room for the next.
     #[tokio::test]
-    async fn an_idle_or_old_connection_releases_its_slot() {
-        for (idle, life) in [(SOON, None), (LATE, Some(SOON))] {
-            let (addr, shutdown) = start(idle, life).await;
-            let mut slow = TcpStream::connect(addr).await.expect("accepted");
-            slow.write_all(b"GET / HTTP/1.1\r\nx: ")
-                .await
-                .expect("sent");
-            let answer = revwatch_test_servers::get(addr, "/").await;
-            assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
-            let rest = timeout(LATE, slow.read_to_end(&mut Vec::new()))
-                .await
-                .expect("the slow one is disconnected");
-            drop(rest);
-            shutdown.cancel();
-        }
+    async fn an_idle_connection_releases_its_slot() {
+        let (addr, shutdown) = start().await;
+        let mut slow = TcpStream::connect(addr).await.expect("accepted");
+        slow.write_all(b"GET / HTTP/1.1\r\nx: ")
+            .await
+            .expect("sent");
+        let answer = revwatch_test_servers::get(addr, "/").await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        let rest = timeout(LATE, slow.read_to_end(&mut Vec::new()))
+            .await
+            .expect("the slow one is disconnected");
+        drop(rest);
+        shutdown.cancel();
     }
 }

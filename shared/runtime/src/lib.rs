@@ -1,8 +1,8 @@
 //! The parts common to every process of revwatch, whichever roles it runs: settings ([`config`],
-//! [`reload`]), metrics, logs and traces ([`telemetry`]), listeners ([`admin`], [`listen`],
+//! [`reload`]), metrics, logs and traces ([`telemetry`]), listeners ([`public`], [`admin`], [`listen`],
 //! [`bounded_server`]), outgoing requests (`egress`, with the feature `client`), the queue and the store
 //! behind the ports ([`backend`]), files that people write ([`files`]), pauses between attempts
-//! ([`retries`]), and orderly start and shutdown ([`arguments`], [`process`], [`failure`],
+//! ([`retries`]), the limit of open files ([`open_files`]), and orderly start and shutdown ([`arguments`], [`process`], [`failure`],
 //! [`panics`], [`supervise`]). [`wording`] has the words for faults in TOML files.
 
 pub mod admin;
@@ -15,8 +15,10 @@ pub mod egress;
 pub mod failure;
 pub mod files;
 pub mod listen;
+pub mod open_files;
 pub mod panics;
 pub mod process;
+pub mod public;
 pub mod reload;
 pub mod retries;
 pub mod supervise;

@@ -16,6 +16,7 @@ use crate::backend::Backend;
 use crate::backend::{BackendError, Uses, open_rabbitmq};
 use crate::config::{Config, ConfigError, Effective, unknown_in_environment};
 use crate::listen::ListenError;
+use crate::open_files;
 use crate::panics::count_panics;
 use crate::reload::{ActiveConfig, Apply, Prepare, Reload};
 use crate::supervise::Supervisor;
@@ -117,6 +118,7 @@ impl Process {
         let (metrics, readiness) = (Metrics::new(), Readiness::default());
         count_panics(metrics.panics.clone());
         count_dropped_lines(&metrics.log_lines_dropped);
+        open_files::raise();
         let tracer = Tracer::new(&config.traces, service, metrics.spans_dropped.clone())?;
         // Registered before the listener opens: a process is not ready until its roles have
         // registered their checks.

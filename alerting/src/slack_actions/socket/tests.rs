@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use axum::routing::post;
 use axum::{Json, Router};
 use revwatch_runtime::config::{Config, EgressConfig};
+use revwatch_runtime::telemetry::Metrics;
 use revwatch_storage::system::SystemClock;
 use revwatch_test_servers::names;
 use serde_json::{Value, json};
@@ -426,10 +427,11 @@ async fn a_new_token_replaces_the_connection_and_the_same_one_keeps_it() {
             Config::load(None, &find).expect("valid")
         };
         let actions = SlackActions::bind(
-            &config("xapp-1").slack,
+            &config("xapp-1"),
             &egress(),
             store.clone(),
             Arc::new(SystemClock),
+            Metrics::new(),
         )
         .await
         .expect("usable");

@@ -93,9 +93,10 @@ impl Config {
         }
     }
 
-    fn seconds(&self) -> [(&'static str, f64); 10] {
+    fn seconds(&self) -> [(&'static str, f64); 11] {
         [
             ("limits.header_seconds", self.limits.header_seconds),
+            ("limits.idle_seconds", self.limits.idle_seconds),
             ("limits.body_seconds", self.limits.body_seconds),
             ("limits.publish_seconds", self.limits.publish_seconds),
             ("limits.drain_seconds", self.limits.drain_seconds),

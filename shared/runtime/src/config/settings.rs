@@ -103,14 +103,16 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Memory for all incomplete bodies, except small ones.
     pub unfinished_body_bytes: usize,
-    /// Open connections; further ones wait to be accepted.
+    /// Open connections. Beyond it, the one that has waited longest for a request makes room.
     pub connections: usize,
-    /// Open connections of one address; further ones are closed.
+    /// Open connections of one address, in the same way.
     pub connections_per_peer: usize,
     /// Deliveries being published at once; above it the answer is 503.
     pub in_flight: usize,
     /// A sender whose headers are not complete by then is disconnected.
     pub header_seconds: f64,
+    /// A connection without a request for this long after an answer is closed.
+    pub idle_seconds: f64,
     /// A sender whose body is not complete by then is answered 408.
     pub body_seconds: f64,
     /// A publish not confirmed by then is answered 503.

@@ -54,6 +54,13 @@ metrics! {
         "Webhook requests by endpoint and reason of the answer",
         &["endpoint", "outcome"],
     );
+    public_requests: IntCounterVec = counters(
+        "revwatch_public_requests_total",
+        "Requests at public ports other than the webhooks' (slack), by outcome: answered, refused, failed, \
+        limited (a client with too many refusals), too_large, incomplete_body, timeout, body_budget (large bodies fill \
+        the memory for them), malformed_http, header_too_large, header_timeout, too_many_connections, aborted",
+        &["port", "outcome"],
+    );
     ingest_publish_seconds: Histogram = seconds(
         "revwatch_ingest_publish_seconds",
         "From verified to durable in the queue",

@@ -5,12 +5,12 @@
 //!   data makes the kernel send a reset, which can destroy an answer in transit. So the writing
 //!   side is closed first, and incoming data is read and discarded, within bounds (like nginx's
 //!   lingering close).
-//! - It tracks how far the request has come, to distinguish an idle connection that is closed from
-//!   a sender that never finishes its headers.
+//! - A sender has its time for the headers of a request, and another one between two requests: a proxy
+//!   reuses a connection that was idle for a minute, and answers its client 502 if it is closed then.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,28 +18,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// How far a connection's current request has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// No byte of a next request has arrived.
-    Idle,
-    /// Bytes have arrived that do not form a request yet.
-    Head,
-    /// A request is being handled.
-    Request,
-    /// A request was answered before its body was read completely.
-    AnsweredEarly,
-}
-
-/// A connection's [`Stage`], shared between its socket and its service.
-#[derive(Clone)]
-pub(crate) struct Progress(Arc<Mutex<Stage>>);
+use super::bounds::Bounds;
+use super::slots::{Slot, Stage};
 
 /// The socket.
-pub(crate) struct Connection {
+pub(super) struct Connection {
     stream: TcpStream,
-    progress: Progress,
-    stall: Duration,
+    slot: Arc<Slot>,
+    bounds: Bounds,
+    /// Until the next byte of a request's head; moved when it is needed.
+    head: Pin<Box<Sleep>>,
     write_stalled: Option<Pin<Box<Sleep>>>,
     linger: Option<Linger>,
 }
@@ -53,30 +41,31 @@ struct Linger {
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
-impl Progress {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Stage::Idle)))
-    }
-
-    pub(crate) fn get(&self) -> Stage {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn set(&self, stage: Stage) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = stage;
-    }
-}
-
 impl Connection {
-    /// `stall`: how long one write may make no progress.
-    pub(crate) fn new(stream: TcpStream, progress: Progress, stall: Duration) -> Self {
+    pub(super) fn new(stream: TcpStream, slot: Arc<Slot>, bounds: Bounds) -> Self {
         Self {
             stream,
-            progress,
-            stall,
+            slot,
+            bounds,
+            head: Box::pin(sleep(bounds.header)),
             write_stalled: None,
             linger: None,
         }
+    }
+
+    /// Nothing has arrived: an error if the sender's time for it is over.
+    fn bound_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (stage, since) = self.slot.stage();
+        let time = match stage {
+            Stage::New | Stage::Head => self.bounds.header,
+            Stage::Idle => self.bounds.idle,
+            Stage::Request | Stage::AnsweredEarly => return Poll::Pending,
+        };
+        if self.head.deadline() != since + time {
+            self.head.as_mut().reset(since + time);
+        }
+        ready!(self.head.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Passes a write's result on, unless the socket has accepted nothing for too long.
@@ -91,7 +80,7 @@ impl Connection {
         }
         let stalled = self
             .write_stalled
-            .get_or_insert_with(|| Box::pin(sleep(self.stall)));
+            .get_or_insert_with(|| Box::pin(sleep(self.bounds.body)));
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -104,11 +93,15 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before && self.progress.get() == Stage::Idle {
-            self.progress.set(Stage::Head);
+        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+            Poll::Ready(read) => {
+                if buf.filled().len() > before {
+                    self.slot.received();
+                }
+                Poll::Ready(read)
+            }
+            Poll::Pending => self.bound_head(cx),
         }
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -143,7 +136,7 @@ impl AsyncWrite for Connection {
         let this = self.get_mut();
         if this.linger.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            if this.progress.get() == Stage::Idle {
+            if matches!(this.slot.stage().0, Stage::New | Stage::Idle) {
                 return Poll::Ready(Ok(()));
             }
         }

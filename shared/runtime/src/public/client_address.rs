@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::config::TrustedProxies;
 use hyper::HeaderMap;
-use revwatch_runtime::config::TrustedProxies;
 
 /// The client's address. Each proxy appends the address it sees to `X-Forwarded-For`, so the last
 /// address that is not a trusted proxy was appended by a trusted one; the client may have written
 /// everything before it. If that value is malformed or missing, the client is the peer.
-pub(crate) fn client_address(
+pub(super) fn client_address(
     proxies: &TrustedProxies,
     peer: IpAddr,
     headers: &HeaderMap,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// The unit that shares one budget of refusals, and of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Sender {
+pub(super) enum Sender {
     V4(Ipv4Addr),
     /// A /64: the smallest network that a single customer is usually assigned.
     V6([u16; 4]),
@@ -22,7 +22,7 @@ pub(crate) enum Sender {
     Overflow,
 }
 
-pub(crate) struct Limiter {
+pub(super) struct Limiter {
     interval: Duration,
     burst: Duration,
     budgets: Mutex<Budgets>,
@@ -41,7 +41,7 @@ const MAX_SENDERS: usize = 65_536;
 
 impl Limiter {
     /// Allows `per_second` refusals sustained and bursts of `burst`; zero counts as one.
-    pub(crate) fn new(per_second: u32, burst: u32) -> Self {
+    pub(super) fn new(per_second: u32, burst: u32) -> Self {
         let interval = Duration::from_secs(1) / per_second.max(1);
         Self {
             interval,
@@ -52,7 +52,7 @@ impl Limiter {
 
     /// Counts one refusal. `Err` means that the address is over its limit, and holds the seconds to
     /// wait.
-    pub(crate) fn refused(&self, from: IpAddr) -> Result<(), u64> {
+    pub(super) fn refused(&self, from: IpAddr) -> Result<(), u64> {
         self.refused_at(from, Instant::now())
     }
 
@@ -87,7 +87,7 @@ impl Budgets {
 }
 
 /// The sender of an address.
-pub(crate) fn sender(from: IpAddr) -> Sender {
+pub(super) fn sender(from: IpAddr) -> Sender {
     match from.to_canonical() {
         IpAddr::V4(v4) => Sender::V4(v4),
         IpAddr::V6(v6) => {

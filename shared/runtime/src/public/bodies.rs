@@ -1,27 +1,31 @@
 //! Memory for bodies that are still incomplete, bounded across all connections.
 //!
 //! A body that arrives in one piece, as most events do, is kept as it is and never gets here. For
-//! other bodies, each connection may hold [`SMALL_BYTES`], so `limits.connections` bounds these
-//! small buffers. A larger body reserves its buffer from the budget `limits.unfinished_body_bytes`
-//! as it grows. Declaring a large body reserves nothing; only received bytes do.
+//! other bodies, each connection may hold [`SMALL_BYTES`], so [`Bounds::connections`] bounds these
+//! small buffers. A larger body reserves its buffer from the budget
+//! [`Bounds::unfinished_body_bytes`] as it grows. Declaring a large body reserves nothing; only received bytes do.
 //!
 //! Invariant: the buffers of large bodies together never exceed the budget. A complete body has
-//! left the budget: it is verified before anything else happens, and after that `limits.in_flight`
-//! bounds it.
+//! left the budget: it is verified before anything else happens, and after that the service bounds it.
 //!
 //! Fairness: when the budget is used up, the oldest body in it is evicted if it is older than the
-//! minimum time (a tenth of `limits.body_seconds`). Otherwise the body that needs the memory is
+//! minimum time (a tenth of [`Bounds::body`]). Otherwise the body that needs the memory is
 //! refused. Hence:
 //!
 //! - Slow senders, however many, block a larger body for no longer than the minimum time, and never
 //!   block a small one.
 //! - To block a sender that finishes within the minimum time, others must fill the budget with new
 //!   bodies in that time. A buffer is at most twice as large as the received bytes, so this takes
-//!   half the budget in bytes: by default 32 MiB in 1.5 seconds.
-//! - Without such pressure a slow sender has all of `limits.body_seconds`.
+//!   half the budget in bytes: for webhooks, by default, 32 MiB in 1.5 seconds.
+//! - Without such pressure a slow sender has all of [`Bounds::body`].
 //!
 //! Addresses have no share of their own: Stripe sends from few addresses, and behind a proxy all senders
-//! may share one. `limits.connections_per_peer` bounds what one address can have open.
+//! may share one. [`Bounds::connections_per_peer`] bounds what one address can have open.
+//!
+//! [`Bounds::connections`]: super::Bounds::connections
+//! [`Bounds::unfinished_body_bytes`]: super::Bounds::unfinished_body_bytes
+//! [`Bounds::body`]: super::Bounds::body
+//! [`Bounds::connections_per_peer`]: super::Bounds::connections_per_peer
 
 use std::collections::BTreeMap;
 use std::mem::take;
@@ -31,14 +35,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The incomplete bodies of all connections.
-pub(crate) struct Bodies {
+pub(super) struct Bodies {
     budget_bytes: usize,
     min_time: Duration,
     shared: Mutex<Shared>,
 }
 
 /// One body as it arrives. Dropping it releases its memory.
-pub(crate) struct Body<'a> {
+pub(super) struct Body<'a> {
     bodies: &'a Bodies,
     /// Upper bound of its size.
     max_bytes: usize,
@@ -48,7 +52,7 @@ pub(crate) struct Body<'a> {
 
 /// The budget is used up, or the body was evicted in favor of another one.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct BodyBudgetError;
+pub(super) struct BodyBudgetError;
 
 /// The bytes received so far.
 enum BodyBuffer {
@@ -76,7 +80,7 @@ struct Large {
 const SMALL_BYTES: usize = 16 * 1024;
 
 impl Bodies {
-    pub(crate) fn new(budget_bytes: usize, min_time: Duration) -> Self {
+    pub(super) fn new(budget_bytes: usize, min_time: Duration) -> Self {
         Self {
             budget_bytes,
             min_time,
@@ -85,7 +89,7 @@ impl Bodies {
     }
 
     /// Begins a body of which nothing has arrived yet.
-    pub(crate) fn begin(&self, max_bytes: usize) -> Body<'_> {
+    pub(super) fn begin(&self, max_bytes: usize) -> Body<'_> {
         Body {
             bodies: self,
             max_bytes,
@@ -101,12 +105,12 @@ impl Bodies {
 
 impl Body<'_> {
     /// Bytes received so far.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len
     }
 
     /// Appends bytes received at `now`.
-    pub(crate) fn push(&mut self, data: &[u8], now: Instant) -> Result<(), BodyBudgetError> {
+    pub(super) fn push(&mut self, data: &[u8], now: Instant) -> Result<(), BodyBudgetError> {
         let len = self.len + data.len();
         match &mut self.buffer {
             BodyBuffer::Small(buffer) if len <= SMALL_BYTES => {
@@ -132,7 +136,7 @@ impl Body<'_> {
     }
 
     /// The complete body.
-    pub(crate) fn finish(mut self) -> Result<Vec<u8>, BodyBudgetError> {
+    pub(super) fn finish(mut self) -> Result<Vec<u8>, BodyBudgetError> {
         match &mut self.buffer {
             BodyBuffer::Small(buffer) => Ok(take(buffer)),
             BodyBuffer::Large(number) => self.bodies.lock().leave(*number).ok_or(BodyBudgetError),

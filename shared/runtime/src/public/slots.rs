@@ -1,0 +1,372 @@
+//! The open connections of a port: at most so many in all and for each peer.
+//!
+//! Invariant: a connection without a complete request never keeps out one that has a request to send.
+//! When all slots are taken (the port's, or the peer's own), the connection that has waited longest for a
+//! complete request is closed and makes room; those that have sent a valid request before go last. So a
+//! sender has as long for its request as others need to open that many connections. Only requests that
+//! are being handled make others wait, and these end by their deadlines.
+//!
+//! Invariant: there is an entry for each peer with an open connection, and no other: [`Bounds`] limits
+//! the entries.
+//!
+//! [`Bounds`]: super::Bounds
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::limiter::{Sender, sender};
+
+pub(super) struct Slots {
+    max: usize,
+    max_per_peer: usize,
+    taken: Mutex<Taken>,
+    /// A connection has ended, or waits for its next request.
+    changed: Notify,
+}
+
+/// One open connection. Dropping it releases its place.
+pub(super) struct Slot {
+    slots: Arc<Slots>,
+    /// `None`: a trusted proxy.
+    sender: Option<Sender>,
+    progress: Mutex<Progress>,
+    /// Another connection needs the place.
+    evicted: CancellationToken,
+    gone: CancellationToken,
+}
+
+/// How far a connection's current request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// No byte has arrived since the connection began.
+    New,
+    /// No byte has arrived since the last answer.
+    Idle,
+    /// Bytes have arrived that do not form a request yet.
+    Head,
+    /// The headers are complete; the body may not be.
+    Request,
+    /// A request was answered before its body was read completely.
+    AnsweredEarly,
+}
+
+/// All connections of the peer have a request in progress.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct PeerIsFullError;
+
+struct Progress {
+    stage: Stage,
+    since: Instant,
+    turn: Option<Turn>,
+}
+
+/// The order in which waiting connections make room: first those without a valid request so far, and
+/// the longest wait first.
+type Turn = (bool, u64);
+
+#[derive(Default)]
+struct Taken {
+    open: usize,
+    by_peer: HashMap<Sender, usize>,
+    waiting: BTreeMap<Turn, Waiting>,
+    next: u64,
+}
+
+struct Waiting {
+    sender: Option<Sender>,
+    evicted: CancellationToken,
+    gone: CancellationToken,
+}
+
+enum Tried {
+    Admitted(Slot),
+    /// A place becomes free as soon as this is cancelled.
+    Evicted(CancellationToken),
+    Full,
+}
+
+impl Slots {
+    pub(super) fn new(max: usize, max_per_peer: usize) -> Arc<Self> {
+        Arc::new(Self {
+            max,
+            max_per_peer,
+            taken: Mutex::default(),
+            changed: Notify::new(),
+        })
+    }
+
+    /// A place for one more connection of `peer`; `None` is a trusted proxy. Waits while every
+    /// connection has a request in progress.
+    pub(super) async fn admit(
+        self: &Arc<Self>,
+        peer: Option<IpAddr>,
+    ) -> Result<Slot, PeerIsFullError> {
+        loop {
+            match self.try_admit(peer.map(sender))? {
+                Tried::Admitted(slot) => return Ok(slot),
+                Tried::Evicted(gone) => gone.cancelled().await,
+                // A change since then is remembered, so it is not missed.
+                Tried::Full => self.changed.notified().await,
+            }
+        }
+    }
+
+    fn try_admit(self: &Arc<Self>, sender: Option<Sender>) -> Result<Tried, PeerIsFullError> {
+        let mut taken = self.lock();
+        let of_peer = sender.and_then(|sender| taken.by_peer.get(&sender).copied());
+        if of_peer.unwrap_or_default() >= self.max_per_peer {
+            let own = |waiting: &Waiting| waiting.sender == sender;
+            return taken.evict(own).map(Tried::Evicted).ok_or(PeerIsFullError);
+        }
+        if taken.open >= self.max {
+            return Ok(taken.evict(|_| true).map_or(Tried::Full, Tried::Evicted));
+        }
+        taken.open += 1;
+        if let Some(sender) = sender {
+            *taken.by_peer.entry(sender).or_default() += 1;
+        }
+        drop(taken);
+        let slot = Slot {
+            slots: self.clone(),
+            sender,
+            progress: Mutex::new(Progress {
+                stage: Stage::New,
+                since: Instant::now(),
+                turn: None,
+            }),
+            evicted: CancellationToken::new(),
+            gone: CancellationToken::new(),
+        };
+        slot.progress().turn = Some(slot.wait(false));
+        Ok(Tried::Admitted(slot))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    /// The current stage, and since when.
+    pub(super) fn stage(&self) -> (Stage, Instant) {
+        let progress = self.progress();
+        (progress.stage, progress.since)
+    }
+
+    /// Bytes have arrived from the sender.
+    pub(super) fn received(&self) {
+        let mut progress = self.progress();
+        match progress.stage {
+            // Its headers' time began with the connection.
+            Stage::New => progress.stage = Stage::Head,
+            Stage::Idle => progress.enter(Stage::Head),
+            Stage::Head | Stage::Request | Stage::AnsweredEarly => {}
+        }
+    }
+
+    /// The headers are complete.
+    pub(super) fn requested(&self) {
+        self.progress().enter(Stage::Request);
+    }
+
+    /// The request is complete: until it is answered, the connection keeps its place.
+    pub(super) fn completed(&self) {
+        if let Some(turn) = self.progress().turn.take() {
+            self.slots.lock().waiting.remove(&turn);
+        }
+    }
+
+    /// The request is answered. `is_valid`: the sender has shown that it is one of ours.
+    pub(super) fn answered(&self, is_valid: bool) {
+        self.completed();
+        let turn = self.wait(is_valid);
+        let mut progress = self.progress();
+        progress.enter(Stage::Idle);
+        progress.turn = Some(turn);
+    }
+
+    /// A request is answered whose body was not read completely.
+    pub(super) fn answered_early(&self) {
+        self.progress().enter(Stage::AnsweredEarly);
+    }
+
+    /// Ends when the connection must make room for another one.
+    pub(super) async fn evicted(&self) {
+        self.evicted.cancelled().await;
+    }
+
+    fn wait(&self, is_valid: bool) -> Turn {
+        let mut taken = self.slots.lock();
+        let turn = (is_valid, taken.next);
+        taken.next += 1;
+        let waiting = Waiting {
+            sender: self.sender,
+            evicted: self.evicted.clone(),
+            gone: self.gone.clone(),
+        };
+        taken.waiting.insert(turn, waiting);
+        drop(taken);
+        self.slots.changed.notify_one();
+        turn
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.completed();
+        let mut taken = self.slots.lock();
+        taken.open -= 1;
+        if let Some(sender) = self.sender
+            && let Some(count) = taken.by_peer.get_mut(&sender)
+        {
+            *count -= 1;
+            if *count == 0 {
+                taken.by_peer.remove(&sender);
+            }
+        }
+        drop(taken);
+        self.gone.cancel();
+        self.slots.changed.notify_one();
+    }
+}
+
+impl Progress {
+    fn enter(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.since = Instant::now();
+    }
+}
+
+impl Taken {
+    /// Lets the first of those that wait, and that `may` go, make room.
+    fn evict(&mut self, may: impl Fn(&Waiting) -> bool) -> Option<CancellationToken> {
+        let (&turn, _) = self.waiting.iter().find(|(_, waiting)| may(waiting))?;
+        let Waiting { evicted, gone, .. } = self.waiting.remove(&turn)?;
+        evicted.cancel();
+        Some(gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    /// Tries to admit a connection of `peer` once.
+    fn admit(slots: &Arc<Slots>, peer: &str) -> Result<Tried, PeerIsFullError> {
+        slots.try_admit(Some(sender(peer.parse().expect("an address"))))
+    }
+
+    fn admitted(slots: &Arc<Slots>, peer: &str) -> Slot {
+        match admit(slots, peer) {
+            Ok(Tried::Admitted(slot)) => slot,
+            _ => panic!("{peer} has no slot"),
+        }
+    }
+
+    fn busy(slots: &Arc<Slots>, peer: &str) -> Slot {
+        let slot = admitted(slots, peer);
+        slot.requested();
+        slot.completed();
+        slot
+    }
+
+    #[test]
+    fn each_peer_has_its_own_slots_and_a_v6_network_is_one_peer() {
+        let slots = Slots::new(100, 2);
+        let first = busy(&slots, "192.0.2.1");
+        let second = busy(&slots, "::ffff:192.0.2.1");
+        assert!(matches!(admit(&slots, "192.0.2.1"), Err(PeerIsFullError)));
+        let others = ["192.0.2.2", "2001:db8::1", "2001:db8::2"].map(|peer| busy(&slots, peer));
+        assert!(matches!(admit(&slots, "2001:db8::3"), Err(PeerIsFullError)));
+        let proxied = [(); 3].map(|()| slots.try_admit(None).expect("no limit of its own"));
+        assert!(
+            proxied
+                .iter()
+                .all(|tried| matches!(tried, Tried::Admitted(_)))
+        );
+        drop(first);
+        let again = busy(&slots, "192.0.2.1");
+        drop((second, others, again, proxied));
+        let taken = slots.lock();
+        assert!(
+            taken.by_peer.is_empty() && taken.waiting.is_empty() && taken.open == 0,
+            "a peer without connections has no entry"
+        );
+    }
+
+    #[test]
+    fn the_longest_wait_makes_room_and_valid_senders_go_last() {
+        let slots = Slots::new(3, 3);
+        let (valid, first, second) = (
+            busy(&slots, "192.0.2.1"),
+            admitted(&slots, "192.0.2.2"),
+            admitted(&slots, "192.0.2.3"),
+        );
+        valid.answered(true);
+        // Half a request is none.
+        first.received();
+        first.requested();
+        for expected in [&first, &second, &valid] {
+            assert!(!expected.evicted.is_cancelled());
+            assert!(matches!(admit(&slots, "192.0.2.9"), Ok(Tried::Evicted(_))));
+            assert!(expected.evicted.is_cancelled());
+        }
+        assert!(matches!(admit(&slots, "192.0.2.9"), Ok(Tried::Full)));
+        drop(second);
+        admitted(&slots, "192.0.2.9");
+    }
+
+    #[test]
+    fn a_peer_at_its_limit_displaces_only_its_own() {
+        let slots = Slots::new(100, 2);
+        let other = admitted(&slots, "192.0.2.1");
+        let own = [(); 2].map(|()| admitted(&slots, "192.0.2.2"));
+        assert!(matches!(admit(&slots, "192.0.2.2"), Ok(Tried::Evicted(_))));
+        assert!(own[0].evicted.is_cancelled() && !own[1].evicted.is_cancelled());
+        assert!(!other.evicted.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn while_every_connection_has_a_request_the_next_one_waits() {
+        let slots = Slots::new(1, 1);
+        let slot = busy(&slots, "192.0.2.1");
+        let mut next = Box::pin(slots.admit(Some([192, 0, 2, 2].into())));
+        let mut waits = || {
+            let context = &mut Context::from_waker(Waker::noop());
+            next.as_mut().poll(context).is_pending()
+        };
+        assert!(waits());
+        slot.answered(false);
+        assert!(waits(), "it makes room");
+        slot.evicted().await;
+        drop(slot);
+        assert!(next.await.is_ok());
+    }
+
+    #[test]
+    fn the_headers_time_begins_with_the_connection_and_later_with_their_first_byte() {
+        let slots = Slots::new(1, 1);
+        let slot = admitted(&slots, "192.0.2.1");
+        let (_, began) = slot.stage();
+        slot.received();
+        assert_eq!(slot.stage(), (Stage::Head, began));
+        slot.requested();
+        slot.answered(true);
+        let (stage, idle) = slot.stage();
+        assert_eq!(stage, Stage::Idle);
+        slot.received();
+        let (stage, since) = slot.stage();
+        assert!(stage == Stage::Head && since >= idle);
+    }
+}
