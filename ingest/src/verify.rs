@@ -87,8 +87,8 @@ pub(crate) fn decide(
     }
     let event = match Event::parse_head(body) {
         Ok(event) => event,
-        // Nothing can be kept under such a name, and Stripe gives none.
-        Err(error @ EnvelopeError::TooLong(_)) => {
+        // Nothing can be kept under such a name, and Stripe gives none. With a name, an object's id may be of any length.
+        Err(error @ EnvelopeError::TooLong("id" | "type" | "account")) => {
             return Verdict::Refuse(Answer::NotAnEvent(error));
         }
         // The event is signed and identifies itself as an event, but does not have the documented

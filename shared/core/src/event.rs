@@ -261,7 +261,7 @@ impl<'a, Object> Event<'a, Object> {
 
     /// Whether it was created more than [`FUTURE_MARGIN_S`] after its delivery was received. It is compared with
     /// that and not with the present, so that a replay judges alike.
-    pub fn is_of_the_future(&self, received_ms: i64) -> bool {
+    pub fn is_created_too_late(&self, received_ms: i64) -> bool {
         let received_s = received_ms.div_euclid(1000);
         self.created_s > received_s.saturating_add(FUTURE_MARGIN_S)
     }

@@ -56,8 +56,8 @@ impl Place {
 
 /// Why an event of the future is dead. A webhook of one whose machine has the wrong time has no valid signature; a
 /// backfill asks for no signature.
-const OF_THE_FUTURE: &str = "created: more than 24 hours after the delivery was received, so it is not applied; if \
-                             the clock of this machine was wrong then, set it and run `revwatch backfill`";
+const CREATED_TOO_LATE: &str = "created: more than 24 hours after the delivery was received, so it is not applied; if \
+                                the clock of this machine was wrong then, set it and run `revwatch backfill`";
 
 /// Parses a delivery.
 pub(super) fn read(
@@ -92,8 +92,8 @@ pub(super) fn parse(
     // What is paused is parked as it was received. Of a type that Stripe does not document, nothing is known of what
     // its object says: it may be a preview.
     let is_state = pause_reason.is_none() && other_mode.is_none();
-    if is_state && event.is_of_the_future(delivery.received_ms) {
-        return unreadable(delivery, OF_THE_FUTURE.to_owned());
+    if is_state && event.is_created_too_late(delivery.received_ms) {
+        return unreadable(delivery, CREATED_TOO_LATE.to_owned());
     }
     let observed = match is_state {
         true if known => observations(&event, realm, settings),

@@ -1,7 +1,8 @@
 //! The order of so many states of one second that they cannot all be compared with each other: the first one that
 //! the search in `tie_break.rs` finds. Each state is followed by its likeliest successor of those that are left.
 //!
-//! Invariant: what is done for each state does not grow with their number.
+//! Invariant: what is done for each state does not grow with their number, only with how many different sets of former
+//! values they know: of the few fields that an object has.
 
 use std::collections::HashMap;
 
