@@ -38,7 +38,7 @@ pub enum BodyError {
     #[error("the body did not arrive in time")]
     Timeout,
     /// Incomplete bodies fill [`Bounds::unfinished_body_bytes`](super::Bounds::unfinished_body_bytes):
-    /// this one did not fit, or was slow and was evicted.
+    /// this one did not fit, or was slow and was evicted. Or its connection had to make room when it became complete.
     #[error("too many large bodies are arriving at this moment: retry")]
     Budget,
 }
@@ -55,7 +55,8 @@ impl<'a, B: Body<Data = Bytes> + Unpin> Received<'a, B> {
         if let Some(slot) = slot {
             slot.requested();
             if is_complete {
-                slot.completed();
+                // Without a body there is nothing to accept: it may be answered or not.
+                let _ = slot.completed();
             }
         }
         Self {
@@ -87,10 +88,10 @@ impl<'a, B: Body<Data = Bytes> + Unpin> Received<'a, B> {
             .await
             .unwrap_or(Err(BodyError::Timeout))?;
         self.is_complete = true;
-        if let Some(slot) = self.slot {
-            slot.completed();
+        match self.slot {
+            Some(slot) if !slot.completed() => Err(BodyError::Budget),
+            _ => Ok(body),
         }
-        Ok(body)
     }
 
     /// Whether the body was read to its end. Until then the connection cannot serve another request.

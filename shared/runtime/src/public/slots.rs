@@ -174,16 +174,21 @@ impl Slot {
         self.progress().enter(Stage::Request);
     }
 
-    /// The request is complete: until it is answered, the connection keeps its place.
-    pub(super) fn completed(&self) {
-        if let Some(turn) = self.progress().turn.take() {
-            self.slots.lock().waiting.remove(&turn);
-        }
+    /// The request is complete: until it is answered, the connection keeps its place. False: it has to make room
+    /// already, and nothing may be begun.
+    #[must_use]
+    pub(super) fn completed(&self) -> bool {
+        let Some(turn) = self.progress().turn.take() else {
+            return true;
+        };
+        self.slots.lock().waiting.remove(&turn).is_some()
     }
 
     /// The request is answered. `is_valid`: the sender has shown that it is one of ours.
     pub(super) fn answered(&self, is_valid: bool) {
-        self.completed();
+        if !self.completed() {
+            return;
+        }
         let turn = self.wait(is_valid);
         let mut progress = self.progress();
         progress.enter(Stage::Idle);
@@ -222,7 +227,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.completed();
+        let _ = self.completed();
         let mut taken = self.slots.lock();
         taken.open -= 1;
         if let Some(sender) = self.sender
@@ -277,8 +282,21 @@ mod tests {
     fn busy(slots: &Arc<Slots>, peer: &str) -> Slot {
         let slot = admitted(slots, peer);
         slot.requested();
-        slot.completed();
+        assert!(slot.completed(), "it keeps its place");
         slot
+    }
+
+    #[test]
+    fn a_request_that_becomes_complete_too_late_is_not_begun() {
+        let slots = Slots::new(1, 1);
+        let slot = admitted(&slots, "192.0.2.1");
+        slot.requested();
+        assert!(matches!(admit(&slots, "192.0.2.2"), Ok(Tried::Evicted(_))));
+        assert!(!slot.completed());
+        drop(slot);
+        let slot = admitted(&slots, "192.0.2.2");
+        assert!(slot.completed());
+        assert!(matches!(admit(&slots, "192.0.2.3"), Ok(Tried::Full)));
     }
 
     #[test]
