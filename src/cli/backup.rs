@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::audit::{By, note};
 use super::global_options::GlobalOptions;
+use super::output;
 
 /// Options of `backup`.
 #[derive(Debug, Args)]
@@ -64,7 +65,7 @@ pub async fn restore(options: &GlobalOptions, args: &RestoreArgs) -> anyhow::Res
     let done = format!("restored {store} from {}", args.file.display());
     print(options, &done, &store, &backup)?;
     if !options.json {
-        let mut out = std::io::stdout().lock();
+        let mut out = output::stdout();
         if let Some(replaced) = &backup.replaced {
             let replaced = replaced.display();
             writeln!(
@@ -99,7 +100,7 @@ fn newest(backup: &Backup) -> Option<String> {
 }
 
 fn print(options: &GlobalOptions, done: &str, file: &str, backup: &Backup) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     let until = newest(backup);
     if options.json {
         let replaced = backup

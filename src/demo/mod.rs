@@ -13,7 +13,6 @@ mod screen;
 mod simulator;
 mod summary;
 
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +25,7 @@ use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::Config;
 use revwatch_runtime::process::{Start, shutdown_on_signals};
 use revwatch_runtime::telemetry::init_logs_or;
+use revwatch_storage::private;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -176,10 +176,7 @@ impl Folder {
                 keep.display()
             );
         }
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(keep)
+        private::make_folder(keep)
             .with_context(|| format!("cannot create the folder {}", keep.display()))?;
         Ok(Self::Kept(keep.to_owned()))
     }

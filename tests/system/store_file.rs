@@ -86,7 +86,7 @@ async fn nothing_is_accepted_while_the_folder_is_away() {
             "removed or moved away",
             FILE_NAME,
             "belongs to user",
-            "restarted",
+            "revwatch restore",
         ]
         .iter()
         .all(|part| text.contains(part))
@@ -152,7 +152,7 @@ fn a_file_that_cannot_be_written_is_refused_at_the_start() {
     };
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
-    for part in ["cannot be written", "belongs to user", "runs as user 65534"] {
+    for part in ["write permission", "belongs to user", "runs as user 65534"] {
         assert!(error.contains(part), "{error}");
     }
 }

@@ -16,6 +16,7 @@ mod lock;
 #[cfg(feature = "memory")]
 pub mod memory;
 pub mod ports;
+pub mod private;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
 #[cfg(any(feature = "rabbitmq", feature = "redis"))]

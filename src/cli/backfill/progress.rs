@@ -4,12 +4,12 @@
 //! Invariant: the file never claims more than the queue has durably. It is replaced
 //! atomically.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use revwatch_storage::private;
 use revwatch_worker::backfill::{Listing, TimeRange};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -50,10 +50,7 @@ pub struct ProgressFile {
 impl ProgressFile {
     /// The file for these arguments: each different `identity` has its own file.
     pub fn of(folder: &Path, identity: &[&str]) -> anyhow::Result<Self> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
+        private::make_folder(folder)
             .with_context(|| format!("cannot create {} (REVWATCH_DATA)", folder.display()))?;
         let mut digest = Sha256::new();
         for part in identity {
@@ -89,12 +86,10 @@ impl ProgressFile {
     pub fn save(&self, progress: &Progress) -> anyhow::Result<()> {
         let temporary = self.path.with_extension("json.new");
         let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&temporary)?;
+            if temporary.exists() {
+                fs::remove_file(&temporary)?;
+            }
+            let mut file = private::new_file(&temporary)?;
             file.write_all(&serde_json::to_vec_pretty(progress)?)?;
             file.sync_all()?;
             fs::rename(&temporary, &self.path)

@@ -1,12 +1,11 @@
 //! The folder of a review: a new one for each run, readable for its owner alone. The manifest lists the files with their
 //! checksums and is written last.
 
-use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use revwatch_storage::private;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -22,20 +21,14 @@ pub const MANIFEST: &str = "manifest.json";
 impl Folder {
     /// Creates `out/2026-11-20`, or `out/2026-11-20-2` and so on: never an existing folder.
     pub fn create(out: &Path, day: &str) -> anyhow::Result<Self> {
-        let mut folders = DirBuilder::new();
-        folders.mode(0o700);
-        folders
-            .recursive(true)
-            .create(out)
-            .with_context(|| format!("cannot create {}", out.display()))?;
-        folders.recursive(false);
+        private::make_folder(out).with_context(|| format!("cannot create {}", out.display()))?;
         for n in 1_u32.. {
             let path = out.join(if n == 1 {
                 day.to_owned()
             } else {
                 format!("{day}-{n}")
             });
-            match folders.create(&path) {
+            match private::new_folder(&path) {
                 Ok(()) => {
                     return Ok(Self {
                         path,
@@ -73,11 +66,7 @@ impl Folder {
     fn put(&self, name: &str, body: &[u8]) -> anyhow::Result<()> {
         let path = self.path.join(name);
         let write = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)?;
+            let mut file = private::new_file(&path)?;
             file.write_all(body)?;
             file.sync_all()
         };

@@ -3,9 +3,9 @@
 //! Invariant: a file under the name of a backup, or of the store, is complete, was checked and is on disk. Nothing is
 //! overwritten: a store that is replaced is kept under another name.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -16,6 +16,13 @@ use super::handle::Sqlite;
 use super::schema::{SCHEMA_VERSION, stored_partitions};
 use super::{FILE_NAME, PrepareError, queue};
 use crate::ports::StoreError;
+use crate::private;
+
+/// What is between the name of a store that was replaced and its number.
+const REPLACED: &str = ".replaced-";
+
+/// What the name of a copy that is to become the store ends with.
+const RESTORING: &str = ".restoring";
 
 /// A copy that was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,16 +76,22 @@ pub fn restore(from: &Path, data: &Path, replace: bool) -> Result<Backup, StoreE
     if path.exists() {
         is_unused(&path)?;
     }
-    let partial = with_suffix(&path, ".restoring");
+    let partial = with_suffix(&path, RESTORING);
     let restored = take_in(from, &partial).and_then(|backup| {
+        belong_to_owner_of(data, &partial)?;
         let replaced = if is_there {
             Some(move_aside(&path)?)
         } else {
             None
         };
-        belong_to_owner_of(data, &partial)?;
-        put(&partial, &path)?;
-        Ok(Backup { replaced, ..backup })
+        match (put(&partial, &path), replaced) {
+            (Ok(()), replaced) => Ok(Backup { replaced, ..backup }),
+            (Err(error), Some(replaced)) => {
+                move_to(&replaced, &path)?;
+                Err(error)
+            }
+            (Err(error), None) => Err(error),
+        }
     });
     if restored.is_err() {
         for file in of_store(&partial) {
@@ -86,6 +99,22 @@ pub fn restore(from: &Path, data: &Path, replace: bool) -> Result<Backup, StoreE
         }
     }
     restored
+}
+
+/// Fails if there is no store because a restore was interrupted: an empty one would be begun with in its place.
+pub(super) fn refuse_interrupted(path: &Path) -> Result<(), StoreError> {
+    let copy = with_suffix(path, RESTORING);
+    if path.exists() || !copy.exists() {
+        return Ok(());
+    }
+    Err(unusable(
+        path,
+        &format!(
+            "is missing, and {} is there: a restore was interrupted. Run `revwatch restore` again; what was there before \
+             is kept under a name that ends with {REPLACED}1 or a higher number",
+            copy.display()
+        ),
+    ))
 }
 
 /// A copy of what the connection sees, in one transaction. In WAL mode it stops no writer.
@@ -179,10 +208,15 @@ fn is_unused(path: &Path) -> Result<(), StoreError> {
 /// Returns where the file is now.
 fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
     let aside = (1_u32..)
-        .map(|n| with_suffix(path, &format!(".replaced-{n}")))
+        .map(|n| with_suffix(path, &format!("{REPLACED}{n}")))
         .find(|aside| !of_store(aside).iter().any(|file| file.exists()))
         .expect("some number is free");
-    for (from, to) in of_store(path).iter().zip(of_store(&aside)) {
+    move_to(path, &aside)?;
+    Ok(aside)
+}
+
+fn move_to(path: &Path, to: &Path) -> Result<(), StoreError> {
+    for (from, to) in of_store(path).iter().zip(of_store(to)) {
         match fs::rename(from, &to) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(io_error(from, &error));
@@ -190,7 +224,7 @@ fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
             _ => {}
         }
     }
-    Ok(aside)
+    Ok(())
 }
 
 /// What root restores, the user who serves must be able to write.
@@ -225,12 +259,7 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
 }
 
 fn new_file(path: &Path) -> Result<File, StoreError> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| io_error(path, &error))
+    private::new_file(path).map_err(|error| io_error(path, &error))
 }
 
 fn sql(path: &Path, error: &rusqlite::Error) -> StoreError {
@@ -362,6 +391,20 @@ mod tests {
             assert_eq!(names(&data), [FILE_NAME], "{name}");
         }
         assert_eq!(keys(&data).await, "ab");
+    }
+
+    #[tokio::test]
+    async fn an_empty_store_does_not_take_the_place_of_one_whose_restore_was_interrupted() {
+        let (_folder, data, to) = backed_up().await;
+        let path = data.join(FILE_NAME);
+        move_aside(&path).expect("moved");
+        fs::copy(&to, with_suffix(&path, RESTORING)).expect("copied");
+        for how in [CREATE, Open::Existing] {
+            let error = Sqlite::open(&data, how).err().expect("refused").to_string();
+            assert!(error.contains("restore was interrupted"), "{error}");
+        }
+        restore(&to, &data, false).expect("restored");
+        assert_eq!(keys(&data).await, "a");
     }
 
     #[test]

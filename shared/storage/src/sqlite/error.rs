@@ -65,7 +65,7 @@ impl SqliteError {
             ErrorCode::CannotOpen
             | ErrorCode::PermissionDenied
             | ErrorCode::AuthorizationForStatementDenied => Self::Misconfigured(format!(
-                "{file} cannot be opened, give this user write permission for the folder and all files in it: {error} ({})",
+                "{file} cannot be opened: {error}. Give this user write permission for the folder and all files in it ({})",
                 owner(Path::new(path))
             )),
             ErrorCode::NoLargeFileSupport => {
@@ -87,8 +87,8 @@ impl SqliteError {
     /// The file can be read and not written.
     pub(super) fn read_only(path: &str, why: &dyn std::fmt::Display) -> Self {
         Self::Misconfigured(format!(
-            "{path} (in the folder of REVWATCH_DATA) cannot be written, give this user write permission for the folder \
-             and all files in it, on a file system that is not mounted read-only: {why} ({})",
+            "{path} (in the folder of REVWATCH_DATA) cannot be written: {why}. Give this user write permission for the \
+             folder and all files in it, on a file system that is not mounted read-only ({})",
             owner(Path::new(path))
         ))
     }

@@ -7,19 +7,19 @@
 //! write-ahead log that were opened.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, Metadata, OpenOptions, Permissions};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
-};
+use std::fs::{self, File, Metadata, Permissions};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
 use super::FILE_NAME;
+use super::backup::refuse_interrupted;
 use super::connection::connect;
 use super::error::SqliteError;
 use crate::ports::StoreError;
+use crate::private;
 
 /// The file that was opened, and its write-ahead log.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) struct StoreFile {
     log: PathBuf,
     opened: FileId,
     opened_log: FileId,
-    /// The file never becomes shorter: only what overwrites it does that.
+    /// The file becomes shorter if it is compacted (`VACUUM`) or overwritten.
     opened_bytes: u64,
 }
 
@@ -57,7 +57,7 @@ impl StoreFile {
     /// Fails if the file or its log was removed, moved, replaced or truncated since it was opened.
     pub(super) fn check(&self) -> Result<(), SqliteError> {
         let file = same(&self.path, self.opened)?;
-        if file.len() < self.opened_bytes {
+        if file.len() < self.opened_bytes && !is_complete(&self.path, file.len()) {
             return Err(changed(&self.path, "was overwritten or truncated"));
         }
         same(&self.log, self.opened_log).map(drop)
@@ -108,11 +108,26 @@ fn gone(path: &Path, error: &io::Error) -> SqliteError {
 fn changed(path: &Path, what: &str) -> SqliteError {
     SqliteError::Misconfigured(format!(
         "{} (in the folder of REVWATCH_DATA) {what} while revwatch has it open ({}): nothing is accepted until the same \
-         file is back, or until revwatch is restarted, which opens what is there then. Stripe sends again what was not \
-         accepted",
+         file is back. To go on with another one, stop revwatch and use `revwatch restore`. Stripe sends again what was \
+         not accepted",
         path.display(),
         owner(path),
     ))
+}
+
+/// Whether a file has all pages that its header counts. Source: <https://www.sqlite.org/fileformat.html>.
+fn is_complete(path: &Path, bytes: u64) -> bool {
+    let mut header = [0; 32];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    let page_bytes = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 65_536,
+        bytes => u64::from(bytes),
+    };
+    let pages = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
+    read.is_ok()
+        && header.starts_with(b"SQLite format 3\0")
+        && pages > 0
+        && u64::from(pages) * page_bytes <= bytes
 }
 
 /// Whose `path` is, or the nearest folder above it that exists, and who asks: for messages about permissions.
@@ -138,11 +153,13 @@ pub(super) fn owner(path: &Path) -> String {
     }
 }
 
-/// Makes the folder and an empty file if they are missing, for their owner alone, and returns the file's path. What is
-/// wider is narrowed. An empty file that was there before is not begun with: something else has emptied it.
-pub(super) fn make(data: &Path) -> Result<PathBuf, StoreError> {
+/// Makes the folder and an empty file if they are missing, for their owner alone, and returns the file's path and
+/// whether it is new. What is wider is narrowed. An empty file that was there before is not begun with: something else
+/// has emptied it.
+pub(super) fn make(data: &Path) -> Result<(PathBuf, bool), StoreError> {
     make_folder(data)?;
     let path = data.join(FILE_NAME);
+    refuse_interrupted(&path)?;
     if !path.exists() && fs::metadata(log_of(&path)).is_ok_and(|log| log.len() > 0) {
         return Err(StoreError::Misconfigured(format!(
             "{} is there without its file {FILE_NAME}: put that file back, or move the log away to begin with an empty \
@@ -150,11 +167,8 @@ pub(super) fn make(data: &Path) -> Result<PathBuf, StoreError> {
             log_of(&path).display()
         )));
     }
-    let new = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path);
+    let new = private::new_file(&path);
+    let is_new = new.is_ok();
     match new {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::AlreadyExists => refuse_empty(&path)?,
@@ -163,7 +177,7 @@ pub(super) fn make(data: &Path) -> Result<PathBuf, StoreError> {
     for file in of_store(&path) {
         narrow(&file);
     }
-    Ok(path)
+    Ok((path, is_new))
 }
 
 /// Makes the folder for its owner alone; narrows one that is there.
@@ -172,11 +186,7 @@ pub(super) fn make_folder(data: &Path) -> Result<(), StoreError> {
         narrow_folder(data);
         return Ok(());
     }
-    let mut folders = DirBuilder::new();
-    folders.recursive(true).mode(0o700);
-    folders
-        .create(data)
-        .map_err(|error| cannot_create("folder", data, &error))
+    private::make_folder(data).map_err(|error| cannot_create("folder", data, &error))
 }
 
 fn cannot_create(what: &str, path: &Path, error: &io::Error) -> StoreError {
@@ -218,21 +228,27 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Only a folder that holds nothing else is narrowed: another one, such as `/tmp`, has other users.
+/// Only a folder of this user that holds a store and nothing else is narrowed: another one, such as `/tmp`, has other
+/// users.
 fn narrow_folder(data: &Path) {
+    const STICKY: u32 = 0o1000;
     // The store, and how far a backfill got.
     let is_ours = |name: &OsStr| {
         let name = name.to_string_lossy();
         name.starts_with(FILE_NAME) || name.starts_with("backfill")
     };
-    let only_ours = fs::read_dir(data).is_ok_and(|mut entries| {
-        entries.all(|entry| entry.is_ok_and(|entry| is_ours(&entry.file_name())))
-    });
-    if only_ours {
+    let Ok(found) = fs::metadata(data) else {
+        return;
+    };
+    let is_own = found.uid() == rustix::process::geteuid().as_raw() && found.mode() & STICKY == 0;
+    let holds_only_ours = || {
+        fs::read_dir(data).is_ok_and(|mut entries| {
+            entries.all(|entry| entry.is_ok_and(|entry| is_ours(&entry.file_name())))
+        })
+    };
+    if is_own && data.join(FILE_NAME).exists() && holds_only_ours() {
         narrow(data);
-    } else if let Ok(found) = fs::metadata(data)
-        && found.mode() & 0o022 != 0
-    {
+    } else if found.mode() & 0o022 != 0 {
         warn_of_width(data, &found);
     }
 }
@@ -313,7 +329,7 @@ mod tests {
                     let SqliteError::Misconfigured(text) = error else {
                         panic!("{error:?}")
                     };
-                    for part in [name, what, "belongs to user", "restarted"] {
+                    for part in [name, what, "belongs to user", "revwatch restore"] {
                         assert!(text.contains(part), "{part}: {text}");
                     }
                 }
@@ -343,6 +359,48 @@ mod tests {
         fs::write(folder.path().join(FILE_NAME), "").expect("emptied");
         let error = write(&sqlite).await.expect_err("not stored").to_string();
         assert!(error.contains("overwritten or truncated"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_another_program_compacts_is_the_same() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sqlite = Sqlite::open(folder.path(), CREATE).expect("a store");
+        let fill = "INSERT INTO meta SELECT 'filler', printf('%.*c', 4000000, 'x')";
+        sqlite
+            .write(move |c| c.execute(fill, []))
+            .await
+            .expect("stored");
+        drop(sqlite);
+        let path = folder.path().join(FILE_NAME);
+        let other = connect(&path).expect("opened");
+        let bytes = || fs::metadata(&path).expect("a file").len();
+        // Other connections keep one from finishing for a moment.
+        let checkpoint = async |is_done: &dyn Fn() -> bool| {
+            for _ in 0..3000 {
+                other
+                    .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+                    .expect("a checkpoint");
+                if is_done() {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            panic!("{} bytes", bytes());
+        };
+        checkpoint(&|| bytes() > 4_000_000).await;
+        let sqlite = Sqlite::open(folder.path(), CREATE).expect("a store");
+        other
+            .execute_batch("DELETE FROM meta WHERE key = 'filler'; VACUUM")
+            .expect("compacted");
+        checkpoint(&|| bytes() < 2_000_000).await;
+        write(&sqlite).await.expect("stored");
+        read(&sqlite).await.expect("read");
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .and_then(|file| file.set_len(bytes() / 2))
+            .expect("cut");
+        write(&sqlite).await.expect_err("not stored");
     }
 
     #[test]
@@ -383,13 +441,18 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_with_other_things_in_it_keeps_its_permissions() {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::write(folder.path().join("another"), "x").expect("written");
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("set");
-        Sqlite::open(folder.path(), CREATE).expect("a store");
-        assert_eq!(mode(folder.path()), 0o755);
-        assert_eq!(mode(&folder.path().join(FILE_NAME)), 0o600);
+    fn a_folder_that_is_not_only_the_stores_keeps_its_permissions() {
+        for (mode_before, holds_another) in [(0o755, true), (0o755, false), (0o1777, false)] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let data = folder.path();
+            if holds_another {
+                fs::write(data.join("another"), "x").expect("written");
+            }
+            fs::set_permissions(data, Permissions::from_mode(mode_before)).expect("set");
+            drop(Sqlite::open(data, CREATE).expect("a store"));
+            assert_eq!(mode(data), mode_before & 0o777);
+            assert_eq!(mode(&data.join(FILE_NAME)), 0o600);
+        }
     }
 
     #[test]

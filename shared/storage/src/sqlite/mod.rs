@@ -31,6 +31,7 @@ mod thread;
 mod watcher;
 mod writer;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -64,10 +65,19 @@ impl Sqlite {
 
     /// The same with another clock for leases, membership and pruning.
     pub fn open_with(data: &Path, how: Open, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let path = match how {
+        let (path, is_new) = match how {
             Open::Create { .. } => file::make(data)?,
-            Open::Existing => existing(data)?,
+            Open::Existing => (existing(data)?, false),
         };
+        let opened = Self::open_file(path.clone(), how, clock);
+        if opened.is_err() && is_new && file::refuse_empty(&path).is_err() {
+            // It would be taken for one that lost its content, at every start.
+            let _ = fs::remove_file(path);
+        }
+        opened
+    }
+
+    fn open_file(path: PathBuf, how: Open, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let shown = path.display().to_string();
         let cannot_open = |error: &rusqlite::Error| SqliteError::of(&shown, error);
         let mut connection = connect(&path).map_err(|e| cannot_open(&e))?;
@@ -127,6 +137,7 @@ impl Sqlite {
 /// The path of a store that a command works on.
 fn existing(data: &Path) -> Result<PathBuf, StoreError> {
     let path = data.join(FILE_NAME);
+    backup::refuse_interrupted(&path)?;
     // A path that cannot be looked at is opened, which says why not.
     if path.try_exists().is_ok_and(|exists| !exists) {
         return Err(StoreError::Misconfigured(format!(

@@ -1,11 +1,11 @@
 //! The thread that watches the file: it wakes consumers when another process wrote to it, and has old data pruned.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use revwatch_core::bucket::first_minute_kept;
 use revwatch_core::recount;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 use tokio::sync::{Notify, oneshot};
 
 use super::handle::Inner;
@@ -21,6 +21,21 @@ const DAY_S: i64 = 86_400;
 /// Ten days longer than Stripe resends.
 const DEDUPE_KEYS_KEPT_DAYS: u32 = 40;
 
+/// How many times as fast as this process's own time the time of pruning may follow the clock. What a clock that is a
+/// year ahead would drop is dropped days later: until then somebody has set it right, as it accepts no signature.
+const CATCHES_UP: u32 = 24;
+
+/// How far pruning got.
+struct Pruning {
+    /// The last dedupe key that was checked.
+    until: String,
+    /// The time by which data is old, in Unix seconds; `None`: it has not been read yet.
+    time_s: Option<i64>,
+    at: Instant,
+    /// The time that is stored.
+    stored_s: i64,
+}
+
 /// Wakes consumers when another process wrote to the file (this process wakes its own at once), and has
 /// the archive pruned from time to time.
 pub(super) fn watch(inner: &Weak<Inner>) {
@@ -29,8 +44,12 @@ pub(super) fn watch(inner: &Weak<Inner>) {
     let mut connection = None;
     let mut last = 0;
     let mut checks = 0_u32;
-    // The last dedupe key that pruning checked.
-    let pruned_until = Arc::<Mutex<String>>::default();
+    let pruning = Arc::new(Mutex::new(Pruning {
+        until: String::new(),
+        time_s: None,
+        at: Instant::now(),
+        stored_s: i64::MIN,
+    }));
     while let Some(inner) = inner.upgrade() {
         let version = match &connection {
             None => inner.file.connect().ok().and_then(|c| {
@@ -47,16 +66,14 @@ pub(super) fn watch(inner: &Weak<Inner>) {
         checks = checks.wrapping_add(1);
         if inner.prunes && checks.is_multiple_of(CHECKS_PER_PRUNING) {
             let partitions = inner.partitions;
-            let pruned_until = pruned_until.clone();
+            let pruning = pruning.clone();
             let now_s = inner.clock.now_s();
             let work = move |c: &Connection| {
-                let mut until = pruned_until.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some(newest_ms) = queue::newest_ms(c, partitions)? else {
-                    return Ok(());
-                };
-                // What is old is old compared with the newest delivery: a clock that is ahead makes nothing old.
-                let now_s = now_s.min(newest_ms.div_euclid(1000));
-                *until = prune(c, partitions, &until, now_s).inspect_err(|error| {
+                let mut pruning = pruning.lock().unwrap_or_else(PoisonError::into_inner);
+                let pruned = pruning
+                    .time_s(c, partitions, now_s)
+                    .and_then(|time_s| prune(c, partitions, &pruning.until, time_s));
+                pruning.until = pruned.inspect_err(|error| {
                     tracing::warn!(%error, "cannot prune old data");
                 })?;
                 Ok(())
@@ -71,6 +88,47 @@ pub(super) fn watch(inner: &Weak<Inner>) {
         drop(inner);
         std::thread::sleep(CHECK_INTERVAL);
     }
+}
+
+impl Pruning {
+    /// The time by which data is old: the clock's, but never far ahead of what it was. It is stored once an hour.
+    fn time_s(&mut self, c: &Connection, partitions: u32, now_s: i64) -> rusqlite::Result<i64> {
+        const STORED_EVERY_S: i64 = 3600;
+        let before_s = match self.time_s {
+            Some(time_s) => time_s,
+            None => match stored_s(c)? {
+                Some(stored_s) => stored_s,
+                None => queue::newest_ms(c, partitions)?
+                    .map_or(now_s, |newest_ms| newest_ms.div_euclid(1000)),
+            },
+        };
+        let passed_s = (self.at.elapsed() * CATCHES_UP).as_secs();
+        let time_s = now_s.min(before_s.saturating_add_unsigned(passed_s));
+        if time_s.abs_diff(self.stored_s) >= STORED_EVERY_S.unsigned_abs() {
+            c.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('pruning_time_s', ?1)",
+                [time_s.to_string()],
+            )?;
+            self.stored_s = time_s;
+        }
+        // Parts of a second are not lost.
+        if self.time_s != Some(time_s) {
+            self.at = Instant::now();
+        }
+        self.time_s = Some(time_s);
+        Ok(time_s)
+    }
+}
+
+fn stored_s(c: &Connection) -> rusqlite::Result<Option<i64>> {
+    let text: Option<String> = c
+        .query_row(
+            "SELECT value FROM meta WHERE key = 'pruning_time_s'",
+            [],
+            |row| row.get(0),
+        )
+        .optional()?;
+    Ok(text.and_then(|text| text.parse().ok()))
 }
 
 /// Prunes old data, some rows at a time, so that the writer is not blocked for long.
@@ -94,4 +152,44 @@ fn data_version(connection: &Connection) -> Option<i64> {
     connection
         .pragma_query_value(None, "data_version", |row| row.get(0))
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_S: i64 = 1_800_000_000;
+    const YEAR_S: i64 = 365 * 86_400;
+
+    fn begun_ago(seconds: u64) -> Pruning {
+        Pruning {
+            until: String::new(),
+            time_s: None,
+            at: Instant::now() - Duration::from_secs(seconds),
+            stored_s: i64::MIN,
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_a_year_ahead_makes_nothing_old_at_once() {
+        let c = Connection::open_in_memory().expect("a database");
+        c.execute_batch(include_str!("schema.sql"))
+            .expect("the schema");
+        let time = |pruning: &mut Pruning, now_s| pruning.time_s(&c, 1, now_s).expect("a time");
+        let mut pruning = begun_ago(0);
+        assert_eq!(time(&mut pruning, NOW_S), NOW_S);
+        pruning.at -= Duration::from_secs(10);
+        assert_eq!(time(&mut pruning, NOW_S + YEAR_S), NOW_S + 240);
+        assert_eq!(
+            time(&mut begun_ago(10), NOW_S + YEAR_S),
+            NOW_S + 240,
+            "the same after a restart"
+        );
+        assert_eq!(
+            time(&mut pruning, NOW_S + 1),
+            NOW_S + 1,
+            "it is right again"
+        );
+        assert_eq!(time(&mut begun_ago(86_400), NOW_S + 86_400), NOW_S + 86_400);
+    }
 }
