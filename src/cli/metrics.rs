@@ -6,11 +6,9 @@ use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
-use revwatch_core::clock::Ids as _;
 use revwatch_core::kpi::{Kpis, buckets_needed};
 use revwatch_core::view;
 use revwatch_runtime::backend::Backend;
-use revwatch_storage::system::SystemIds;
 use revwatch_worker::mode_of_workers;
 
 use super::completeness::{Partial, Shown};
@@ -38,8 +36,7 @@ pub async fn run(options: &GlobalOptions, args: &MetricsArgs) -> anyhow::Result<
     let kpis = Kpis::compute(&counters, now_s);
     if options.json {
         // What is shown is of the workers' mode, whatever this command is given.
-        let asker = SystemIds.fresh().to_string();
-        let of_workers = mode_of_workers(store.as_ref(), config.mode, &asker).await?;
+        let of_workers = mode_of_workers(store.as_ref(), config.mode).await?;
         let mode = of_workers.unwrap_or(config.mode);
         let mut shown = kpis.json();
         shown["mode"] = mode.as_str().into();

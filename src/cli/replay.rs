@@ -149,8 +149,7 @@ async fn worker(config: &Config) -> anyhow::Result<Worker> {
 async fn has_mode_of_workers(worker: &Worker) -> anyhow::Result<()> {
     let own = worker.events.get().modes.deployment;
     let other = own.other();
-    let asker = worker.ids.fresh().to_string();
-    let count = live_workers(worker.store.as_ref(), other, &asker).await?;
+    let count = live_workers(worker.store.as_ref(), other).await?;
     anyhow::ensure!(
         count == 0,
         "{count} worker(s) run in {other} mode, but this command in {own} mode: give it REVWATCH_MODE={other}, or restart the \

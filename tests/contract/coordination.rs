@@ -10,6 +10,7 @@ contract!(store: [
     a_lease_has_one_holder,
     an_expired_lease_is_taken_under_a_higher_fence,
     a_lease_taken_while_the_clock_was_ahead_has_expired,
+    a_clock_that_is_set_back_a_little_takes_no_lease_or_membership,
     a_released_lease_is_free,
     leases_are_independent,
     members_are_alive_until_they_leave_or_expire,
@@ -64,6 +65,19 @@ async fn a_lease_taken_while_the_clock_was_ahead_has_expired(place: &dyn StorePl
     assert_eq!(take_lease(&*store, "two", LONG_MS).await, None);
 }
 
+async fn a_clock_that_is_set_back_a_little_takes_no_lease_or_membership(place: &dyn StorePlace) {
+    const BEFORE_MS: u64 = LONG_MS + LONG_MS / 2;
+    let store = place.store().await;
+    let fence = take_lease(&*store, "one", BEFORE_MS).await.expect("free");
+    assert_eq!(take_lease(&*store, "two", LONG_MS).await, None);
+    assert_eq!(take_lease(&*store, "one", LONG_MS).await, Some(fence));
+    for (member, ttl_ms) in [("a", BEFORE_MS), ("b", LONG_MS)] {
+        let joined = store.heartbeat("workers", member, ttl_ms).await;
+        joined.expect("heartbeat");
+    }
+    assert_eq!(store.members("workers").await.expect("members"), ["a", "b"]);
+}
+
 async fn a_released_lease_is_free(place: &dyn StorePlace) {
     let store = place.store().await;
     store
@@ -116,6 +130,8 @@ async fn members_are_alive_until_they_leave_or_expire(place: &dyn StorePlace) {
     };
     assert_eq!(heartbeat("b", LONG_MS).await, ["b"]);
     assert_eq!(heartbeat("a", LONG_MS).await, ["a", "b"]);
+    assert_eq!(store.members("workers").await.expect("members"), ["a", "b"]);
+    assert_eq!(store.members("none").await.expect("members"), [""; 0]);
     assert_eq!(
         store
             .heartbeat("others", "c", LONG_MS)
@@ -150,9 +166,12 @@ async fn a_member_that_joined_while_the_clock_was_ahead_has_expired(place: &dyn 
         let alive = store.heartbeat(group, member, ttl_ms).await;
         alive.expect("heartbeat")
     };
+    let members = async |group: &str| store.members(group).await.expect("members");
     heartbeat("workers", "killed", YEAR_MS).await;
     heartbeat("others", "askers", YEAR_MS).await;
+    assert_eq!(members("workers").await, [""; 0]);
     assert_eq!(heartbeat("workers", "a", LONG_MS).await, ["a"]);
+    assert_eq!(members("workers").await, ["a"]);
     let others = heartbeat("others", "b", YEAR_MS).await;
     assert_eq!(
         others,

@@ -140,28 +140,19 @@ fn events(process: &Process) -> Reloadable<EventSettings> {
     events
 }
 
-/// How many workers of this mode are alive. `asker` is a name of its own.
-pub async fn live_workers(
-    store: &dyn Coordination,
-    mode: Mode,
-    asker: &str,
-) -> Result<usize, StoreError> {
-    let group = membership::group_of(mode);
-    // Longer than any worker's, which would expire otherwise; their next heartbeat drops an asker that did not leave.
-    const ASKER_TTL_MS: u64 = 3_600_000;
-    let alive = store.heartbeat(&group, asker, ASKER_TTL_MS).await?;
-    store.leave(&group, asker).await?;
-    Ok(alive.iter().filter(|member| *member != asker).count())
+/// How many workers of this mode are alive.
+pub async fn live_workers(store: &dyn Coordination, mode: Mode) -> Result<usize, StoreError> {
+    let alive = store.members(&membership::group_of(mode)).await?;
+    Ok(alive.len())
 }
 
 /// The mode of the workers that are alive, if there are any; `setting` is the one to ask for first.
 pub async fn mode_of_workers(
     store: &dyn Coordination,
     setting: Mode,
-    asker: &str,
 ) -> Result<Option<Mode>, StoreError> {
     for mode in [setting, setting.other()] {
-        if live_workers(store, mode, asker).await? > 0 {
+        if live_workers(store, mode).await? > 0 {
             return Ok(Some(mode));
         }
     }

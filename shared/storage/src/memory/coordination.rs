@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::handle::Memory;
 use super::store_state::Lease;
 use crate::lock::lock;
-use crate::ports::{Coordination, Fence, StoreError};
+use crate::ports::{Coordination, Fence, MEMBERS_AHEAD_MS, StoreError};
 
 #[async_trait]
 impl Coordination for Memory {
@@ -18,11 +18,12 @@ impl Coordination for Memory {
         self.shared.pass(&self.gate).await;
         let now_ms = self.shared.clock.now_ms();
         let until_ms = now_ms.saturating_add_unsigned(ttl_ms);
+        let latest_ms = until_ms.saturating_add_unsigned(ttl_ms);
         let mut state = lock(&self.shared.store);
         let found = state.leases.get(name);
         let fence = match found {
             Some(lease) if lease.until_ms >= now_ms && lease.holder == holder => lease.fence,
-            Some(lease) if (now_ms..=until_ms).contains(&lease.until_ms) => return Ok(None),
+            Some(lease) if (now_ms..=latest_ms).contains(&lease.until_ms) => return Ok(None),
             Some(lease) => lease.fence + 1,
             None => 1,
         };
@@ -54,14 +55,26 @@ impl Coordination for Memory {
         let now_ms = self.shared.clock.now_ms();
         let mut state = lock(&self.shared.store);
         let until_ms = now_ms.saturating_add_unsigned(ttl_ms);
+        let latest_ms = until_ms.saturating_add_unsigned(ttl_ms);
         state
             .members
-            .retain(|(found, _), until| found != group || (now_ms..=until_ms).contains(until));
+            .retain(|(found, _), until| found != group || (now_ms..=latest_ms).contains(until));
         state
             .members
             .insert((group.to_owned(), member.to_owned()), until_ms);
         let of_group = state.members.keys().filter(|(found, _)| found == group);
         Ok(of_group.map(|(_, member)| member.clone()).collect())
+    }
+
+    async fn members(&self, group: &str) -> Result<Vec<String>, StoreError> {
+        self.shared.pass(&self.gate).await;
+        let now_ms = self.shared.clock.now_ms();
+        let alive_ms = now_ms..=now_ms.saturating_add_unsigned(MEMBERS_AHEAD_MS);
+        let state = lock(&self.shared.store);
+        let members = state.members.iter();
+        let alive =
+            members.filter(|((found, _), until)| found == group && alive_ms.contains(until));
+        Ok(alive.map(|((_, member), _)| member.clone()).collect())
     }
 
     async fn leave(&self, group: &str, member: &str) -> Result<(), StoreError> {

@@ -8,11 +8,14 @@ use super::error::StoreError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fence(pub u64);
 
+/// No live member's deadline is further ahead.
+pub const MEMBERS_AHEAD_MS: u64 = 3_600_000;
+
 /// Leases and membership.
 ///
-/// All who ask for one lease, and all members of one group, use the same `ttl_ms`. A deadline that is further ahead
-/// was written while the clock was ahead, and has expired: else its writer, which may be gone, would keep the lease or
-/// its membership until the clock gets there.
+/// All who ask for one lease, and all members of one group, use the same `ttl_ms`. A deadline more than twice as far
+/// ahead was written while the clock was ahead, and has expired: else its writer, which may be gone, would keep the lease
+/// or its membership until the clock gets there. One that is a little ahead may be right: clocks are corrected by seconds.
 #[async_trait]
 pub trait Coordination: Send + Sync {
     /// Takes or renews the lease `name` for `ttl_ms`. `None`: another holder has it.
@@ -33,6 +36,10 @@ pub trait Coordination: Send + Sync {
         member: &str,
         ttl_ms: u64,
     ) -> Result<Vec<String>, StoreError>;
+
+    /// All live members, sorted. The caller is none. A deadline more than [`MEMBERS_AHEAD_MS`] ahead was written while
+    /// the clock was ahead.
+    async fn members(&self, group: &str) -> Result<Vec<String>, StoreError>;
 
     /// Leaves the group at once.
     async fn leave(&self, group: &str, member: &str) -> Result<(), StoreError>;

@@ -7,12 +7,13 @@ use async_trait::async_trait;
 use super::handle::RedisStore;
 use super::keys;
 use super::script::Script;
-use crate::ports::{Coordination, Fence, StoreError};
+use crate::ports::{Coordination, Fence, MEMBERS_AHEAD_MS, StoreError};
 
 static LEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/lease.lua")));
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/release.lua")));
 static HEARTBEAT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/heartbeat.lua")));
+static MEMBERS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/members.lua")));
 
 #[async_trait]
 impl Coordination for RedisStore {
@@ -43,6 +44,15 @@ impl Coordination for RedisStore {
             .on(vec![keys::members(group)])
             .arg(member)
             .arg(ttl_ms.max(1).to_string());
+        let mut alive: Vec<String> = self.link.call(&call).await?;
+        alive.sort_unstable();
+        Ok(alive)
+    }
+
+    async fn members(&self, group: &str) -> Result<Vec<String>, StoreError> {
+        let call = MEMBERS
+            .on(vec![keys::members(group)])
+            .arg(MEMBERS_AHEAD_MS.to_string());
         let mut alive: Vec<String> = self.link.call(&call).await?;
         alive.sort_unstable();
         Ok(alive)

@@ -9,8 +9,8 @@ if held then
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
     return fence
   end
-  -- One that ends later than any taken now was taken while the clock was ahead.
-  if redis.call('PTTL', KEYS[1]) <= tonumber(ARGV[2]) then
+  -- One that ends much later than any taken now was taken while the clock was ahead.
+  if redis.call('PTTL', KEYS[1]) <= 2 * ARGV[2] then
     return false
   end
 end
