@@ -10,8 +10,10 @@ use revwatch_core::backoff::Backoff;
 /// How long after a line about a failure the next one about the same may follow.
 const PAUSE: Backoff = Backoff {
     first: Duration::from_secs(5),
-    max: Duration::from_secs(600),
+    max: Duration::from_secs(60),
 };
+/// A failure that was not seen for so long is over; the next one is new.
+const OVER_AFTER: Duration = Duration::from_secs(60);
 /// Failures of different texts that are kept apart.
 const MAX_TEXTS: usize = 64;
 
@@ -25,6 +27,7 @@ struct Lines {
     logged: u32,
     not_logged: u64,
     next: Instant,
+    seen: Instant,
 }
 
 impl FailureLog {
@@ -35,8 +38,7 @@ impl FailureLog {
 
     fn admit_at(&self, failure: &dyn Display, now: Instant) -> Option<u64> {
         let mut texts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // What has not been seen for as long as the longest pause is new again.
-        texts.retain(|_, lines| now < lines.next + PAUSE.max);
+        texts.retain(|_, lines| now < lines.seen + OVER_AFTER);
         let text = failure.to_string();
         if texts.len() >= MAX_TEXTS && !texts.contains_key(&text) {
             texts.clear();
@@ -45,7 +47,9 @@ impl FailureLog {
             logged: 0,
             not_logged: 0,
             next: now,
+            seen: now,
         });
+        lines.seen = now;
         if now < lines.next {
             lines.not_logged += 1;
             return None;
@@ -65,19 +69,24 @@ mod tests {
         let (log, start) = (FailureLog::default(), Instant::now());
         let at = |second| start + Duration::from_secs(second);
         let same = log.clone();
-        let lines: Vec<(u64, u64)> = (0..60)
+        let lines: Vec<(u64, u64)> = (0..200)
             .filter_map(|second| Some((second, same.admit_at(&"full", at(second))?)))
             .collect();
-        assert_eq!(lines, [(0, 0), (5, 4), (15, 9), (35, 19)]);
-        assert_eq!(log.admit_at(&"gone", at(60)), Some(0), "another failure");
-        assert_eq!(log.admit_at(&"gone", at(60)), None);
-        assert_eq!(
-            log.admit_at(&"full", at(75 + 600)),
-            Some(0),
-            "it was over for long"
-        );
+        let expected = [
+            (0, 0),
+            (5, 4),
+            (15, 9),
+            (35, 19),
+            (75, 39),
+            (135, 59),
+            (195, 59),
+        ];
+        assert_eq!(lines, expected);
+        assert_eq!(log.admit_at(&"gone", at(200)), Some(0), "another failure");
+        assert_eq!(log.admit_at(&"gone", at(200)), None);
+        assert_eq!(log.admit_at(&"full", at(260)), Some(0), "it was over");
         for text in 0..1000 {
-            assert_eq!(log.admit_at(&text, at(700)), Some(0));
+            assert_eq!(log.admit_at(&text, at(400)), Some(0));
         }
         let kept = log.0.lock().expect("unpoisoned").len();
         assert!(kept <= MAX_TEXTS, "{kept}");

@@ -160,10 +160,10 @@ pub async fn run(resolver: Arc<Resolver>, shutdown: CancellationToken) {
     let (mut keys, failures) = (resolver.api.clone(), FailureLog::default());
     while !shutdown.is_cancelled() {
         let api = keys.borrow_and_update().clone();
-        if let Err(error) = hold(&resolver, api.as_ref(), &mut keys, &holder, &shutdown).await {
-            if let Some(earlier) = failures.admit(&error) {
-                tracing::warn!(%error, earlier, "the resolver restarts after an error");
-            }
+        if let Err(error) = hold(&resolver, api.as_ref(), &mut keys, &holder, &shutdown).await
+            && let Some(earlier) = failures.admit(&error)
+        {
+            tracing::warn!(%error, earlier, "the resolver restarts after an error");
         }
         let pause = resolver.lease / 3;
         tokio::select! {

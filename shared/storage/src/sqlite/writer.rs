@@ -75,17 +75,20 @@ fn write_round(
 #[derive(Default)]
 struct RoundLog {
     failures: FailureLog,
-    fails: bool,
+    said_that_it_fails: bool,
 }
 
 impl RoundLog {
     fn note(&mut self, round: &Result<(), SqliteError>) {
-        let failed = std::mem::replace(&mut self.fails, round.is_err());
         match round {
-            Ok(()) if failed => tracing::info!("the embedded store writes again"),
+            Ok(()) if self.said_that_it_fails => {
+                self.said_that_it_fails = false;
+                tracing::info!("the embedded store writes again");
+            }
             Ok(()) => {}
             Err(error) => {
                 if let Some(earlier) = self.failures.admit(error) {
+                    self.said_that_it_fails = true;
                     tracing::error!(%error, earlier, "the embedded store cannot write");
                 }
             }
