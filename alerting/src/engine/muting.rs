@@ -38,13 +38,19 @@ impl Engine {
         alert.muted = mute.cloned();
         self.mutes.set(id, mute.is_some());
         if mute.is_none() && !was_delivered {
-            // Its clocks start again: what they caused before, and no attempt was made to send, is not due.
+            // Its clocks start again: what they caused before is not due, unless it may have arrived.
             let Alert {
                 notices,
                 notifications,
                 ..
             } = alert;
-            notices.retain(|it| notifications.keys().any(|key| key.notice == it.number));
+            let may_have_arrived = |number: u32| {
+                let mut attempts = notifications.iter().filter(|(key, _)| key.notice == number);
+                attempts.any(|(_, state)| state.attempting_revision.is_some())
+            };
+            notices.retain(|it| may_have_arrived(it.number));
+            let is_due = |number: u32| notices.iter().any(|it| it.number == number);
+            notifications.retain(|key, _| key.notice == 0 || is_due(key.notice));
         }
         if mute.is_some() {
             self.groups.stop_waiting(alert);

@@ -151,17 +151,22 @@ pub async fn body(mut response: Response, max_bytes: usize) -> Result<Vec<u8>, N
 pub async fn is_page(mut response: Response) -> bool {
     /// The start of a page is in its first bytes.
     const START_BYTES: usize = 1024;
+    /// A receiver that answers with success and then sends nothing has accepted the message.
+    const START_WITHIN: Duration = Duration::from_secs(1);
     let is_html = response
         .headers()
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.to_ascii_lowercase().contains("html"));
     let mut start = Vec::new();
-    while start.len() < START_BYTES
-        && let Ok(Some(chunk)) = response.chunk().await
-    {
-        start.extend_from_slice(&chunk);
-    }
+    let reading = async {
+        while start.len() < START_BYTES
+            && let Ok(Some(chunk)) = response.chunk().await
+        {
+            start.extend_from_slice(&chunk);
+        }
+    };
+    let _ = tokio::time::timeout(START_WITHIN, reading).await;
     start.truncate(START_BYTES);
     let start = String::from_utf8_lossy(&start).to_ascii_lowercase();
     let start = start.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');

@@ -417,6 +417,7 @@ mod tests {
             "notifications",
             "part_of",
             "pre_existing",
+            "reason",
             "resolve_by",
             "resolved_at",
             "resolved_by",
