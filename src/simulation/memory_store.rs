@@ -332,7 +332,7 @@ mod tests {
             event_type: String::new(),
             partition: 0,
             endpoint: String::new(),
-            received_ms: 0,
+            received_ms: i64::try_from(seq).expect("small") * 600_000,
             traceparent: None,
             body: Bytes::from(body(seq)),
         };

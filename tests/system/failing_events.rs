@@ -15,7 +15,7 @@ use crate::support::wait::until;
 
 /// All are of one account, so of one partition.
 fn event(n: u32, kind: &str, object: &Value) -> String {
-    json!({"id": format!("evt_{n}"), "object": "event", "type": kind, "created": 1_800_000_000 + n, "livemode": true,
+    json!({"id": format!("evt_{n}"), "object": "event", "type": kind, "created": 1_790_000_000 + n, "livemode": true,
         "account": "acct_1", "data": {"object": object}, })
     .to_string()
 }

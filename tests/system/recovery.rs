@@ -29,7 +29,7 @@ async fn pausing_holds_back_and_loses_nothing(deployment: &Deployment) {
     let payout = |n: usize, live: bool, account: &str| {
         json!({
             "id": format!("evt_{n}"), "object": "event", "api_version": "2025-03-31.basil", "type": "payout.paid",
-            "created": 1_800_000_000, "livemode": live, "account": account, "data": {"object": {
+            "created": 1_790_000_000, "livemode": live, "account": account, "data": {"object": {
                 "id": format!("po_{n}"), "object": "payout", "status": "paid", "amount": 100, "currency": "eur"}},
         })
         .to_string()
@@ -401,7 +401,7 @@ async fn dead_letters_are_listed_requeued_and_discarded(deployment: &Deployment)
 
 fn unreadable(n: usize) -> String {
     json!({
-        "id": format!("evt_{n}"), "object": "event", "type": "payout.paid", "created": 1_800_000_000,
+        "id": format!("evt_{n}"), "object": "event", "type": "payout.paid", "created": 1_790_000_000,
         "data": {"object": {"id": format!("po_{n}"), "object": "payout", "status": true, "amount": 1, "currency": "eur"}},
     })
     .to_string()

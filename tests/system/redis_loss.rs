@@ -403,7 +403,7 @@ async fn a_promoted_replica_that_lagged_is_recovered() {
 fn payout(n: usize, live: bool, account: &str) -> String {
     json!({
         "id": format!("evt_{n}"), "object": "event", "api_version": "2025-03-31.basil", "type": "payout.paid",
-        "created": 1_800_000_000, "livemode": live, "account": account, "data": {"object": {
+        "created": 1_790_000_000, "livemode": live, "account": account, "data": {"object": {
             "id": format!("po_{n}"), "object": "payout", "status": "paid", "amount": 100, "currency": "eur"}},
     })
     .to_string()
