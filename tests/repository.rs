@@ -194,6 +194,7 @@ fn pages_name_settings_and_metrics_that_exist() {
             // A prefix, and variables of compose and of the tests.
             let is_other = word.ends_with('_')
                 || word.starts_with("REVWATCH_SIMULATION_")
+                || word.starts_with("REVWATCH_FUZZ_")
                 || [
                     "REVWATCH_PUBLISH",
                     "REVWATCH_LONG_TESTS",

@@ -37,7 +37,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::inbox::Inbox;
-use super::payload::{PayloadError, commands};
+use super::payload::{PayloadError, commands, in_form};
 use super::signature::{SignatureError, verify};
 
 /// The listener for interactions, bound but not yet serving.
@@ -170,10 +170,7 @@ impl Handler {
             }
             RequestError::Signature(refusal)
         })?;
-        let mut fields = url::form_urlencoded::parse(body);
-        let (_, payload) = fields
-            .find(|(name, _)| name == "payload")
-            .ok_or(RequestError::NoPayload)?;
+        let payload = in_form(body).ok_or(RequestError::NoPayload)?;
         let interaction = commands(&payload, now_s).map_err(|error| {
             tracing::warn!(%error, "Slack sent a payload without an action");
             RequestError::Payload(error)

@@ -16,6 +16,8 @@
 //! Invariant: the same payload yields the same keys and the same silences, however often it
 //! arrives.
 
+use std::borrow::Cow;
+
 use revwatch_core::redact;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -76,6 +78,13 @@ pub enum PayloadError {
 /// A mistyped silence must not last for years.
 const MAX_SILENCE_S: i64 = 366 * 86_400;
 const MAX_NAME_CHARS: usize = 80;
+
+/// The payload in a form as Slack posts it; `None` if the body is no such form.
+pub fn in_form(body: &[u8]) -> Option<Cow<'_, str>> {
+    let mut fields = url::form_urlencoded::parse(body);
+    let (_, payload) = fields.find(|(name, _)| name == "payload")?;
+    Some(payload)
+}
 
 /// Reads a payload.
 pub fn commands(payload: &str, now_s: i64) -> Result<Interaction, PayloadError> {
