@@ -126,12 +126,21 @@ impl State {
                 .expect("what was written can be read");
             (key.clone(), entity)
         };
+        let entities = self.keys.iter().map(entity);
         Seen {
-            entities: self.keys.iter().map(entity).collect(),
+            entities: entities
+                .filter(|(_, entity)| says_anything(entity))
+                .collect(),
             conditions: read.conditions.expect("requested"),
             counters: read.counters.expect("requested").counters.into_owned(),
         }
     }
+}
+
+/// A customer whom a subscription named before it named another may be left without any content.
+fn says_anything(entity: &Entity) -> bool {
+    let is_counted = !entity.contributions().is_empty();
+    is_counted || view::entity::row(entity).is_some() || !entity.conditions().is_empty()
 }
 
 fn of_state(counters: &Counters) -> Vec<(String, i64)> {

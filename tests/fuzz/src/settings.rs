@@ -84,7 +84,16 @@ fn secrets<'a>(
         .iter()
         .filter(|(name, _)| names.contains(name.as_str()));
     of_secrets
-        .flat_map(|(_, value)| value.split(|c: char| !c.is_ascii_alphanumeric()))
+        .flat_map(|(_, value)| secret_part(value).split(|c: char| !c.is_ascii_alphanumeric()))
         .filter(|word| word.len() >= LONG && !DEFAULTS.contains(word))
         .filter(|word| input.matches(word).count() == 1)
+}
+
+/// Of a URL only the password is secret.
+fn secret_part(value: &str) -> &str {
+    let Some((_, rest)) = value.split_once("://") else {
+        return value;
+    };
+    let user = rest.split_once('@').map_or("", |(user, _)| user);
+    user.split_once(':').map_or("", |(_, password)| password)
 }

@@ -125,13 +125,15 @@ fn check(name: &str, target: Target, input: &[u8], what: &str) {
     }
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{name}"));
     std::fs::write(&kept, input).expect("written");
-    // The hook of revwatch, which is set by now, does not show the message of a panic.
     eprintln!(
-        "{name}: {result:?}, {bytes_max} bytes, {count_total} allocations for {} bytes in {} ({what})",
+        "{name}: {bytes_max} bytes, {count_total} allocations for {} bytes in {} ({what})",
         input.len(),
         kept.display()
     );
-    panic!("an input fails");
+    // Once more, because the hook that revwatch has set by now does not show the message of a panic.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+    target(input);
+    panic!("too dear");
 }
 
 /// The files of a corpus, by name.
