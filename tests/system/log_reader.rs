@@ -9,15 +9,13 @@ use crate::support::providers::updated;
 use crate::support::revwatch::{SECRET, metrics, post};
 use crate::support::wait::{until, until_blocking};
 
-/// What a pipe takes before a write to it waits.
-const PIPE_BYTES: usize = 65_536;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_pipe_stops_nothing() {
     let deployment = Deployment::embedded();
     let variables = deployment.variables(&[]);
     let (_unread, mut stderr) = pipe().expect("a pipe");
-    stderr.write_all(&[b'x'; PIPE_BYTES]).expect("it fits");
+    let bytes = rustix::pipe::fcntl_getpipe_size(&stderr).expect("a size");
+    stderr.write_all(&vec![b'x'; bytes]).expect("it fits");
     let (webhooks, admin) = (free_port(), free_port());
     let mut child = Command::new(env!("CARGO_BIN_EXE_revwatch"))
         .arg("serve")
