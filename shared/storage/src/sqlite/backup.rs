@@ -44,6 +44,8 @@ impl Sqlite {
             if to.exists() {
                 return Err(unusable(&to, "exists already: name a new file"));
             }
+            // Of another backup that is being written, or was interrupted: it is not ours to remove.
+            new_file(&partial)?;
             let copied = copy(&store.file.connect()?, &partial).and_then(|backup| {
                 put(&partial, &to)?;
                 Ok(backup)
@@ -77,6 +79,14 @@ pub fn restore(from: &Path, data: &Path, replace: bool) -> Result<Backup, StoreE
         is_unused(&path)?;
     }
     let partial = with_suffix(&path, RESTORING);
+    if fs::canonicalize(from)
+        .is_ok_and(|from| fs::canonicalize(&partial).is_ok_and(|it| it == from))
+    {
+        return Err(unusable(
+            from,
+            "is what an interrupted restore left: name the backup itself, or copy this file to another place",
+        ));
+    }
     let restored = take_in(from, &partial).and_then(|backup| {
         belong_to_owner_of(data, &partial)?;
         let replaced = if is_there {
@@ -119,8 +129,6 @@ pub(super) fn refuse_interrupted(path: &Path) -> Result<(), StoreError> {
 
 /// A copy of what the connection sees, in one transaction. In WAL mode it stops no writer.
 fn copy(store: &Connection, partial: &Path) -> Result<Backup, StoreError> {
-    let _ = fs::remove_file(partial);
-    new_file(partial)?;
     let name = partial
         .to_str()
         .ok_or_else(|| unusable(partial, "is not a name in UTF-8"))?;
@@ -403,8 +411,24 @@ mod tests {
             let error = Sqlite::open(&data, how).err().expect("refused").to_string();
             assert!(error.contains("restore was interrupted"), "{error}");
         }
+        let left = with_suffix(&path, RESTORING);
+        restore(&left, &data, false).expect_err("it would remove its own source");
+        assert!(left.exists());
         restore(&to, &data, false).expect("restored");
         assert_eq!(keys(&data).await, "a");
+    }
+
+    #[tokio::test]
+    async fn a_backup_removes_nothing_that_was_there() {
+        let (folder, data, _) = backed_up().await;
+        let sqlite = Sqlite::open(&data, CREATE).expect("a store");
+        let to = folder.path().join("new");
+        let partial = with_suffix(&to, ".partial");
+        fs::write(&partial, "of another").expect("written");
+        sqlite.back_up(&to).await.expect_err("it is there");
+        assert_eq!(fs::read_to_string(&partial).expect("kept"), "of another");
+        fs::remove_file(&partial).expect("removed");
+        sqlite.back_up(&to).await.expect("a backup");
     }
 
     #[test]
