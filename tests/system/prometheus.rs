@@ -152,6 +152,7 @@ async fn every_metrics_page_rule_and_dashboard_is_valid_and_has_data() {
     for grown in [
         "max(revwatch_payouts_total) > 0",
         "max(kernel_billing_payment_success_total) > 0",
+        "max(revwatch_onboarding_seconds) >= 0",
         "sum(rate(revwatch_worker_events_total[5m])) > 0",
         "sum(increase(revwatch_alert_acknowledge_seconds_count[5m])) > 0",
         "sum(increase(revwatch_alert_resolve_seconds_count[5m])) > 0",
