@@ -11,6 +11,16 @@ use crate::support::{
     Behaviour, PATH, SECRET, Server, event, limits, read_answer, signed, until, within,
 };
 
+/// A request, and two connections on which the server is publishing it.
+async fn two_in_progress(server: &Server) -> (Vec<u8>, [TcpStream; 2]) {
+    let request = signed(PATH, SECRET, &event("evt_1", true));
+    let open = [
+        publishing(server, &request).await,
+        publishing(server, &request).await,
+    ];
+    (request, open)
+}
+
 /// Sends `request` while its publish waits for `gate`; returns once that has begun.
 async fn publishing(server: &Server, request: &[u8]) -> TcpStream {
     server.queue.set(Behaviour::Gated);
@@ -76,11 +86,7 @@ async fn requests_in_progress_make_further_connections_wait() {
         ..limits()
     })
     .await;
-    let request = signed(PATH, SECRET, &event("evt_1", true));
-    let mut open = [
-        publishing(&server, &request).await,
-        publishing(&server, &request).await,
-    ];
+    let (request, mut open) = two_in_progress(&server).await;
     let mut third = server.sending(&request).await;
     let mut byte = [0; 1];
     let early = tokio::time::timeout(Duration::from_millis(200), third.read(&mut byte)).await;
@@ -98,11 +104,7 @@ async fn a_peer_with_a_request_on_each_of_its_connections_gets_no_more() {
         ..limits()
     })
     .await;
-    let request = signed(PATH, SECRET, &event("evt_1", true));
-    let mut open = [
-        publishing(&server, &request).await,
-        publishing(&server, &request).await,
-    ];
+    let (request, mut open) = two_in_progress(&server).await;
     assert_eq!(
         read_answer(&mut server.connect().await).await.status,
         0,

@@ -2,7 +2,7 @@
 //!
 //! A line of JSON is written for every webhook and every commit, so its cost is part of theirs: it
 //! is formatted in one buffer per thread and written with one call. Those about one batch are written
-//! [`log_together`]. While somebody reads them, none waits longer than that, so none is lost if the process dies later.
+//! [`log_together`]. If the reader keeps up, no line waits longer than that, so a process that dies later loses none.
 //! If the reader does not keep up, `log_output.rs` keeps some and drops the others: work goes on.
 //!
 //! Invariant: log lines never hold secrets, card data or personal data.

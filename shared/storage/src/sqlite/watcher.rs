@@ -21,8 +21,9 @@ const DAY_S: i64 = 86_400;
 /// Ten days longer than Stripe resends.
 const DEDUPE_KEYS_KEPT_DAYS: u32 = 40;
 
-/// How many times as fast as this process's own time the time of pruning may follow the clock. What a clock that is a
-/// year ahead would drop is dropped days later: until then somebody has set it right, as it accepts no signature.
+/// How many times as fast as this process's own time the time of pruning may follow the clock. With a clock
+/// that is a year ahead, revwatch keeps what arrived today for 35 hours more. It refuses every signature meanwhile, so
+/// operators have that long to set the clock right.
 const CATCHES_UP: u32 = 24;
 
 /// How far pruning got.

@@ -9,7 +9,7 @@ use fastrand::Rng;
 pub(crate) fn mutated(corpus: &[(PathBuf, Vec<u8>)], rng: &mut Rng) -> Vec<u8> {
     let any = |rng: &mut Rng| &corpus[rng.usize(..corpus.len())].1;
     let mut input = any(rng).clone();
-    // What is no JSON or TOML any more is refused early. Half of the inputs stay what they are.
+    // Parsers refuse broken JSON and TOML early: half of the inputs keep their syntax, to reach the code behind them.
     let keeps_form = rng.bool();
     for _ in 0..rng.usize(1..=4) {
         match rng.u8(..if keeps_form { 6 } else { 12 }) {

@@ -34,7 +34,7 @@ fn state(observations: &[Observation]) -> &RecordedState<SubscriptionFacts> {
     states.next().expect("a state")
 }
 
-/// The first of many leaves of a field that nobody tracks carried the whole path to it.
+/// revwatch kept a copy of the long name for each of the values under it, although it does not track that field.
 #[test]
 fn of_previous_attributes_only_what_is_tracked_is_read() {
     let long_name = "k".repeat(100_000);
