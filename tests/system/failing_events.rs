@@ -35,8 +35,8 @@ fn subscription(n: u32) -> String {
     event(n, "customer.subscription.created", &object)
 }
 
-/// A subscription whose MRR is so low that the next change of it overflows.
-fn overflowing() -> (EntityKey, Entity) {
+/// A subscription whose MRR is so low that revwatch panics at the next change of it: see `Level::change_to`.
+fn panicking() -> (EntityKey, Entity) {
     let body = subscription(0);
     let event = Event::parse(body.as_bytes()).expect("an event");
     let observed = observe(&event, &ObserveSettings::default()).expect("readable");
@@ -61,7 +61,7 @@ async fn an_event_at_which_revwatch_panics_is_a_dead_letter_until_an_upgrade() {
     let process = Revwatch::serve(&variables, "ingest,worker");
     assert_eq!(metrics(&variables)["events_applied"], 0);
     let store = Sqlite::open(folder.path(), Open::Existing).expect("the store");
-    let (key, entity) = overflowing();
+    let (key, entity) = panicking();
     let write = async |expected: u64, body: Option<Vec<u8>>| {
         let key = key.clone();
         let write = EntityWrite {

@@ -39,8 +39,8 @@ fn subscription(n: u32) -> String {
     .to_string()
 }
 
-/// Stores a subscription whose MRR is so low that the next change of it overflows.
-async fn store_overflowing(store: &dyn StateStore) -> EntityWrite {
+/// Stores a subscription whose MRR is so low that revwatch panics at the next change of it: see `Level::change_to`.
+async fn store_panicking(store: &dyn StateStore) -> EntityWrite {
     let body = subscription(0);
     let event = Event::parse(body.as_bytes()).expect("an event");
     let mut observed = observe(&event, &ObserveSettings::default()).expect("readable");
@@ -89,7 +89,7 @@ async fn started() -> (Memory, Worker, EntityWrite) {
     let start = Timestamp::from_second(1_800_000_100).expect("a time");
     let clock = Arc::new(VirtualClock::starting_at(start));
     let memory = Memory::new(1, clock);
-    let subscription_write = store_overflowing(&memory).await;
+    let subscription_write = store_panicking(&memory).await;
     for (n, body) in [(1, payout(1)), (2, subscription(2)), (3, payout(3))] {
         let published = memory.publish(delivery(n, body)).await;
         published.expect("published");

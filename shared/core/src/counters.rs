@@ -58,7 +58,7 @@ pub struct Tally {
 /// Joins the parts of a counter's name, for example `payouts|failed|usd`. A `|` within a part (an
 /// unknown value from outside) is replaced by `_`.
 pub fn name(parts: &[&str]) -> String {
-    let mut name = String::with_capacity(parts.iter().map(|p| p.len() + 1).sum());
+    let mut name = String::with_capacity(parts.iter().map(|p| p.len().saturating_add(1)).sum());
     join(parts, &mut name);
     name
 }
@@ -76,6 +76,14 @@ pub fn add(a: i64, b: i64) -> i64 {
         sum if !is_beyond(sum) => sum,
         sum if sum > 0 => i64::MAX,
         _ => -i64::MAX,
+    }
+}
+
+/// By how much a sum changes. If it is not known before or afterwards, nor is that; no change is known to be 0.
+pub fn change(before: i64, now: i64) -> i64 {
+    match before == now {
+        true => 0,
+        false => add(now, before.saturating_neg()),
     }
 }
 
@@ -355,6 +363,21 @@ mod tests {
             counters.add(Bucket::Current, &["mrr", "usd"], by);
         }
         assert_eq!(counters.get(Bucket::Current, &["mrr", "usd"]), i64::MAX);
+    }
+
+    #[test]
+    fn a_change_is_not_known_if_a_sum_is_not_and_no_change_is_none() {
+        let table = [
+            (5, 3, -2),
+            (-5, LARGEST_SUM, i64::MAX),
+            (5, i64::MAX, i64::MAX),
+            (i64::MAX, 5, -i64::MAX),
+            (i64::MIN, 900, i64::MAX),
+            (i64::MAX, i64::MAX, 0),
+        ];
+        for (before, now, expected) in table {
+            assert_eq!(change(before, now), expected, "from {before} to {now}");
+        }
     }
 
     #[test]

@@ -480,7 +480,7 @@ async fn an_entity_that_revwatch_fails_on_is_named() {
     observed.retain(|it| it.key.id == "sub_1");
     let key = observed[0].key.clone();
     if let revwatch_core::entity::Update::Subscription(_, state) = &mut observed[0].update {
-        // The change from it overflows.
+        // revwatch panics at the change from it: see `Level::change_to`.
         Arc::make_mut(&mut state.facts).recurring_minor = Some(i64::MIN);
     }
     observed.extend(observations(&body(1)));

@@ -5,6 +5,7 @@ mod first_sight;
 mod format_1;
 mod format_2;
 mod gaps;
+mod large_amounts;
 mod mentions;
 mod unknown_account;
 

@@ -45,8 +45,8 @@ fn subscription(n: u32) -> String {
     .to_string()
 }
 
-/// A subscription whose MRR is so low that the next change of it overflows.
-fn overflowing() -> (EntityKey, Entity) {
+/// A subscription whose MRR is so low that revwatch panics at the next change of it: see `Level::change_to`.
+fn panicking() -> (EntityKey, Entity) {
     let body = subscription(1);
     let event = Event::parse(body.as_bytes()).expect("an event");
     let mut observed = observe(&event, &ObserveSettings::default()).expect("readable");
@@ -63,9 +63,9 @@ fn overflowing() -> (EntityKey, Entity) {
     (observation.key.clone(), entity)
 }
 
-/// Decides over a store that has the overflowing subscription.
+/// Decides over a store that has the subscription.
 fn decide(batch: &Batch) -> Decision {
-    let (key, entity) = overflowing();
+    let (key, entity) = panicking();
     let stored = StoredEntity {
         version: 1,
         body: entity.encode(),
@@ -119,7 +119,7 @@ fn an_event_that_panics_when_it_is_parsed_is_dead_and_the_others_are_applied() {
 }
 
 #[test]
-fn an_event_at_whose_entity_a_sum_overflows_is_dead_and_the_entity_stays() {
+fn an_event_at_whose_entity_revwatch_panics_is_dead_and_the_entity_stays() {
     let dead = |n| delivery(n, subscription(2));
     // Its event is not decided: the second delivery is tried, too.
     let batch = read(&[payout(1), dead(2), payout(3), dead(4)]);
