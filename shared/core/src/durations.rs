@@ -23,17 +23,14 @@ impl std::str::FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let unit = text
-            .chars()
-            .last()
-            .and_then(|last| UNITS.iter().find(|(u, _)| *u == last));
-        let number = unit.and_then(|_| text[..text.len() - 1].parse::<u32>().ok());
-        match (number, unit) {
-            (Some(number), Some((_, seconds))) => Ok(Self(i64::from(number) * seconds)),
-            _ => Err(format!(
-                "{text:?} is not a duration: write it like \"30s\", \"15m\", \"24h\" or \"7d\""
-            )),
-        }
+        let in_unit = |(unit, seconds): (char, i64)| {
+            let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
+            i64::from(number).checked_mul(seconds)
+        };
+        let seconds = UNITS.into_iter().find_map(in_unit);
+        seconds.map(Self).ok_or_else(|| {
+            format!("{text:?} is not a duration: write it like \"30s\", \"15m\", \"24h\" or \"7d\"")
+        })
     }
 }
 
@@ -46,11 +43,13 @@ impl From<Span> for String {
 /// In the largest unit that divides it.
 impl std::fmt::Display for Span {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (unit, seconds) = UNITS
-            .into_iter()
-            .find(|(_, s)| self.0 % s == 0 && self.0 != 0)
-            .unwrap_or(('s', 1));
-        write!(f, "{}{unit}", self.0 / seconds)
+        let in_unit = |(unit, seconds): (char, i64)| {
+            let divides = self.0 != 0 && self.0.checked_rem(seconds) == Some(0);
+            let number = self.0.checked_div(seconds).filter(|_| divides)?;
+            Some((number, unit))
+        };
+        let (number, unit) = UNITS.into_iter().find_map(in_unit).unwrap_or((self.0, 's'));
+        write!(f, "{number}{unit}")
     }
 }
 

@@ -432,7 +432,8 @@ pub fn day_of(unix_s: i64) -> u32 {
 pub fn partition_of(key: &str, partitions: u32) -> u32 {
     let digest = Sha256::digest(key.as_bytes());
     let head = u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"));
-    u32::try_from(head % u64::from(partitions.max(1))).expect("smaller than a u32")
+    let partition = head.checked_rem(partitions.into()).unwrap_or(0);
+    u32::try_from(partition).expect("smaller than a u32")
 }
 
 /// The last second of the year 9999: our calendar arithmetic is not meant to work beyond it.

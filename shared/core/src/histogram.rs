@@ -10,10 +10,11 @@ pub fn bucket(seconds: i64) -> u32 {
     if value < u64::from(STEPS) {
         return u32::try_from(value).unwrap_or(0);
     }
-    let exponent = value.ilog2();
     // The three bits below the leading one.
-    let step = u32::try_from((value >> (exponent - 3)) & 7).unwrap_or(0);
-    (exponent - 2) * STEPS + step
+    let below = value.ilog2().saturating_sub(3);
+    let step = u32::try_from((value >> below) & 7).unwrap_or(0);
+    let doubling = below.saturating_add(1);
+    doubling.saturating_mul(STEPS).saturating_add(step)
 }
 
 /// The largest duration of a bucket, in seconds.
@@ -21,9 +22,10 @@ pub fn upper_seconds(bucket: u32) -> i64 {
     if bucket < STEPS {
         return i64::from(bucket);
     }
-    let exponent = (bucket / STEPS + 2).min(62);
-    let width = 1_i64 << (exponent - 3);
-    (i64::from(STEPS + bucket % STEPS) * width).saturating_add(width - 1)
+    let below = (bucket / STEPS).saturating_sub(1).min(59);
+    let width = 1_i64 << below;
+    let begin = i64::from((bucket % STEPS).saturating_add(STEPS)).saturating_mul(width);
+    begin.saturating_add(width.saturating_sub(1))
 }
 
 /// The duration that `percent` of all durations do not exceed, from counts by bucket in ascending

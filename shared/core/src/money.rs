@@ -49,15 +49,16 @@ impl std::fmt::Display for Money {
         let digits = format!(
             "{:0width$}",
             self.minor.unsigned_abs(),
-            width = decimals + 1
+            width = decimals.saturating_add(1)
         );
-        let (whole, fraction) = digits.split_at(digits.len() - decimals);
+        let (whole, fraction) = digits.split_at(digits.len().saturating_sub(decimals));
         write!(f, "{} ", self.currency.to_ascii_uppercase())?;
         if self.minor < 0 {
             f.write_str("-")?;
         }
-        for (i, digit) in whole.chars().enumerate() {
-            if i > 0 && (whole.len() - i).is_multiple_of(3) {
+        let left = (1..=whole.len()).rev();
+        for (left, digit) in left.zip(whole.chars()) {
+            if left < whole.len() && left.is_multiple_of(3) {
                 f.write_str(",")?;
             }
             write!(f, "{digit}")?;

@@ -67,7 +67,7 @@ fn replaced(
     if !text.contains(&is_replaced) {
         return Cow::Borrowed(text);
     }
-    let mut out = String::with_capacity(text.len() + 16);
+    let mut out = String::with_capacity(text.len().saturating_add(16));
     for c in text.chars() {
         match is_replaced(c) {
             true => replace(c, &mut out),

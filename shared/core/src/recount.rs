@@ -109,7 +109,8 @@ pub enum Difference {
 
 /// The first hour to compare: every store keeps the hours of [`HOURS_KEPT_DAYS`], including today.
 pub fn first_hour(now_s: i64) -> u32 {
-    (hour_of(now_s) / 24).saturating_sub(HOURS_KEPT_DAYS - 1) * 24
+    let first_day = (hour_of(now_s) / 24).saturating_sub(HOURS_KEPT_DAYS - 1);
+    first_day.saturating_mul(24)
 }
 
 /// What is compared of the counters: what every store keeps. Hours do not end with the present one, because Stripe's
@@ -142,7 +143,7 @@ impl Recount {
 
     /// Adds the contributions of one entity, found in this partition.
     pub fn add(&mut self, partition: u32, key: &EntityKey, entity: &Entity) {
-        self.entities += 1;
+        self.entities = self.entities.saturating_add(1);
         self.misplaced
             .extend(self.misplacement(partition, key, entity));
         self.places.insert(hash(key), partition);

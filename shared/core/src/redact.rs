@@ -258,7 +258,7 @@ fn holds_a_card(text: &str) -> bool {
     let mut run: Vec<u8> = Vec::new();
     for byte in text.bytes().chain([b'.']) {
         match byte {
-            b'0'..=b'9' => run.push(byte - b'0'),
+            b'0'..=b'9' => run.push(byte.saturating_sub(b'0')),
             b' ' | b'-' => {}
             _ => {
                 if run.len() >= 13 && (13..=19).any(|len| run.windows(len).any(passes_luhn)) {
@@ -278,7 +278,10 @@ fn passes_luhn(digits: &[u8]) -> bool {
         .enumerate()
         .map(|(n, digit)| match (u32::from(*digit), n % 2) {
             (digit, 0) => digit,
-            (digit, _) => digit * 2 / 10 + digit * 2 % 10,
+            (digit, _) => {
+                let doubled = digit.saturating_mul(2);
+                (doubled / 10).saturating_add(doubled % 10)
+            }
         })
         .sum();
     sum.is_multiple_of(10) && digits.iter().any(|digit| *digit != 0)

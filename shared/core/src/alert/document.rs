@@ -385,7 +385,7 @@ impl Alert {
 
     /// A change that its readers should see.
     pub fn revise(&mut self, now_s: i64) {
-        self.revision += 1;
+        self.revision = self.revision.saturating_add(1);
         self.revised_s = now_s;
         self.has_unsent_changes = false;
     }

@@ -96,8 +96,8 @@ pub fn report<'a>(
     };
     let mut sums = BTreeMap::<_, Sums>::new();
     for alert in alerts.into_iter().filter(|alert| counts(alert)) {
-        let Some(fired) =
-            month(alert.fired_s).filter(|fired| this_month - fired < i64::from(months))
+        let Some(fired) = month(alert.fired_s)
+            .filter(|fired| this_month.saturating_sub(*fired) < i64::from(months))
         else {
             continue;
         };
@@ -123,14 +123,15 @@ struct Sums {
 impl Sums {
     fn add(&mut self, alert: &Alert, now_s: i64) {
         let (response, resolution) = (response(alert, now_s), resolution(alert, now_s));
-        self.alerts += 1;
+        self.alerts = self.alerts.saturating_add(1);
         self.responses.add(response);
         self.resolutions.add(resolution);
+        let after_start = |at_s: i64| at_s.saturating_sub(alert.started_s());
         self.to_acknowledge
-            .add(alert.acknowledged_s.map(|at_s| at_s - alert.started_s()));
-        self.to_resolve
-            .add(alert.resolved_s.map(|at_s| at_s - alert.started_s()));
-        self.breaches_open += u32::from(overdue(alert, now_s).next().is_some());
+            .add(alert.acknowledged_s.map(after_start));
+        self.to_resolve.add(alert.resolved_s.map(after_start));
+        let is_overdue = overdue(alert, now_s).next().is_some();
+        self.breaches_open = self.breaches_open.saturating_add(is_overdue.into());
     }
 
     fn line(&self, month: &str, severity: Severity) -> Line {
@@ -156,14 +157,14 @@ struct Share {
 impl Share {
     fn add(&mut self, verdict: Verdict) {
         match verdict {
-            Verdict::Within => self.within += 1,
-            Verdict::Breached => self.breached += 1,
+            Verdict::Within => self.within = self.within.saturating_add(1),
+            Verdict::Breached => self.breached = self.breached.saturating_add(1),
             Verdict::Open => {}
         }
     }
 
     fn within(&self) -> Option<f64> {
-        let judged = self.within + self.breached;
+        let judged = self.within.saturating_add(self.breached);
         (judged > 0).then(|| f64::from(self.within) / f64::from(judged))
     }
 }
@@ -178,12 +179,12 @@ impl Mean {
     fn add(&mut self, seconds: Option<i64>) {
         if let Some(seconds) = seconds {
             self.seconds = self.seconds.saturating_add(seconds.max(0));
-            self.of += 1;
+            self.of = self.of.saturating_add(1);
         }
     }
 
     fn mean(&self) -> Option<i64> {
-        (self.of > 0).then(|| self.seconds / self.of)
+        self.seconds.checked_div(self.of)
     }
 }
 
@@ -202,14 +203,15 @@ fn month(unix_s: i64) -> Option<i64> {
         .ok()?
         .to_zoned(TimeZone::UTC)
         .date();
-    Some(i64::from(date.year()) * 12 + i64::from(date.month()) - 1)
+    let months = i64::from(date.year()).saturating_mul(12);
+    Some(months.saturating_add(i64::from(date.month()).saturating_sub(1)))
 }
 
 fn name(month: i64) -> String {
     format!(
         "{:04}-{:02}",
         month.div_euclid(12),
-        month.rem_euclid(12) + 1
+        month.rem_euclid(12).saturating_add(1)
     )
 }
 

@@ -40,7 +40,7 @@ pub struct Accounts {
 impl Accounts {
     pub(super) fn compute(figures: &Figures<'_>, now_s: i64) -> Self {
         let now_hour = hour_of(now_s);
-        let last = |days: u32| now_hour.saturating_sub(days * 24)..=now_hour;
+        let last = |days: u32| now_hour.saturating_sub(days.saturating_mul(24))..=now_hour;
         let (day, week) = (last(1), last(7));
         let current = |name: &str| figures.get(Bucket::Current, &[name]);
         let onboarded = over(figures, &week, &["onboarded", "count"]);
@@ -54,8 +54,9 @@ impl Accounts {
             onboarding_completed_24h: over(figures, &day, &["onboarded", "count"]),
             onboarding_conversion_7d: onboarding_conversion(figures, week.clone()),
             onboarding_seconds: onboarding_percentiles(figures),
-            onboarding_mean_seconds_7d: (onboarded > 0)
-                .then(|| over(figures, &week, &["onboarded", "seconds"]) / onboarded),
+            onboarding_mean_seconds_7d: over(figures, &week, &["onboarded", "seconds"])
+                .checked_div(onboarded)
+                .filter(|_| onboarded > 0),
         }
     }
 }

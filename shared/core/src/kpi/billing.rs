@@ -120,7 +120,7 @@ pub fn past_due_at(figures: &Figures<'_>, hour: u32, now_hour: u32) -> Ratio {
 impl Billing {
     pub(super) fn compute(figures: &Figures<'_>, now_s: i64) -> Self {
         let now_hour = hour_of(now_s);
-        let days_ago = |days: u32| now_hour.saturating_sub(days * 24);
+        let days_ago = |days: u32| now_hour.saturating_sub(days.saturating_mul(24));
         let current = |parts: &[&str]| figures.get(Bucket::Current, parts);
         let by_first = |family| by_first(figures, family);
         let sum = |hours: &RangeInclusive<u32>, parts: &[&str]| over(figures, hours, parts);

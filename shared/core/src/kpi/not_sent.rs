@@ -314,7 +314,8 @@ impl<'a> Evidence<'a> {
     }
 
     fn before(&self, hours: u32) -> std::ops::RangeInclusive<u32> {
-        self.now_hour.saturating_sub(HOURS_READ)..=self.now_hour.saturating_sub(hours + 1)
+        let last = self.now_hour.saturating_sub(hours.saturating_add(1));
+        self.now_hour.saturating_sub(HOURS_READ)..=last
     }
 
     fn since(&self, hours: u32) -> std::ops::RangeInclusive<u32> {

@@ -21,19 +21,19 @@ const BYTES_PER_VALUE: usize = 12;
 
 /// Whether an object has so many and so short values that reading it takes many times the memory of its text.
 pub(super) fn is_too_dense(object: &str) -> bool {
-    let max = VALUES + object.len() / BYTES_PER_VALUE;
+    let max = VALUES.saturating_add(object.len() / BYTES_PER_VALUE);
     // One follows after each value but the last. Texts have commas of their own: few objects are looked at again.
     object.bytes().filter(|byte| *byte == b',').count() > max && commas_outside_texts(object) > max
 }
 
 fn commas_outside_texts(json: &str) -> usize {
-    let (mut commas, mut in_text, mut escaped) = (0, false, false);
+    let (mut commas, mut in_text, mut escaped) = (0_usize, false, false);
     for byte in json.bytes() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
             b'"' => in_text = !in_text,
-            b',' if !in_text => commas += 1,
+            b',' if !in_text => commas = commas.saturating_add(1),
             _ => {}
         }
     }
@@ -107,7 +107,7 @@ impl<A> Counted<A> {
     fn next<T, E: Error>(&mut self, element: Option<T>) -> Result<Option<T>, E> {
         if element.is_some() {
             count(self.1)?;
-            self.1 += 1;
+            self.1 = self.1.saturating_add(1);
         }
         Ok(element)
     }

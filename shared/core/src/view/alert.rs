@@ -267,7 +267,7 @@ pub fn notice(kind: NoticeKind) -> String {
     match kind {
         NoticeKind::RespondSoon => "response due soon".to_owned(),
         NoticeKind::RespondBreached => "no response in time".to_owned(),
-        NoticeKind::Escalated(step) => format!("escalation {}", step + 1),
+        NoticeKind::Escalated(step) => format!("escalation {}", step.saturating_add(1)),
         NoticeKind::ResolveSoon => "resolution due soon".to_owned(),
         NoticeKind::ResolveBreached => "not resolved in time".to_owned(),
         NoticeKind::Again(times) => format!("again, {times} times"),

@@ -69,7 +69,7 @@ pub fn row(alert: &Alert, now_s: i64) -> [String; HEADER.len()] {
 
 /// One alert as JSON.
 pub fn describe(alert: &Alert, now_s: i64) -> Value {
-    let seconds = |at_s: Option<i64>| at_s.map(|at_s| at_s - alert.fired_s);
+    let seconds = |at_s: Option<i64>| at_s.map(|at_s| at_s.saturating_sub(alert.fired_s));
     let judged = counts(alert);
     json!({
         "id": alert.id, "rule": alert.rule, "severity": alert.severity, "subject": alert.subject_text(),
@@ -86,7 +86,7 @@ pub fn describe(alert: &Alert, now_s: i64) -> Value {
 /// For example `after 3 min 5 s by ana`.
 pub(super) fn after(alert: &Alert, at_s: i64, by: Option<&String>) -> String {
     let by = by.map_or_else(String::new, |by| format!(" by {by}"));
-    format!("after {}{by}", duration(at_s - alert.fired_s))
+    format!("after {}{by}", duration(at_s.saturating_sub(alert.fired_s)))
 }
 
 fn in_time(alert: &Alert, now_s: i64) -> &'static str {

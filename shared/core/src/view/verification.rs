@@ -150,8 +150,11 @@ fn attributes(condition: &Condition) -> String {
 fn bucket_text(bucket: Bucket) -> String {
     match bucket {
         Bucket::Current => "current".to_owned(),
-        Bucket::Hour(hour) => rfc3339(Some(i64::from(hour) * 3600)),
-        Bucket::Minute(minute) => format!("minute {}", rfc3339(Some(i64::from(minute) * 60))),
+        Bucket::Hour(hour) => rfc3339(Some(i64::from(hour).saturating_mul(3600))),
+        Bucket::Minute(minute) => format!(
+            "minute {}",
+            rfc3339(Some(i64::from(minute).saturating_mul(60)))
+        ),
     }
 }
 
