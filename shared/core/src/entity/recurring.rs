@@ -244,7 +244,9 @@ impl Interval {
 
     fn length_order(self, other: Self) -> Ordering {
         let (months, others) = (u64::from(self.months), u64::from(other.months));
-        (months * u64::from(other.parts)).cmp(&(others * u64::from(self.parts)))
+        months
+            .saturating_mul(other.parts.into())
+            .cmp(&others.saturating_mul(self.parts.into()))
     }
 }
 

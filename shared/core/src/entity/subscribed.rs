@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::counters::{Bucket, Tally};
+use crate::counters::{Bucket, Tally, add, sum};
 
 /// When one subscription pays. While it is paused after it paid, it counts as paying.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,9 +51,8 @@ impl Subscribed {
 
     /// By how many each change changes the subscriptions that pay.
     fn steps(&self) -> impl Iterator<Item = (i64, i64)> {
-        let first = if self.at_first { -1 } else { 1 };
-        let by = [first, -first].into_iter().cycle();
-        self.changes_s.iter().copied().zip(by)
+        let by = if self.at_first { [-1, 1] } else { [1, -1] };
+        self.changes_s.iter().copied().zip(by.into_iter().cycle())
     }
 }
 
@@ -112,17 +111,17 @@ impl Subscriptions {
         let all = self.by_id.values();
         let mut changes: Vec<(i64, i64)> = all.clone().flat_map(Subscribed::steps).collect();
         changes.sort_unstable();
-        let mut paying = all.clone().map(|it| i64::from(it.at_first)).sum::<i64>();
+        let mut paying = sum(all.clone().map(|it| i64::from(it.at_first)));
         let mut has_paid = self.have_paid || all.clone().any(|it| it.may_have_paid) || paying > 0;
         for at_once in changes.chunk_by(|(one_s, _), (other_s, _)| one_s == other_s) {
             let before = paying > 0;
-            paying += at_once.iter().map(|(_, step)| step).sum::<i64>();
+            paying = add(paying, sum(at_once.iter().map(|(_, step)| *step)));
             let now = paying > 0;
             let hour = Bucket::hour_of(at_once[0].0);
             tally.add(
                 hour,
                 &["base", "subscribers"],
-                i64::from(now) - i64::from(before),
+                i64::from(now).saturating_sub(before.into()),
             );
             match (before, now) {
                 (false, true) if !has_paid => tally.add(hour, &["churn", "gained"], 1),

@@ -254,15 +254,15 @@ impl Subscription {
         };
         let is_lacking =
             |amounts: &[Monthly], i: usize| amounts[i].known().is_none() && !has_unknown_tax(i);
-        for i in 1..amounts.len() {
+        for (before, i) in (1..amounts.len()).enumerate() {
             if is_lacking(&amounts, i) && is_same(i) {
-                amounts[i] = amounts[i - 1];
+                amounts[i] = amounts[before];
             }
         }
-        for i in (1..amounts.len()).rev() {
+        for (before, i) in (1..amounts.len()).enumerate().rev() {
             let is_fetched = ordered[i].event_id.is_fetched();
-            if is_lacking(&amounts, i - 1) && (is_fetched || is_same(i)) {
-                amounts[i - 1] = amounts[i];
+            if is_lacking(&amounts, before) && (is_fetched || is_same(i)) {
+                amounts[before] = amounts[i];
             }
         }
         amounts

@@ -144,7 +144,7 @@ impl<F: Facts> Timeline<F> {
                     states.event_id.hash(),
                 )
             };
-            let mut group: Vec<usize> = (first..first + second.len()).collect();
+            let mut group: Vec<usize> = (first..).take(second.len()).collect();
             group.sort_by_key(key);
             let is_one_class = |a: &usize, b: &usize| (key(a).0, key(a).1) == (key(b).0, key(b).1);
             for class in group.chunk_by(is_one_class) {

@@ -28,7 +28,7 @@ impl Balance {
         let amounts = amounts.map(|(currency, minor)| Money::new(*minor, currency));
         let is_large = |money: &Money| {
             let places = u32::try_from(decimals(&money.currency)).unwrap_or(0);
-            money.minor > SMALL * 10_i64.pow(places)
+            money.minor > SMALL.saturating_mul(10_i64.saturating_pow(places))
         };
         amounts.filter(is_large).collect()
     }

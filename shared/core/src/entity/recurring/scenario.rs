@@ -53,7 +53,7 @@ impl Invoices {
         let of_kind = |(place, amount): (usize, &Decimal)| {
             let all = self.0[place].monthly(*amount)?;
             // The others are of a longer kind.
-            let longer = self.0.get(place + 1);
+            let longer = self.0[place..].get(1);
             let others = longer.map_or(Some(Decimal::ZERO), |kind| kind.monthly(*amount));
             all.checked_sub(others?)
         };

@@ -200,7 +200,8 @@ impl Percent {
 
     /// The part that is left.
     pub(super) fn rest(self) -> Decimal {
-        (Decimal::ONE_HUNDRED - self.0) / Decimal::ONE_HUNDRED
+        let left = Decimal::ONE_HUNDRED.saturating_sub(self.0);
+        left.checked_div(Decimal::ONE_HUNDRED).unwrap_or_default()
     }
 }
 

@@ -14,8 +14,8 @@ impl Subscription {
     /// Whether one more event says the same as the newest one before, which says its amount: most often.
     pub fn only_repeats(&self, before: &Self) -> bool {
         let ends = before.timeline.last().zip(self.timeline.last());
-        let is_one_more = self.timeline.len() == before.timeline.len() + 1;
-        is_one_more
+        let more = self.timeline.len().checked_sub(before.timeline.len());
+        more == Some(1)
             && self.origin.customer == before.origin.customer
             && self.origin.former_customer == before.origin.former_customer
             && ends.is_some_and(|(old, new)| {
@@ -77,7 +77,7 @@ impl Subscription {
         ordered: &[&RecordedState<SubscriptionFacts>],
         amounts: &[Monthly],
     ) -> (Level, Vec<Level>) {
-        let Some(first) = ordered.first() else {
+        let [first, later @ ..] = ordered else {
             return (Level::NOTHING, Vec::new());
         };
         let mrr = |i: usize| ordered[i].facts.mrr(amounts[i]);
@@ -91,7 +91,7 @@ impl Subscription {
         } else {
             self.level_before(first, first_mrr)
         };
-        let last = ordered.len() - 1;
+        let last = later.len();
         let mut carried = before.mrr;
         let levels = ordered.iter().enumerate().map(|(i, state)| {
             let is_carried = i < last && mrr(i).known().is_none();
@@ -188,11 +188,11 @@ impl Subscription {
     ) {
         use SubscriptionStatus::{Active, PastDue, Trialing};
         let is_cut = self.timeline.is_cut();
-        let has_changed = |i: usize| has_changed(ordered[i - 1], ordered[i]);
+        let has_changed =
+            |i: usize| matches!(ordered[..=i], [.., before, state] if has_changed(before, state));
         for (i, state) in ordered.iter().enumerate() {
             let hour = Bucket::hour_of(state.created_s);
-            let before = i.checked_sub(1).map(|i| &ordered[i].facts);
-            let after = &ordered[i + 1..];
+            let after = &ordered[i..][1..];
             let changed = if i > 0 {
                 has_changed(i)
             } else {
@@ -204,7 +204,7 @@ impl Subscription {
             if entered(PastDue) {
                 tally.add(hour, &["dunning", "entered"], 1);
                 // If the next change is another start, it recovered at an unknown time.
-                let next = (i + 1..ordered.len()).find(|i| has_changed(*i));
+                let next = (i..ordered.len()).skip(1).find(|i| has_changed(*i));
                 if next.map(|i| ordered[i]).is_some_and(|s| {
                     s.facts.status == Active
                         && s.created_s.saturating_sub(state.created_s) <= 7 * DAY_S
@@ -218,8 +218,9 @@ impl Subscription {
                     tally.add(hour, &["trial", "converted"], 1);
                 }
             }
-            let before = before.filter(|b| b.in_base() && state.facts.in_base());
-            let before_minor = before.and_then(|_| amounts[i - 1].known());
+            let before = i.checked_sub(1);
+            let before = before.filter(|b| ordered[*b].facts.in_base() && state.facts.in_base());
+            let before_minor = before.and_then(|before| amounts[before].known());
             let Some((before, now)) = before_minor.zip(amounts[i].known()) else {
                 continue;
             };

@@ -88,11 +88,11 @@ impl<'de> Visitor<'de> for Canonical<'_> {
         let begin = text.len();
         let mut fields: Vec<(Cow<'de, str>, Range<usize>)> = Vec::new();
         while let Some(Text(name)) = map.next_key()? {
-            let from = text.len() - begin;
+            let from = text.len().saturating_sub(begin);
             serde_json::to_writer(&mut *text, &name).map_err(A::Error::custom)?;
             text.push(b':');
             map.next_value_seed(Canonical(text))?;
-            fields.push((name, from..text.len() - begin));
+            fields.push((name, from..text.len().saturating_sub(begin)));
         }
         // So that the last one of a name comes first.
         fields.reverse();

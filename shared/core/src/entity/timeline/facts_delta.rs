@@ -86,19 +86,18 @@ impl NewestFacts {
     }
 
     /// Writes to `next` the newest facts with the values that differ.
-    fn apply(&mut self, mask: u64, reader: &mut Reader<'_>) -> Result<(), TimelineError> {
+    fn apply(&mut self, mut mask: u64, reader: &mut Reader<'_>) -> Result<(), TimelineError> {
         let mut before = self.bytes.as_slice();
         let array = take(&mut before).ok_or(TimelineError::NoSuchFacts)?;
         self.next.extend(array);
-        let mut place = 0;
         while !before.is_empty() {
             let value = take(&mut before).ok_or(TimelineError::NoSuchFacts)?;
-            if mask.checked_shr(place).unwrap_or(0) & 1 == 0 {
+            if mask & 1 == 0 {
                 self.next.extend(value);
             } else {
                 read_value(reader, &mut self.next)?;
             }
-            place += 1;
+            mask >>= 1;
         }
         Ok(())
     }
@@ -122,9 +121,9 @@ fn take<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
         Marker::U32 | Marker::I32 | Marker::F32 | Marker::Array32 => 5,
         Marker::U64 | Marker::I64 | Marker::F64 => 9,
         Marker::FixStr(length) => 1 + usize::from(length),
-        Marker::Str8 => 2 + big_endian(1)?,
-        Marker::Str16 => 3 + big_endian(2)?,
-        Marker::Str32 => 5 + big_endian(4)?,
+        Marker::Str8 => big_endian(1)?.saturating_add(2),
+        Marker::Str16 => big_endian(2)?.saturating_add(3),
+        Marker::Str32 => big_endian(4)?.saturating_add(5),
         _ => return None,
     };
     let (value, rest) = bytes.split_at_checked(length)?;

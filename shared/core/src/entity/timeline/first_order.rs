@@ -106,7 +106,8 @@ impl Left {
         for mask in self.by_former.keys() {
             let by_values = known.entry(mask).or_default();
             for of_state in features {
-                *by_values.entry(of_state.masked(mask)).or_default() += 1;
+                let states: &mut usize = by_values.entry(of_state.masked(mask)).or_default();
+                *states = states.saturating_add(1);
             }
         }
         let likelihood = |of_state: &Features| {

@@ -115,7 +115,7 @@ impl Default for Ranks {
 
 impl Ranks {
     fn count(&mut self, created_s: i64) {
-        self.counted += 1;
+        self.counted = self.counted.saturating_add(1);
         match self.counted {
             KEPT => self.kept_s = created_s,
             KEPT_CHANGES => self.kept_changes_s = created_s,

@@ -70,6 +70,9 @@ enum Changed {
 /// The stage of a state that was fetched; it is an update.
 const FETCHED_STAGE: u8 = 3;
 
+/// The first bytes of a hash, which are 0.
+const UNKEPT_BYTES: usize = size_of::<u64>() - HASH_BYTES;
+
 impl<F: Facts + Serialize + Eq + Hash> Serialize for Timeline<F> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let bytes = write(self).map_err(S::Error::custom)?;
@@ -116,16 +119,21 @@ impl<'de, F: Facts + DeserializeOwned> Visitor<'de> for StoredTimeline<F> {
 fn write<F: Facts + Serialize + Eq + Hash>(
     timeline: &Timeline<F>,
 ) -> Result<Vec<u8>, rmp_serde::encode::Error> {
-    let mut bytes = Vec::with_capacity(timeline.states.len() * 40 + 64);
+    let mut bytes = Vec::with_capacity(timeline.states.len().saturating_mul(40).saturating_add(64));
     bytes.push(FORM);
-    let dropped = timeline.dropped_s.map_or(0, |at_s| unsigned(at_s) + 1);
+    let dropped = timeline
+        .dropped_s
+        .map_or(0, |at_s| unsigned(at_s).saturating_add(1));
     write_number(dropped, &mut bytes);
     let mut places: HashMap<&F, u64> = HashMap::new();
     let mut newest_facts = NewestFacts::default();
     let mut before: Option<&RecordedState<F>> = None;
     for (later, state) in (0..timeline.states.len()).rev().zip(&timeline.states) {
         let before_s = before.map_or(0, |before| before.created_s);
-        write_number(unsigned(state.created_s - before_s), &mut bytes);
+        write_number(
+            unsigned(state.created_s.saturating_sub(before_s)),
+            &mut bytes,
+        );
         let is_as_before = before.is_some_and(|before| before.facts == state.facts);
         let known = match is_as_before {
             true => None,
@@ -170,7 +178,7 @@ fn write_id(id: &EventId, bytes: &mut Vec<u8>) {
         bytes.extend(text.as_bytes());
     } else {
         let hash = id.hash().to_be_bytes();
-        bytes.extend(&hash[hash.len() - HASH_BYTES..]);
+        bytes.extend(&hash[UNKEPT_BYTES..]);
     }
 }
 

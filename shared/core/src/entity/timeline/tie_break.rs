@@ -53,7 +53,7 @@ impl Costs {
     fn new(features: &[Features], count: usize) -> Self {
         let mut costs = Self {
             count,
-            rows: vec![CONTRADICTED; features.len() * count],
+            rows: vec![CONTRADICTED; features.len().saturating_mul(count)],
             has_before: features.len() > count,
         };
         // Candidates for predecessors are found by the known values before the event. There are few
@@ -70,7 +70,8 @@ impl Costs {
                 .flatten()
                 .filter(|a| **a != b)
             {
-                costs.rows[a * count + b] = REPEATED;
+                let place = costs.place(a, b);
+                costs.rows[place] = REPEATED;
             }
             let by_fields = masks.entry(to.mask()).or_insert_with_key(|mask| {
                 let mut by_fields: HashMap<_, Vec<_>> = HashMap::new();
@@ -89,14 +90,24 @@ impl Costs {
                 #[cfg(test)]
                 work::count(&work::COMPARED);
                 // That `b` follows `a` is clear if it changed something.
-                costs.rows[a * count + b] = u8::from(!to.changed);
+                let place = costs.place(a, b);
+                costs.rows[place] = u8::from(!to.changed);
             }
         }
         costs
     }
 
     fn of(&self, from: usize, to: usize) -> u8 {
-        self.rows[from * self.count + to]
+        self.rows[self.place(from, to)]
+    }
+
+    /// In `rows`.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "it is less than the length of `rows`"
+    )]
+    fn place(&self, from: usize, to: usize) -> usize {
+        from * self.count + to
     }
 
     /// The least cost to reach each state, from any of the first `rows`.
@@ -152,19 +163,19 @@ impl<'a> Search<'a> {
             costs
                 .least(count)
                 .into_iter()
-                .map(|least| CONTRADICTED - least)
+                .map(|least| CONTRADICTED.saturating_sub(least))
                 .collect()
         });
         Self {
             costs,
             least: if costs.has_before {
-                costs.least(count + 1)
+                costs.least(count.saturating_add(1))
             } else {
                 vec![0; count]
             },
             first_order,
             free: (0..count).collect(),
-            path: Vec::with_capacity(count + 1),
+            path: Vec::with_capacity(count.saturating_add(1)),
             best: None,
         }
     }
@@ -186,7 +197,7 @@ impl<'a> Search<'a> {
             rest,
             next: (0, 0),
         });
-        let mut steps = 1;
+        let mut steps = 1_u32;
         while let Some(position) = self.path.last() {
             let (cost, rest) = (position.cost, position.rest);
             if self.free.is_empty() {
@@ -206,14 +217,14 @@ impl<'a> Search<'a> {
             if self.best.is_some() && steps >= max_steps {
                 return;
             }
-            steps += 1;
-            let rest = rest - u32::from(self.least[to]);
+            steps = steps.saturating_add(1);
+            let rest = rest.saturating_sub(self.least[to].into());
             if let Ok(at) = self.free.binary_search(&to) {
                 self.free.remove(at);
             }
             self.path.push(Position {
                 at: to,
-                cost: cost + by,
+                cost: cost.saturating_add(by),
                 rest,
                 next: (0, 0),
             });
@@ -240,7 +251,7 @@ impl<'a> Search<'a> {
             .filter(|_| position.at == self.costs.count);
         // The cost of this step may exceed the least by less than this.
         let left = match &self.best {
-            Some((best, _)) => best.saturating_sub(position.cost + position.rest),
+            Some((best, _)) => best.saturating_sub(position.cost.saturating_add(position.rest)),
             None => u32::MAX,
         };
         if left == 0 {
@@ -264,8 +275,8 @@ impl<'a> Search<'a> {
                         (cost, cost)
                     }
                 };
-                if order == cost_class && u32::from(by - self.least[to]) < left {
-                    position.next = (cost_class, to + 1);
+                if order == cost_class && u32::from(by.saturating_sub(self.least[to])) < left {
+                    position.next = (cost_class, to.saturating_add(1));
                     return Some((to, u32::from(by)));
                 }
             }
