@@ -10,6 +10,10 @@
 //! Invariant: this crate depends on no runtime and no client. Any permutation and repetition of the
 //! same events gives entities that encode to the same bytes.
 
+// What a sender sends must neither panic nor wrap. Where a sum may be too large, use `counters::add`, or checked or
+// saturating operations.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
 pub mod alert;
 pub mod amounts;
 pub mod backoff;
