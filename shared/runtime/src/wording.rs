@@ -1,5 +1,7 @@
 //! Says in the user's words what the TOML parser says in those of its types. Pure.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use crate::config::closest_match;
 
 /// What is wrong with the value that `name` stands for, from the parser's `message`.
@@ -27,9 +29,39 @@ pub(crate) fn missing_field(message: &str) -> Option<&str> {
     Some(field.trim_matches('`'))
 }
 
+/// The same about `text`, which is not secret, where the parser does not quote it: it is shown, and what was probably
+/// meant.
+pub fn complaint_about(name: &str, message: &str, text: &str) -> String {
+    let said = complaint(name, message);
+    if message != NO_ADDRESS {
+        return said;
+    }
+    let hint = probable_address(text);
+    let hint = hint.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+    format!("{said}, but is {text:?}{hint}")
+}
+
+/// The listener's address that was probably meant: `localhost`, `:8080`, `8080`, `*:8080`, `::1:8080` and URLs are what
+/// other programs take.
+fn probable_address(text: &str) -> Option<SocketAddr> {
+    let text = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let text = text.trim_end_matches('/');
+    let (host, port) = text.rsplit_once(':').unwrap_or(("localhost", text));
+    let port: u16 = port.parse().ok()?;
+    let ip = match host {
+        "localhost" => IpAddr::from(Ipv4Addr::LOCALHOST),
+        "" | "*" => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        host => host.trim_matches(['[', ']']).parse().ok()?,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+/// What the parser says of a text that is no address with a port.
+const NO_ADDRESS: &str = "invalid socket address syntax";
+
 /// `must be …`, if the parser expected something else.
 fn requirement(message: &str) -> Option<String> {
-    if message == "invalid socket address syntax" {
+    if message == NO_ADDRESS {
         return Some("must be an IP address and a port, such as 127.0.0.1:8080".to_owned());
     }
     if message == "integer number overflowed" {
@@ -122,6 +154,33 @@ mod tests {
     enum Size {
         Small,
         VeryLarge,
+    }
+
+    #[test]
+    fn an_address_of_another_form_is_shown_with_what_was_meant() {
+        let table = [
+            ("localhost:8080", "; did you mean 127.0.0.1:8080?"),
+            (":8080", "; did you mean 0.0.0.0:8080?"),
+            ("*:8080", "; did you mean 0.0.0.0:8080?"),
+            ("8080", "; did you mean 127.0.0.1:8080?"),
+            ("http://0.0.0.0:8080/", "; did you mean 0.0.0.0:8080?"),
+            (":::8080", "; did you mean [::]:8080?"),
+            ("::1:8080", "; did you mean [::1]:8080?"),
+            ("127.0.0.1:99999", ""),
+            ("127.0.0.1:", ""),
+            ("0.0.0.0", ""),
+            ("revwatch\r:80", ""),
+        ];
+        for (text, hint) in table {
+            assert_eq!(
+                complaint_about("X", NO_ADDRESS, text),
+                format!(
+                    "X must be an IP address and a port, such as 127.0.0.1:8080, but is {text:?}{hint}"
+                )
+            );
+        }
+        let other = complaint_about("X", "missing field `a`", "secret");
+        assert_eq!(other, "X: `a` is missing");
     }
 
     #[derive(Debug, Deserialize)]

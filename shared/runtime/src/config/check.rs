@@ -1,10 +1,13 @@
 //! Validates values against each other. Pure: nothing is opened, no server is contacted.
 
+use std::path::Path;
+
 use secrecy::ExposeSecret as _;
 
 use super::channels::check_credential;
 use super::error::{Fault, Faults};
 use super::settings::Config;
+use super::signing_secret::{Unfit, unfit};
 
 impl Config {
     /// All faults among readable values; each names the setting and the fix.
@@ -15,6 +18,18 @@ impl Config {
         if !(1..=1024).contains(&self.partitions) {
             let what = format!("must be 1 to 1024, but is {}", self.partitions);
             faults.add(Fault::of("partitions (REVWATCH_PARTITIONS)", what));
+        }
+        let rules = self.rules.as_deref().unwrap_or(Path::new(""));
+        for (setting, path) in [
+            ("data (REVWATCH_DATA)", &*self.data),
+            ("rules (REVWATCH_RULES)", rules),
+        ] {
+            if path.starts_with("~") {
+                let what = format!(
+                    "begins with ~, which only a shell replaces: write the path in full, not {path:?}"
+                );
+                faults.add(Fault::of(setting, what));
+            }
         }
         // The key is sent with every request.
         let base = "stripe_api_base (STRIPE_API_BASE)";
@@ -45,11 +60,6 @@ impl Config {
             |key| key.starts_with("sk_") || key.starts_with("rk_"),
             "is not a secret key: give the `sk_…` or `rk_…` that Stripe's dashboard (Developers, API keys) shows",
         ));
-        // Other tools that sign, for instance in tests, may have secrets of another form.
-        let is_other = |secret: &str| {
-            let mut prefixes = ["sk_", "rk_", "pk_", "we_"].into_iter();
-            prefixes.any(|prefix| secret.trim().starts_with(prefix))
-        };
         for (setting, secrets) in [
             (
                 "stripe_webhook_secret (STRIPE_WEBHOOK_SECRET)",
@@ -61,10 +71,17 @@ impl Config {
             ),
         ] {
             let secrets = secrets.as_ref().map(|secrets| secrets.expose_secret());
-            if secrets.is_some_and(|secrets| secrets.split(',').any(is_other)) {
-                let what = "is not a signing secret, but a key or an endpoint's id: give the `whsec_…` that Stripe's \
-                            dashboard (Workbench, Webhooks) shows";
-                faults.add(Fault::of(setting, what));
+            let secrets = secrets.into_iter().flat_map(|secrets| secrets.split(','));
+            for (secret, number) in secrets.zip(1..) {
+                match unfit(secret) {
+                    // Found in the values as they are written, with their places.
+                    None | Some(Unfit::Suspect(_)) => {}
+                    Some(unfit) if number == 1 => faults.add(Fault::of(setting, unfit)),
+                    Some(unfit) => {
+                        let what = format!("{setting}: secret {number} {unfit}");
+                        faults.add(Fault::from(what).about([setting]));
+                    }
+                }
             }
         }
     }

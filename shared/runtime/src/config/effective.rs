@@ -8,8 +8,10 @@ use super::definition::Kind;
 use super::error::{ConfigError, Fault, in_order};
 use super::file::{self, File, KeyPath};
 use super::otel;
+use super::right_values::right_value;
 use super::settings::{Config, DEFAULTS};
-use super::variables::{Lookup, definitions, environment, is_secret, variable};
+use super::suspect;
+use super::variables::{Lookup, definitions, environment, set, variable};
 use crate::files::{Place, read_text};
 use crate::wording;
 
@@ -90,18 +92,20 @@ impl Effective {
         let Reading {
             effective,
             mut faults,
-            refused,
+            mut refused,
             is_lost,
         } = Self::read(file, lookup)?;
         let accepted = accept(&effective.config);
-        let found = effective.masked_secrets().into_iter();
-        let mut found: Vec<Fault> = found.chain(effective.config.check()).collect();
+        let suspect = suspect::faults(&effective.table);
+        let mut found = effective.config.check();
         let accepted = accepted.map_err(|error| found.extend(error.faults));
+        refused.extend(suspect.iter().flat_map(Fault::keys));
         // What the settings file says is unknown, so only what comes from elsewhere is reported.
         let is_elsewhere =
             |fault: &Fault| fault.place.is_some() || effective.is_of_variables(fault);
-        found.retain(|fault| !is_lost || is_elsewhere(fault));
         found.retain(|fault| !fault.follows_from(&refused));
+        found.splice(..0, suspect);
+        found.retain(|fault| !is_lost || is_elsewhere(fault));
         faults.extend(found.into_iter().map(|fault| effective.located(fault)));
         match accepted {
             Ok(accepted) if faults.is_empty() => Ok((effective, accepted)),
@@ -112,9 +116,7 @@ impl Effective {
     }
 
     fn read(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Reading, ConfigError> {
-        let named = lookup("REVWATCH_CONFIG")
-            .filter(|p| !p.is_empty())
-            .map(PathBuf::from);
+        let named = set("REVWATCH_CONFIG", lookup).map(PathBuf::from);
         let mut table: toml::Table = DEFAULTS.parse().expect("the defaults are tested");
         let (mut origins, mut faults, mut refused) = (BTreeMap::new(), Vec::new(), Vec::new());
         let mut is_lost = false;
@@ -215,26 +217,6 @@ impl Effective {
     pub(super) fn origin(&self, path: &[String]) -> &Origin {
         self.origins.get(path).unwrap_or(&Origin::Default)
     }
-
-    /// The mask that `revwatch config print` shows is not a secret: anyone could sign with it.
-    fn masked_secrets(&self) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        visit(&self.table, &mut Vec::new(), &mut |path, value| {
-            let is_masked = |text: &str| text.trim() == MASK || text.contains(&format!(":{MASK}@"));
-            let is_placeholder = match value {
-                toml::Value::Array(list) => holds_mask(list, &is_masked),
-                other => is_secret(path) && other.as_str().is_some_and(is_masked),
-            };
-            if is_placeholder {
-                let key = path.join(".");
-                let what = format!(
-                    "`{key}` holds {MASK}, which is only a placeholder: put the secret there"
-                );
-                faults.push(Fault::from(what).about([key.as_str()]));
-            }
-        });
-        faults
-    }
 }
 
 impl Config {
@@ -249,17 +231,6 @@ impl Config {
     }
 }
 
-/// The secrets of endpoints are inside a list.
-fn holds_mask(list: &[toml::Value], is_masked: &dyn Fn(&str) -> bool) -> bool {
-    let secrets = list
-        .iter()
-        .filter_map(|item| item.as_table()?.get("secrets")?.as_array());
-    secrets
-        .flatten()
-        .filter_map(toml::Value::as_str)
-        .any(is_masked)
-}
-
 /// Sets the value of variable `name` if it is set; returns the name it was found under. Errors
 /// leave `table` unchanged.
 fn set_from_variable(
@@ -272,6 +243,14 @@ fn set_from_variable(
     let Some((text, found)) = variable(name, kind, lookup)? else {
         return Ok(None);
     };
+    let shown = text.clone();
+    if kind != Kind::Secret
+        && let Some(flaw) = suspect::flaw(&text)
+    {
+        let example = right_value(&keys.join("."));
+        let example = example.map_or_else(String::new, |value| format!("; give {value}"));
+        return Err(format!("{name} {flaw}, but is {text:?}{example}"));
+    }
     let value = match kind {
         Kind::Number => match text.trim().parse() {
             Ok(number) => toml::Value::Integer(number),
@@ -288,10 +267,10 @@ fn set_from_variable(
         Kind::Text | Kind::Secret => toml::Value::String(text),
     };
     let mut with = table.clone();
-    set(&mut with, keys, value);
+    insert(&mut with, keys, value);
     toml::Value::Table(with.clone())
         .try_into::<Config>()
-        .map_err(|e| wording::complaint(name, e.message()))?;
+        .map_err(|e| wording::complaint_about(name, e.message(), &shown))?;
     *table = with;
     Ok(Some(found))
 }
@@ -336,7 +315,7 @@ fn overlay(base: &mut toml::Table, over: toml::Table) {
     }
 }
 
-fn set(table: &mut toml::Table, keys: &[&str], value: toml::Value) {
+fn insert(table: &mut toml::Table, keys: &[&str], value: toml::Value) {
     let over = keys.iter().rev().fold(value, |inner, key| {
         toml::Value::Table(toml::Table::from_iter([((*key).to_owned(), inner)]))
     });

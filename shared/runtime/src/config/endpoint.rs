@@ -12,7 +12,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::error::{ConfigError, Fault, Faults};
+use super::signing_secret::{Unfit, unfit};
 use super::webhook_endpoints::KERNEL_PATH;
+use super::written::{items, lines};
 use crate::files::read_text;
 
 /// One webhook endpoint.
@@ -26,7 +28,7 @@ pub struct EndpointConfig {
     /// Signing secrets; several while one is being rotated out.
     #[serde(default)]
     pub secrets: Vec<SecretString>,
-    /// A file with one secret per line, read at start.
+    /// A file with one secret per line, read at start. Lines that begin with `#` are comments.
     pub secret_file: Option<PathBuf>,
     /// The events that are applied; others are stored, but change nothing.
     #[serde(default)]
@@ -142,25 +144,35 @@ impl EndpointConfig {
             let fault = Fault::from(format!("endpoint {name:?}{what}"));
             faults.add(fault.about(settings.iter().map(String::as_str)));
         };
-        let mut texts: Vec<String> = secrets
+        let mut texts: Vec<String> = Vec::new();
+        let mut take = |setting: &str, text: &str, invalid: &mut dyn FnMut(&[&str], String)| {
+            for secret in items(text) {
+                match unfit(secret) {
+                    // Found in the values as they are written, with their places.
+                    Some(Unfit::Suspect(_)) if setting == "secrets" => {}
+                    Some(unfit) => invalid(&[setting], format!(": one of its secrets {unfit}")),
+                    None => {}
+                }
+                texts.push(secret.to_owned());
+            }
+        };
+        for secret in secrets {
+            take("secrets", secret.expose_secret(), &mut invalid);
+        }
+        let has_empty = secrets
             .iter()
-            .map(|s| s.expose_secret().to_owned())
-            .collect();
+            .any(|secret| lines(secret.expose_secret()).next().is_none());
         let mut is_readable = true;
         if let Some(file) = secret_file {
             match read_text(file) {
-                Ok(text) => texts.extend(
-                    text.lines()
-                        .map(str::to_owned)
-                        .filter(|l| !l.trim().is_empty()),
-                ),
+                Ok(text) => take("secret_file", &text, &mut invalid),
                 Err(error) => {
                     is_readable = false;
                     invalid(&["secret_file"], format!(": {error}"));
                 }
             }
         }
-        let keys = keys(texts.iter().map(String::as_str));
+        let keys = keys(texts.iter().map(String::as_str)).filter(|_| !has_empty);
         if keys.is_none() && is_readable {
             invalid(
                 &["secrets", "secret_file"],

@@ -51,6 +51,17 @@ impl Fault {
         self
     }
 
+    /// The keys of the settings it is about, without positions in lists.
+    pub(super) fn keys(&self) -> impl Iterator<Item = String> {
+        self.settings.iter().map(|setting| {
+            let parts = setting.split('.');
+            let named: Vec<_> = parts
+                .filter(|part| part.parse::<usize>().is_err())
+                .collect();
+            named.join(".")
+        })
+    }
+
     /// Whether it only follows from settings that cannot be read.
     pub(super) fn follows_from(&self, refused: &[String]) -> bool {
         let holds = |outer: &str, inner: &str| {
@@ -58,13 +69,7 @@ impl Fault {
                 .strip_prefix(outer)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
-        self.settings.iter().any(|setting| {
-            // Refused keys have no positions in lists.
-            let parts = setting.split('.');
-            let named: Vec<_> = parts
-                .filter(|part| part.parse::<usize>().is_err())
-                .collect();
-            let setting = named.join(".");
+        self.keys().any(|setting| {
             refused
                 .iter()
                 .any(|refused| holds(refused, &setting) || holds(&setting, refused))

@@ -11,6 +11,7 @@ use super::closest_match::closest_match;
 use super::error::Fault;
 use super::settings::{Config, DEFAULTS};
 use super::variables::private_paths;
+use super::written::trimmed;
 use crate::files::{NamedText, Place, place};
 use crate::wording;
 
@@ -51,8 +52,9 @@ enum Removal {
 pub(super) fn read(file: &NamedText) -> File {
     let (table, errors) = DeTable::parse_recoverable(&file.1);
     let mut rest = of(table);
+    trim(&mut rest);
     let is_toml = errors.is_empty();
-    let found = remove_faults(&mut rest);
+    let found = remove_faults(&mut rest, &file.1);
     let fault = |at, what: &str| Fault::at(place(file, at), what);
     // Where the syntax is wrong, other faults may only follow from that. Not the error's own
     // display: it quotes the line, which may hold a secret.
@@ -78,9 +80,25 @@ pub(super) fn read(file: &NamedText) -> File {
     }
 }
 
-/// All faulty settings and their positions: a faulty value is removed, and the rest is parsed
+/// Removes what surrounds values, as in variables.
+fn trim(value: &mut Spanned<DeValue<'_>>) {
+    match value.get_mut() {
+        DeValue::String(text) if trimmed(text) != text.as_ref() => {
+            *text = trimmed(text).to_owned().into();
+        }
+        DeValue::Array(items) => items.iter_mut().for_each(trim),
+        DeValue::Table(table) => {
+            for (_, value) in table.iter_mut() {
+                trim(value);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// All faulty settings and their positions in `text`: a faulty value is removed, and the rest is parsed
 /// again.
-fn remove_faults(rest: &mut Spanned<DeValue<'_>>) -> Vec<Found> {
+fn remove_faults(rest: &mut Spanned<DeValue<'_>>, text: &str) -> Vec<Found> {
     let (mut faults, mut removed) = (Vec::new(), Vec::<KeyPath>::new());
     loop {
         let mut merged = defaults();
@@ -103,7 +121,7 @@ fn remove_faults(rest: &mut Spanned<DeValue<'_>>) -> Vec<Found> {
                 .iter()
                 .any(|inner| inner.len() > path.len() && inner.starts_with(&path));
         if !follows {
-            let (what, setting) = complaint(&path, error.message());
+            let (what, setting) = complaint(&path, error.message(), text.get(at.clone()));
             faults.push(Found { at, what, setting });
         }
         removed.push(path);
@@ -115,7 +133,7 @@ fn defaults() -> Spanned<DeValue<'static>> {
 }
 
 /// The fault in words, with the full key and the key that was probably meant; and the latter.
-fn complaint(path: &[String], message: &str) -> (String, String) {
+fn complaint(path: &[String], message: &str, written: Option<&str>) -> (String, String) {
     let key = path.join(".");
     if let Some(rest) = message.strip_prefix("unknown field ") {
         let mut names = rest.split('`').skip(1).step_by(2);
@@ -138,7 +156,8 @@ fn complaint(path: &[String], message: &str) -> (String, String) {
     let what = if may_hold_private(path) && quotes_value(message) {
         format!("`{key}` {}", wanted(&key, message))
     } else {
-        wording::complaint(&format!("`{key}`"), message)
+        let value = written.unwrap_or_default().trim_matches(['"', '\'']);
+        wording::complaint_about(&format!("`{key}`"), message, value)
     };
     (what, key)
 }

@@ -3,7 +3,7 @@
 //! The commented file `deploy/revwatch.toml` *is* the defaults: it is compiled in and read first,
 //! so the two cannot diverge. `settings.rs` has the types. [`effective`] merges the three sources and
 //! records the origin of each value, `file.rs` and `variables.rs` read what people wrote, `check.rs`
-//! validates values against each other, `show.rs` prints them without secrets, and [`reload`]
+//! validates values against each other, `suspect.rs` finds those that cannot be meant as they stand, `show.rs` prints them without secrets, and [`reload`]
 //! compares them with those of the running process.
 //!
 //! Every secret can also be given as a file: `NAME_FILE` for `NAME`.
@@ -25,11 +25,15 @@ mod proxies;
 mod realms;
 pub mod reload;
 mod reloadable;
+mod right_values;
 mod settings;
 mod show;
+mod signing_secret;
+mod suspect;
 mod traces;
 mod variables;
 mod webhook_endpoints;
+mod written;
 
 pub use secrecy::{ExposeSecret, SecretString};
 

@@ -71,9 +71,9 @@ mod tests {
 
     #[test]
     fn settings_that_need_a_restart_are_named_without_their_values() {
-        let started = load(&[("STRIPE_WEBHOOK_SECRET", "a")]);
+        let started = load(&[("STRIPE_WEBHOOK_SECRET", "whsec_old")]);
         let now = load(&[
-            ("STRIPE_WEBHOOK_SECRET", "b"),
+            ("STRIPE_WEBHOOK_SECRET", "whsec_new"),
             ("SLACK_BOT_TOKEN", "xoxb-1"),
             ("SLACK_SIGNING_SECRET", "s"),
             ("SLACK_INTERACTIVITY_LISTEN", "127.0.0.1:9"),

@@ -15,7 +15,7 @@ use super::channels::{EmailConfig, PagerDutyConfig, SlackConfig, SmsConfig, Webh
 use super::egress::EgressConfig;
 use super::endpoint::{EndpointConfig, realm};
 use super::error::{ConfigError, Fault};
-use super::non_empty::{non_empty_path, non_empty_secret};
+use super::non_empty::{non_empty_path, non_empty_secret, non_empty_secrets};
 use super::proxies::TrustedProxies;
 use super::traces::TracesConfig;
 
@@ -46,10 +46,10 @@ pub struct Config {
     /// Live or test: events of the other mode change nothing.
     pub mode: Mode,
     /// Secrets of `/webhooks/stripe`, comma-separated.
-    #[serde(default, deserialize_with = "non_empty_secret")]
+    #[serde(default, deserialize_with = "non_empty_secrets")]
     pub stripe_webhook_secret: Option<SecretString>,
     /// Secrets of `/webhooks/kernel/stripe`, comma-separated.
-    #[serde(default, deserialize_with = "non_empty_secret")]
+    #[serde(default, deserialize_with = "non_empty_secrets")]
     pub stripe_kernel_webhook_secret: Option<SecretString>,
     /// API key: with it, objects named by thin events are fetched.
     #[serde(default, deserialize_with = "non_empty_secret")]

@@ -214,7 +214,11 @@ mod tests {
         .expect("valid");
         let printed = first.toml();
         let error = load(&printed, &[]).err().expect("masks are not secrets");
-        for key in ["stripe_webhook_secret", "slack.bot_token", "endpoints"] {
+        for key in [
+            "stripe_webhook_secret",
+            "slack.bot_token",
+            "endpoints.secrets",
+        ] {
             assert!(error.contains(&format!("`{key}` holds ***")), "{error}");
         }
         let filled = printed

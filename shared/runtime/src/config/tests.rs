@@ -1,5 +1,7 @@
 //! Settings as people write them.
 
+mod secrets;
+
 use std::collections::HashMap;
 
 use super::variables::definitions;
@@ -68,7 +70,7 @@ fn the_environment_overrides_the_file_and_the_file_overrides_the_defaults() {
 fn secrets_can_come_from_files_and_can_be_several() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("secret");
-    std::fs::write(&path, "whsec_a,whsec_b\n").expect("written");
+    std::fs::write(&path, "whsec_first,whsec_other\n").expect("written");
     let path = path.display().to_string();
     let config = load(None, &[("STRIPE_WEBHOOK_SECRET_FILE", &path)]).expect("valid");
     let endpoints = config.webhook_endpoints().expect("endpoints");
@@ -81,7 +83,7 @@ fn secrets_can_come_from_files_and_can_be_several() {
         (1, 2, "/webhooks/stripe")
     );
     assert!(
-        !format!("{config:?}").contains("whsec_a"),
+        !format!("{config:?}").contains("whsec_first"),
         "secrets are not shown"
     );
 }
@@ -163,7 +165,7 @@ fn every_fault_is_named_with_its_fix() {
         (
             None,
             &[("REVWATCH_LISTEN", "here")],
-            "REVWATCH_LISTEN must be an IP address and a port, such as",
+            "REVWATCH_LISTEN must be an IP address and a port, such as 127.0.0.1:8080, but is \"here\"",
         ),
         (
             None,
@@ -181,6 +183,11 @@ fn every_fault_is_named_with_its_fix() {
             "REVWATCH_PARTITIONS",
         ),
         (None, &[("REVWATCH_PARTITIONS", "0")], "1 to 1024"),
+        (
+            None,
+            &[("REVWATCH_DATA", "~/data")],
+            "data (REVWATCH_DATA) begins with ~, which only a shell replaces",
+        ),
         (
             None,
             &[("REVWATCH_REDIS_URL", "redis://h")],
@@ -236,12 +243,12 @@ fn every_fault_is_named_with_its_fix() {
         (
             None,
             &[("STRIPE_SECRET_KEY", "sk_test_1\nX: y")],
-            "has a space, a line break",
+            "STRIPE_SECRET_KEY: `stripe_secret_key` must have one line",
         ),
         (None, &[("SLACK_APP_TOKEN", "xoxb-1")], "connections:write"),
         (
             None,
-            &[("SLACK_APP_TOKEN", "xapp-1\nX: y")],
+            &[("SLACK_APP_TOKEN", "xapp-1 X: y")],
             "has a space, a line break",
         ),
         (None, &[("SLACK_SIGNING_SECRET", "a,,b")], "empty secret"),
@@ -381,25 +388,25 @@ fn a_fault_that_only_follows_from_another_is_not_reported() {
         (
             None,
             &[
-                ("STRIPE_WEBHOOK_SECRET", "whsec_a"),
+                ("STRIPE_WEBHOOK_SECRET", "whsec_first"),
                 ("STRIPE_WEBHOOK_SECRET_FILE", "/nowhere"),
             ],
             "keep one",
         ),
         (
-            Some("[[endpoints]]\nname = \"a\"\npath = 7\nsecrets = [\"whsec_a\"]"),
+            Some("[[endpoints]]\nname = \"a\"\npath = 7\nsecrets = [\"whsec_first\"]"),
             &[],
             "my.toml:3:8: `endpoints.path` must be text",
         ),
         (
-            Some("stripe_webhok_secret = \"whsec_a\""),
+            Some("stripe_webhok_secret = \"whsec_first\""),
             &[],
             "did you mean `stripe_webhook_secret`?",
         ),
         (
             None,
             &[
-                ("STRIPE_WEBHOOK_SECRET", "whsec_a"),
+                ("STRIPE_WEBHOOK_SECRET", "whsec_first"),
                 ("REVWATCH_REDIS_URL", "redis://h"),
                 ("REVWATCH_AMQP_URL_FILE", "/nowhere"),
             ],
@@ -461,7 +468,7 @@ fn a_credential_of_another_kind_is_refused_without_quoting_it() {
         ("PAGERDUTY_ROUTING_KEY", "u+hidden", "integration key"),
         ("TWILIO_AUTH_TOKEN", "SKhidden", "Auth Token"),
         ("TWILIO_AUTH_TOKEN", "hid hidden", "AUTH_TOKEN) has a space"),
-        ("STRIPE_SECRET_KEY", "sk_x\nhidden", "_KEY) has a space"),
+        ("STRIPE_SECRET_KEY", "sk_x hidden", "_KEY) has a space"),
     ];
     for (name, value, expected) in table {
         let error = load(None, &[(name, value)]).expect_err("refused");
@@ -547,7 +554,7 @@ fn an_endpoint_needs_a_secret() {
         (None, &[], "STRIPE_WEBHOOK_SECRET"),
         (
             None,
-            &[("STRIPE_WEBHOOK_SECRET", "whsec_a,,whsec_b")],
+            &[("STRIPE_WEBHOOK_SECRET", "whsec_first,,whsec_other")],
             "empty secret",
         ),
         (
@@ -562,7 +569,7 @@ fn an_endpoint_needs_a_secret() {
         ),
         (
             Some("[[endpoints]]\nname = \"x\"\npath = \"/webhooks/stripe\"\nsecrets = [\"a\"]"),
-            &[("STRIPE_WEBHOOK_SECRET", "a")],
+            &[("STRIPE_WEBHOOK_SECRET", "whsec_first")],
             "is already used",
         ),
     ];

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::definition::{Definition, Kind};
 use super::egress::names_loopback;
 use super::error::{ConfigError, Fault, Faults};
-use super::non_empty::non_empty_secret;
+use super::non_empty::non_empty_secrets;
 
 pub(super) const VARIABLES: &[Definition] = &[
     (
@@ -37,7 +37,7 @@ pub struct TracesConfig {
     /// Base URL of a collector; empty: no traces.
     pub endpoint: String,
     /// Headers of every request to it: `name=value,name=value`, values percent-encoded.
-    #[serde(default, deserialize_with = "non_empty_secret")]
+    #[serde(default, deserialize_with = "non_empty_secrets")]
     pub headers: Option<SecretString>,
     /// The process's service name; empty: derived from its roles.
     pub service_name: String,
@@ -92,7 +92,8 @@ impl TracesConfig {
         let mut faults = Faults::default();
         if !(0.0..=1.0).contains(&self.sample_ratio) {
             let ratio = "traces.sample_ratio (OTEL_TRACES_SAMPLER_ARG)";
-            faults.add(Fault::of(ratio, "must be between 0 and 1"));
+            let what = format!("must be between 0 and 1, but is {}", self.sample_ratio);
+            faults.add(Fault::of(ratio, what));
         }
         let headers = faults.of(self.headers());
         let url = faults.of(self.checked_url()).flatten();

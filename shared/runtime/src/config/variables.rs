@@ -8,6 +8,7 @@ use super::definition::{Definition, Kind};
 use super::otel;
 use super::reloadable::is_reloadable;
 use super::traces;
+use super::written::{lines, trimmed};
 use crate::files::read_text;
 
 /// How a variable is looked up: the process's environment, or a table in tests.
@@ -84,6 +85,11 @@ pub(super) fn private_paths() -> impl Iterator<Item = &'static [&'static str]> {
     secret_paths().chain(ADDRESSES.iter().copied())
 }
 
+/// Whether the value at `path` must not be in a fault.
+pub(super) fn is_private(path: &[String]) -> bool {
+    private_paths().any(|private| path.len() >= private.len() && path[..private.len()] == *private)
+}
+
 fn secret_paths() -> impl Iterator<Item = &'static [&'static str]> {
     let variables = definitions().filter(|(_, _, kind)| *kind == Kind::Secret);
     let endpoints: &[&str] = &["endpoints", "secrets"];
@@ -101,13 +107,13 @@ const ADDRESSES: &[&[&str]] = &[
 ];
 
 /// A variable's value and the name it was found under: its own, or `NAME_FILE`, whose file was
-/// read. An empty value counts as unset.
+/// read. An empty value counts as unset, and what surrounds a value is not part of it.
 pub(super) fn variable(
     name: &str,
     kind: Kind,
     lookup: Lookup<'_>,
 ) -> Result<Option<(String, String)>, String> {
-    let set = |name: &str| lookup(name).filter(|text| !text.trim().is_empty());
+    let set = |name: &str| set(name, lookup);
     let file_name = format!("{name}_FILE");
     let file = if kind == Kind::Secret {
         set(&file_name)
@@ -117,17 +123,24 @@ pub(super) fn variable(
     match (set(name), file) {
         (Some(_), Some(_)) => Err(format!("{name} and {file_name} are both set: keep one")),
         (None, Some(path)) => {
-            let text = read_text(Path::new(path.trim()))
-                .map_err(|fault| format!("{file_name}: {fault}"))?;
-            match text.trim() {
-                "" => Err(format!(
+            let text =
+                read_text(Path::new(&path)).map_err(|fault| format!("{file_name}: {fault}"))?;
+            if lines(&text).next().is_none() {
+                return Err(format!(
                     "{file_name}: {path} is empty: put the secret into it, or unset {file_name}"
-                )),
-                text => Ok(Some((text.to_owned(), file_name))),
+                ));
             }
+            Ok(Some((trimmed(&text).to_owned(), file_name)))
         }
         (value, None) => Ok(value.map(|value| (value, name.to_owned()))),
     }
+}
+
+/// The value of a variable, as it is meant; `None` if it is empty.
+pub(super) fn set(name: &str, lookup: Lookup<'_>) -> Option<String> {
+    let text = lookup(name)?;
+    let text = trimmed(&text);
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// The process's environment.
@@ -141,7 +154,7 @@ pub(super) fn environment(name: &str) -> Option<String> {
 
 /// The levels to log that `RUST_LOG` names.
 pub(crate) fn log_filter() -> Option<String> {
-    environment("RUST_LOG").filter(|text| !text.trim().is_empty())
+    set("RUST_LOG", &environment)
 }
 
 /// A warning for every variable of the process's environment that resembles one of revwatch's but

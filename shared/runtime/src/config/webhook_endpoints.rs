@@ -43,7 +43,7 @@ impl Config {
                 }),
                 None => faults.add(Fault::of(
                     setting,
-                    "holds an empty secret: separate several by single commas",
+                    "holds an empty secret: separate several by single commas or line ends",
                 )),
             }
         }

@@ -11,7 +11,7 @@ use crate::config::definition::Kind;
 use crate::config::egress::EgressConfig;
 use crate::config::endpoint::keys;
 use crate::config::error::{ConfigError, Fault, Faults};
-use crate::config::non_empty::non_empty_secret;
+use crate::config::non_empty::{non_empty_secret, non_empty_secrets};
 
 pub(in crate::config) const CHANNEL: Channel = Channel {
     name: "slack",
@@ -51,7 +51,7 @@ pub struct SlackConfig {
     pub channels: BTreeMap<String, String>,
     /// Signing secrets of the Slack app, comma-separated: with one, `interactivity_listen` is
     /// opened.
-    #[serde(default, deserialize_with = "non_empty_secret")]
+    #[serde(default, deserialize_with = "non_empty_secrets")]
     pub signing_secret: Option<SecretString>,
     /// Where Slack posts interactions (pressed buttons).
     pub interactivity_listen: SocketAddr,
@@ -103,7 +103,9 @@ impl SlackConfig {
             return Ok(());
         };
         if keys(secrets.clone()).is_none() {
-            return invalid("holds an empty secret: separate several by single commas");
+            return invalid(
+                "holds an empty secret: separate several by single commas or line ends",
+            );
         }
         let is_token = |text: &str| text.starts_with("xox") || text.starts_with("xapp-");
         if secrets.map(str::trim).any(is_token) {

@@ -7,7 +7,7 @@ use super::channel::{Channel, check_secret_url};
 use crate::config::definition::Kind;
 use crate::config::egress::EgressConfig;
 use crate::config::error::ConfigError;
-use crate::config::non_empty::non_empty_secret;
+use crate::config::non_empty::{non_empty_secret, non_empty_secrets};
 
 pub(in crate::config) const CHANNEL: Channel = Channel {
     name: "webhook",
@@ -31,7 +31,7 @@ pub struct WebhookConfig {
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub url: Option<SecretString>,
     /// `whsec_…`, several separated by spaces or commas while one is being rotated out.
-    #[serde(default, deserialize_with = "non_empty_secret")]
+    #[serde(default, deserialize_with = "non_empty_secrets")]
     pub secret: Option<SecretString>,
 }
 
