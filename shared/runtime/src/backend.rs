@@ -59,7 +59,11 @@ impl Uses {
             Self::QueueAndStore => drop(faults.of(config.servers())),
         }
         if let Some(Err(error)) = config.amqp_url.as_ref().map(RabbitQueue::check_url) {
-            faults.add(Fault::from(error.to_string()).about(["amqp_url"]));
+            let what = match error {
+                QueueError::Misconfigured(what) => what,
+                error => error.to_string(),
+            };
+            faults.add(Fault::from(what).about(["amqp_url"]));
         }
         if self == Self::QueueAndStore
             && let Some(Err(why)) = config.redis_url.as_ref().map(check_redis_url)
@@ -81,7 +85,10 @@ impl Uses {
 
 #[cfg(feature = "store")]
 fn check_redis_url(url: &SecretString) -> Result<(), String> {
-    RedisStore::check_url(url).map_err(|error| error.to_string())
+    RedisStore::check_url(url).map_err(|error| match error {
+        StoreError::Misconfigured(what) => what,
+        error => error.to_string(),
+    })
 }
 
 #[cfg(not(feature = "store"))]

@@ -9,6 +9,7 @@
 //!
 //! Invariant: an adapter knows neither rules nor Stripe; one contract suite covers all of them.
 
+pub mod connection_failure;
 pub mod failure_log;
 pub mod journal;
 #[cfg(any(feature = "memory", feature = "rabbitmq", feature = "redis"))]
@@ -23,6 +24,7 @@ pub mod rabbitmq;
 mod reconnecting;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod server_url;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod system;

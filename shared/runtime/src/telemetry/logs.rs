@@ -37,7 +37,7 @@ pub enum LogFormat {
 /// Installs the process's logger: JSON lines, or readable ones when standard error is a terminal.
 /// `RUST_LOG` selects the levels that are logged, for instance `debug` or `info,lapin=debug`.
 pub fn init_logs(format: Option<LogFormat>) {
-    init_logs_or(format, "info,lapin=warn");
+    init_logs_or(format, "info,lapin=off");
 }
 
 /// The same with another default for when `RUST_LOG` is not set.

@@ -84,7 +84,7 @@ impl RabbitConsumer {
                     .extend(message::deliveries(received, self.partition));
                 return Ok(());
             }
-            Some(Err(error)) => AmqpError::while_doing("consuming", error),
+            Some(Err(error)) => AmqpError::while_doing("consuming", &error),
             None => AmqpError::unavailable(format!(
                 "RabbitMQ ended the consumer of partition {}",
                 self.partition

@@ -3,6 +3,7 @@
 use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 
+use crate::connection_failure;
 use crate::ports::QueueError;
 use crate::reconnecting::SlotError;
 
@@ -15,14 +16,11 @@ pub(super) enum AmqpError {
     Misconfigured(String),
 }
 
-/// A temporary failure. The text never holds a password: it names hosts, queues and RabbitMQ's reply.
+/// A temporary failure. The text never holds a password: it names hosts, queues and RabbitMQ's reply. The client's error is
+/// no source, because its text is in this one in other words.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{text}")]
-pub(super) struct UnavailableError {
-    text: String,
-    #[source]
-    source: Option<lapin::Error>,
-}
+#[error("{0}")]
+pub(super) struct UnavailableError(String);
 
 impl SlotError for AmqpError {
     fn unavailable(text: String) -> Self {
@@ -32,23 +30,44 @@ impl SlotError for AmqpError {
 
 impl AmqpError {
     pub(super) fn unavailable(text: String) -> Self {
-        Self::Unavailable(UnavailableError { text, source: None })
+        Self::Unavailable(UnavailableError(text))
     }
 
     /// `doing` completes "while …".
-    pub(super) fn while_doing(doing: &str, error: lapin::Error) -> Self {
+    pub(super) fn while_doing(doing: &str, error: &lapin::Error) -> Self {
         match soft_or_hard(&error) {
             Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => {
-                Self::Misconfigured(format!("RabbitMQ does not permit {doing}: {error}"))
+                Self::Misconfigured(format!(
+                    "RabbitMQ does not permit {doing} ({}): give the user all permissions on its virtual host, `rabbitmqctl \
+                 set_permissions -p VIRTUAL_HOST USER '.*' '.*' '.*'`",
+                    said(error)
+                ))
             }
             Some(AMQPErrorKind::Hard(
                 AMQPHardError::NOTALLOWED | AMQPHardError::NOTIMPLEMENTED,
-            )) => Self::Misconfigured(format!("RabbitMQ refuses {doing}: {error}")),
-            _ => Self::Unavailable(UnavailableError {
-                text: format!("{doing}: {error}"),
-                source: Some(error),
-            }),
+            )) => Self::Misconfigured(format!("RabbitMQ refuses {doing}: {}", said(error))),
+            _ => Self::unavailable(format!("{doing}: {}", said(error))),
         }
+    }
+
+    /// There is no connection to `server`.
+    pub(super) fn unreachable(server: &str, error: &lapin::Error) -> Self {
+        Self::unavailable(format!("{server} cannot be reached: {}", said(error)))
+    }
+}
+
+/// RabbitMQ's reply without its code, or the cause on the way there. The client's own texts repeat both.
+pub(super) fn said(error: &lapin::Error) -> String {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => {
+            let message = error.get_message().to_string();
+            match message.split_once(" - ") {
+                Some((_, reply)) => reply.to_owned(),
+                None => message,
+            }
+        }
+        ErrorKind::IOError(error) => connection_failure::plain(&**error),
+        _ => error.to_string(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! after it was lost or after an exchange or queue turned out to be missing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use super::error::{AmqpError, soft_or_hard};
 use super::{topology, transport};
 use crate::reconnecting::Reconnecting;
+use crate::server_url;
 
 /// The address of RabbitMQ and the expected deployment. Not `Debug`: it holds the password.
 pub(super) struct Broker {
@@ -31,6 +33,8 @@ pub(super) struct Link {
     broker: Arc<Broker>,
     role: &'static str,
     slot: Reconnecting<Open, AmqpError>,
+    /// Why the first connection fails is said once, by the start or the command that ends with it.
+    was_open: Arc<AtomicBool>,
 }
 
 /// An open connection. It closes when its last holder drops it.
@@ -61,17 +65,20 @@ impl Broker {
         name: String,
         partitions: u32,
     ) -> Result<Self, AmqpError> {
-        let bad = |why: String| {
-            AmqpError::Misconfigured(format!("REVWATCH_AMQP_URL is not valid: {why}"))
+        let bad = |why: &str| {
+            AmqpError::Misconfigured(format!(
+                "amqp_url (REVWATCH_AMQP_URL) {why}; write it like amqp://user:password@host:5672/virtual-host"
+            ))
         };
-        let example =
-            || bad("write it like amqp://user:password@host:5672/virtual-host".to_owned());
-        let parsed = url::Url::parse(url.expose_secret()).map_err(|_| example())?;
-        if !matches!(parsed.scheme(), "amqp" | "amqps") {
-            return Err(bad("it must begin with amqp:// or amqps://".to_owned()));
+        let text = url.expose_secret();
+        let parsed = url::Url::parse(text).ok();
+        if let Some(why) = wrong(text, parsed.as_ref()) {
+            return Err(bad(why));
         }
         // The parser's own message can repeat the URL, password included.
-        let mut uri: AMQPUri = url.expose_secret().parse().map_err(|_| example())?;
+        let not_a_url = || bad("is not a URL of RabbitMQ");
+        let parsed = parsed.ok_or_else(not_a_url)?;
+        let mut uri: AMQPUri = text.parse().map_err(|_| not_a_url())?;
         // It also takes an IPv6 address for "localhost" …
         if let Some(url::Host::Ipv6(address)) = parsed.host() {
             uri.authority.host = address.to_string();
@@ -104,14 +111,16 @@ impl Link {
             broker,
             role,
             slot: Reconnecting::new(name, Open::usable, MAX_BACKOFF),
+            was_open: Arc::default(),
         }
     }
 
     /// The connection, opened within `within` if necessary.
     pub(super) async fn open(&self, within: Duration) -> Result<Arc<Open>, AmqpError> {
         let (broker, role) = (Arc::clone(&self.broker), self.role);
+        let was_open = Arc::clone(&self.was_open);
         self.slot
-            .get(within, || opening(broker, role).boxed())
+            .get(within, || opening(broker, role, was_open).boxed())
             .await
     }
 
@@ -167,7 +176,7 @@ impl Link {
     ) -> Result<T, AmqpError> {
         let failure = match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => AmqpError::while_doing(doing, error),
+            Ok(Err(error)) => AmqpError::while_doing(doing, &error),
             Err(_) => AmqpError::unavailable(format!(
                 "{doing}: no response from {} within {REQUEST_TIMEOUT:?}",
                 self.broker.address
@@ -224,7 +233,11 @@ fn blocked(reason: &str) -> AmqpError {
     AmqpError::unavailable(format!("RabbitMQ accepts no messages at present: {reason}"))
 }
 
-async fn opening(broker: Arc<Broker>, role: &'static str) -> Result<Open, AmqpError> {
+async fn opening(
+    broker: Arc<Broker>,
+    role: &'static str,
+    was_open: Arc<AtomicBool>,
+) -> Result<Open, AmqpError> {
     let opened = tokio::time::timeout(OPEN_TIMEOUT, connect_and_declare(&broker, role))
         .await
         .unwrap_or_else(|_| {
@@ -234,11 +247,15 @@ async fn opening(broker: Arc<Broker>, role: &'static str) -> Result<Open, AmqpEr
             )))
         });
     match &opened {
-        Ok(_) => tracing::info!(
-            address = broker.address,
-            connection = role,
-            "connected to RabbitMQ"
-        ),
+        Ok(_) => {
+            was_open.store(true, Ordering::Relaxed);
+            tracing::info!(
+                address = broker.address,
+                connection = role,
+                "connected to RabbitMQ"
+            );
+        }
+        Err(_) if !was_open.load(Ordering::Relaxed) => {}
         Err(error) => {
             tracing::warn!(address = broker.address, connection = role, %error, "cannot connect to RabbitMQ");
         }
@@ -246,24 +263,46 @@ async fn opening(broker: Arc<Broker>, role: &'static str) -> Result<Open, AmqpEr
     opened
 }
 
+/// Connects and logs in; declares nothing.
+pub(super) async fn probe(broker: &Broker) -> Result<(), AmqpError> {
+    let connection = connect(broker, "probe").await?;
+    // What it would answer is of no interest.
+    let closing = connection.close(200, "closed by revwatch".into());
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+    Ok(())
+}
+
 async fn connect_and_declare(broker: &Broker, role: &str) -> Result<Open, AmqpError> {
-    let properties = ConnectionProperties::default()
-        .with_connection_name(format!("{} {role}", broker.name).into());
-    let connection = transport::connect(broker.uri.clone(), properties)
-        .await
-        .map_err(|error| connect_failure(broker, error))?;
+    let connection = connect(broker, role).await?;
     let (block_sender, blocked) = watch::channel(None);
     let events = connection.events_listener();
     tokio::spawn(watch_for_blocks(events, block_sender));
     let channel = connection
         .create_channel()
         .await
-        .map_err(|error| AmqpError::while_doing("opening a channel", error))?;
+        .map_err(|error| AmqpError::while_doing("opening a channel", &error))?;
     topology::declare(&channel, broker.partitions).await?;
     Ok(Open {
         connection,
         blocked,
     })
+}
+
+async fn connect(broker: &Broker, role: &str) -> Result<Connection, AmqpError> {
+    let properties = ConnectionProperties::default()
+        .with_connection_name(format!("{} {role}", broker.name).into());
+    // Not every service answers a greeting that it does not know.
+    let connecting = transport::connect(broker.uri.clone(), properties);
+    tokio::time::timeout(REQUEST_TIMEOUT, connecting)
+        .await
+        .map_err(|_| {
+            AmqpError::unavailable(format!(
+                "RabbitMQ at {} (REVWATCH_AMQP_URL) did not answer within {REQUEST_TIMEOUT:?}: is it another service that \
+                 listens there? AMQP has port 5672, with TLS 5671",
+                broker.address
+            ))
+        })?
+        .map_err(|error| connect_failure(broker, &error))
 }
 
 /// Ends with the connection: lapin then drops the other side of `events`.
@@ -287,21 +326,47 @@ async fn watch_for_blocks(
     }
 }
 
-fn connect_failure(broker: &Broker, error: lapin::Error) -> AmqpError {
+/// What people write instead of a URL of RabbitMQ; `parsed` is the URL, if it is one.
+fn wrong(text: &str, parsed: Option<&url::Url>) -> Option<&'static str> {
+    let (scheme, _) = text.split_once("://").unwrap_or_default();
+    match scheme {
+        "amqp" | "amqps" if server_url::is_unescaped(text) => Some(
+            "has characters in its user or password that end the URL: write / ? # @ : and % there like %2F %3F %23 %40 \
+             %3A and %25",
+        ),
+        "amqp" | "amqps" => match parsed?.port() {
+            Some(15_672 | 15_671) => {
+                Some("has the port of RabbitMQ's web pages: AMQP has 5672, with TLS 5671")
+            }
+            Some(6379 | 6380 | 26_379) => Some(
+                "has a port of Redis: the URL of Redis belongs into redis_url (REVWATCH_REDIS_URL)",
+            ),
+            _ => None,
+        },
+        scheme if scheme.starts_with("redis") => {
+            Some("is a URL of Redis: that belongs into redis_url (REVWATCH_REDIS_URL)")
+        }
+        _ => Some("must begin with amqp:// or amqps://"),
+    }
+}
+
+fn connect_failure(broker: &Broker, error: &lapin::Error) -> AmqpError {
     use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
     let address = &broker.address;
-    match soft_or_hard(&error) {
-        Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => AmqpError::Misconfigured(
-            format!("RabbitMQ at {address} refuses the user name or password in REVWATCH_AMQP_URL"),
-        ),
+    match soft_or_hard(error) {
+        Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => {
+            AmqpError::Misconfigured(format!(
+                "RabbitMQ at {address} refuses the user name or password in REVWATCH_AMQP_URL: check both, and {}",
+                server_url::ESCAPES
+            ))
+        }
         Some(AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)) => AmqpError::Misconfigured(format!(
-            "RabbitMQ at {address} has no virtual host {:?} for this user (REVWATCH_AMQP_URL)",
-            broker.uri.vhost
+            "RabbitMQ at {address} has no virtual host {vhost:?} that this user may use (it is the end of REVWATCH_AMQP_URL; \
+             without one it is \"/\"): name another, or run `rabbitmqctl add_vhost {vhost}` and `rabbitmqctl \
+             set_permissions -p {vhost} USER '.*' '.*' '.*'`",
+            vhost = broker.uri.vhost
         )),
-        _ => AmqpError::while_doing(
-            &format!("RabbitMQ at {address} (REVWATCH_AMQP_URL) cannot be reached"),
-            error,
-        ),
+        _ => AmqpError::unreachable(&format!("RabbitMQ at {address} (REVWATCH_AMQP_URL)"), error),
     }
 }
 
@@ -364,7 +429,7 @@ mod tests {
         };
         let text = error.to_string();
         assert!(
-            text.starts_with("RabbitMQ at 127.0.0.1:1 (REVWATCH_AMQP_URL) cannot be reached: "),
+            text.starts_with("RabbitMQ at 127.0.0.1:1 (REVWATCH_AMQP_URL) cannot be reached: nothing listens there"),
             "{text}"
         );
         assert!(!text.contains("s3cret"), "{text}");
@@ -372,20 +437,31 @@ mod tests {
 
     #[test]
     fn a_wrong_url_is_refused_without_naming_the_password() {
-        for url in [
-            "s3cret",
-            "http://u:s3cret@host",
-            "amqp:s3cret",
-            "amqp://u:s3cret@host:99999",
-            "amqp://u:s3cret@h?heartbeat=x",
+        let not_a_url = "is not a URL of RabbitMQ";
+        for (url, expected) in [
+            ("s3cret", "must begin with amqp://"),
+            ("http://u:s3cret@host", "must begin with amqp://"),
+            ("amqp:s3cret", "must begin with amqp://"),
+            ("amqp://u:s3cret@host:99999", not_a_url),
+            ("amqp://u:s3cret@h?heartbeat=x", not_a_url),
+            ("amqp://u:s3cret#w@h/v", "like %2F %3F %23"),
+            ("amqp://u:s3cret/w@h/v", "like %2F %3F %23"),
+            ("redis://:s3cret@h/0", "is a URL of Redis"),
+            ("amqp://u:s3cret@h:6379/v", "has a port of Redis"),
+            (
+                "amqp://u:s3cret@h:15672/v",
+                "has the port of RabbitMQ's web pages",
+            ),
         ] {
-            let Err(error) = broker(url) else {
+            let Err(AmqpError::Misconfigured(text)) = broker(url) else {
                 panic!("{url} was accepted")
             };
             assert!(
-                matches!(error, AmqpError::Misconfigured(_))
-                    && !error.to_string().contains("s3cret"),
-                "{error}"
+                text.starts_with("amqp_url (REVWATCH_AMQP_URL) ")
+                    && text.contains(expected)
+                    && text.ends_with("write it like amqp://user:password@host:5672/virtual-host")
+                    && !text.contains("s3cret"),
+                "{text} should contain {expected}"
             );
         }
     }

@@ -70,6 +70,12 @@ impl RabbitQueue {
         Ok(Broker::new(url, String::new(), 1).map(drop)?)
     }
 
+    /// Connects and logs in as [`RabbitQueue::connect`] does, but declares nothing.
+    pub async fn probe(url: &SecretString) -> Result<(), QueueError> {
+        let broker = Broker::new(url, format!("revwatch {}", std::process::id()), 1)?;
+        Ok(link::probe(&broker).await?)
+    }
+
     /// Connects, and declares what is missing.
     pub async fn connect(options: RabbitOptions) -> Result<Self, QueueError> {
         if options.partitions == 0 {

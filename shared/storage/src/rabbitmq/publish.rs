@@ -105,7 +105,7 @@ impl Publisher {
             Ok(Err(error)) => {
                 self.slot.discard(&channel);
                 self.link.discard(&channel.open);
-                Err(AmqpError::while_doing("publishing", error))
+                Err(AmqpError::while_doing("publishing", &error))
             }
             // The broker may hang, or this queue may have lost its majority. A late confirm belongs to no caller, so
             // the channel is not used again.

@@ -102,7 +102,7 @@ impl StreamReader {
             let received = match self.messages.next().now_or_never() {
                 Some(received) => received
                     .transpose()
-                    .map_err(|e| AmqpError::while_doing("reading a stream", e))?,
+                    .map_err(|e| AmqpError::while_doing("reading a stream", &e))?,
                 None => {
                     let next = async { self.messages.next().await.transpose() };
                     self.link

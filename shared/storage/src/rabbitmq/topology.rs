@@ -22,7 +22,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 
-use super::error::{AmqpError, is_precondition_failed};
+use super::error::{AmqpError, is_precondition_failed, said};
 
 /// Where deliveries are published; the routing key is that of the partition.
 pub(super) const INTAKE: &str = "revwatch.intake";
@@ -77,10 +77,11 @@ pub(super) async fn declare(channel: &Channel, partitions: u32) -> Result<(), Am
         if is_precondition_failed(&error) {
             AmqpError::Misconfigured(format!(
                 "an exchange or queue of revwatch exists in RabbitMQ with other properties than required \
-                 (delete it if it is empty, or use another virtual host): {error}"
+                 (delete it if it is empty, or use another virtual host): {}",
+                said(&error)
             ))
         } else {
-            AmqpError::while_doing("declaring exchanges and queues", error)
+            AmqpError::while_doing("declaring exchanges and queues", &error)
         }
     })
 }
@@ -96,13 +97,14 @@ async fn agree_on_partitions(channel: &Channel, partitions: u32) -> Result<(), A
                  set `partitions = {existing}` (REVWATCH_PARTITIONS={existing}), or use another virtual host"
                 ),
                 None => format!(
-                    "this RabbitMQ virtual host was set up for another number of partitions: {error}"
+                    "this RabbitMQ virtual host was set up for another number of partitions: {}",
+                    said(&error)
                 ),
             }))
         }
         Err(error) => Err(AmqpError::while_doing(
             "declaring exchanges and queues",
-            error,
+            &error,
         )),
     }
 }

@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::link::Link;
 use super::target::Target;
+use crate::connection_failure;
 use crate::ports::StoreError;
 
 /// [`StateStore`](crate::ports::StateStore) on Redis 7.0 or later.
@@ -32,12 +33,18 @@ impl RedisStore {
             ));
         }
         let target = Target::parse(url.expose_secret())?;
-        let servers = target.servers();
-        let link = Link::open(target, partitions).await;
+        let link = Link::open(target.clone(), Some(partitions)).await;
         Ok(Self {
-            link: link.map_err(|error| naming(&servers, error))?,
+            link: link.map_err(|error| naming(&target, error))?,
             partitions,
         })
+    }
+
+    /// Connects and checks the servers as [`RedisStore::connect`] does, but writes nothing.
+    pub async fn probe(url: &SecretString) -> Result<(), StoreError> {
+        let target = Target::parse(url.expose_secret())?;
+        let link = Link::open(target.clone(), None).await;
+        link.map(drop).map_err(|error| naming(&target, error))
     }
 
     /// Checks the address as [`RedisStore::connect`] does.
@@ -56,11 +63,19 @@ impl RedisStore {
 
 /// The first connection fails where the operator waits for the reason: which servers, and where they
 /// are set.
-fn naming(servers: &str, error: StoreError) -> StoreError {
+fn naming(target: &Target, error: StoreError) -> StoreError {
     match error {
-        StoreError::Unavailable(cause) => StoreError::Unavailable(
-            format!("cannot connect to {servers} (REVWATCH_REDIS_URL): {cause}").into(),
-        ),
+        StoreError::Unavailable(cause) => {
+            let why = connection_failure::plain(&*cause);
+            let hint = match target.has_tls() && why.starts_with(connection_failure::NO_ANSWER) {
+                true => "; with rediss:// or tls=true it must speak TLS on this port",
+                false => "",
+            };
+            let servers = target.servers();
+            StoreError::Unavailable(
+                format!("cannot connect to {servers} (REVWATCH_REDIS_URL): {why}{hint}").into(),
+            )
+        }
         error => error,
     }
 }

@@ -19,7 +19,7 @@ use redis::{
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::error::{OpenError, ends_connection, store_error};
+use super::error::{OpenError, connect_error, ends_connection, store_error};
 use super::requirements;
 use super::script::Call;
 use super::target::Target;
@@ -48,8 +48,8 @@ pub(super) enum Link {
 }
 
 impl Link {
-    /// Connects and checks the servers.
-    pub(super) async fn open(target: Target, partitions: u32) -> Result<Self, StoreError> {
+    /// Connects and checks the servers. Without a number of partitions no deployment is created.
+    pub(super) async fn open(target: Target, partitions: Option<u32>) -> Result<Self, StoreError> {
         let source = match target {
             Target::Cluster(nodes) => {
                 return Ok(Self::Cluster(open_cluster(nodes, partitions).await?));
@@ -136,7 +136,7 @@ impl Link {
 
 async fn open_cluster(
     nodes: Vec<redis::ConnectionInfo>,
-    partitions: u32,
+    partitions: Option<u32>,
 ) -> Result<ClusterConnection, StoreError> {
     let client = ClusterClientBuilder::new(nodes)
         .connection_timeout(CONNECT_TIMEOUT)
@@ -157,7 +157,7 @@ async fn open_cluster(
 
 /// One multiplexed connection, and the source of the next.
 pub(super) struct Single {
-    partitions: u32,
+    partitions: Option<u32>,
     source: Arc<Source>,
     slot: Reconnecting<MultiplexedConnection, OpenError>,
 }
@@ -206,7 +206,7 @@ fn one_of(connection: &Arc<MultiplexedConnection>) -> MultiplexedConnection {
 }
 
 impl Source {
-    async fn open(&self, partitions: u32) -> Result<MultiplexedConnection, StoreError> {
+    async fn open(&self, partitions: Option<u32>) -> Result<MultiplexedConnection, StoreError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
@@ -221,7 +221,7 @@ impl Source {
                 client.get_async_connection_with_config(&config).await
             }
         };
-        let mut connection = opened.map_err(store_error)?;
+        let mut connection = opened.map_err(connect_error)?;
         requirements::examine_single(&mut connection, partitions).await?;
         Ok(connection)
     }

@@ -7,7 +7,7 @@ use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind, Value};
 
-use super::error::store_error;
+use super::error::{connect_error, store_error};
 use super::keys;
 use crate::ports::StoreError;
 
@@ -17,25 +17,28 @@ const MINIMUM: (u32, u32) = (7, 0);
 /// Examines the server behind a new connection.
 pub(super) async fn examine_single(
     connection: &mut MultiplexedConnection,
-    partitions: u32,
+    partitions: Option<u32>,
 ) -> Result<(), StoreError> {
     let info: String = info_cmd()
         .query_async(connection)
         .await
-        .map_err(store_error)?;
+        .map_err(connect_error)?;
     let config: RedisResult<HashMap<String, String>> = config_cmd().query_async(connection).await;
     let facts = Facts {
         info: parse_info(&info),
         config: optional(config)?,
     };
     report(&[verdict(&facts)?]);
-    claim_partitions(connection, partitions).await
+    match partitions {
+        Some(partitions) => claim_partitions(connection, partitions).await,
+        None => Ok(()),
+    }
 }
 
 /// Examines every primary of a Cluster.
 pub(super) async fn examine_cluster(
     connection: &mut ClusterConnection,
-    partitions: u32,
+    partitions: Option<u32>,
 ) -> Result<(), StoreError> {
     let infos: HashMap<String, String> = query_primaries(connection, info_cmd())
         .await
@@ -52,7 +55,10 @@ pub(super) async fn examine_cluster(
         found.push(verdict(&facts)?);
     }
     report(&found);
-    claim_partitions(connection, partitions).await
+    match partitions {
+        Some(partitions) => claim_partitions(connection, partitions).await,
+        None => Ok(()),
+    }
 }
 
 async fn query_primaries<T: FromRedisValue>(

@@ -3,9 +3,10 @@
 //! Invariant: no error repeats any part of the address, which may hold a password.
 
 use redis::sentinel::SentinelNodeConnectionInfo;
-use redis::{ConnectionInfo, IntoConnectionInfo, TlsMode};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsMode};
 
 use crate::ports::StoreError;
+use crate::server_url;
 
 /// The servers of the store.
 #[derive(Debug, Clone)]
@@ -28,19 +29,35 @@ pub(super) enum Target {
 impl Target {
     /// See [`super::RedisStore::connect`] for the forms.
     pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
-        let (scheme, rest) = url.trim().split_once("://").ok_or_else(|| {
-            wrong(
-                "it has no scheme; use redis://, rediss://, redis-cluster:// or redis-sentinel://",
-            )
-        })?;
+        const SCHEMES: &str =
+            "must begin with redis://, rediss://, redis-cluster:// or redis-sentinel://";
+        let (scheme, rest) = url.trim().split_once("://").ok_or_else(|| wrong(SCHEMES))?;
+        if scheme.starts_with("redis") && server_url::is_unescaped(url) {
+            return Err(wrong(&format!(
+                "has characters in its user or password that end the URL: {}",
+                server_url::ESCAPES
+            )));
+        }
         match scheme {
             "redis" | "rediss" => Ok(Self::Single(server(&format!("{scheme}://{rest}"))?)),
             "redis-cluster" => Self::cluster(&Parts::split(rest)?),
             "redis-sentinel" => Self::sentinel(&Parts::split(rest)?),
-            _ => Err(wrong(
-                "its scheme is none of redis://, rediss://, redis-cluster://, redis-sentinel://",
+            "amqp" | "amqps" => Err(wrong(
+                "is a URL of RabbitMQ: that belongs into amqp_url (REVWATCH_AMQP_URL)",
             )),
+            _ => Err(wrong(SCHEMES)),
         }
+    }
+
+    /// Whether connections begin with TLS.
+    pub(super) fn has_tls(&self) -> bool {
+        let servers = match self {
+            Self::Single(info) => std::slice::from_ref(info),
+            Self::Cluster(nodes) => nodes.as_slice(),
+            Self::Sentinel { sentinels, .. } => sentinels.as_slice(),
+        };
+        let is_tls = |info: &ConnectionInfo| matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+        servers.iter().any(is_tls)
     }
 
     /// Hosts and ports, for errors: no user and no password.
@@ -57,11 +74,13 @@ impl Target {
     fn cluster(parts: &Parts<'_>) -> Result<Self, StoreError> {
         if !parts.path.is_empty() {
             return Err(wrong(
-                "redis-cluster:// takes no path: a Cluster has only database 0",
+                "has a path: redis-cluster:// takes none, because a Cluster has only database 0",
             ));
         }
         if parts.sentinel_password.is_some() {
-            return Err(wrong("redis-cluster:// takes no sentinel_password"));
+            return Err(wrong(
+                "has a sentinel_password, which redis-cluster:// does not take",
+            ));
         }
         let scheme = parts.scheme();
         let nodes = parts
@@ -75,7 +94,7 @@ impl Target {
         let (master, db) = parts.path.split_once('/').unwrap_or((parts.path, ""));
         if master.is_empty() {
             return Err(wrong(
-                "redis-sentinel:// needs the master's name: redis-sentinel://host:26379,host:26379/mymaster",
+                "has no name of a master at its end: redis-sentinel://host:26379,host:26379/mymaster",
             ));
         }
         let scheme = parts.scheme();
@@ -123,7 +142,7 @@ impl<'a> Parts<'a> {
         let (login, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
         let hosts: Vec<&str> = hosts.split(',').map(str::trim).collect();
         if hosts.iter().any(|host| host.is_empty()) {
-            return Err(wrong("a host is missing; list them as host:port,host:port"));
+            return Err(wrong("lacks a host: list them as host:port,host:port"));
         }
         let mut parts = Self {
             login,
@@ -136,13 +155,13 @@ impl<'a> Parts<'a> {
             match (name.as_ref(), value.as_ref()) {
                 ("tls", "true") => parts.tls = true,
                 ("tls", "false") => parts.tls = false,
-                ("tls", _) => return Err(wrong("tls is neither true nor false")),
+                ("tls", _) => return Err(wrong("has a tls that is neither true nor false")),
                 ("sentinel_password", password) => {
                     parts.sentinel_password = Some(password.to_owned());
                 }
                 _ => {
                     return Err(wrong(
-                        "it has a parameter that is neither tls nor sentinel_password",
+                        "has a parameter that is neither tls nor sentinel_password",
                     ));
                 }
             }
@@ -163,12 +182,12 @@ fn has_port(host: &str) -> bool {
 fn server(url: &str) -> Result<ConnectionInfo, StoreError> {
     // The client's own error could quote the address.
     url.into_connection_info().map_err(|_| {
-        wrong("a host, port, login or database in it is malformed; percent-encode a password with / @ : # ?")
+        wrong("has a host, port, user or database that cannot be read: write it like redis://:password@host:6379/0")
     })
 }
 
 fn wrong(why: &str) -> StoreError {
-    StoreError::Misconfigured(format!("REVWATCH_REDIS_URL is not valid: {why}"))
+    StoreError::Misconfigured(format!("redis_url (REVWATCH_REDIS_URL) {why}"))
 }
 
 #[cfg(test)]
