@@ -5,6 +5,8 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use revwatch_core::neutral;
+
 /// A file's name, for messages, and its text.
 pub type NamedText = (String, String);
 
@@ -12,15 +14,15 @@ pub type NamedText = (String, String);
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// A file or folder could not be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {}: {}", shown(path), plain(cause))]
     Unreadable {
         /// The file or folder.
         path: PathBuf,
-        /// The cause.
-        source: io::Error,
+        /// Why. No source of the error, because the text has it already.
+        cause: io::Error,
     },
     /// A folder contains no TOML file.
-    #[error("there is no *.toml file in {path}")]
+    #[error("there is no *.toml file in {}", shown(path))]
     Empty {
         /// The folder.
         path: PathBuf,
@@ -66,7 +68,14 @@ pub fn read_toml(path: &Path) -> Result<Vec<NamedText>, ReadError> {
 
 /// Reads one file.
 pub fn read_text(file: &Path) -> Result<String, ReadError> {
-    std::fs::read_to_string(file).map_err(|source| unreadable(file, source))
+    let bytes = std::fs::read(file).map_err(|source| unreadable(file, source))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let what = match error.as_bytes() {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "it is UTF-16: save it as UTF-8",
+            _ => "it is not UTF-8 text: save it as UTF-8",
+        };
+        unreadable(file, io::Error::new(io::ErrorKind::InvalidData, what))
+    })
 }
 
 /// The place of `span`; without a span, the first character.
@@ -93,10 +102,24 @@ fn in_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn unreadable(path: &Path, source: io::Error) -> ReadError {
+/// A name as a terminal may show it.
+fn shown(path: &Path) -> String {
+    neutral::line(&path.to_string_lossy()).into_owned()
+}
+
+/// Without the number of the error.
+fn plain(cause: &io::Error) -> String {
+    let text = cause.to_string();
+    text.split(" (os error ")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn unreadable(path: &Path, cause: io::Error) -> ReadError {
     ReadError::Unreadable {
         path: path.to_owned(),
-        source,
+        cause,
     }
 }
 
@@ -127,6 +150,28 @@ mod tests {
         assert!(
             error.starts_with(&format!("cannot read {}: ", missing.display())),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_is_named_with_the_fix() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a\r.toml");
+        for (bytes, expected) in [
+            (&b"\xff\xfel\0"[..], "it is UTF-16: save it as UTF-8"),
+            (b"\xe9t\xe9", "it is not UTF-8 text: save it as UTF-8"),
+        ] {
+            std::fs::write(&path, bytes).expect("written");
+            let error = read_text(&path).expect_err("unreadable").to_string();
+            assert!(
+                error.ends_with(expected) && !error.contains('\r'),
+                "{error:?}"
+            );
+        }
+        let error = read_text(Path::new("/nowhere/x")).expect_err("missing");
+        assert_eq!(
+            error.to_string(),
+            "cannot read /nowhere/x: No such file or directory"
         );
     }
 

@@ -29,10 +29,62 @@ pub(crate) fn missing_field(message: &str) -> Option<&str> {
     Some(field.trim_matches('`'))
 }
 
-/// The same about `text`, which is not secret, where the parser does not quote it: it is shown, and what was probably
+/// What is wrong with the syntax of a file.
+pub fn syntax(message: &str) -> String {
+    const TABLE: [(&str, &str); 7] = [
+        (
+            "string values must be quoted",
+            "text must be in straight quotes, such as \"text\"",
+        ),
+        (
+            "invalid unquoted key",
+            "a key may have letters, digits, - and _ only; a line is `key = value` or `[section]`",
+        ),
+        (
+            "duplicate key",
+            "this key or section is in the file twice: keep one",
+        ),
+        (
+            "carriage return must be followed by newline",
+            "a line ends with a carriage return alone: save the file with the line ends of Unix or Windows",
+        ),
+        (
+            "key with no value",
+            "this key has no value: write `key = value`",
+        ),
+        (
+            "invalid key-value pair",
+            "a line is `key = value` or `[section]`: the file is TOML, not JSON or YAML",
+        ),
+        (
+            "invalid basic string",
+            "this text has no end, or a character that must be written with a backslash",
+        ),
+    ];
+    let mut known = TABLE.into_iter();
+    let plain = known.find_map(|(starts, plain)| message.starts_with(starts).then_some(plain));
+    plain.map_or_else(
+        || {
+            message
+                .split(", expected ")
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        },
+        str::to_owned,
+    )
+}
+
+/// [`complaint`] about `text`, which is not secret, where the parser does not quote it: it is shown, and what was probably
 /// meant.
 pub fn complaint_about(name: &str, message: &str, text: &str) -> String {
     let said = complaint(name, message);
+    // A date or a time without quotes is a kind of its own, which the parser calls a map.
+    if let Some(must) = said.strip_suffix(", but is a table")
+        && text.starts_with(|c: char| c.is_ascii_digit())
+    {
+        return format!("{must}: write \"{text}\"");
+    }
     if message != NO_ADDRESS {
         return said;
     }
@@ -179,6 +231,11 @@ mod tests {
                 )
             );
         }
+        let date = "invalid type: map, expected a string";
+        assert_eq!(
+            complaint_about("X", date, "2026-12-25"),
+            "X must be text in quotes: write \"2026-12-25\""
+        );
         let other = complaint_about("X", "missing field `a`", "secret");
         assert_eq!(other, "X: `a` is missing");
     }

@@ -66,7 +66,7 @@ pub(super) fn read(file: &NamedText) -> File {
     } else {
         errors
             .iter()
-            .map(|error| fault(error.span(), error.message()))
+            .map(|error| fault(error.span(), &wording::syntax(error.message())))
             .collect()
     };
     let mut places = BTreeMap::new();

@@ -1,6 +1,7 @@
 //! Settings as people write them.
 
 mod secrets;
+mod syntax;
 
 use std::collections::HashMap;
 
