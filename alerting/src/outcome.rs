@@ -69,4 +69,12 @@ impl Outcome {
             Self::Withheld => "withheld",
         }
     }
+
+    /// Why it was not delivered; else its word.
+    pub fn reason(self) -> String {
+        match self {
+            Self::Failed { reason, .. } | Self::Unknown { reason } => reason,
+            other => other.as_str().to_owned(),
+        }
+    }
 }

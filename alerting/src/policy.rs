@@ -272,12 +272,26 @@ impl Policy {
     }
 }
 
-/// A value in a fault: as it was written if it is one plain word. Anything else may be an address or a secret in the
-/// wrong place.
+/// A value in a fault: as it was written if it is one plain word, a date, a time or a time zone. Anything else may be an
+/// address or a secret in the wrong place.
 fn shown(text: &str) -> String {
-    match redact::word(text) {
-        word if word == text => format!("{text:?}"),
-        _ => "(not shown)".to_owned(),
+    let is_number_or_zone = || {
+        let digits = text.bytes().filter(u8::is_ascii_digit).count();
+        let has_only = |of: &str| {
+            let is_of = |b: u8| b.is_ascii_alphanumeric() || of.as_bytes().contains(&b);
+            text.bytes().all(is_of)
+        };
+        match digits {
+            0 => has_only("/_"),
+            1..=8 => has_only("/:.-") && !text.contains("//"),
+            _ => false,
+        }
+    };
+    let is_shown =
+        redact::word(text) == text || ((1..=30).contains(&text.len()) && is_number_or_zone());
+    match is_shown {
+        true => format!("{text:?}"),
+        false => "(not shown)".to_owned(),
     }
 }
 
@@ -645,6 +659,33 @@ mod tests {
     }
 
     #[test]
+    fn dates_times_and_zones_are_shown_and_addresses_and_secrets_are_not() {
+        for text in [
+            "25/12/2026",
+            "2026-02-30",
+            "24:00",
+            "America/Sao_Paolo",
+            "UTC-3",
+            "BRT",
+            "tuesday",
+        ] {
+            assert_eq!(shown(text), format!("{text:?}"));
+        }
+        for text in [
+            "",
+            "ana@example.com",
+            "+15550101",
+            "15550101234",
+            "https://hooks.slack.com/services/T0/B0/x",
+            "sk_live_51MrABC",
+            "whsec_a1",
+            "a\u{1b}[2J",
+        ] {
+            assert_eq!(shown(text), "(not shown)", "{text:?}");
+        }
+    }
+
+    #[test]
     fn every_fault_in_business_hours_is_named() {
         let invalid = BusinessHours {
             time_zone: "mars".into(),
@@ -659,7 +700,7 @@ mod tests {
             "day \"tuesday\" is unknown: there are mon, tue, wed, thu, fri, sat, sun",
             "day (not shown) is unknown: there are mon, tue, wed, thu, fri, sat, sun",
             "from \"nine\" is not a time of day: write it like \"09:00\"",
-            "to (not shown) is not a time of day: write it like \"09:00\"",
+            "to \"25:00\" is not a time of day: write it like \"09:00\"",
             "holiday \"xmas\" is not a date: write it like \"2026-12-25\"",
         ]
         .map(|what| format!("alerting.business_hours: {what}"));

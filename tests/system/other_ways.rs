@@ -62,7 +62,7 @@ async fn a_mail_server_that_is_not_there_is_replaced_and_named() {
     .await;
     assert_eq!(reason.0, "notifier email");
     let reason = reason.1.as_str().expect("a reason");
-    for part in ["Connection refused", "SMTP_URL", "route default"] {
+    for part in ["connection refused", "SMTP_URL", "route default"] {
         assert!(reason.contains(part), "{reason}");
     }
     process.stop();

@@ -10,6 +10,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Response, StatusCode};
 use revwatch_core::redact;
 use revwatch_runtime::egress::{BlockedAddressError, HttpError, HttpErrorKind, retry_after};
+use revwatch_storage::connection_failure;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
@@ -34,24 +35,16 @@ pub enum NoProof {
 /// delivered; any later failure leaves that unknown. `provider` names the receiver, `settings` the
 /// settings to check; the URL, which may be secret, is not included.
 pub fn no_answer(provider: &str, error: &HttpError, settings: &str) -> Outcome {
-    let mut reason = format!(
-        "{provider}: {}",
-        if error.is_timeout() {
-            "no answer in time"
-        } else {
-            "the connection failed"
-        }
-    );
-    let mut cause = error.source();
-    let mut is_refused = false;
-    while let Some(inner) = cause {
-        is_refused |= inner.is::<BlockedAddressError>();
-        reason = format!("{reason}: {inner}");
-        cause = inner.source();
-    }
-    if !is_refused {
-        reason = format!("{reason}: check {settings}, and whether this machine may connect to it");
-    }
+    let mut causes = std::iter::successors(error.source(), |cause| (**cause).source());
+    let refusal = causes.find(|cause| cause.is::<BlockedAddressError>());
+    let is_refused = refusal.is_some();
+    let reason = match refusal {
+        Some(refusal) => format!("{provider}: {refusal}"),
+        None => format!(
+            "{provider}: {}: check {settings}, and whether this machine may connect to it",
+            connection_failure::plain(error)
+        ),
+    };
     if error.kind() != HttpErrorKind::NoAnswer || is_refused {
         Outcome::Failed {
             reason,

@@ -52,6 +52,12 @@ pub trait Notifier: Send + Sync {
     /// new one. Must return within [`ATTEMPT_TIMEOUT`].
     async fn deliver(&self, message: &Message) -> Outcome;
 
+    /// Whether the provider would take messages with these settings, or why not. Sends none, and takes no longer than
+    /// [`ATTEMPT_TIMEOUT`]. `None`: the provider cannot be asked without a message.
+    async fn probe(&self) -> Option<Result<(), String>> {
+        None
+    }
+
     /// What it remembers about messages that only some recipients have. `None`: each message is delivered as one.
     fn partial_deliveries(&self) -> Option<&PartialDeliveries> {
         None

@@ -34,7 +34,9 @@ impl Settings {
             faults.add(Fault::of("email.from", what));
         }
         let address = |text: &str, place: &str| {
-            mailbox(text).ok_or_else(|| format!("{place} is not an address"))
+            mailbox(text).ok_or_else(|| {
+                format!("{place} is not an address: write it like ana@example.com, in ASCII (a domain as xn--…)")
+            })
         };
         let to = has_recipients.then(|| {
             faults.of(Recipients::new(

@@ -17,6 +17,7 @@ use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::Severity;
 use revwatch_runtime::config::{Config, EmailConfig};
+use revwatch_storage::connection_failure;
 use tokio::time::timeout;
 
 use self::config::{Settings, address};
@@ -237,6 +238,20 @@ impl Notifier for Email {
         self.delivered.is_partly_delivered(&id)
     }
 
+    async fn probe(&self) -> Option<Result<(), String>> {
+        let id = ClientId::Domain(self.domain.clone());
+        // Boxed: TLS makes the future large.
+        let connecting = Box::pin(self.server.connect(&id));
+        Some(match timeout(ATTEMPT_TIMEOUT, connecting).await {
+            Ok(Ok(mut connection)) => {
+                let _ = timeout(Duration::from_secs(1), connection.quit()).await;
+                Ok(())
+            }
+            Ok(Err(outcome)) => Err(outcome.reason()),
+            Err(_) => Err(format!("mail server: {}", connection_failure::NO_ANSWER)),
+        })
+    }
+
     async fn deliver(&self, message: &Message) -> Outcome {
         let id = letter::id(message, &self.domain);
         self.delivered.begin(&id);
@@ -245,7 +260,7 @@ impl Notifier for Email {
         let sending = Box::pin(self.send(message, &is_handed_over));
         let sent = timeout(ATTEMPT_TIMEOUT, sending).await;
         let outcome = sent.unwrap_or_else(|_| {
-            let reason = "mail server: no answer in time".to_owned();
+            let reason = format!("mail server: {}", connection_failure::NO_ANSWER);
             if is_handed_over.load(Ordering::Relaxed) {
                 Outcome::Unknown { reason }
             } else {

@@ -14,6 +14,7 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use percent_encoding::percent_decode_str;
 use revwatch_runtime::config::{ConfigError, Fault, names_loopback};
+use revwatch_storage::{connection_failure, server_url};
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
@@ -46,7 +47,14 @@ impl Server {
     pub fn new(url: &SecretString) -> Result<Self, ConfigError> {
         let invalid = |what: &str| ConfigError::of(Fault::of(SETTING, what));
         let example = "is not an SMTP URL: write it like smtps://user:password@host:465";
-        let url = Url::parse(url.expose_secret().trim()).map_err(|_| invalid(example))?;
+        let text = url.expose_secret().trim();
+        if server_url::is_unescaped(text) {
+            return Err(invalid(&format!(
+                "has characters in its user or password that end the URL: {}",
+                server_url::ESCAPES
+            )));
+        }
+        let url = Url::parse(text).map_err(|_| invalid(example))?;
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
             return Err(invalid(
                 "must end with its host or port: write / ? # and @ of a password like %2F %3F %23 %40",
@@ -87,6 +95,19 @@ impl Server {
             _ => return Err(invalid("must begin with smtps:// or smtp://")),
         };
         let port = url.port().unwrap_or(usual_port);
+        match (url.scheme(), port) {
+            ("smtps", 25 | 587) => {
+                let what = "begins with TLS (smtps://), but mail servers speak plainly at first on ports 25 and 587: write \
+                            smtp://, which requires STARTTLS, or port 465";
+                return Err(invalid(what));
+            }
+            ("smtp", 465) => {
+                let what = "asks for STARTTLS (smtp://), but mail servers begin with TLS on port 465: write smtps://, or \
+                            port 587";
+                return Err(invalid(what));
+            }
+            _ => {}
+        }
         Ok(Self {
             host,
             port,
@@ -142,10 +163,17 @@ impl Server {
         if let Some(credentials) = &self.credentials {
             let ways = [Mechanism::Plain, Mechanism::Login];
             if connection.server_info().get_auth_mechanism(&ways).is_none() {
-                let reason = format!(
-                    "the mail server accepts no password here: leave user and password out of {SETTING}, or use \
-                     another port"
-                );
+                let info = connection.server_info();
+                let reason = match info.supports_auth_mechanism(Mechanism::Xoauth2) {
+                    true => format!(
+                        "the mail server takes no passwords, only XOAUTH2, which revwatch does not have: name a server in \
+                         {SETTING} that takes a password, for instance a relay"
+                    ),
+                    false => format!(
+                        "the mail server accepts no password here: leave user and password out of {SETTING}, or use \
+                         another port"
+                    ),
+                };
                 return Err(Outcome::Failed {
                     reason,
                     permanent: true,
@@ -161,14 +189,18 @@ impl Server {
     }
 }
 
-/// The outcome of a failure before the mail itself was handed over: nothing was delivered.
+/// The outcome of a failure before the mail itself was handed over: nothing was delivered. `settings` are those to check
+/// if the answer does not tell which.
 pub fn failed(step: &str, error: &lettre::transport::smtp::Error, settings: &str) -> Outcome {
     let permanent = error.is_permanent();
-    // What the server refuses for now is mended there.
-    let fix = if permanent || error.status().is_none() {
-        format!(": check {settings}")
-    } else {
-        String::new()
+    let fix = match error.status().map(|code| code.to_string()).as_deref() {
+        Some("530") => format!(
+            ": it wants a user and a password: put both into {SETTING}, like smtps://user:password@host:465"
+        ),
+        Some("552") => ": the mail or its mailbox is too large for it: ask who runs it".to_owned(),
+        // What the server refuses for now is mended there.
+        Some(_) if !permanent => String::new(),
+        _ => format!(": check {settings}"),
     };
     Outcome::Failed {
         reason: format!("mail server, {step}: {}{fix}", cause(error)),
@@ -178,20 +210,11 @@ pub fn failed(step: &str, error: &lettre::transport::smtp::Error, settings: &str
 
 /// The cause, without the server's own text: servers tend to quote addresses.
 pub fn cause(error: &lettre::transport::smtp::Error) -> String {
-    if let Some(code) = error.status() {
-        return format!("answered {code}");
-    }
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if let Some(error) = inner.downcast_ref::<std::io::Error>() {
-            return format!("the connection failed: {error}");
-        }
-        source = inner.source();
-    }
-    if error.is_response() {
-        "its answer ended early or is unreadable".into()
-    } else {
-        "the connection failed".into()
+    match (error.status(), std::error::Error::source(error)) {
+        (Some(code), _) => format!("answered {code}"),
+        (None, _) if error.is_response() => "its answer ended early or is unreadable".into(),
+        (None, Some(source)) => connection_failure::plain(source),
+        (None, None) => "the connection failed".into(),
     }
 }
 
@@ -224,7 +247,10 @@ mod tests {
                 "smtp://mail.example?tls=none",
                 Err("must end with its host"),
             ),
-            ("smtps://me:hid/den@mail.example", Err("")),
+            ("smtps://me:hid/den@mail.example", Err("like %2F %3F %23")),
+            ("smtps://me:hid#den@mail.example", Err("like %2F %3F %23")),
+            ("smtps://me:hidden@mail.example:587", Err("write smtp://")),
+            ("smtp://me:hidden@mail.example:465", Err("write smtps://")),
             ("smtps://hidden@mail.example", Err("give both")),
         ];
         for (text, expected) in table {

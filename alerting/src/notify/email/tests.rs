@@ -128,7 +128,7 @@ async fn mails_are_handed_over_completely() {
 
 #[tokio::test]
 async fn responses_map_to_outcomes() {
-    let table: [(Script, &str, &str); 16] = [
+    let table: [(Script, &str, &str); 18] = [
         (&[], "delivered", ""),
         (&[("GREETING", "421 later")], "failed", "421"),
         (&[("GREETING", "")], "failed", "connecting"),
@@ -144,6 +144,16 @@ async fn responses_map_to_outcomes() {
         ),
         (&[("AUTH", "454 later")], "failed", "454"),
         (&[("MAIL", "550 no")], "permanent", "email.from"),
+        (
+            &[("MAIL", "530 login first")],
+            "permanent",
+            "it wants a user and a password: put both into email.smtp_url (SMTP_URL)",
+        ),
+        (
+            &[("EHLO", "250 AUTH XOAUTH2")],
+            "permanent",
+            "takes no passwords, only XOAUTH2",
+        ),
         (&[("MAIL", "451 later")], "failed", "451"),
         (
             &[("RCPT", "550 one@example.com unknown")],

@@ -235,6 +235,20 @@ impl Notifier for SlackBot {
         self.per_second
     }
 
+    async fn probe(&self) -> Option<Result<(), String>> {
+        let until = Instant::now() + ATTEMPT_TIMEOUT;
+        Some(match self.call("auth.test", &json!({}), until).await {
+            Ok(answer) if answer.ok => Ok(()),
+            Ok(Answer { error, .. }) => {
+                let code = http_outcome::word(&error.unwrap_or_default());
+                Err(format!(
+                    "{PROVIDER} answered {code}: check slack.bot_token (SLACK_BOT_TOKEN)"
+                ))
+            }
+            Err(outcome) => Err(outcome.reason()),
+        })
+    }
+
     async fn deliver(&self, message: &Message) -> Outcome {
         let until = Instant::now() + ATTEMPT_TIMEOUT;
         let (method, mut body) = self.request(message);
