@@ -1,12 +1,15 @@
 //! `revwatch config`.
 
 mod endpoints;
+mod servers;
 
 use std::io::Write as _;
+use std::sync::Arc;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use revwatch_alerting::AlertingSettings;
+use revwatch_alerting::notify::Notifier;
 use revwatch_runtime::backend::Uses;
 use revwatch_runtime::config::{
     Config, ConfigError, DEFAULTS, Effective, Endpoint, unknown_in_environment,
@@ -24,13 +27,15 @@ pub enum ConfigCommand {
     /// List every mistake in settings, secret files and rules that `serve` would refuse. Starts
     /// nothing.
     #[command(after_help = "\
-Exits with 1 if there is a mistake. No server is contacted, so keys and tokens are not tried.
-With --connect, Stripe's API is contacted, too: it lists the account's webhook endpoints and event destinations. Types that
+Exits with 1 if there is a mistake. Without --connect no server is contacted, so logins, keys and tokens are not tried.
+With --connect, RabbitMQ, Redis, the mail server and Slack (with a bot token) are asked whether they answer and accept
+the login. Nothing is created and no message is sent, so Twilio, PagerDuty and webhooks are not asked. Stripe's API lists
+the account's webhook endpoints and event destinations. Types that
 metrics need and no enabled endpoint gets are mistakes; disabled endpoints and API versions that revwatch is
 not tested with are warnings. The key needs the permission to read webhook endpoints.
 
 Examples:
-  revwatch config check --connect            what do the endpoints at Stripe not send?
+  revwatch config check --connect            do all servers answer, and what does Stripe not send?
   revwatch config check --config /etc/revwatch.toml
   revwatch config check --roles worker       for a process with one role
   revwatch config check && kill -HUP PID     before a running revwatch reloads its settings")]
@@ -49,7 +54,8 @@ pub struct CheckArgs {
     /// The roles that the process will run.
     #[arg(long, value_delimiter = ',', value_enum, default_value = Role::ALL_NAMES)]
     roles: Vec<Role>,
-    /// Also read from Stripe's API, with STRIPE_SECRET_KEY, what the webhook endpoints there send.
+    /// Also ask the servers that the settings name, and read from Stripe's API, with STRIPE_SECRET_KEY, what the webhook
+    /// endpoints there send.
     #[arg(long)]
     connect: bool,
 }
@@ -97,10 +103,15 @@ async fn check(options: &GlobalOptions, args: &CheckArgs) -> anyhow::Result<()> 
     if let Ok((_, checked)) = &checked {
         warnings.extend(checked.warning(roles));
     }
-    let at_stripe = match &checked {
-        Ok((_, checked)) if args.connect => Some(StripeEndpoints::read(&checked.config).await),
-        _ => None,
+    let (at_stripe, asked) = match &checked {
+        Ok((_, checked)) if args.connect => {
+            let servers = servers::ask(&checked.config, checked.uses, checked.all_notifiers());
+            let (at_stripe, asked) = tokio::join!(StripeEndpoints::read(&checked.config), servers);
+            (Some(at_stripe), asked)
+        }
+        _ => (None, Vec::new()),
     };
+    faults.extend(asked.iter().filter_map(servers::Asked::fault));
     if let Some(at_stripe) = &at_stripe {
         faults.extend(at_stripe.findings.faults.iter().cloned());
         warnings.extend(at_stripe.findings.warnings.iter().cloned());
@@ -113,6 +124,7 @@ async fn check(options: &GlobalOptions, args: &CheckArgs) -> anyhow::Result<()> 
         }
         if let Some(at_stripe) = &at_stripe {
             value["stripe_endpoints"] = json!(at_stripe.endpoints);
+            value["servers"] = asked.iter().map(servers::Asked::json).collect();
         }
         writeln!(out, "{value:#}")?;
     } else {
@@ -125,6 +137,7 @@ async fn check(options: &GlobalOptions, args: &CheckArgs) -> anyhow::Result<()> 
         if let Ok((_, checked)) = &checked {
             checked.print(&mut out)?;
         }
+        servers::print(&asked, &mut out)?;
         if let Some(at_stripe) = &at_stripe {
             at_stripe.print(&mut out)?;
         }
@@ -185,6 +198,12 @@ impl Checked {
             names.retain(|name| *name != "log");
         }
         names
+    }
+
+    fn all_notifiers(&self) -> &[Arc<dyn Notifier>] {
+        self.alerting
+            .as_ref()
+            .map_or(&[], |setup| setup.notifiers.as_slice())
     }
 
     fn rules(&self) -> usize {

@@ -9,6 +9,7 @@ mod backup;
 mod beginning;
 mod completeness;
 mod config;
+mod config_connect;
 mod conversion;
 mod crash;
 mod demo;

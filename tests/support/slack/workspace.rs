@@ -56,6 +56,7 @@ impl Workspace {
         let parameters = Parameters(parameters);
         match method {
             "hook" => Ok(json!("ok")),
+            "auth.test" => Ok(json!({"ok": true, "user": "revwatch"})),
             "chat.postMessage" => self.post(&parameters, now_s),
             "chat.update" => self.update(&parameters),
             _ if self.is_unreadable => Err("missing_scope"),
