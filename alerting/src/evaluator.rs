@@ -61,6 +61,7 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
     };
     let (mut waits, failures) = (false, FailureLog::default());
     while !shutdown.is_cancelled() {
+        alerting.turns.note(Instant::now());
         if let Some(settings) = state.new_settings.take() {
             alerting.take_over(settings);
             state.retry_broken = true;
@@ -181,6 +182,7 @@ impl Alerting {
                 _ = ticks.tick() => {
                     self.keep_lease(held).await?;
                     let started = Instant::now();
+                    self.turns.note(started);
                     self.tick(engine, held).await?;
                     self.metrics.rule_evaluation_seconds.observe(started.elapsed().as_secs_f64());
                     self.show_alerts(engine);

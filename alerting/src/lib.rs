@@ -20,6 +20,7 @@ pub mod notify;
 pub mod outcome;
 pub mod phase;
 pub mod policy;
+mod readiness;
 pub mod rule;
 pub mod rule_text;
 pub mod rules_file;
@@ -43,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::notify::{EgressClient, Notifier, keep_partial_deliveries};
 use self::policy::Policy;
+pub use self::readiness::Turns;
 use self::rule::Rule;
 pub use self::settings::{AlertingSettings, PendingSettings};
 use self::slack_actions::SlackActions;
@@ -79,6 +81,8 @@ pub struct Alerting {
     pub tracer: Tracer,
     /// Passes while the store answers.
     pub ready: Check,
+    /// Of the evaluator.
+    pub turns: Turns,
     /// Where new rules, notifiers and settings arrive.
     pub new_settings: PendingSettings,
 }
@@ -129,6 +133,8 @@ impl Alerting {
                 drop(send.send_replace(Some(settings)));
             }))
         });
+        let turns = Turns::default();
+        readiness::watch(process, backend.queue.clone(), turns.clone()).await;
         Ok(Self {
             store,
             queue: backend.queue.clone(),
@@ -145,6 +151,7 @@ impl Alerting {
             metrics: process.metrics.clone(),
             tracer: process.tracer.clone(),
             ready: process.readiness.check("alerting"),
+            turns,
             new_settings,
         })
     }

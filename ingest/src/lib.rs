@@ -50,6 +50,7 @@ use revwatch_core::clock::{Clock, Ids};
 use revwatch_runtime::config::{ConfigError, Endpoint, Limits, TrustedProxies};
 use revwatch_runtime::listen::{ListenError, ListenSetting, listen};
 use revwatch_runtime::open_files::connections_within_limit;
+use revwatch_runtime::probe::Probe;
 use revwatch_runtime::process::Process;
 use revwatch_runtime::public::{self, Port};
 use revwatch_runtime::telemetry::{Metrics, Tracer};
@@ -150,7 +151,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
 impl Ingest {
     /// Opens the public listener with the settings of `process`; accepted deliveries go to `queue`.
     pub async fn of(process: &Process, queue: Arc<dyn Publish>) -> Result<Self, StartError> {
-        let mut limits = process.config.limits.clone();
+        let (probed, mut limits) = (queue.clone(), process.config.limits.clone());
         limits.connections = connections_within_limit(limits.connections);
         let ingest = Self::bind(Settings {
             listen: process.config.listen,
@@ -169,7 +170,12 @@ impl Ingest {
             let (current, new) = (endpoints.clone(), config.webhook_endpoints()?);
             Ok(Box::new(move || current.set(new)))
         });
-        process.readiness.check("ingest").pass();
+        let probe = Probe::new(process.readiness.check("ingest"), move || {
+            let queue = probed.clone();
+            async move { queue.probe().await }
+        });
+        let failed = ingest.edge.publisher().failed();
+        process.watch("ingest", probe.woken_by(failed)).await;
         tracing::info!(listen = %ingest.local_addr, "accepting webhooks");
         Ok(ingest)
     }

@@ -16,7 +16,7 @@ use revwatch_core::redact;
 use revwatch_runtime::telemetry::{LimitedLog, Metrics, Tracer};
 use revwatch_storage::ports::{Delivery, Publish, QueueError};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -37,6 +37,8 @@ pub(crate) struct Publisher {
     deadline: Duration,
     in_progress: TaskTracker,
     unstored_log: LimitedLog,
+    /// Notified of each publish that the queue did not confirm.
+    failed: Arc<Notify>,
 }
 
 /// What a publish holds until it completes, wherever it runs.
@@ -73,11 +75,17 @@ impl Publisher {
             deadline,
             in_progress: TaskTracker::new(),
             unstored_log: LimitedLog::new(1),
+            failed: Arc::default(),
         })
     }
 
     pub(crate) fn partitions(&self) -> u32 {
         self.queue.partitions()
+    }
+
+    /// Notified of each publish that the queue did not confirm.
+    pub(crate) fn failed(&self) -> Arc<Notify> {
+        self.failed.clone()
     }
 
     /// Number of publishes in progress.
@@ -195,6 +203,7 @@ impl Publisher {
         let answer = if matches!(result, Ok(Ok(()))) {
             Answer::Stored
         } else {
+            self.failed.notify_one();
             Answer::Unavailable
         };
         request_span.published(&self.tracer, began, &answer);

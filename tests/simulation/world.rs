@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use revwatch_alerting::notify::{EgressClient, SlackBot};
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::slack_actions::SlackActions;
-use revwatch_alerting::{Alerting, PendingSettings, rules_file};
+use revwatch_alerting::{Alerting, PendingSettings, Turns, rules_file};
 use revwatch_core::event_settings::EventSettings;
 use revwatch_core::mode::Mode;
 use revwatch_core::realm::Realm;
@@ -313,6 +313,7 @@ impl World {
             metrics: Metrics::new(),
             tracer: Tracer::default(),
             ready: Readiness::default().check("alerting"),
+            turns: Turns::default(),
             new_settings: PendingSettings::default(),
         }
     }

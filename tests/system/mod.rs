@@ -29,6 +29,7 @@ mod order;
 mod other_ways;
 mod owners;
 mod prometheus;
+mod readiness;
 mod recovery;
 mod redaction;
 mod redis_loss;

@@ -25,6 +25,7 @@ pub mod partition;
 pub mod recovery;
 mod relays;
 pub mod resolver;
+mod standing;
 #[cfg(test)]
 mod test_worker;
 
@@ -44,6 +45,7 @@ use revwatch_runtime::telemetry::{Metrics, Tracer};
 use revwatch_storage::failure_log::FailureLog;
 use revwatch_storage::ports::{Coordination, EventQueue, HoldingQueue, StateStore, StoreError};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,8 +53,9 @@ pub use self::concurrency::BatchPermits;
 use self::maintenance::Maintenance;
 use self::membership::Share;
 pub use self::other_mode::OtherModeCounts;
-use self::partition::{FailingPartitions, Partition};
+use self::partition::Partition;
 use self::resolver::Resolver;
+use self::standing::{Movement, Seen, Standing};
 
 /// What a worker needs.
 #[derive(Clone)]
@@ -75,7 +78,7 @@ pub struct Worker {
     pub metrics: Metrics,
     /// Exports spans.
     pub tracer: Tracer,
-    /// Passes while the store confirms that this worker is alive.
+    /// Passes while the store confirms that this worker is alive, and no partition stands still.
     pub ready: Check,
     /// Restarts tasks that panic.
     pub tasks: Supervisor,
@@ -174,14 +177,17 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     let own = watch::Sender::new(Share::default());
     let known = watch::Sender::new(None);
     let pauses = known.subscribe();
-    let (failing, failures) = (FailingPartitions::default(), FailureLog::default());
+    let (standing, failures) = (Standing::default(), FailureLog::default());
+    let mut movement = Movement::default();
     let (maintained, owned_partitions) = (worker.clone(), own.subscribe());
+    let of_maintenance = standing.clone();
     tasks.spawn(
         worker
             .tasks
             .clone()
             .keep("maintenance".into(), shutdown.clone(), move |stop| {
                 Maintenance::new(maintained.clone(), owned_partitions.clone(), known.clone())
+                    .reporting_to(of_maintenance.clone())
                     .run(stop)
             }),
     );
@@ -202,11 +208,10 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
             .await
         {
             Ok(alive) => {
-                match failing.first() {
+                let now = Instant::now();
+                match standing.unready(now).or_else(|| movement.first(now)) {
                     None => worker.ready.pass(),
-                    Some((number, reason)) => worker
-                        .ready
-                        .fail(format!("partition {number}: {reason}, see the log")),
+                    Some(reason) => worker.ready.fail(reason),
                 }
                 for (number, slot) in (0..).zip(owned.iter_mut()) {
                     match (
@@ -218,12 +223,12 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
                             let stop = shutdown.child_token();
                             let (of_partition, pauses, mut panicked) =
                                 (worker.clone(), pauses.clone(), false);
-                            let failing = failing.clone();
+                            let standing = standing.clone();
                             let begin = move |stop| {
                                 let partition =
                                     Partition::new(of_partition.clone(), number, pauses.clone());
                                 partition
-                                    .reporting_to(failing.clone())
+                                    .reporting_to(standing.clone())
                                     .run(std::mem::replace(&mut panicked, true), stop)
                             };
                             let name = format!("partition {number}");
@@ -265,7 +270,12 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
         }
         // A worker that is missing there for a moment is only missed by a command's check.
         let _ = worker.store.heartbeat(&group, &name, ttl_ms).await;
-        worker.update_queue_gauges(period).await;
+        let rests = pauses
+            .borrow()
+            .as_ref()
+            .is_some_and(|pauses| pauses.is_everything_paused());
+        worker.watch_queue(&mut movement, rests, period).await;
+        worker.show_standing(&standing, &movement);
         tokio::select! {
             biased;
             () = shutdown.cancelled() => {}
@@ -284,17 +294,23 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
 }
 
 impl Worker {
-    /// Updates the gauges of queue depth and dead letters.
-    async fn update_queue_gauges(&self, within: Duration) {
+    /// Updates the gauges of queue depth and dead letters, and notes whether waiting deliveries become fewer.
+    async fn watch_queue(&self, movement: &mut Movement, rests: bool, within: Duration) {
         let counts = tokio::time::timeout(within, async {
             (
                 self.queue.depth().await,
                 self.queue.held_count(HoldingQueue::DeadLetters).await,
+                self.store.health().await,
             )
         });
-        let Ok((depth, dead)) = counts.await else {
+        let Ok((depth, dead, health)) = counts.await else {
             return;
         };
+        if let (Ok(depth), Ok(health)) = (&depth, &health) {
+            let found = depth.iter().zip(health);
+            let found = found.map(|(depth, health)| Seen::new(*depth, health.high_watermark_ms));
+            movement.see(found.collect(), rests, Instant::now());
+        }
         for (partition, waiting) in depth.into_iter().flatten().enumerate() {
             let gauge = self
                 .metrics
@@ -306,6 +322,19 @@ impl Worker {
             self.metrics
                 .dead_letters
                 .set(i64::try_from(dead).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Updates the gauge of partitions that stand still.
+    fn show_standing(&self, standing: &Standing, movement: &Movement) {
+        let now = Instant::now();
+        for (number, stands) in movement.stands(now) {
+            let stands = stands.max(standing.of_partition(number, now));
+            let gauge = self
+                .metrics
+                .partition_standing_seconds
+                .with_label_values(&[&number.to_string()]);
+            gauge.set(i64::try_from(stands.as_secs()).unwrap_or(i64::MAX));
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::membership::Share;
 use crate::other_mode::OtherModeLog;
 use crate::partition::{BACKOFF, PartitionError};
 use crate::recovery::{self, IncompletePartition};
+use crate::standing::{Standing, Subject};
 
 /// How often it checks the store.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -66,6 +67,7 @@ pub(crate) struct Maintenance {
     other_format_logged: Option<Instant>,
     /// Of a conversion that has not succeeded yet.
     archived: Option<conversion::Archived>,
+    standing: Standing,
 }
 
 /// When parked deliveries are triaged.
@@ -131,7 +133,13 @@ impl Maintenance {
             other_mode: OtherModeLog::default(),
             other_format_logged: None,
             archived: None,
+            standing: Standing::default(),
         }
+    }
+
+    /// Notes in `standing` why it fails.
+    pub(crate) fn reporting_to(self, standing: Standing) -> Self {
+        Self { standing, ..self }
     }
 
     /// Checks until `stop`.
@@ -142,9 +150,14 @@ impl Maintenance {
                 let pause = match self.check().await {
                     Ok(()) => {
                         retries.reset();
+                        self.standing.works(Subject::Maintenance);
                         CHECK_INTERVAL
                     }
                     Err(error) => {
+                        let persistent = error.persistent_reason().is_some();
+                        let (reason, now) = (error.reason(), Instant::now());
+                        self.standing
+                            .fails(Subject::Maintenance, reason, persistent, now);
                         let pause = retries.pause().max(CHECK_INTERVAL);
                         match (failures.admit(&error), error.persistent_reason()) {
                             (Some(earlier), None) => {

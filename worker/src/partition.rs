@@ -3,19 +3,19 @@
 //! Invariant: dead and paused deliveries are durable in their holding queue, and those of another partition
 //! in that one, before they are acknowledged.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_core::backoff::Backoff;
 use revwatch_core::entity::{Entity, STATE_FORMAT};
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_runtime::retries::Retries;
-use revwatch_storage::failure_log::FailureLog;
 use revwatch_storage::ports::{
     Committed, Delivery, HeldDelivery, HoldingQueue, QueueError, ReadResult, StoreError,
 };
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -24,13 +24,14 @@ use crate::applied::Applied;
 use crate::batch::{Batch, Decision, Outcome, Place};
 use crate::batch_telemetry::report;
 use crate::relays::Pending;
+use crate::standing::{Standing, Subject};
 
 /// A partition that this worker reads.
 pub struct Partition {
     worker: Worker,
     number: u32,
     pauses: watch::Receiver<Option<Arc<Pauses>>>,
-    failing: FailingPartitions,
+    standing: Standing,
     failed: FailedCall,
 }
 
@@ -44,14 +45,6 @@ enum FailedCall {
     Queue,
     /// None, or one of the store: after a batch, because a delivery waits.
     Other,
-}
-
-/// Partitions that need an operator to change something, each with the reason; for `/readyz`. And what the log says of
-/// all that fail. Clones share one state.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct FailingPartitions {
-    reasons: Arc<Mutex<BTreeMap<u32, &'static str>>>,
-    log: FailureLog,
 }
 
 /// Why a partition cannot continue for now.
@@ -121,27 +114,20 @@ impl PartitionError {
             | Self::ConversionInterrupted => None,
         }
     }
-}
 
-impl FailingPartitions {
-    /// The failing partition with the lowest number.
-    pub(crate) fn first(&self) -> Option<(u32, &'static str)> {
-        self.with(|failing| {
-            failing
-                .first_key_value()
-                .map(|(number, reason)| (*number, *reason))
-        })
-    }
-
-    fn set(&self, number: u32, reason: Option<&'static str>) {
-        self.with(|failing| match reason {
-            Some(reason) => failing.insert(number, reason),
-            None => failing.remove(&number),
-        });
-    }
-
-    fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<u32, &'static str>) -> T) -> T {
-        f(&mut self.reasons.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The reason in a few words, for `/readyz`.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Queue(_) => self
+                .persistent_reason()
+                .unwrap_or("the queue is unavailable"),
+            Self::Store(StoreError::Unavailable(_)) => "the store is unavailable",
+            Self::Contended => "another worker keeps changing the same entities",
+            Self::Replay(error) => error.reason(),
+            _ => self
+                .persistent_reason()
+                .unwrap_or("the state is being converted"),
+        }
     }
 }
 
@@ -152,14 +138,14 @@ impl Partition {
             worker,
             number,
             pauses,
-            failing: FailingPartitions::default(),
+            standing: Standing::default(),
             failed: FailedCall::Other,
         }
     }
 
-    /// Reports persistent errors to `failing`.
-    pub(crate) fn reporting_to(self, failing: FailingPartitions) -> Self {
-        Self { failing, ..self }
+    /// Notes in `standing` what it waits for.
+    pub(crate) fn reporting_to(self, standing: Standing) -> Self {
+        Self { standing, ..self }
     }
 
     /// Works until `stop`. After an error of the queue or the store it waits, then starts over with
@@ -179,7 +165,7 @@ impl Partition {
             }
             self.set_error(Some(&error));
             let pause = retries.pause();
-            let line = self.failing.log.admit(&error);
+            let line = self.standing.log.admit(&error);
             match (line, error.persistent_reason()) {
                 (Some(earlier), None) => {
                     tracing::warn!(partition = self.number, %error, ?pause, earlier, "partition backs off");
@@ -210,10 +196,16 @@ impl Partition {
         self.worker
             .metrics
             .partition_fails(self.number, reason.is_some());
-        self.failing.set(
-            self.number,
-            reason.and_then(PartitionError::persistent_reason),
-        );
+        let subject = Subject::Partition(self.number);
+        match reason {
+            None => self.standing.works(subject),
+            Some(error) => self.standing.fails(
+                subject,
+                error.reason(),
+                error.persistent_reason().is_some(),
+                Instant::now(),
+            ),
+        }
     }
 
     async fn consume(
@@ -252,6 +244,8 @@ impl Partition {
                 }
                 let permit = self.worker.batch_permits.acquire().await;
                 let deliveries = consumer.next(self.worker.config.batch).await?;
+                let subject = Subject::Partition(self.number);
+                self.standing.begins(subject, Instant::now());
                 let mut applied = permit
                     .run(apply(
                         &self.worker,
@@ -268,8 +262,9 @@ impl Partition {
                 if pending.is_empty() {
                     consumer.ack().await?;
                 }
-                if !std::mem::replace(processed, true) {
-                    self.set_error(None);
+                match std::mem::replace(processed, true) {
+                    true => self.standing.works(subject),
+                    false => self.set_error(None),
                 }
             }
             if !pending.is_empty() {

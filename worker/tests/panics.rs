@@ -41,6 +41,10 @@ impl Publish for PanickingQueue {
     async fn publish(&self, delivery: Delivery) -> Result<(), QueueError> {
         self.queue.publish(delivery).await
     }
+
+    async fn probe(&self) -> Result<(), QueueError> {
+        self.queue.probe().await
+    }
 }
 
 #[async_trait]
@@ -101,6 +105,10 @@ impl Replay for PanickingQueue {
 impl Journal for PanickingQueue {
     async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
         self.queue.append_journal(entries).await
+    }
+
+    async fn probe_journal(&self) -> Result<(), QueueError> {
+        self.queue.probe_journal().await
     }
 
     async fn read_journal(

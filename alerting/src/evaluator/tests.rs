@@ -29,7 +29,7 @@ use crate::notify::{Capabilities, Lookup, Notifier, Outcome};
 use crate::rule::Rule;
 use crate::slack_actions::SlackActions;
 use crate::test_support::{BrokenJournal, LONG, lease, open_sqlite};
-use crate::{rules_file, run};
+use crate::{Turns, rules_file, run};
 
 /// A notifier that takes as long as the test wants.
 #[derive(Default)]
@@ -150,6 +150,7 @@ fn alerting(
         metrics: Metrics::new(),
         tracer: Default::default(),
         ready: readiness.check("alerting"),
+        turns: Turns::default(),
         new_settings: PendingSettings::default(),
     };
     (alerting, readiness)

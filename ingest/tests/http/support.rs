@@ -79,6 +79,10 @@ impl Publish for TestQueue {
         self.stored.lock().expect("unpoisoned").push(delivery);
         Ok(())
     }
+
+    async fn probe(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
 }
 
 /// Deadlines long enough that none is reached by accident; a test shortens the one it tests.

@@ -18,6 +18,7 @@ use crate::config::{Config, ConfigError, Effective, unknown_in_environment};
 use crate::listen::ListenError;
 use crate::open_files;
 use crate::panics::count_panics;
+use crate::probe::Probe;
 use crate::reload::{ActiveConfig, Apply, Prepare, Reload};
 use crate::supervise::Supervisor;
 use crate::telemetry::{Metrics, SetupError, Tracer, count_dropped_lines, init_logs};
@@ -189,6 +190,14 @@ impl Process {
         });
         let (backend, partitions) = (uses.name(&self.config), queue.partitions());
         tracing::info!(backend, admin = %self.admin_addr, partitions, "started");
+    }
+
+    /// Tries out the readiness of a role from now on; the first result is there when it returns.
+    pub async fn watch(&self, what: &str, probe: Probe) {
+        probe.attempt().await;
+        let begin = move |stop| probe.clone().run(stop);
+        let name = format!("readiness of {what}");
+        tokio::spawn(self.tasks.clone().keep(name, self.shutdown.clone(), begin));
     }
 
     /// Registers how a role applies reloaded settings.

@@ -13,7 +13,7 @@ use revwatch_alerting::message::Message;
 use revwatch_alerting::notify::{Capabilities, Notifier, Outcome};
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::slack_actions::SlackActions;
-use revwatch_alerting::{Alerting, PendingSettings, engine, rules_file};
+use revwatch_alerting::{Alerting, PendingSettings, Turns, engine, rules_file};
 use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::config::Config;
 use revwatch_runtime::telemetry::Metrics;
@@ -152,6 +152,7 @@ impl Watch {
             metrics: metrics.clone(),
             tracer: Default::default(),
             ready: Readiness::default().check("alerting"),
+            turns: Turns::default(),
             new_settings: PendingSettings::default(),
         };
         let shutdown = CancellationToken::new();

@@ -114,6 +114,12 @@ metrics! {
         "1 while the partition's worker is backing off after an error (see its log)",
         &["partition"],
     );
+    partition_standing_seconds: IntGaugeVec = gauges(
+        "revwatch_partition_standing_seconds",
+        "For how long the partition has stood still: its deliveries wait, or its worker is at one batch or one failure, and \
+        nothing is applied; 0 while it works, has nothing to do or everything is paused",
+        &["partition"],
+    );
     partitions_recovering: IntGauge = gauge(
         "revwatch_partitions_recovering",
         "Partitions whose state is being replayed from the archive, or converted",

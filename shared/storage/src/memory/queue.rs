@@ -60,6 +60,10 @@ impl Publish for Memory {
         }
         Ok(())
     }
+
+    async fn probe(&self) -> Result<(), QueueError> {
+        self.enter(0).await
+    }
 }
 
 #[async_trait]
@@ -191,6 +195,11 @@ impl Journal for Memory {
                 state.journal.insert(key, entry);
             }
         }
+        Ok(())
+    }
+
+    async fn probe_journal(&self) -> Result<(), QueueError> {
+        self.shared.pass(&self.gate).await;
         Ok(())
     }
 

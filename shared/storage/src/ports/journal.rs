@@ -25,6 +25,9 @@ pub trait Journal: Send + Sync {
     /// Appends lines to the journal; returns when they are durable. Safe to repeat.
     async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError>;
 
+    /// Whether a line that is appended now would become durable. What it writes is no line.
+    async fn probe_journal(&self) -> Result<(), QueueError>;
+
     /// Reads the journal, oldest line first. An adapter may leave out lines that newer ones replace.
     async fn read_journal(
         &self,

@@ -37,4 +37,8 @@ pub trait Publish: Send + Sync {
 
     /// Returns `Ok` only when the delivery is durable. After an error the delivery may or may not be stored.
     async fn publish(&self, delivery: Delivery) -> Result<(), QueueError>;
+
+    /// Whether a delivery that is published now would become durable. It takes the way of a delivery as far as that is
+    /// possible without leaving one: something is written where deliveries are, and its confirm awaited.
+    async fn probe(&self) -> Result<(), QueueError>;
 }

@@ -6,12 +6,15 @@
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
+use revwatch_core::clock::Ids as _;
 use revwatch_core::event::{Event, beginning};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::publish::OutboundMessage;
 use super::{pack, topology};
 use crate::ports::{Delivery, HeldDelivery};
+use crate::system::SystemIds;
 
 const DELIVERY: &str = "revwatch-delivery";
 const EVENT_ID: &str = "revwatch-event-id";
@@ -64,6 +67,17 @@ pub(super) fn marker_properties(marker: Uuid) -> BasicProperties {
     BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
         .with_headers(headers)
+}
+
+/// A message that says nothing, to try out whether `queue` takes one. Readers of a stream skip it.
+pub(super) fn marker_for(queue: &str) -> OutboundMessage {
+    OutboundMessage {
+        // The default exchange routes to the queue named by the routing key.
+        exchange: "",
+        routing_key: queue.to_owned(),
+        properties: marker_properties(SystemIds.fresh()),
+        body: Bytes::new(),
+    }
 }
 
 /// The marker, if the message is one.

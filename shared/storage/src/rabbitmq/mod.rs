@@ -146,6 +146,13 @@ impl Publish for RabbitQueue {
         }
         Ok(self.intake.publish(delivery).await?)
     }
+
+    async fn probe(&self) -> Result<(), QueueError> {
+        Ok(self
+            .publisher
+            .publish(message::marker_for(topology::PROBE))
+            .await?)
+    }
 }
 
 #[async_trait]
@@ -255,6 +262,13 @@ impl Replay for RabbitQueue {
 impl Journal for RabbitQueue {
     async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
         Ok(journal::record(&self.publisher, entries).await?)
+    }
+
+    async fn probe_journal(&self) -> Result<(), QueueError> {
+        Ok(self
+            .publisher
+            .publish(message::marker_for(topology::JOURNAL))
+            .await?)
     }
 
     async fn read_journal(

@@ -8,8 +8,8 @@
 //!                                  revwatch.unroutable (fanout, quorum)   revwatch.dead (fanout, quorum)
 //! ```
 //!
-//! Also revwatch.parked (fanout, quorum), for deliveries that an operator holds back, and the journal, a
-//! stream that is published to directly.
+//! Also revwatch.parked (fanout, quorum), for deliveries that an operator holds back, revwatch.probe (quorum), to try
+//! out whether RabbitMQ takes messages, and the journal, a stream. The last two are published to directly.
 //!
 //! Invariant: a publish is confirmed only when a quorum queue has it: its partition's, or, if that
 //! is missing, the unroutable one. That is why the archive is not bound to `revwatch.events` itself: a
@@ -34,6 +34,9 @@ pub(super) const UNROUTABLE: &str = "revwatch.unroutable";
 pub(super) const DEAD: &str = "revwatch.dead";
 /// Exchange and queue of parked deliveries.
 pub(super) const PARKED: &str = "revwatch.parked";
+/// Takes what [`Publish::probe`](crate::ports::Publish::probe) publishes, and keeps the last of it. It is of the type
+/// of the partitions' queues, so it needs what they need: no alarm, a disk, a majority of the nodes.
+pub(super) const PROBE: &str = "revwatch.probe";
 /// Stream of the journal.
 pub(super) const JOURNAL: &str = "revwatch.journal";
 /// Stream of everything accepted.
@@ -120,16 +123,20 @@ fn marked(error: &str) -> Option<u32> {
 
 async fn declare_all(channel: &Channel, partitions: u32) -> lapin::Result<()> {
     exchange(channel, UNROUTABLE, ExchangeKind::Fanout, None).await?;
-    quorum_queue(channel, UNROUTABLE, None).await?;
+    quorum_queue(channel, UNROUTABLE, FieldTable::default()).await?;
     bind(channel, UNROUTABLE, UNROUTABLE, "").await?;
 
     exchange(channel, DEAD, ExchangeKind::Fanout, None).await?;
-    quorum_queue(channel, DEAD, None).await?;
+    quorum_queue(channel, DEAD, FieldTable::default()).await?;
     bind(channel, DEAD, DEAD, "").await?;
 
     exchange(channel, PARKED, ExchangeKind::Fanout, None).await?;
-    quorum_queue(channel, PARKED, None).await?;
+    quorum_queue(channel, PARKED, FieldTable::default()).await?;
     bind(channel, PARKED, PARKED, "").await?;
+
+    let mut last_alone = FieldTable::default();
+    last_alone.insert("x-max-length".into(), AMQPValue::LongInt(1));
+    quorum_queue(channel, PROBE, last_alone).await?;
 
     exchange(
         channel,
@@ -140,7 +147,7 @@ async fn declare_all(channel: &Channel, partitions: u32) -> lapin::Result<()> {
     .await?;
     for partition in 0..partitions {
         let queue = partition_queue(partition);
-        quorum_queue(channel, &queue, Some(DEAD)).await?;
+        quorum_queue(channel, &queue, dead_letters_to(DEAD)).await?;
         bind(channel, &queue, EVENTS, &routing_key(partition)).await?;
     }
 
@@ -198,9 +205,8 @@ async fn exchange(
 async fn quorum_queue(
     channel: &Channel,
     name: &str,
-    dead_letters_to: Option<&str>,
+    mut arguments: FieldTable,
 ) -> lapin::Result<()> {
-    let mut arguments = FieldTable::default();
     arguments.insert(
         "x-queue-type".into(),
         AMQPValue::LongString("quorum".into()),
@@ -209,25 +215,29 @@ async fn quorum_queue(
         "x-delivery-limit".into(),
         AMQPValue::LongInt(DELIVERY_LIMIT),
     );
-    if let Some(exchange) = dead_letters_to {
-        arguments.insert(
-            "x-dead-letter-exchange".into(),
-            AMQPValue::LongString(exchange.into()),
-        );
-        // Without these two RabbitMQ moves dead letters at most once: it may lose them.
-        arguments.insert(
-            "x-dead-letter-strategy".into(),
-            AMQPValue::LongString("at-least-once".into()),
-        );
-        arguments.insert(
-            "x-overflow".into(),
-            AMQPValue::LongString("reject-publish".into()),
-        );
-    }
     channel
         .queue_declare(name.into(), QueueDeclareOptions::durable(), arguments)
         .await
         .map(drop)
+}
+
+/// The arguments of a queue whose rejected messages go to `exchange`.
+fn dead_letters_to(exchange: &str) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert(
+        "x-dead-letter-exchange".into(),
+        AMQPValue::LongString(exchange.into()),
+    );
+    // Without these two RabbitMQ moves dead letters at most once: it may lose them.
+    arguments.insert(
+        "x-dead-letter-strategy".into(),
+        AMQPValue::LongString("at-least-once".into()),
+    );
+    arguments.insert(
+        "x-overflow".into(),
+        AMQPValue::LongString("reject-publish".into()),
+    );
+    arguments
 }
 
 async fn stream(channel: &Channel, name: &str, limit: &str, at: AMQPValue) -> lapin::Result<()> {

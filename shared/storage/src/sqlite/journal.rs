@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
 use super::handle::{Sqlite, queue_error};
-use crate::ports::{Journal, JournalEntry, QueueError};
+use crate::ports::{Journal, JournalEntry, Publish as _, QueueError};
 
 #[async_trait]
 impl Journal for Sqlite {
@@ -19,6 +19,11 @@ impl Journal for Sqlite {
                 .map_err(queue_error)?;
         }
         Ok(())
+    }
+
+    async fn probe_journal(&self) -> Result<(), QueueError> {
+        // It is in the same file.
+        self.probe().await
     }
 
     async fn read_journal(

@@ -27,6 +27,19 @@ impl Publish for Sqlite {
         self.0.published[partition as usize].notify_waiters();
         Ok(())
     }
+
+    async fn probe(&self) -> Result<(), QueueError> {
+        self.takes(0)?;
+        // A transaction that changes nothing writes nothing.
+        let now_ms = self.0.clock.now_ms();
+        self.write(move |c| {
+            c.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('probed_ms', ?1)")?
+                .execute([now_ms.to_string()])
+        })
+        .await
+        .map(drop)
+        .map_err(queue_error)
+    }
 }
 
 #[async_trait]

@@ -1,0 +1,97 @@
+//! What alerting vouches for besides the store: that its evaluator takes turns, and that the journal takes entries.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use revwatch_runtime::probe::Probe;
+use revwatch_runtime::process::Process;
+use revwatch_storage::ports::{EventQueue, QueueError};
+use tokio::time::Instant;
+
+/// When the evaluator last took a turn. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Turns(Arc<Mutex<Option<Instant>>>);
+
+/// Tries out the journal.
+struct JournalProbe {
+    queue: Arc<dyn EventQueue>,
+    written: Mutex<Option<Instant>>,
+}
+
+/// A turn takes far less, also one that waits for attempts under way.
+const STANDS: Duration = Duration::from_mins(2);
+/// How often something is written to the journal, which keeps it for years. In between the queue is tried out: both are
+/// one server, or one file.
+const WRITE_INTERVAL: Duration = Duration::from_mins(5);
+
+/// Watches both for as long as `process` runs.
+pub(crate) async fn watch(process: &Process, queue: Arc<dyn EventQueue>, turns: Turns) {
+    let journal = Arc::new(JournalProbe {
+        queue,
+        written: Mutex::default(),
+    });
+    let probe = Probe::new(process.readiness.check("journal"), move || {
+        let journal = journal.clone();
+        async move { journal.attempt().await }
+    });
+    process.watch("the journal", probe).await;
+    let probe = Probe::new(process.readiness.check("evaluator"), move || {
+        std::future::ready(turns.judge(Instant::now()))
+    });
+    process.watch("the evaluator", probe).await;
+}
+
+impl Turns {
+    /// The evaluator takes one.
+    pub(crate) fn note(&self, now: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    fn judge(&self, now: Instant) -> Result<(), String> {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match last.map(|last| now.duration_since(last)) {
+            Some(stands) if stands >= STANDS => {
+                Err(format!("has stood still for {} s", stands.as_secs()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl JournalProbe {
+    async fn attempt(&self) -> Result<(), QueueError> {
+        let written = std::mem::take(&mut *self.written());
+        match written.filter(|at| at.elapsed() < WRITE_INTERVAL) {
+            Some(at) => {
+                self.queue.probe().await?;
+                *self.written() = Some(at);
+            }
+            None => {
+                self.queue.probe_journal().await?;
+                *self.written() = Some(Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    fn written(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_evaluator_that_takes_no_turn_is_not_ready() {
+        let (turns, start) = (Turns::default(), Instant::now());
+        assert!(turns.judge(start).is_ok(), "it has not begun");
+        turns.note(start);
+        assert!(turns.judge(start + STANDS / 2).is_ok());
+        let reason = turns.judge(start + STANDS).expect_err("it stands still");
+        assert_eq!(reason, "has stood still for 120 s");
+        turns.note(start + STANDS);
+        assert!(turns.judge(start + STANDS).is_ok());
+    }
+}

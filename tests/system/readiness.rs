@@ -1,0 +1,83 @@
+//! Readiness exercises what it vouches for: each role by itself, with a broker that takes nothing or is gone.
+
+use std::time::Duration;
+
+use super::Deployment;
+use crate::support::revwatch::{Revwatch, cli};
+use crate::support::wait::until_or;
+
+/// An outage of the broker is no reason to be unready for ten seconds, and the others add up to less.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Waits until `/readyz` says that `check` passes, or fails.
+async fn until_check(process: &Revwatch, check: &str, passes: bool) {
+    let what = format!(
+        "the check {check} {}",
+        ["fails", "passes"][usize::from(passes)]
+    );
+    until_or(WITHIN, &what, || async {
+        let answer = reqwest::get(process.admin("/readyz")).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        let is_ready = answer.status() == 200;
+        let report: serde_json::Value = answer.json().await.map_err(|error| error.to_string())?;
+        let found = report["checks"][check] == "ok";
+        match found == passes && (passes || !is_ready) {
+            true => Ok(()),
+            false => Err(report.to_string()),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_role_is_ready_only_while_the_broker_works() {
+    let deployment = Deployment::servers().await;
+    let Deployment::Servers(servers) = &deployment else {
+        unreachable!("it was started with servers")
+    };
+    let rabbit = &servers.0;
+    let variables = deployment.variables(&[]);
+    let ingest = Revwatch::serve(&variables, "ingest");
+    let worker = Revwatch::serve(&variables, "worker");
+    let alerting = Revwatch::serve(&variables, "alerting");
+    for (process, check) in [
+        (&ingest, "ingest"),
+        (&worker, "worker"),
+        (&alerting, "journal"),
+    ] {
+        until_check(process, check, true).await;
+    }
+    rabbit.settle().await;
+
+    // No webhook is posted: the alarm is noticed without one.
+    rabbit.ctl(&["set_vm_memory_high_watermark", "0"]).await;
+    until_check(&ingest, "ingest", false).await;
+    until_check(&alerting, "journal", false).await;
+    rabbit.ctl(&["set_vm_memory_high_watermark", "0.9"]).await;
+    until_check(&ingest, "ingest", true).await;
+    until_check(&alerting, "journal", true).await;
+
+    rabbit.kill9();
+    for (process, check) in [
+        (&ingest, "ingest"),
+        (&worker, "worker"),
+        (&alerting, "journal"),
+    ] {
+        until_check(process, check, false).await;
+    }
+    let admin = ingest.admin("").trim_start_matches("http://").to_owned();
+    let at = |address: String| vec![("REVWATCH_ADMIN_LISTEN".to_owned(), address)];
+    assert!(!cli(&at(admin.clone()), &["health"]).status.success());
+    rabbit.restart().await;
+    for (process, check) in [
+        (&ingest, "ingest"),
+        (&worker, "worker"),
+        (&alerting, "journal"),
+    ] {
+        until_check(process, check, true).await;
+    }
+    assert!(cli(&at(admin), &["health"]).status.success());
+    for process in [ingest, worker, alerting] {
+        process.stop();
+    }
+}
