@@ -22,6 +22,7 @@ mod formats;
 mod identity;
 mod localstripe;
 mod log_reader;
+mod lost_deliveries;
 mod mail;
 mod modes;
 mod mrr;

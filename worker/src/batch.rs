@@ -117,6 +117,16 @@ impl Batch {
         Ok(decision)
     }
 
+    /// For each delivery, whether the store knows nothing of it although no pause holds it back, given the store's
+    /// answer to the dedupe keys of `read_set`.
+    pub fn are_unprocessed(&self, found: &ReadResult) -> impl Iterator<Item = bool> {
+        let keys = found.dedupe_keys.chunks(2);
+        self.items.iter().zip(keys).map(|(item, keys)| {
+            let is_here = item.elsewhere.is_none() && item.pause_reason.is_none();
+            is_here && keys.iter().all(Option::is_none)
+        })
+    }
+
     /// `fault` says why a delivery that should change entities is dead nevertheless.
     fn plan(
         &self,

@@ -4,7 +4,7 @@
 //! [`batch`] decides purely what a batch changes; [`partition`] is the loop around it;
 //! [`membership`] assigns partitions to the live workers; [`recovery`] replays the archive after
 //! the store lost data, [`conversion`] makes the state of an older version this version's, and
-//! `maintenance` starts both and applies pauses; [`resolver`] fetches
+//! `maintenance` starts both and applies pauses; `lost` compares the archive with what was applied; [`resolver`] fetches
 //! objects from Stripe's API that events only named; [`backfill`] lists past events there and
 //! publishes them to the queue.
 //!
@@ -18,6 +18,7 @@ mod batch_telemetry;
 mod concurrency;
 pub mod conversion;
 mod guarded;
+mod lost;
 mod maintenance;
 pub mod membership;
 mod other_mode;
@@ -50,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::concurrency::BatchPermits;
+use self::lost::Comparison;
 use self::maintenance::Maintenance;
 use self::membership::Share;
 pub use self::other_mode::OtherModeCounts;
@@ -190,6 +192,16 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
                     .reporting_to(of_maintenance.clone())
                     .run(stop)
             }),
+    );
+    let (comparing, share, pauses_known) = (worker.clone(), own.subscribe(), pauses.clone());
+    let begin = move |stop| {
+        Comparison::new(comparing.clone(), share.clone(), pauses_known.clone()).run(stop)
+    };
+    tasks.spawn(
+        worker
+            .tasks
+            .clone()
+            .keep("comparison".into(), shutdown.clone(), begin),
     );
     tracing::info!(worker = name, partitions = owned.len(), "worker started");
     if let Some(resolver) = worker.resolver.clone() {

@@ -115,6 +115,11 @@ impl PartitionError {
         }
     }
 
+    /// Whether the queue failed, or the archive, which is a part of it.
+    pub(crate) fn is_of_queue(&self) -> bool {
+        matches!(self, Self::Queue(_))
+    }
+
     /// The reason in a few words, for `/readyz`.
     pub(crate) fn reason(&self) -> &'static str {
         match self {

@@ -257,7 +257,7 @@ pub async fn replay(
 
 /// The archive has deliveries in the partitions that the version which received them computed. An event that cannot be
 /// read is a dead letter of that one.
-fn partition_of(delivery: &Delivery, partitions: u32) -> u32 {
+pub(crate) fn partition_of(delivery: &Delivery, partitions: u32) -> u32 {
     let event = || Event::parse_head(&delivery.body).map(|event| event.partition(partitions));
     match catch(event) {
         Ok(Ok(partition)) => partition,
@@ -314,7 +314,7 @@ async fn apply_all(
 
 /// Ids of all deliveries that are in the dead-letter queue or were dismissed from it. The replay
 /// need not store them there again.
-async fn known_dead(queue: &dyn EventQueue) -> Result<HashSet<Uuid>, PartitionError> {
+pub(crate) async fn known_dead(queue: &dyn EventQueue) -> Result<HashSet<Uuid>, PartitionError> {
     let mut known = HashSet::new();
     let mut add = |letter: HeldDelivery| {
         known.insert(letter.delivery.id);

@@ -96,6 +96,10 @@ impl Replay for PanickingQueue {
         self.queue.archive(from_ms).await
     }
 
+    fn is_apart(&self) -> bool {
+        self.queue.is_apart()
+    }
+
     async fn oldest_ms(&self) -> Result<Option<i64>, QueueError> {
         self.queue.oldest_ms().await
     }

@@ -61,6 +61,8 @@ metrics! {
         SubscriptionsLost = "subscriptions_lost" of Billing by [],
         /// Requests of revwatch to Stripe's API that failed or were refused.
         ApiErrors = "api_errors" of Pipeline by [],
+        /// Deliveries that the queue lost, and that were applied from the archive.
+        DeliveriesRestored = "deliveries_restored" of Pipeline by [],
     }
 }
 
@@ -145,6 +147,7 @@ impl CountMetric {
             Self::SubscribersLost => "churn|lost",
             Self::SubscriptionsLost => "subscriptions_lost",
             Self::ApiErrors => "events|api_error",
+            Self::DeliveriesRestored => "events|restored",
         }
     }
 }

@@ -129,6 +129,16 @@ metrics! {
         "Replays of the archive begun because the store had lost data, by reason",
         &["reason"],
     );
+    deliveries_restored: IntCounter = counter(
+        "revwatch_deliveries_restored_total",
+        "Deliveries that the queue had confirmed and lost, and that were applied from the archive",
+    );
+    archive_failing: IntGaugeVec = gauges(
+        "revwatch_archive_failing",
+        "1 while the archive of accepted deliveries cannot be read (use read: what the queue loses is not noticed) or \
+        takes nothing (use write: deliveries are accepted without it) (see the log)",
+        &["use"],
+    );
     config_reloads: IntCounterVec = counters(
         "revwatch_config_reloads_total",
         "Reloads of settings, by outcome",

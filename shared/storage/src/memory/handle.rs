@@ -131,6 +131,13 @@ impl Faults {
         }
     }
 
+    /// The queue loses what waits, and keeps it in the archive.
+    pub fn lose_waiting(&self) {
+        for partition in &mut lock(&self.0.queue).partitions {
+            partition.acknowledged = partition.log.len();
+        }
+    }
+
     /// Every consumer receives what is not acknowledged again.
     pub fn redeliver(&self) {
         lock(&self.0.queue).epoch += 1;

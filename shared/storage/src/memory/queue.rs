@@ -175,6 +175,10 @@ impl Replay for Memory {
         Ok(Box::new(MemoryArchive(found.into_iter())))
     }
 
+    fn is_apart(&self) -> bool {
+        false
+    }
+
     async fn oldest_ms(&self) -> Result<Option<i64>, QueueError> {
         self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.queue);

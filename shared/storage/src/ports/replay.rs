@@ -16,6 +16,10 @@ pub trait Replay: Send + Sync {
     /// up to the end of the archive at the time of the call. Later deliveries may be included.
     async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError>;
 
+    /// Whether the archive is apart from the queue: it still has what the queue lost, as when messages expire or a queue
+    /// is purged.
+    fn is_apart(&self) -> bool;
+
     /// When the oldest delivery of all partitions was received, in Unix milliseconds; `None`: the archive is empty.
     /// Costs little, however long the archive is: only the first deliveries are read.
     async fn oldest_ms(&self) -> Result<Option<i64>, QueueError>;

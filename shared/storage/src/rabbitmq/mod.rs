@@ -250,6 +250,10 @@ impl Replay for RabbitQueue {
         ))
     }
 
+    fn is_apart(&self) -> bool {
+        true
+    }
+
     async fn oldest_ms(&self) -> Result<Option<i64>, QueueError> {
         // All partitions are in one stream.
         let mut archive = self.archive(0).await?;

@@ -110,6 +110,10 @@ impl Replay for Sqlite {
         }))
     }
 
+    fn is_apart(&self) -> bool {
+        false
+    }
+
     async fn oldest_ms(&self) -> Result<Option<i64>, QueueError> {
         let partitions = self.partition_count();
         self.read(move |c| oldest_ms(c, partitions))

@@ -1,0 +1,80 @@
+//! What RabbitMQ lost after it had confirmed it is applied from the archive, and people are told.
+
+use serde_json::json;
+
+use super::Deployment;
+use crate::support::revwatch::{Revwatch, metrics, post, print};
+use crate::support::wait::until;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_of_purged_queues_are_applied_from_the_archive() {
+    let deployment = Deployment::servers().await;
+    let Deployment::Servers(servers) = &deployment else {
+        unreachable!("it was started with servers")
+    };
+    let variables = deployment.variables(&[]);
+    let ingest = Revwatch::serve(&variables, "ingest");
+    let (client, url) = (reqwest::Client::new(), ingest.url("/webhooks/stripe"));
+    for n in 0..10 {
+        assert_eq!(
+            post(&client, &url, &payout(n)).await.expect("answered"),
+            200
+        );
+    }
+    for partition in 0..8 {
+        // Test servers give out virtual hosts in this order.
+        let queue = format!("revwatch.events.p{partition}");
+        servers.0.ctl(&["purge_queue", "-p", "t0", &queue]).await;
+    }
+    // The store is new: the first worker recovers it from the archive. So a first one ends before the queues are purged
+    // again.
+    let worker = Revwatch::serve(&variables, "worker,alerting");
+    until("all are applied", || async {
+        (metrics(&variables)["events_applied"] == 10).then_some(())
+    })
+    .await;
+    worker.stop();
+
+    for n in 10..20 {
+        assert_eq!(
+            post(&client, &url, &payout(n)).await.expect("answered"),
+            200
+        );
+    }
+    for partition in 0..8 {
+        let queue = format!("revwatch.events.p{partition}");
+        servers.0.ctl(&["purge_queue", "-p", "t0", &queue]).await;
+    }
+    let worker = Revwatch::serve(&variables, "worker,alerting");
+    until("the lost ones are applied", || async {
+        (metrics(&variables)["events_applied"] == 20).then_some(())
+    })
+    .await;
+    let logged = until("the worker says so", || async {
+        worker.logged("the queue lost deliveries").pop()
+    })
+    .await;
+    assert_eq!(logged["deliveries"], 10, "{logged}");
+    until("the metric counts them", || async {
+        let page = worker.metrics_page().await?;
+        page.contains("revwatch_deliveries_restored_total 10")
+            .then_some(())
+    })
+    .await;
+    until("an alert fires", || async {
+        print(&variables, &["alerts", "list"])
+            .contains("deliveries_lost_by_queue")
+            .then_some(())
+    })
+    .await;
+    worker.stop();
+    ingest.stop();
+}
+
+fn payout(n: u32) -> String {
+    let now_s = jiff::Timestamp::now().as_second();
+    json!({"id": format!("evt_{n}"), "object": "event", "type": "payout.failed", "created": now_s, "livemode": true,
+        "api_version": "2024-06-20", "data": {"object": {"id": format!("po_{n}"), "object": "payout", "amount": 100,
+        "currency": "usd", "status": "failed", "created": now_s}}})
+    .to_string()
+}
