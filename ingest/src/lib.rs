@@ -54,7 +54,7 @@ use revwatch_runtime::probe::Probe;
 use revwatch_runtime::process::Process;
 use revwatch_runtime::public::{self, Port};
 use revwatch_runtime::telemetry::{Metrics, Tracer};
-use revwatch_storage::ports::Publish;
+use revwatch_storage::ports::{Publish, QueueError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -170,9 +170,17 @@ impl Ingest {
             let (current, new) = (endpoints.clone(), config.webhook_endpoints()?);
             Ok(Box::new(move || current.set(new)))
         });
+        let gap = process
+            .metrics
+            .archive_failing
+            .with_label_values(&["write"]);
         let probe = Probe::new(process.readiness.check("ingest"), move || {
-            let queue = probed.clone();
-            async move { queue.probe().await }
+            let (queue, gap) = (probed.clone(), gap.clone());
+            async move {
+                let probed = queue.probe().await?;
+                gap.set(i64::from(probed.unarchived_since_ms.is_some()));
+                Ok::<(), QueueError>(())
+            }
         });
         let failed = ingest.edge.publisher().failed();
         process.watch("ingest", probe.woken_by(failed)).await;

@@ -74,7 +74,6 @@ impl RabbitServer {
     }
 
     /// Starts another node of this node's cluster.
-    #[allow(dead_code, reason = "only benchmarks ask")]
     pub(crate) async fn start_replica(&self, extra: &str) -> Self {
         const COOKIE: &str = ".erlang.cookie";
         let folder = TempDir::with_prefix("revwatch-rabbitmq-").expect("a temporary folder");
@@ -198,8 +197,8 @@ impl RabbitServer {
         self.signal("CONT");
     }
 
-    /// Runs `rabbitmqctl`.
-    pub(crate) async fn ctl(&self, arguments: &[&str]) {
+    /// Runs `rabbitmqctl`, and returns what it prints.
+    pub(crate) async fn ctl(&self, arguments: &[&str]) -> String {
         let mut ctl = self.erlang_command(CTL);
         ctl.args(["-n", &self.node()]).args(arguments);
         let output = tokio::task::spawn_blocking(move || {
@@ -214,6 +213,7 @@ impl RabbitServer {
             "rabbitmqctl {arguments:?}: {}",
             String::from_utf8_lossy(&output.stderr)
         );
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     fn signal(&self, signal: &str) {

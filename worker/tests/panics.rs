@@ -14,7 +14,7 @@ use revwatch_runtime::admin::Readiness;
 use revwatch_runtime::telemetry::Metrics;
 use revwatch_storage::ports::{
     Archive, Consume, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, Holding,
-    HoldingQueue, Journal, JournalEntry, Publish, QueueError, Replay, TriageSummary,
+    HoldingQueue, Journal, JournalEntry, Probed, Publish, QueueError, Replay, TriageSummary,
 };
 use revwatch_storage::sqlite::{Open, Sqlite};
 use revwatch_worker::run;
@@ -42,7 +42,7 @@ impl Publish for PanickingQueue {
         self.queue.publish(delivery).await
     }
 
-    async fn probe(&self) -> Result<(), QueueError> {
+    async fn probe(&self) -> Result<Probed, QueueError> {
         self.queue.probe().await
     }
 }

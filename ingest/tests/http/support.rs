@@ -10,7 +10,7 @@ use revwatch_core::signature::SigningKey;
 use revwatch_ingest::{Ingest, Settings};
 use revwatch_runtime::config::{Endpoint, Limits};
 use revwatch_runtime::telemetry::Metrics;
-use revwatch_storage::ports::{Delivery, Publish, QueueError};
+use revwatch_storage::ports::{Delivery, Probed, Publish, QueueError};
 use revwatch_storage::system::{SystemClock, SystemIds};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -80,8 +80,8 @@ impl Publish for TestQueue {
         Ok(())
     }
 
-    async fn probe(&self) -> Result<(), QueueError> {
-        Ok(())
+    async fn probe(&self) -> Result<Probed, QueueError> {
+        Ok(Probed::default())
     }
 }
 

@@ -12,7 +12,7 @@ use super::queue_state::Partition;
 use crate::lock::lock;
 use crate::ports::{
     Archive, Consume, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, Holding,
-    HoldingQueue, Journal, JournalEntry, Publish, QueueError, Replay, TriageSummary,
+    HoldingQueue, Journal, JournalEntry, Probed, Publish, QueueError, Replay, TriageSummary,
 };
 
 impl Memory {
@@ -61,8 +61,8 @@ impl Publish for Memory {
         Ok(())
     }
 
-    async fn probe(&self) -> Result<(), QueueError> {
-        self.enter(0).await
+    async fn probe(&self) -> Result<Probed, QueueError> {
+        self.enter(0).await.map(|()| Probed::default())
     }
 }
 

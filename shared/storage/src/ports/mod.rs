@@ -63,7 +63,7 @@ pub use self::entities::{
 pub use self::error::{BoxError, QueueError, StoreError};
 pub use self::holding::{Disposition, HeldDelivery, Holding, HoldingQueue, TriageSummary};
 pub use self::journal::{Journal, JournalEntry};
-pub use self::publish::{Delivery, Publish};
+pub use self::publish::{Delivery, Probed, Publish};
 pub use self::recovery::{Health, NEVER_RECOVERED, Recovery, last_recovery};
 pub(crate) use self::replay::FIRST_DELIVERIES;
 pub use self::replay::{Archive, Replay};

@@ -29,6 +29,14 @@ pub struct Delivery {
     pub body: Bytes,
 }
 
+/// What a probe found of a queue that works.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Probed {
+    /// Since when this process has published deliveries without the archive, because it takes nothing, in Unix
+    /// milliseconds.
+    pub unarchived_since_ms: Option<i64>,
+}
+
 /// Accepts deliveries.
 #[async_trait]
 pub trait Publish: Send + Sync {
@@ -40,5 +48,5 @@ pub trait Publish: Send + Sync {
 
     /// Whether a delivery that is published now would become durable. It takes the way of a delivery as far as that is
     /// possible without leaving one: something is written where deliveries are, and its confirm awaited.
-    async fn probe(&self) -> Result<(), QueueError>;
+    async fn probe(&self) -> Result<Probed, QueueError>;
 }

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
+use super::archiving::Way;
+use super::broker::Broker;
 use super::error::AmqpError;
 use super::publish::{OutboundMessage, Publisher};
 use super::{message, pack, topology};
@@ -21,6 +23,7 @@ use crate::ports::Delivery;
 /// See the module.
 pub(super) struct Intake {
     publisher: Arc<Publisher>,
+    broker: Arc<Broker>,
     publish_timeout: Duration,
     /// One for each partition.
     lanes: Vec<Mutex<Lane>>,
@@ -48,13 +51,14 @@ impl Intake {
     /// for its confirm.
     pub(super) fn new(
         publisher: Arc<Publisher>,
-        partitions: u32,
+        broker: Arc<Broker>,
         publish_timeout: Duration,
     ) -> Self {
         Self {
             publisher,
+            lanes: (0..broker.partitions).map(|_| Mutex::default()).collect(),
+            broker,
             publish_timeout,
-            lanes: (0..partitions).map(|_| Mutex::default()).collect(),
         }
     }
 
@@ -107,13 +111,21 @@ impl PublishTurn {
                 Err(deliveries) => (message::pack_properties(), pack::pack(&deliveries).into()),
             };
             let routing_key = topology::routing_key(self.partition);
+            let archiving = &self.intake.broker.archiving;
+            let exchange = match archiving.way() {
+                Way::Archived | Way::Waiting(_) => topology::INTAKE,
+                Way::Unarchived => topology::EVENTS,
+            };
             let stored = self.intake.publisher.store(OutboundMessage {
-                exchange: topology::INTAKE,
+                exchange,
                 routing_key,
                 properties,
                 body,
             });
             let stored = stored.await;
+            if stored.is_err() {
+                archiving.suspect();
+            }
             for confirm in confirms {
                 // The caller may have been cancelled.
                 let _ = confirm.send(stored.clone());
@@ -165,19 +177,19 @@ mod tests {
     use secrecy::SecretString;
     use uuid::Uuid;
 
-    use super::super::link::{Broker, Link};
+    use super::super::link::Link;
     use super::*;
 
     #[tokio::test]
     async fn publishes_fail_when_the_turn_that_they_wait_for_is_interrupted() {
-        let broker = Broker::new(&SecretString::from("amqp://127.0.0.1:1"), "test".into(), 1)
-            .expect("a URL");
+        let broker = Broker::new(&SecretString::from("amqp://127.0.0.1:1"), "test".into(), 1);
+        let broker = Arc::new(broker.expect("a URL"));
         let publish_timeout = Duration::from_secs(60);
         let publisher = Arc::new(Publisher::new(
-            Arc::new(Link::new(Arc::new(broker), "publisher")),
+            Arc::new(Link::new(Arc::clone(&broker), "publisher")),
             publish_timeout,
         ));
-        let intake = Arc::new(Intake::new(publisher, 1, publish_timeout));
+        let intake = Arc::new(Intake::new(publisher, broker, publish_timeout));
         // One turn is under way.
         lock(&intake.lanes[0]).is_served = true;
         let turn = PublishTurn {

@@ -7,6 +7,8 @@
 //! Invariant: no message, log line or error holds the password of the URL.
 
 mod archive;
+mod archiving;
+mod broker;
 mod consume;
 mod error;
 mod holding;
@@ -30,16 +32,21 @@ use secrecy::SecretString;
 
 use crate::ports::{
     Archive, Consume, Consumer, Delivery, Disposition, EventQueue, FIRST_DELIVERIES, HeldDelivery,
-    Holding, HoldingQueue, Journal, JournalEntry, Publish, QueueError, Replay, TriageSummary,
+    Holding, HoldingQueue, Journal, JournalEntry, Probed, Publish, QueueError, Replay,
+    TriageSummary,
 };
+use archiving::Way;
+use broker::Broker;
+use error::AmqpError;
 use intake::Intake;
-use link::{Broker, Link, REQUEST_TIMEOUT};
+use link::{Link, REQUEST_TIMEOUT};
 use publish::Publisher;
 
 /// How to use RabbitMQ.
 #[derive(Debug, Clone)]
 pub struct RabbitOptions {
-    /// `amqp://user:password@host:5672/virtual-host`, or `amqps://…`.
+    /// `amqp://user:password@host:5672/virtual-host`, or `amqps://…`. Several hosts, or several URLs, are separated by
+    /// commas: the nodes of a cluster.
     pub url: SecretString,
     /// Must be the number that the virtual host was set up for.
     pub partitions: u32,
@@ -54,6 +61,7 @@ pub struct RabbitOptions {
 /// The RabbitMQ adapter of [`EventQueue`].
 pub struct RabbitQueue {
     partitions: u32,
+    broker: Arc<Broker>,
     prefetch: u16,
     consuming: Arc<Link>,
     publishing: Arc<Link>,
@@ -85,7 +93,7 @@ impl RabbitQueue {
         }
         let broker = Arc::new(Broker::new(&options.url, options.name, options.partitions)?);
         let publishing = Arc::new(Link::new(Arc::clone(&broker), "publisher"));
-        let consuming = Arc::new(Link::new(broker, "consuming"));
+        let consuming = Arc::new(Link::new(Arc::clone(&broker), "consuming"));
         publishing.open(FIRST_CONNECT_TIMEOUT).await?;
         consuming.open(FIRST_CONNECT_TIMEOUT).await?;
         let publisher = Arc::new(Publisher::new(
@@ -97,9 +105,10 @@ impl RabbitQueue {
             prefetch: options.prefetch,
             intake: Arc::new(Intake::new(
                 Arc::clone(&publisher),
-                options.partitions,
+                Arc::clone(&broker),
                 options.publish_timeout,
             )),
+            broker,
             publisher,
             consuming,
             publishing,
@@ -108,6 +117,15 @@ impl RabbitQueue {
         };
         queue.requeue_unroutable();
         Ok(queue)
+    }
+
+    fn keep_archiving(&self) -> impl Future<Output = Result<(), AmqpError>> + use<> {
+        let (broker, link) = (Arc::clone(&self.broker), Arc::clone(&self.publishing));
+        let publisher = Arc::clone(&self.publisher);
+        async move {
+            let (archiving, unplaced) = (&broker.archiving, &broker.unplaced);
+            archiving.keep(&link, &publisher, unplaced).await
+        }
     }
 
     /// Starts to requeue unroutable messages. Best effort: what stays in the unroutable queue is safe until
@@ -132,7 +150,7 @@ impl RabbitQueue {
 }
 
 /// Declaring the queues of a large deployment for the first time takes a while.
-const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[async_trait]
 impl Publish for RabbitQueue {
@@ -144,14 +162,29 @@ impl Publish for RabbitQueue {
         if delivery.partition >= self.partitions {
             return Err(no_such_partition(delivery.partition, self.partitions));
         }
-        Ok(self.intake.publish(delivery).await?)
+        let archiving = &self.broker.archiving;
+        if archiving.is_in_doubt() {
+            // A process that is not probed notices here what has become of the archive.
+            tokio::spawn(self.keep_archiving());
+        }
+        match archiving.way() {
+            Way::Waiting(reason) => Err(AmqpError::unavailable(reason).into()),
+            Way::Archived | Way::Unarchived => Ok(self.intake.publish(delivery).await?),
+        }
     }
 
-    async fn probe(&self) -> Result<(), QueueError> {
-        Ok(self
-            .publisher
+    async fn probe(&self) -> Result<Probed, QueueError> {
+        self.publisher
             .publish(message::marker_for(topology::PROBE))
-            .await?)
+            .await?;
+        self.keep_archiving().await?;
+        let archiving = &self.broker.archiving;
+        match archiving.way() {
+            Way::Waiting(reason) => Err(AmqpError::unavailable(reason).into()),
+            Way::Archived | Way::Unarchived => Ok(Probed {
+                unarchived_since_ms: archiving.unarchived_since_ms(),
+            }),
+        }
     }
 }
 

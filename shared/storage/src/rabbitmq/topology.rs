@@ -15,6 +15,11 @@
 //! is missing, the unroutable one. That is why the archive is not bound to `revwatch.events` itself: a
 //! message that reached the archive would count as routed there, and the alternate exchange would never
 //! be used. (If both queues are deleted, only the archive is left, until the next connect declares them.)
+//!
+//! While the archive takes nothing, deliveries are published to `revwatch.events` itself
+//! (`shared/storage/src/rabbitmq/archiving.rs`).
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
@@ -23,6 +28,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 
 use super::error::{AmqpError, is_precondition_failed, said};
+use super::link::Open;
 
 /// Where deliveries are published; the routing key is that of the partition.
 pub(super) const INTAKE: &str = "revwatch.intake";
@@ -48,6 +54,9 @@ pub(super) const ARCHIVE: &str = "revwatch.archive";
 /// only publishes does not need the store to know the number.
 const PARTITIONS: &str = "revwatch.partitions";
 
+/// The argument that says on which node a queue begins.
+const LOCATOR: &str = "x-queue-leader-locator";
+
 /// RabbitMQ 4 drops (or dead-letters) a message after 20 returns by default; here a return
 /// only means that a worker stopped. "No limit" has no notation that 3.10 accepts, too.
 const DELIVERY_LIMIT: i32 = 1_000_000_000;
@@ -57,6 +66,57 @@ const ARCHIVE_AGE: &str = "35D";
 const JOURNAL_BYTES: i64 = 2_000_000_000;
 /// A stream drops complete segments only; smaller segments follow the maximum age more closely.
 const SEGMENT_BYTES: i64 = 100_000_000;
+
+/// Declares queues so that their leaders are spread over the nodes of a cluster: without that, all of them are on the
+/// node that was connected to first.
+///
+/// RabbitMQ compares this argument with that of a queue which exists, and earlier versions did not give it. Such queues
+/// stay as they are. RabbitMQ logs each difference, so what one queue has is tried first with the next.
+pub(super) struct Declaring<'a> {
+    open: &'a Open,
+    pub(super) channel: Channel,
+    /// Whether queues are declared without the argument first.
+    unplaced: &'a AtomicBool,
+}
+
+impl<'a> Declaring<'a> {
+    /// On a channel of its own.
+    pub(super) async fn new(open: &'a Open, unplaced: &'a AtomicBool) -> lapin::Result<Self> {
+        let channel = open.create_channel().await?;
+        Ok(Self {
+            open,
+            channel,
+            unplaced,
+        })
+    }
+
+    async fn queue(&mut self, name: &str, arguments: FieldTable) -> lapin::Result<()> {
+        let first = self.unplaced.load(Ordering::Relaxed);
+        match self.declare(name, arguments.clone(), first).await {
+            Err(error) if is_precondition_failed(&error) && error.to_string().contains(LOCATOR) => {
+                // The channel has ended.
+                self.channel = self.open.create_channel().await?;
+                self.unplaced.store(!first, Ordering::Relaxed);
+                self.declare(name, arguments, !first).await
+            }
+            declared => declared,
+        }
+    }
+
+    async fn declare(
+        &self,
+        name: &str,
+        mut arguments: FieldTable,
+        unplaced: bool,
+    ) -> lapin::Result<()> {
+        if !unplaced {
+            arguments.insert(LOCATOR.into(), AMQPValue::LongString("balanced".into()));
+        }
+        let options = QueueDeclareOptions::durable();
+        let declaring = self.channel.queue_declare(name.into(), options, arguments);
+        declaring.await.map(drop)
+    }
+}
 
 /// The routing key of a partition.
 pub(super) fn routing_key(partition: u32) -> String {
@@ -73,20 +133,42 @@ pub(super) fn partition_queue(partition: u32) -> String {
     format!("{EVENTS}.{}", routing_key(partition))
 }
 
-/// Declares everything. The channel is not usable after an error.
-pub(super) async fn declare(channel: &Channel, partitions: u32) -> Result<(), AmqpError> {
-    agree_on_partitions(channel, partitions).await?;
-    declare_all(channel, partitions).await.map_err(|error| {
+/// Declares everything but the streams, which can be out of order by themselves. The channel is not usable after an
+/// error.
+pub(super) async fn declare(
+    declaring: &mut Declaring<'_>,
+    partitions: u32,
+) -> Result<(), AmqpError> {
+    agree_on_partitions(&declaring.channel, partitions).await?;
+    declare_all(declaring, partitions).await.map_err(|error| {
         if is_precondition_failed(&error) {
-            AmqpError::Misconfigured(format!(
-                "an exchange or queue of revwatch exists in RabbitMQ with other properties than required \
-                 (delete it if it is empty, or use another virtual host): {}",
-                said(&error)
-            ))
+            other_properties(&error)
         } else {
             AmqpError::while_doing("declaring exchanges and queues", &error)
         }
     })
+}
+
+/// The archive, and its place behind the intake. The channel is not usable after an error.
+pub(super) async fn declare_archive(declaring: &mut Declaring<'_>) -> lapin::Result<()> {
+    let age = AMQPValue::LongString(ARCHIVE_AGE.into());
+    stream(declaring, ARCHIVE, "x-max-age", age).await?;
+    bind(&declaring.channel, ARCHIVE, INTAKE, "").await
+}
+
+/// The journal. The channel is not usable after an error.
+pub(super) async fn declare_journal(declaring: &mut Declaring<'_>) -> lapin::Result<()> {
+    let bytes = AMQPValue::LongLongInt(JOURNAL_BYTES);
+    stream(declaring, JOURNAL, "x-max-length-bytes", bytes).await
+}
+
+/// The error of something that exists with other properties.
+pub(super) fn other_properties(error: &lapin::Error) -> AmqpError {
+    AmqpError::Misconfigured(format!(
+        "an exchange or queue of revwatch exists in RabbitMQ with other properties than required \
+         (delete it if it is empty, or use another virtual host): {}",
+        said(error)
+    ))
 }
 
 async fn agree_on_partitions(channel: &Channel, partitions: u32) -> Result<(), AmqpError> {
@@ -121,25 +203,25 @@ fn marked(error: &str) -> Option<u32> {
         .ok()
 }
 
-async fn declare_all(channel: &Channel, partitions: u32) -> lapin::Result<()> {
-    exchange(channel, UNROUTABLE, ExchangeKind::Fanout, None).await?;
-    quorum_queue(channel, UNROUTABLE, FieldTable::default()).await?;
-    bind(channel, UNROUTABLE, UNROUTABLE, "").await?;
+async fn declare_all(declaring: &mut Declaring<'_>, partitions: u32) -> lapin::Result<()> {
+    exchange(&declaring.channel, UNROUTABLE, ExchangeKind::Fanout, None).await?;
+    quorum_queue(declaring, UNROUTABLE, FieldTable::default()).await?;
+    bind(&declaring.channel, UNROUTABLE, UNROUTABLE, "").await?;
 
-    exchange(channel, DEAD, ExchangeKind::Fanout, None).await?;
-    quorum_queue(channel, DEAD, FieldTable::default()).await?;
-    bind(channel, DEAD, DEAD, "").await?;
+    exchange(&declaring.channel, DEAD, ExchangeKind::Fanout, None).await?;
+    quorum_queue(declaring, DEAD, FieldTable::default()).await?;
+    bind(&declaring.channel, DEAD, DEAD, "").await?;
 
-    exchange(channel, PARKED, ExchangeKind::Fanout, None).await?;
-    quorum_queue(channel, PARKED, FieldTable::default()).await?;
-    bind(channel, PARKED, PARKED, "").await?;
+    exchange(&declaring.channel, PARKED, ExchangeKind::Fanout, None).await?;
+    quorum_queue(declaring, PARKED, FieldTable::default()).await?;
+    bind(&declaring.channel, PARKED, PARKED, "").await?;
 
     let mut last_alone = FieldTable::default();
     last_alone.insert("x-max-length".into(), AMQPValue::LongInt(1));
-    quorum_queue(channel, PROBE, last_alone).await?;
+    quorum_queue(declaring, PROBE, last_alone).await?;
 
     exchange(
-        channel,
+        &declaring.channel,
         EVENTS,
         ExchangeKind::Direct,
         Some(UNROUTABLE.to_owned()),
@@ -147,29 +229,15 @@ async fn declare_all(channel: &Channel, partitions: u32) -> lapin::Result<()> {
     .await?;
     for partition in 0..partitions {
         let queue = partition_queue(partition);
-        quorum_queue(channel, &queue, dead_letters_to(DEAD)).await?;
-        bind(channel, &queue, EVENTS, &routing_key(partition)).await?;
+        quorum_queue(declaring, &queue, dead_letters_to(DEAD)).await?;
+        bind(&declaring.channel, &queue, EVENTS, &routing_key(partition)).await?;
     }
 
     // Last: once a message can be published, it can be routed.
-    exchange(channel, INTAKE, ExchangeKind::Fanout, None).await?;
-    stream(
-        channel,
-        ARCHIVE,
-        "x-max-age",
-        AMQPValue::LongString(ARCHIVE_AGE.into()),
-    )
-    .await?;
-    stream(
-        channel,
-        JOURNAL,
-        "x-max-length-bytes",
-        AMQPValue::LongLongInt(JOURNAL_BYTES),
-    )
-    .await?;
-    bind(channel, ARCHIVE, INTAKE, "").await?;
+    exchange(&declaring.channel, INTAKE, ExchangeKind::Fanout, None).await?;
     let options = ExchangeBindOptions::default();
-    channel
+    declaring
+        .channel
         .exchange_bind(
             EVENTS.into(),
             INTAKE.into(),
@@ -203,7 +271,7 @@ async fn exchange(
 }
 
 async fn quorum_queue(
-    channel: &Channel,
+    declaring: &mut Declaring<'_>,
     name: &str,
     mut arguments: FieldTable,
 ) -> lapin::Result<()> {
@@ -215,10 +283,7 @@ async fn quorum_queue(
         "x-delivery-limit".into(),
         AMQPValue::LongInt(DELIVERY_LIMIT),
     );
-    channel
-        .queue_declare(name.into(), QueueDeclareOptions::durable(), arguments)
-        .await
-        .map(drop)
+    declaring.queue(name, arguments).await
 }
 
 /// The arguments of a queue whose rejected messages go to `exchange`.
@@ -240,7 +305,12 @@ fn dead_letters_to(exchange: &str) -> FieldTable {
     arguments
 }
 
-async fn stream(channel: &Channel, name: &str, limit: &str, at: AMQPValue) -> lapin::Result<()> {
+async fn stream(
+    declaring: &mut Declaring<'_>,
+    name: &str,
+    limit: &str,
+    at: AMQPValue,
+) -> lapin::Result<()> {
     let mut arguments = FieldTable::default();
     arguments.insert(
         "x-queue-type".into(),
@@ -251,10 +321,7 @@ async fn stream(channel: &Channel, name: &str, limit: &str, at: AMQPValue) -> la
         "x-stream-max-segment-size-bytes".into(),
         AMQPValue::LongLongInt(SEGMENT_BYTES),
     );
-    channel
-        .queue_declare(name.into(), QueueDeclareOptions::durable(), arguments)
-        .await
-        .map(drop)
+    declaring.queue(name, arguments).await
 }
 
 async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> lapin::Result<()> {

@@ -23,7 +23,7 @@ impl Journal for Sqlite {
 
     async fn probe_journal(&self) -> Result<(), QueueError> {
         // It is in the same file.
-        self.probe().await
+        self.probe().await.map(drop)
     }
 
     async fn read_journal(

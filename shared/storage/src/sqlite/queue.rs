@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::handle::{Sqlite, queue_error};
 use crate::ports::{
-    Archive, Consume, Consumer, Delivery, EventQueue, FIRST_DELIVERIES, Publish, QueueError, Replay,
+    Archive, Consume, Consumer, Delivery, EventQueue, FIRST_DELIVERIES, Probed, Publish,
+    QueueError, Replay,
 };
 
 #[async_trait]
@@ -28,7 +29,7 @@ impl Publish for Sqlite {
         Ok(())
     }
 
-    async fn probe(&self) -> Result<(), QueueError> {
+    async fn probe(&self) -> Result<Probed, QueueError> {
         self.takes(0)?;
         // A transaction that changes nothing writes nothing.
         let now_ms = self.0.clock.now_ms();
@@ -37,8 +38,8 @@ impl Publish for Sqlite {
                 .execute([now_ms.to_string()])
         })
         .await
-        .map(drop)
-        .map_err(queue_error)
+        .map_err(queue_error)?;
+        Ok(Probed::default())
     }
 }
 
