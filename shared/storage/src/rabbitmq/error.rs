@@ -35,7 +35,7 @@ impl AmqpError {
 
     /// `doing` completes "while …".
     pub(super) fn while_doing(doing: &str, error: &lapin::Error) -> Self {
-        match soft_or_hard(&error) {
+        match soft_or_hard(error) {
             Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => {
                 Self::Misconfigured(format!(
                     "RabbitMQ does not permit {doing} ({}): give the user all permissions on its virtual host, `rabbitmqctl \
