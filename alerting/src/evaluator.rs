@@ -61,7 +61,9 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
     };
     let (mut waits, failures) = (false, FailureLog::default());
     while !shutdown.is_cancelled() {
-        alerting.turns.note(Instant::now());
+        alerting
+            .turns
+            .note(Instant::now(), alerting.between_ticks());
         if let Some(settings) = state.new_settings.take() {
             alerting.take_over(settings);
             state.retry_broken = true;
@@ -80,7 +82,7 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
             biased;
             () = shutdown.cancelled() => {}
             () = state.new_settings.changed() => {}
-            () = tokio::time::sleep(Duration::from_secs_f64(alerting.config.tick_seconds)) => {}
+            () = tokio::time::sleep(alerting.between_ticks()) => {}
         }
     }
     // The same is true of another process: the lease outlives the attempts under way.
@@ -182,7 +184,7 @@ impl Alerting {
                 _ = ticks.tick() => {
                     self.keep_lease(held).await?;
                     let started = Instant::now();
-                    self.turns.note(started);
+                    self.turns.note(started, self.between_ticks());
                     self.tick(engine, held).await?;
                     self.metrics.rule_evaluation_seconds.observe(started.elapsed().as_secs_f64());
                     self.show_alerts(engine);
@@ -199,8 +201,12 @@ impl Alerting {
         }
     }
 
+    fn between_ticks(&self) -> Duration {
+        Duration::from_secs_f64(self.config.tick_seconds)
+    }
+
     fn ticks(&self) -> Interval {
-        let mut ticks = interval(Duration::from_secs_f64(self.config.tick_seconds));
+        let mut ticks = interval(self.between_ticks());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks
     }

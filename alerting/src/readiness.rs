@@ -10,7 +10,14 @@ use tokio::time::Instant;
 
 /// When the evaluator last took a turn. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Turns(Arc<Mutex<Option<Instant>>>);
+pub struct Turns(Arc<Mutex<Option<Turn>>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    at: Instant,
+    /// After this time without another one the evaluator stands still.
+    patience: Duration,
+}
 
 /// Tries out the journal.
 struct JournalProbe {
@@ -19,7 +26,9 @@ struct JournalProbe {
 }
 
 /// A turn takes far less, also one that waits for attempts under way.
-const STANDS: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(2);
+/// The turns that are missing when the setting between them is longer than that.
+const MISSED_TURNS: u32 = 3;
 /// How often something is written to the journal, which keeps it for years. In between the queue is tried out: both are
 /// one server, or one file.
 const WRITE_INTERVAL: Duration = Duration::from_mins(5);
@@ -42,15 +51,17 @@ pub(crate) async fn watch(process: &Process, queue: Arc<dyn EventQueue>, turns: 
 }
 
 impl Turns {
-    /// The evaluator takes one.
-    pub(crate) fn note(&self, now: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    /// The evaluator takes one, and another one after `interval`.
+    pub(crate) fn note(&self, at: Instant, interval: Duration) {
+        let patience = PATIENCE.max(interval * MISSED_TURNS);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Turn { at, patience });
     }
 
     fn judge(&self, now: Instant) -> Result<(), String> {
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match last.map(|last| now.duration_since(last)) {
-            Some(stands) if stands >= STANDS => {
+        let stands = last.map(|turn| (now.duration_since(turn.at), turn.patience));
+        match stands {
+            Some((stands, patience)) if stands >= patience => {
                 Err(format!("has stood still for {} s", stands.as_secs()))
             }
             _ => Ok(()),
@@ -87,11 +98,13 @@ mod tests {
     fn an_evaluator_that_takes_no_turn_is_not_ready() {
         let (turns, start) = (Turns::default(), Instant::now());
         assert!(turns.judge(start).is_ok(), "it has not begun");
-        turns.note(start);
-        assert!(turns.judge(start + STANDS / 2).is_ok());
-        let reason = turns.judge(start + STANDS).expect_err("it stands still");
+        turns.note(start, Duration::from_secs(1));
+        assert!(turns.judge(start + PATIENCE / 2).is_ok());
+        let reason = turns.judge(start + PATIENCE).expect_err("it stands still");
         assert_eq!(reason, "has stood still for 120 s");
-        turns.note(start + STANDS);
-        assert!(turns.judge(start + STANDS).is_ok());
+        let rarely = PATIENCE * 10;
+        turns.note(start, rarely);
+        assert!(turns.judge(start + rarely * 2).is_ok());
+        assert!(turns.judge(start + rarely * 3).is_err());
     }
 }

@@ -179,7 +179,9 @@ impl Ingest {
             async move {
                 let probed = queue.probe().await?;
                 gap.set(i64::from(probed.unarchived_since_ms.is_some()));
-                Ok::<(), QueueError>(())
+                probed
+                    .refuses
+                    .map_or(Ok(()), |reason| Err(QueueError::Unavailable(reason.into())))
             }
         });
         let failed = ingest.edge.publisher().failed();

@@ -138,7 +138,7 @@ def check_resources(where, resources, known):
             limited = context.get("capabilities") == {"drop": ["ALL"]} and context.get("readOnlyRootFilesystem")
             if context.get("allowPrivilegeEscalation") is not False or not limited:
                 fault(place, "has more privileges than it needs")
-            for probe, path in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz"), ("startupProbe", "/readyz")]:
+            for probe, path in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz"), ("startupProbe", "/healthz")]:
                 if container[probe]["httpGet"] != {"path": path, "port": "admin"}:
                     fault(place, f"its {probe} must request {path}")
             if not {"requests", "limits"} <= set(container["resources"]):

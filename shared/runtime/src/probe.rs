@@ -20,6 +20,8 @@ pub struct Probe {
 
 /// How often a check is tried out. Each time writes a few bytes, and load balancers ask less often.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// And at most so often, however often it is notified.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
 /// What takes longer does not work.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -72,6 +74,11 @@ impl Probe {
                 () = stop.cancelled() => return,
                 () = self.attempt() => {}
             }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(SHORTEST_INTERVAL) => {}
+            }
         }
     }
 }
@@ -104,8 +111,7 @@ mod tests {
         assert!(!readiness.is_ready());
         works.store(true, Ordering::SeqCst);
         wake.notify_one();
-        // Far less than the interval.
-        tokio::time::sleep(INTERVAL / 100).await;
+        tokio::time::sleep(SHORTEST_INTERVAL * 2).await;
         assert!(readiness.is_ready());
         stop.cancel();
         running.await.expect("it ends");

@@ -15,7 +15,7 @@ use revwatch_core::signature::{DEFAULT_TOLERANCE_S, SigningKey, verify};
 use revwatch_ingest::{Settings, Webhooks};
 use revwatch_runtime::config::Config;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
-use revwatch_storage::ports::{Delivery, Publish, QueueError};
+use revwatch_storage::ports::{Delivery, Probed, Publish, QueueError};
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 
@@ -158,6 +158,10 @@ impl Publish for Queue {
         let mut published = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         published.push(delivery);
         Ok(())
+    }
+
+    async fn probe(&self) -> Result<Probed, QueueError> {
+        Ok(Probed::default())
     }
 }
 

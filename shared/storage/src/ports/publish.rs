@@ -30,8 +30,10 @@ pub struct Delivery {
 }
 
 /// What a probe found of a queue that works.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Probed {
+    /// Why deliveries are refused at present although the queue takes messages.
+    pub refuses: Option<String>,
     /// Since when this process has published deliveries without the archive, because it takes nothing, in Unix
     /// milliseconds.
     pub unarchived_since_ms: Option<i64>,

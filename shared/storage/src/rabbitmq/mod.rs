@@ -179,12 +179,14 @@ impl Publish for RabbitQueue {
             .await?;
         self.keep_archiving().await?;
         let archiving = &self.broker.archiving;
-        match archiving.way() {
-            Way::Waiting(reason) => Err(AmqpError::unavailable(reason).into()),
-            Way::Archived | Way::Unarchived => Ok(Probed {
-                unarchived_since_ms: archiving.unarchived_since_ms(),
-            }),
-        }
+        let refuses = match archiving.way() {
+            Way::Waiting(reason) => Some(reason),
+            Way::Archived | Way::Unarchived => None,
+        };
+        Ok(Probed {
+            refuses,
+            unarchived_since_ms: archiving.unarchived_since_ms(),
+        })
     }
 }
 
