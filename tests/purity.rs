@@ -70,7 +70,11 @@ const FORBIDDEN_NAMES: &[&str] = &[
 const FORBIDDEN_OF_STD: &[&str] = &["*", "env", "fs", "io", "net", "os", "process", "thread"];
 
 /// Types of these modules that are values.
-const VALUES_OF_STD: &[(&str, &str)] = &[("net", "IpAddr"), ("net", "SocketAddr")];
+const VALUES_OF_STD: &[(&str, &str)] = &[
+    ("net", "IpAddr"),
+    ("net", "Ipv4Addr"),
+    ("net", "SocketAddr"),
+];
 
 /// A path in the source, one string per segment, with its line.
 struct Named {

@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn the_demo_connects_to_nothing_outside() {
-        let config = config("whsec_x", Path::new("/tmp/x")).expect("valid");
+        let config = config("whsec_of_the_demo", Path::new("/tmp/x")).expect("valid");
         assert!(
             config.amqp_url.is_none()
                 && config.slack.bot_token.is_none()

@@ -57,7 +57,7 @@ async fn wrong_urls_of_rabbitmq_and_redis_are_named_with_the_fix() {
         (
             "REVWATCH_AMQP_URL",
             changed(&amqp, &|url| {
-                url.set_password(Some("never_shown")).expect("set")
+                url.set_password(Some("never_shown")).expect("set");
             }),
             "failed",
             "refuses the user name or password in REVWATCH_AMQP_URL",

@@ -135,11 +135,18 @@ pub(super) fn flaw(text: &str) -> Option<Flaw> {
         Some(Flaw::Quoted)
     } else if is_named(text) {
         Some(Flaw::Named)
-    } else if text.contains("${") || text.contains("{{") || is_shell_variable(text) {
+    } else if has_pair(text, "${", "}") || has_pair(text, "{{", "}}") || is_shell_variable(text) {
         Some(Flaw::Unreplaced)
     } else {
         None
     }
+}
+
+/// Whether something is between the first `open` and a `close` after it.
+fn has_pair(text: &str, open: &str, close: &str) -> bool {
+    let rest = text.split_once(open).map(|(_, rest)| rest);
+    rest.and_then(|rest| rest.find(close))
+        .is_some_and(|at| at > 0)
 }
 
 fn is_unseen(text: &str) -> bool {
@@ -215,7 +222,6 @@ fn is_placeholder(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     let plain: String = lower.chars().filter(char::is_ascii_alphanumeric).collect();
     let is_elided = ["...", "…"].iter().any(|dots| text.ends_with(dots));
-    let is_bracketed = text.contains('<') && text.contains('>');
     let body = [
         "whsec_", "sk_live_", "sk_test_", "rk_live_", "rk_test_", "xoxb-", "xapp-",
     ]
@@ -223,10 +229,22 @@ fn is_placeholder(text: &str) -> bool {
     .find_map(|prefix| lower.strip_prefix(prefix))
     .unwrap_or(&lower);
     is_elided
-        || is_bracketed
+        || is_bracketed(body)
+        || password(text).is_some_and(is_bracketed)
         || PHRASES.iter().any(|phrase| plain.contains(phrase))
         || WORDS.contains(&body)
         || is_row(body)
+}
+
+fn is_bracketed(text: &str) -> bool {
+    text.starts_with('<') && text.ends_with('>')
+}
+
+/// The password in a URL.
+fn password(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("://")?;
+    let (user, _) = rest.rsplit_once('@')?;
+    user.split_once(':').map(|(_, password)| password)
 }
 
 /// The same character over and over, or digits that count: `xxxx`, `123456`.
@@ -267,6 +285,10 @@ mod tests {
             ("X-Honeycomb-Team=aSecretKey", None),
             ("pa$$word", None),
             ("amqp://guest:guest@localhost/", None),
+            ("smtp://u:a<b>c@mail.example", None),
+            ("pa${ss", None),
+            ("pa{{ss", None),
+            ("pa}}ss{{", None),
         ];
         for (text, expected) in table {
             assert_eq!(flaw_of_secret(text), expected, "{text:?}");
@@ -282,6 +304,8 @@ mod tests {
             "whsec_...",
             "whsec_…",
             "<your signing secret>",
+            "whsec_<yours>",
+            "amqp://revwatch:<password>@rabbitmq.example/revwatch",
             "whsec_YOUR_SECRET",
             "whsec_xxx",
             "whsec_secret",
