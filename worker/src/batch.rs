@@ -54,6 +54,17 @@ pub struct Decision {
     pub relays: Relays,
 }
 
+/// What became of a delivery, as far as the store knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trace {
+    /// It was processed, or it is not for this partition to say.
+    Processed,
+    /// A pause holds it back.
+    HeldBack,
+    /// Nothing is known of it.
+    Missing,
+}
+
 impl Batch {
     /// Parses the deliveries of one partition.
     pub fn read(place: Place, deliveries: &[Delivery], settings: &EventSettings) -> Self {
@@ -117,13 +128,19 @@ impl Batch {
         Ok(decision)
     }
 
-    /// For each delivery, whether the store knows nothing of it although no pause holds it back, given the store's
-    /// answer to the dedupe keys of `read_set`.
-    pub fn are_unprocessed(&self, found: &ReadResult) -> impl Iterator<Item = bool> {
+    /// What became of each delivery, given the store's answer to the dedupe keys of `read_set`. Of an event that was
+    /// created before `first_day` nothing is known: its dedupe keys may have ended.
+    pub(crate) fn traces(&self, found: &ReadResult, first_day: u32) -> impl Iterator<Item = Trace> {
         let keys = found.dedupe_keys.chunks(2);
-        self.items.iter().zip(keys).map(|(item, keys)| {
-            let is_here = item.elsewhere.is_none() && item.pause_reason.is_none();
-            is_here && keys.iter().all(Option::is_none)
+        self.items.iter().zip(keys).map(move |(item, keys)| {
+            if item.elsewhere.is_some() || item.day < first_day || keys.iter().any(Option::is_some)
+            {
+                Trace::Processed
+            } else if item.pause_reason.is_some() {
+                Trace::HeldBack
+            } else {
+                Trace::Missing
+            }
         })
     }
 

@@ -1,14 +1,19 @@
-//! Compares the archive with what was processed, and applies what the queue lost.
+//! Compares the archive with what was processed, and puts what the queue lost back into it.
 //!
 //! RabbitMQ can lose deliveries that it has confirmed, without an error: an operator's policy lets messages expire or
 //! bounds their number, a queue is purged, or deleted with messages in it. The archive still has them.
 //!
 //! Of all workers one compares: the one that reads the partition [`COMPARING_PARTITION`]. It looks at partitions in
-//! which nothing waits, from where the last comparison ended. What an earlier commit, a pause or a holding queue
-//! explains is not lost. Applying a delivery too early is harmless: dedupe keys identify it.
+//! which nothing waits, from where the last comparison ended. A delivery of which the store knows nothing, and which no
+//! pause holds back, may still be in a worker's hand; it is lost if the next comparison misses it, too, unless the
+//! partition's workers are still on their way to it. Putting a delivery back that was not lost is harmless: dedupe keys
+//! identify it.
 //!
-//! Cost: a comparison reads what was archived since the last one and two dedupe keys for each delivery of it, and all of
-//! them together take at most a fiftieth of the time.
+//! Cost: a comparison reads what was archived since the last one and in the minutes before it ([`OVERLAP_MS`]), with two
+//! dedupe keys for each delivery. All of them together take at most a fiftieth of the time: under load they are rarer
+//! than the setting says.
+
+mod suspects;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
@@ -22,18 +27,20 @@ use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_storage::failure_log::FailureLog;
 use revwatch_storage::ports::{
     Commit, DedupeKey, Delivery, DocumentWrite, Fence, Health, HeldDelivery, HoldingQueue, ReadSet,
+    StoreError,
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::suspects::{Suspects, Verdict};
 use crate::Worker;
-use crate::batch::{Batch, Outcome, Place};
+use crate::batch::{Batch, Place, Trace};
 use crate::membership::Share;
-use crate::partition::{PartitionError, Source, apply};
-use crate::recovery::{known_dead, partition_of};
-use crate::relays::Pending;
+use crate::partition::PartitionError;
+use crate::recovery::partition_of;
 
 /// See the module.
 pub(crate) struct Comparison {
@@ -42,47 +49,55 @@ pub(crate) struct Comparison {
     pauses: watch::Receiver<Option<Arc<Pauses>>>,
     /// The name under which it holds the lease.
     holder: String,
+    suspects: Suspects,
 }
-
-/// Deliveries by partition.
-type ByPartition = BTreeMap<u32, Vec<Delivery>>;
 
 /// What one comparison found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Compared {
     /// Deliveries read from the archive.
     pub(crate) read: u64,
-    /// Deliveries that the queue had lost, and that are applied now.
-    pub(crate) restored: u64,
-    /// There were too many for one comparison: the next one follows at once.
-    is_partial: bool,
+    /// Deliveries that the queue had lost and has again.
+    pub(crate) put_back: u64,
+    partitions: BTreeSet<u32>,
+    /// When the first and the last of them were received.
+    received_ms: Option<(i64, i64)>,
+}
+
+/// How far a partition was compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    /// All that was received earlier was processed, or is held back.
+    until_ms: i64,
+    /// The first delivery that a pause held back: it is looked at again when the pause has ended.
+    held_back_ms: Option<i64>,
 }
 
 /// The worker that reads this partition compares all of them.
 const COMPARING_PARTITION: u32 = 0;
-/// The first comparison: what waited when the worker started is applied by then.
+/// The first comparison: what waited when the worker started is processed by then.
 const FIRST_AFTER: Duration = Duration::from_secs(2);
-/// The pause between two comparisons, and the share of the time that all of them together may take.
-const INTERVAL: Duration = Duration::from_mins(1);
+/// All comparisons together take at most this share of the time.
 const PAUSE_FOR_EACH_SECOND: u32 = 50;
-/// While nothing waits in its partition, a delivery is applied long before it is this old.
+/// While nothing waits in its partition, a delivery is usually processed long before it is this old.
 const SETTLE_MS: i64 = 5_000;
-/// Deliveries are archived roughly in the order of receipt: those received so long before the last comparison are
-/// looked at again.
-const OVERLAP_MS: i64 = 120_000;
+/// Deliveries are archived roughly in the order of receipt, and the clocks of several receivers differ: those received
+/// so long before the last comparison are looked at again.
+const OVERLAP_MS: i64 = 660_000;
 /// How far the first comparison of a deployment goes back.
 const LOOK_BACK_MS: i64 = 3_600_000;
-/// No comparison goes back further: dedupe keys are kept for longer.
+/// No comparison goes back further.
 const LONGEST_LOOK_BACK_MS: i64 = 30 * 86_400_000;
-/// A worker that has a delivery in hand applies it in this time.
-const IN_HAND: Duration = Duration::from_secs(2);
-/// The most deliveries that one comparison keeps in memory.
-const MAX_MISSING: usize = 1_000;
+/// Dedupe keys of events that were created earlier may have ended: every store keeps them for 40 days.
+const REMEMBERED_DAYS: u32 = 39;
+/// Deliveries read at once: with the largest bodies they take 128 MiB.
+const PAGE: usize = 256;
 
 const SPACE: &str = "archive";
-const KEY: &str = "compared_until_ms";
+const KEY: &str = "compared";
 const LEASE: &str = "archive comparison";
-const LEASE_MS: u64 = 30_000;
+const LEASE_TTL_MS: u64 = 30_000;
+const LEASE_TTL: Duration = Duration::from_millis(LEASE_TTL_MS);
 
 impl Comparison {
     pub(crate) fn new(
@@ -91,20 +106,23 @@ impl Comparison {
         pauses: watch::Receiver<Option<Arc<Pauses>>>,
     ) -> Self {
         let holder = worker.ids.fresh().to_string();
+        let interval = Duration::from_secs_f64(worker.config.comparison_seconds);
         Self {
             worker,
             share,
             pauses,
             holder,
+            suspects: Suspects::new(interval),
         }
     }
 
     /// Compares until `stop`, unless queue and archive are one.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         if !self.worker.queue.is_apart() {
             return;
         }
-        let (mut wait, failures) = (FIRST_AFTER, FailureLog::default());
+        let interval = Duration::from_secs_f64(self.worker.config.comparison_seconds);
+        let (mut wait, failures) = (FIRST_AFTER.min(interval), FailureLog::default());
         loop {
             tokio::select! {
                 biased;
@@ -112,136 +130,250 @@ impl Comparison {
                 () = tokio::time::sleep(wait) => {}
             }
             let began = Instant::now();
-            let result = tokio::select! {
-                biased;
-                // Every step may be interrupted.
-                () = stop.cancelled() => return,
-                result = self.compare_if_it_may() => result,
-            };
+            let result = self.compare_if_it_may(&stop).await;
             let failed = matches!(&result, Err(error) if error.is_of_queue());
             self.worker
                 .metrics
                 .archive_failing
                 .with_label_values(&["read"])
                 .set(i64::from(failed));
-            wait = match result {
-                Ok(Some(compared)) if compared.is_partial => FIRST_AFTER,
-                Ok(Some(_)) => INTERVAL.max(began.elapsed() * PAUSE_FOR_EACH_SECOND),
-                Ok(None) => FIRST_AFTER,
+            wait = interval.max(began.elapsed() * PAUSE_FOR_EACH_SECOND);
+            match result {
+                Ok(Some(_)) => {}
+                Ok(None) => wait = FIRST_AFTER.min(interval),
                 Err(error) => {
+                    // What was in hand when queue or store failed is in hand for longer.
+                    self.suspects.clear();
                     if let Some(earlier) = failures.admit(&error) {
-                        tracing::warn!(%error, earlier, "cannot compare the archive with what was applied");
+                        tracing::warn!(%error, earlier, "cannot compare the archive with what was processed");
                     }
-                    INTERVAL
                 }
-            };
+            }
         }
     }
 
     /// `None`: another worker compares, or the state is not complete.
-    async fn compare_if_it_may(&self) -> Result<Option<Compared>, PartitionError> {
+    async fn compare_if_it_may(
+        &mut self,
+        stop: &CancellationToken,
+    ) -> Result<Option<Compared>, PartitionError> {
         let mine = {
             let share = self.share.borrow();
             share.partitions.contains(&COMPARING_PARTITION) && share.of_other_format.is_empty()
         };
         let pauses = self.pauses.borrow().clone();
-        let Some(pauses) = pauses.filter(|_| mine) else {
-            return Ok(None);
-        };
-        if !self
-            .worker
-            .store
-            .health()
-            .await?
-            .iter()
-            .all(Health::is_complete)
-        {
-            return Ok(None);
+        let store = &self.worker.store;
+        let mut fence = None;
+        if mine && pauses.is_some() && store.health().await?.iter().all(Health::is_complete) {
+            fence = store.lease(LEASE, &self.holder, LEASE_TTL_MS).await?;
         }
-        let lease = self.worker.store.lease(LEASE, &self.holder, LEASE_MS);
-        let Some(fence) = lease.await? else {
+        let (Some(pauses), Some(fence)) = (pauses, fence) else {
+            self.suspects.clear();
             return Ok(None);
         };
-        let compared = compare(&self.worker, &pauses, fence).await;
+        let lease = Lease {
+            holder: &self.holder,
+            fence,
+            renewed: Instant::now(),
+        };
+        let compared = compare(&self.worker, &pauses, lease, &mut self.suspects, stop).await;
         // Otherwise a worker that starts when this one has stopped would wait for its end.
         self.worker.store.release(LEASE, &self.holder).await?;
         compared.map(Some)
     }
 }
 
-/// One comparison.
-pub(crate) async fn compare(
+/// One comparison. If it is stopped, the next one begins where it did.
+async fn compare(
     worker: &Worker,
     pauses: &Pauses,
-    fence: Fence,
+    lease: Lease<'_>,
+    suspects: &mut Suspects,
+    stop: &CancellationToken,
 ) -> Result<Compared, PartitionError> {
-    let is_any_paused = pauses.is_any_paused();
-    let pauses = PauseHistory::from(pauses.clone());
-    let now_ms = worker.clock.now_ms();
-    let until_ms = now_ms - SETTLE_MS;
-    let mut marks = marks(worker).await?;
-    let mut from = BTreeMap::new();
-    for partition in idle_partitions(worker).await? {
-        from.insert(partition, begin_ms(marks.get(&partition).copied(), now_ms));
-    }
-    let Some(earliest_ms) = from.values().min().copied() else {
-        return Ok(Compared::default());
+    let mut pass = Pass {
+        worker,
+        lease,
+        suspects,
+        parked: None,
+        compared: Compared::default(),
     };
-    let mut archive = worker.queue.archive(earliest_ms).await?;
-    let partitions = worker.queue.partitions();
-    let (mut compared, mut missing) = (Compared::default(), ByPartition::new());
-    while !compared.is_partial {
-        let page = archive.next(worker.config.batch * 4).await?;
-        if page.is_empty() {
-            break;
-        }
-        let mut read = ByPartition::new();
-        for delivery in page {
-            let partition = partition_of(&delivery, partitions);
-            let is_wanted = |from_ms: &i64| (*from_ms..until_ms).contains(&delivery.received_ms);
-            if from.get(&partition).is_some_and(is_wanted) {
-                compared.read += 1;
-                read.entry(partition).or_default().push(delivery);
-            }
-        }
-        for (partition, deliveries) in unprocessed(worker, read, &pauses).await? {
-            missing.entry(partition).or_default().extend(deliveries);
-        }
-        compared.is_partial = missing.values().map(Vec::len).sum::<usize>() >= MAX_MISSING;
+    let result = pass.run(pauses, stop).await;
+    let compared = pass.compared;
+    if let Some((from_ms, until_ms)) = compared.received_ms {
+        tracing::error!(
+            deliveries = compared.put_back,
+            partitions = ?compared.partitions,
+            received_from_ms = from_ms,
+            received_until_ms = until_ms,
+            "the queue lost deliveries; they are back in it, from the archive. Look in RabbitMQ for a policy with \
+             message-ttl, expires or max-length on revwatch's queues, and for a queue that was purged or deleted"
+        );
     }
-    // What is parked is compared when the pause has ended.
-    let mut is_settled =
-        !is_any_paused && worker.queue.held_count(HoldingQueue::Parked).await? == 0;
-    if !missing.is_empty() {
-        let idle = after_a_moment(worker).await?;
-        // What waits in a queue after all is compared when it does not any more.
-        is_settled &= missing.keys().all(|partition| idle.contains(partition));
-        missing.retain(|partition, _| idle.contains(partition));
-        let lost = lost(worker, missing, &pauses).await?;
-        compared.restored = restore(worker, lost, &pauses).await?;
-    }
-    compared.is_partial &= compared.restored > 0;
-    if !compared.is_partial {
-        let reached = |(partition, from_ms)| match is_settled {
-            true => (partition, until_ms),
-            false => (partition, from_ms + OVERLAP_MS),
+    result.map(|()| compared)
+}
+
+/// The lease of the worker that compares.
+#[derive(Clone, Copy)]
+struct Lease<'a> {
+    holder: &'a str,
+    fence: Fence,
+    renewed: Instant,
+}
+
+/// A comparison that is under way.
+struct Pass<'a> {
+    worker: &'a Worker,
+    lease: Lease<'a>,
+    suspects: &'a mut Suspects,
+    /// Ids of all parked deliveries, once they are needed.
+    parked: Option<HashSet<Uuid>>,
+    compared: Compared,
+}
+
+impl Pass<'_> {
+    async fn run(
+        &mut self,
+        pauses: &Pauses,
+        stop: &CancellationToken,
+    ) -> Result<(), PartitionError> {
+        let worker = self.worker;
+        let now_ms = worker.clock.now_ms();
+        let mut marks = marks(worker).await?;
+        let idle = idle_partitions(worker).await?;
+        let is_released =
+            !pauses.is_any_paused() && worker.queue.held_count(HoldingQueue::Parked).await? == 0;
+        let begin = |partition: &u32| begin_ms(marks.get(partition).copied(), is_released, now_ms);
+        let from: BTreeMap<u32, i64> = idle.iter().map(|it| (*it, begin(it))).collect();
+        self.suspects.forget_processed(worker, &idle).await?;
+        let Some(earliest_ms) = from.values().min().copied() else {
+            return Ok(());
         };
-        marks.extend(from.into_iter().map(reached));
-        let body = serde_json::to_string(&marks);
+        let history = PauseHistory::from(pauses.clone());
+        let (mut until_ms, mut held_back) = (now_ms - SETTLE_MS, BTreeMap::<u32, i64>::new());
+        let mut archive = worker.queue.archive(earliest_ms).await?;
+        let mut has_room = true;
+        while has_room {
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            self.renew_lease().await?;
+            let page = archive.next(PAGE).await?;
+            if page.is_empty() {
+                break;
+            }
+            let mut lost = Vec::new();
+            for (partition, deliveries) in by_partition(page, worker.queue.partitions()) {
+                let is_wanted = |it: &Delivery| {
+                    let from_ms = from.get(&partition);
+                    from_ms.is_some_and(|from_ms| (*from_ms..until_ms).contains(&it.received_ms))
+                };
+                let deliveries: Vec<_> = deliveries.into_iter().filter(is_wanted).collect();
+                self.compared.read += deliveries.len() as u64;
+                let traces = traces(worker, partition, &deliveries, &history).await?;
+                for (delivery, (trace, keys)) in deliveries.into_iter().zip(traces) {
+                    let verdict = match trace {
+                        Trace::Processed => continue,
+                        Trace::HeldBack => {
+                            let first_ms = held_back.entry(partition).or_insert(i64::MAX);
+                            *first_ms = delivery.received_ms.min(*first_ms);
+                            continue;
+                        }
+                        Trace::Missing => self.suspects.judge(&delivery, keys),
+                    };
+                    match verdict {
+                        Verdict::Lost => lost.push(delivery),
+                        Verdict::Suspect => {}
+                        Verdict::NoRoom => {
+                            until_ms = until_ms.min(delivery.received_ms);
+                            has_room = false;
+                        }
+                    }
+                }
+            }
+            self.put_back(lost).await?;
+        }
+        if has_room {
+            // A pause holds it back now, or the archive has lost it.
+            self.suspects.forget_unseen();
+        } else {
+            tracing::warn!(
+                until_ms,
+                "so many deliveries are missing that they are put back in several comparisons"
+            );
+        }
+        for partition in from.into_keys() {
+            let before = marks.get(&partition).and_then(|mark| mark.held_back_ms);
+            let before = before.filter(|_| !is_released).into_iter();
+            let mark = Mark {
+                until_ms: until_ms.min(self.suspects.first_ms(partition).unwrap_or(i64::MAX)),
+                held_back_ms: before.chain(held_back.get(&partition).copied()).min(),
+            };
+            marks.insert(partition, mark);
+        }
+        self.write_marks(&marks).await
+    }
+
+    async fn renew_lease(&mut self) -> Result<(), PartitionError> {
+        let Lease {
+            holder,
+            fence,
+            renewed,
+        } = self.lease;
+        if renewed.elapsed() < LEASE_TTL / 3 {
+            return Ok(());
+        }
+        let renewed = Instant::now();
+        if self.worker.store.lease(LEASE, holder, LEASE_TTL_MS).await? != Some(fence) {
+            return Err(StoreError::Fenced.into());
+        }
+        self.lease.renewed = renewed;
+        Ok(())
+    }
+
+    /// Puts those of the deliveries back that are not parked and whose partition is still idle, and counts them.
+    async fn put_back(&mut self, mut lost: Vec<Delivery>) -> Result<(), PartitionError> {
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let (worker, compared) = (self.worker, &mut self.compared);
+        let idle = idle_partitions(worker).await?;
+        let parked = match &mut self.parked {
+            Some(parked) => parked,
+            // A pause that ended may have left some.
+            none => none.insert(ids_of_parked(worker).await?),
+        };
+        lost.retain(|it| idle.contains(&it.partition) && !parked.contains(&it.id));
+        worker.queue.put_back(lost.clone()).await?;
+        for delivery in &lost {
+            self.suspects.note_put_back(delivery.id);
+            compared.partitions.insert(delivery.partition);
+            let (first_ms, last_ms) = compared.received_ms.get_or_insert((i64::MAX, i64::MIN));
+            *first_ms = delivery.received_ms.min(*first_ms);
+            *last_ms = delivery.received_ms.max(*last_ms);
+        }
+        let count = lost.len() as u64;
+        compared.put_back += count;
+        worker.metrics.deliveries_restored.inc_by(count);
+        count_for_rules(worker, count).await;
+        Ok(())
+    }
+
+    async fn write_marks(&self, marks: &BTreeMap<u32, Mark>) -> Result<(), PartitionError> {
+        let body = serde_json::to_string(marks);
         let body = body.map_err(|error| PartitionError::Unreadable(error.to_string()))?;
         let write = DocumentWrite {
             space: SPACE,
             key: KEY.to_owned(),
             body: Some(body),
         };
-        let store = &worker.store;
-        store.write_documents_under(LEASE, fence, &[write]).await?;
+        let (store, fence) = (&self.worker.store, self.lease.fence);
+        Ok(store.write_documents_under(LEASE, fence, &[write]).await?)
     }
-    Ok(compared)
 }
 
-/// Until when each partition was compared.
-async fn marks(worker: &Worker) -> Result<BTreeMap<u32, i64>, PartitionError> {
+/// How far each partition was compared.
+async fn marks(worker: &Worker) -> Result<BTreeMap<u32, Mark>, PartitionError> {
     let found = worker
         .store
         .documents_by_key(SPACE, &[KEY.to_owned()])
@@ -255,11 +387,15 @@ async fn marks(worker: &Worker) -> Result<BTreeMap<u32, i64>, PartitionError> {
 }
 
 /// From where a partition is compared. A mark in the future was set by a clock that was ahead.
-fn begin_ms(mark_ms: Option<i64>, now_ms: i64) -> i64 {
-    match mark_ms.filter(|mark_ms| *mark_ms <= now_ms) {
-        Some(mark_ms) => (mark_ms - OVERLAP_MS).max(now_ms - LONGEST_LOOK_BACK_MS),
-        None => now_ms - LOOK_BACK_MS,
-    }
+fn begin_ms(mark: Option<Mark>, is_released: bool, now_ms: i64) -> i64 {
+    let Some(mark) = mark.filter(|mark| mark.until_ms <= now_ms) else {
+        return now_ms - LOOK_BACK_MS;
+    };
+    let held_back_ms = mark.held_back_ms.filter(|_| is_released);
+    let from_ms = held_back_ms.map_or(mark.until_ms, |held_ms| held_ms.min(mark.until_ms));
+    from_ms
+        .saturating_sub(OVERLAP_MS)
+        .max(now_ms - LONGEST_LOOK_BACK_MS)
 }
 
 /// The partitions in which nothing waits.
@@ -269,117 +405,63 @@ async fn idle_partitions(worker: &Worker) -> Result<BTreeSet<u32>, PartitionErro
     Ok(idle.map(|(partition, _)| partition).collect())
 }
 
-/// Those of the deliveries of which the store knows nothing, and which no pause holds back.
-async fn unprocessed(
-    worker: &Worker,
-    deliveries: ByPartition,
-    pauses: &PauseHistory,
-) -> Result<ByPartition, PartitionError> {
-    let (settings, partitions) = (worker.events.get(), worker.queue.partitions());
-    let mut unprocessed = ByPartition::new();
-    for (partition, deliveries) in deliveries {
-        let place = Place {
+/// The deliveries by the partitions that they have now.
+fn by_partition(page: Vec<Delivery>, partitions: u32) -> BTreeMap<u32, Vec<Delivery>> {
+    let mut by_partition = BTreeMap::<u32, Vec<Delivery>>::new();
+    for delivery in page {
+        let partition = partition_of(&delivery, partitions);
+        let of_partition = by_partition.entry(partition).or_default();
+        of_partition.push(Delivery {
             partition,
-            partitions,
-        };
-        for some in deliveries.chunks(worker.config.batch.max(1)) {
-            let batch = Batch::read_under(pauses, place, some, &settings);
-            let read_set = ReadSet {
-                dedupe_keys: batch.read_set.dedupe_keys.clone(),
-                ..ReadSet::default()
-            };
-            let found = worker.store.read(partition, &read_set).await?;
-            let some = some.iter().zip(batch.are_unprocessed(&found));
-            let some = some.filter_map(|(delivery, is)| is.then(|| delivery.clone()));
-            unprocessed.entry(partition).or_default().extend(some);
-        }
+            ..delivery
+        });
     }
-    unprocessed.retain(|_, deliveries| !deliveries.is_empty());
-    Ok(unprocessed)
+    by_partition
 }
 
-/// The partitions in which nothing waits when workers have applied what they had in hand.
-async fn after_a_moment(worker: &Worker) -> Result<BTreeSet<u32>, PartitionError> {
-    tokio::time::sleep(IN_HAND).await;
-    idle_partitions(worker).await
-}
-
-/// Those of the deliveries that are neither processed now nor parked.
-async fn lost(
+/// What became of each delivery, and its dedupe keys.
+async fn traces(
     worker: &Worker,
-    missing: ByPartition,
+    partition: u32,
+    deliveries: &[Delivery],
     pauses: &PauseHistory,
-) -> Result<ByPartition, PartitionError> {
-    let mut missing = unprocessed(worker, missing, pauses).await?;
-    // A pause that ended may have left some.
+) -> Result<Vec<(Trace, suspects::Keys)>, PartitionError> {
+    let place = Place {
+        partition,
+        partitions: worker.queue.partitions(),
+    };
+    let batch = Batch::read_under(pauses, place, deliveries, &worker.events.get());
+    let dedupe_keys = batch.read_set.dedupe_keys.clone();
+    let read_set = ReadSet {
+        dedupe_keys,
+        ..ReadSet::default()
+    };
+    let found = worker.store.read(partition, &read_set).await?;
+    let first_day = day_of(worker.clock.now_s()).saturating_sub(REMEMBERED_DAYS);
+    let keys = read_set.dedupe_keys.chunks(2);
+    let keys = keys.map(|keys| [keys[0].clone(), keys[1].clone()]);
+    Ok(batch.traces(&found, first_day).zip(keys).collect())
+}
+
+async fn ids_of_parked(worker: &Worker) -> Result<HashSet<Uuid>, PartitionError> {
+    let mut parked = HashSet::new();
     if worker.queue.held_count(HoldingQueue::Parked).await? > 0 {
-        let mut parked = HashSet::<Uuid>::new();
         let mut visit = |held: HeldDelivery| {
             parked.insert(held.delivery.id);
             ControlFlow::Continue(())
         };
         let visiting = worker.queue.visit_held(HoldingQueue::Parked, &mut visit);
         visiting.await?;
-        for deliveries in missing.values_mut() {
-            deliveries.retain(|delivery| !parked.contains(&delivery.id));
-        }
     }
-    missing.retain(|_, deliveries| !deliveries.is_empty());
-    Ok(missing)
+    Ok(parked)
 }
 
-/// Applies what was lost, and says so. Returns how many deliveries that were.
-async fn restore(
-    worker: &Worker,
-    lost: ByPartition,
-    pauses: &PauseHistory,
-) -> Result<u64, PartitionError> {
-    if lost.is_empty() {
-        return Ok(0);
-    }
-    let known_dead = known_dead(worker.queue.as_ref()).await?;
-    let source = Source::Archive {
-        known_dead: &known_dead,
-    };
-    let (mut restored, mut relays) = (0, Pending::default());
-    for (partition, deliveries) in &lost {
-        for some in deliveries.chunks(worker.config.batch.max(1)) {
-            let applied = apply(worker, *partition, some, pauses, source).await?;
-            let outcomes = applied.decision.outcomes.iter();
-            restored += outcomes.filter(|outcome| is_restored(outcome)).count() as u64;
-            relays.add(applied.decision.relays);
-            relays.write_if_full(worker).await?;
-        }
-    }
-    relays.write(worker).await?;
-    if restored > 0 {
-        let times = lost.values().flatten().map(|delivery| delivery.received_ms);
-        let between = (times.clone().min(), times.max());
-        tracing::error!(
-            deliveries = restored,
-            partitions = ?lost.keys().collect::<Vec<_>>(),
-            received_from_ms = between.0,
-            received_until_ms = between.1,
-            "the queue lost deliveries that it had confirmed; they are applied from the archive. Look in RabbitMQ for a \
-             policy with message-ttl, expires or max-length on revwatch's queues, and for a queue that was purged or deleted"
-        );
-        worker.metrics.deliveries_restored.inc_by(restored);
-        count(worker, restored).await;
-    }
-    Ok(restored)
-}
-
-/// Whether the delivery was lost: nothing had processed it meanwhile.
-fn is_restored(outcome: &Outcome) -> bool {
-    outcome.counter().is_some() && *outcome != Outcome::Duplicate
-}
-
-/// Counts them for rules. The dedupe key is unique to this commit: if it is sent again, it counts nothing more.
-async fn count(worker: &Worker, restored: u64) {
+/// The dedupe key is unique to this commit: if it is sent again, it counts nothing more.
+async fn count_for_rules(worker: &Worker, put_back: u64) {
     let (now_s, id) = (worker.clock.now_s(), worker.ids.fresh());
     let mut counters = Counters::default();
-    let restored = i64::try_from(restored).unwrap_or(i64::MAX);
-    counters.add(Bucket::hour_of(now_s), &["events", "restored"], restored);
+    let put_back = i64::try_from(put_back).unwrap_or(i64::MAX);
+    counters.add(Bucket::hour_of(now_s), &["events", "restored"], put_back);
     let commit = Commit {
         dedupe_keys: vec![DedupeKey {
             day: day_of(now_s),

@@ -110,7 +110,7 @@ impl Config {
         }
     }
 
-    fn seconds(&self) -> [(&'static str, f64); 11] {
+    fn seconds(&self) -> [(&'static str, f64); 12] {
         [
             ("limits.header_seconds", self.limits.header_seconds),
             ("limits.idle_seconds", self.limits.idle_seconds),
@@ -122,6 +122,7 @@ impl Config {
                 "worker.recovery_margin_seconds",
                 self.worker.recovery_margin_seconds,
             ),
+            ("worker.comparison_seconds", self.worker.comparison_seconds),
             (
                 "worker.refreshes_per_second",
                 self.worker.refreshes_per_second,

@@ -139,6 +139,9 @@ pub struct WorkerConfig {
     /// After a restart or failover of the store, the archive is replayed from this long before the
     /// store's newest delivery.
     pub recovery_margin_seconds: f64,
+    /// The archive is compared with what was processed this often. What two comparisons in a row miss goes back into
+    /// its queue.
+    pub comparison_seconds: f64,
     /// Maximum accounts fetched from Stripe's API per second, by all workers together.
     pub refreshes_per_second: f64,
 }

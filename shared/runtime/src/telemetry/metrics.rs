@@ -131,7 +131,7 @@ metrics! {
     );
     deliveries_restored: IntCounter = counter(
         "revwatch_deliveries_restored_total",
-        "Deliveries that the queue had confirmed and lost, and that were applied from the archive",
+        "Deliveries that the queue had lost, and that were put back into it from the archive",
     );
     archive_failing: IntGaugeVec = gauges(
         "revwatch_archive_failing",

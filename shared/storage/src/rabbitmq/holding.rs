@@ -300,15 +300,13 @@ impl Decisions<'_> {
 /// it already.
 fn requeued(held_id: Uuid, delivery: Delivery) -> OutboundMessage {
     let is_archived = delivery.id == held_id;
-    OutboundMessage {
-        exchange: if is_archived {
-            topology::EVENTS
-        } else {
-            topology::INTAKE
+    let back = message::put_back(delivery);
+    match is_archived {
+        true => back,
+        false => OutboundMessage {
+            exchange: topology::INTAKE,
+            ..back
         },
-        routing_key: topology::routing_key(delivery.partition),
-        properties: message::properties(&delivery),
-        body: delivery.body,
     }
 }
 

@@ -80,6 +80,16 @@ pub(super) fn marker_for(queue: &str) -> OutboundMessage {
     }
 }
 
+/// Puts a delivery that the archive has into the queue of its partition: not through the intake.
+pub(super) fn put_back(delivery: Delivery) -> OutboundMessage {
+    OutboundMessage {
+        exchange: topology::EVENTS,
+        routing_key: topology::routing_key(delivery.partition),
+        properties: properties(&delivery),
+        body: delivery.body,
+    }
+}
+
 /// The marker, if the message is one.
 pub(super) fn marker(properties: &BasicProperties) -> Option<Uuid> {
     string(properties, MARKER)?.parse().ok()

@@ -289,6 +289,16 @@ impl Replay for RabbitQueue {
         true
     }
 
+    async fn put_back(&self, deliveries: Vec<Delivery>) -> Result<(), QueueError> {
+        let received_ms = deliveries.iter().map(|delivery| delivery.received_ms);
+        journal::note_requeued(&self.publisher, received_ms).await?;
+        let messages = deliveries.into_iter().map(message::put_back);
+        let publishing = messages.map(|message| self.publisher.publish(message));
+        Ok(futures_util::future::try_join_all(publishing)
+            .await
+            .map(drop)?)
+    }
+
     async fn oldest_ms(&self) -> Result<Option<i64>, QueueError> {
         // All partitions are in one stream.
         let mut archive = self.archive(0).await?;
