@@ -103,7 +103,7 @@ async fn acknowledged_silenced_and_resolved(deployment: &Deployment) {
     let slack = Slack::start(&[]).await;
     let rules = shipped_rules(&["provider_lost_charges"]);
     let variables = deployment.variables(&[
-        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-test"),
         ("SLACK_API_BASE", &slack.url()),
         ("REVWATCH_RULES", &rules.path().display().to_string()),
         ("USER", "ana"),
@@ -318,7 +318,7 @@ async fn a_group_stands_for_its_members() {
     let deployment = Deployment::embedded();
     let rules = shipped_rules(&["provider_lost_charges"]);
     let variables = deployment.variables(&[
-        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-test"),
         ("SLACK_API_BASE", &slack.url()),
         ("REVWATCH_RULES", &rules.path().display().to_string()),
         ("USER", "ana"),

@@ -84,7 +84,7 @@ async fn a_new_installation_sends_one_digest_on_servers() {
 async fn a_new_installation_sends_one_digest(deployment: &Deployment) {
     let (slack, settings) = (Slack::start(&[]).await, Settings::new("", RULES));
     let variables = settings.variables(deployment.variables(&[
-        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-test"),
         ("SLACK_API_BASE", &slack.url()),
     ]));
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");

@@ -42,7 +42,7 @@ async fn a_mail_server_that_is_not_there_is_replaced_and_named() {
     let variables = settings.variables(deployment.variables(&[
         ("SMTP_URL", &format!("smtp://localhost:{}", addr.port())),
         ("SLACK_API_BASE", &slack.url()),
-        ("SLACK_BOT_TOKEN", "xoxb-test"),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-test"),
     ]));
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     lose_charges(&process).await;

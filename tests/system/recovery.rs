@@ -229,7 +229,7 @@ async fn rebuild_while_serving_notifies_nothing(deployment: &Deployment) {
         "[alerting]\ntick_seconds = 0.05\nmessages_per_second = 200.0\ngroup_above = 100000\n";
     let settings = Settings::of_providers(text);
     let of_deployment = deployment.variables(&[
-        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-test"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
     let variables = settings.variables(of_deployment);

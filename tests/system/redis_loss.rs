@@ -29,7 +29,7 @@ async fn a_redis_emptied_under_load_is_recovered_completely() {
     let slack = Slack::start(&[]).await;
     let settings = Settings::of_providers(SETTINGS);
     let of_deployment = deployment.variables(&[
-        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-test"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
     let variables = settings.variables(of_deployment);

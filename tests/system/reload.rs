@@ -487,7 +487,7 @@ async fn a_notification_in_flight_during_a_reload_is_sent_one_time() {
     slack.forbid_reading();
     let settings = Settings::of_providers(&format!("{ALERTING}group_above = 100\n"));
     let of_deployment = deployment.variables(&[
-        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-test"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
     let variables = settings.variables(of_deployment);
@@ -575,7 +575,7 @@ async fn slacks_signing_secret_is_rotated() {
     let (deployment, settings) = (Deployment::embedded(), Settings::of_providers(ALERTING));
     let file = settings.write("signing", "old");
     let variables = settings.variables(deployment.variables(&[
-        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-test"),
         ("SLACK_API_BASE", "http://127.0.0.1:9"),
         ("SLACK_SIGNING_SECRET_FILE", &file),
         ("SLACK_INTERACTIVITY_LISTEN", &listen),

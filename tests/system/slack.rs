@@ -65,7 +65,7 @@ async fn a_bot_posts_once_on_rabbitmq_and_redis() {
 async fn posts_once_and_updates(deployment: &Deployment) {
     let slack = Slack::start(&[]).await;
     let variables = deployment.variables(&[
-        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-test"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
@@ -77,7 +77,7 @@ async fn posts_once_and_updates(deployment: &Deployment) {
     assert!(
         calls
             .iter()
-            .all(|c| c.authorization == "Bearer xoxb-secret")
+            .all(|c| c.authorization == "Bearer xoxb-of-the-test")
     );
     assert_eq!(calls[0].body["channel"], "#alerts-critical");
     let messages = slack.messages();
@@ -119,7 +119,7 @@ async fn nothing_is_lost_when_slack_answers_429_or_500_first_or_the_process_is_k
     let slack = Slack::start(&faults).await;
     let deployment = Deployment::embedded();
     let variables = deployment.variables(&[
-        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-test"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");

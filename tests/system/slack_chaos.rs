@@ -60,7 +60,7 @@ async fn day(seed: u64, may_read_history: bool) -> BTreeMap<String, Vec<Posted>>
     slack.misbehave(seed, 40);
     let (deployment, settings) = (Deployment::embedded(), Settings::of_providers(SETTINGS));
     let of_deployment = deployment.variables(&[
-        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-test"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
     let variables = settings.variables(of_deployment);

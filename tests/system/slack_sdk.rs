@@ -78,7 +78,7 @@ async fn a_button_signed_by_slacks_own_sdk_acknowledges_the_alert() {
         Settings::of_providers(SETTINGS),
     );
     let of_deployment = deployment.variables(&[
-        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-test"),
         ("SLACK_API_BASE", &slack.url()),
         ("SLACK_SIGNING_SECRET", SECRET),
         ("SLACK_INTERACTIVITY_LISTEN", &listen),

@@ -57,7 +57,7 @@ async fn a_storm_causes_few_messages_with_the_right_sums() {
         Settings::new("", &rule()),
     );
     let of_deployment = deployment.variables(&[
-        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-test"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
     let variables = settings.variables(of_deployment);
@@ -173,7 +173,7 @@ async fn a_storm_that_ended_before_alerting_started_is_not_notified() {
     let (deployment, slack) = (Deployment::servers().await, Slack::start(&[]).await);
     let settings = Settings::new("[alerting]\ntick_seconds = 0.05\n", &rule());
     let of_deployment = deployment.variables(&[
-        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-test"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
     let variables = settings.variables(of_deployment);

@@ -125,7 +125,7 @@ async fn one_trace_to_the_notification(deployment: &Deployment, roles: &[&str]) 
     let (slack, collector) = (Slack::start(&[]).await, Collector::start().await);
     let rules = shipped_rules(&["payout_failed", "account_disabled"]);
     let variables = deployment.variables(&[
-        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-test"),
         ("SLACK_API_BASE", &slack.url()),
         ("REVWATCH_RULES", &rules.path().display().to_string()),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url()),

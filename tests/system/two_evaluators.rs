@@ -109,7 +109,7 @@ async fn the_standby_takes_over_from_a_killed_leader_without_loss_or_duplicates(
     slack.dawdle(SEED, Duration::from_millis(40));
     let settings = Settings::of_providers(SETTINGS);
     let of_deployment = deployment.variables(&[
-        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-test"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
     let variables = settings.variables(of_deployment);

@@ -94,7 +94,10 @@ async fn a_wrong_password_is_not_shown() {
         PARTITIONS,
     )
     .await;
-    assert!(text.contains("credentials"), "{text}");
+    assert!(
+        text.contains("refuses the user or password in REVWATCH_REDIS_URL"),
+        "{text}"
+    );
     let url: SecretString = format!("redis://:correct-horse@{address}/").into();
     let store = RedisStore::connect(&url, PARTITIONS)
         .await
