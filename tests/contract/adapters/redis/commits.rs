@@ -87,7 +87,7 @@ async fn a_commit_that_cannot_be_applied_completely_changes_nothing() {
 #[tokio::test]
 async fn a_commit_is_refused_before_it_starts_when_memory_is_short() {
     let (server, store) = connected().await;
-    server.run::<()>("CONFIG SET maxmemory 1mb");
+    server.run::<()>("CONFIG SET maxmemory 1");
     let commit = full(0, "po_1", Uuid::now_v7());
     let refused = store.commit(&commit).await;
     assert!(
