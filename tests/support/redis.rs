@@ -96,6 +96,12 @@ impl RedisServer {
         self.port
     }
 
+    /// The value of a setting that it was started with.
+    pub(crate) fn setting(&self, name: &str) -> &str {
+        let mut settings = self.settings.iter().skip_while(|it| *it != name);
+        settings.nth(1).expect("a setting with a value")
+    }
+
     /// The URL for [`revwatch_storage::redis::RedisStore::connect`].
     pub(crate) fn url(&self) -> SecretString {
         format!("redis://127.0.0.1:{}/", self.port).into()
@@ -216,9 +222,14 @@ pub(crate) struct RedisCluster {
 impl RedisCluster {
     /// Starts the nodes, assigns the slots and waits until all nodes agree.
     pub(crate) fn start(size: usize) -> Self {
+        Self::start_with(size, Vec::new)
+    }
+
+    /// The same with additional settings for each node.
+    pub(crate) fn start_with(size: usize, extra: impl Fn() -> Vec<String>) -> Self {
         let nodes: Vec<RedisServer> = (0..size)
             .map(|_| {
-                let bus = free_port().to_string();
+                let (bus, extra) = (free_port().to_string(), extra());
                 let cluster = [
                     "--cluster-enabled",
                     "yes",
@@ -227,7 +238,8 @@ impl RedisCluster {
                     "--cluster-port",
                     &bus,
                 ];
-                RedisServer::start_with(&cluster)
+                let extra = extra.iter().map(String::as_str);
+                RedisServer::start_with(&cluster.into_iter().chain(extra).collect::<Vec<_>>())
             })
             .collect();
         const SLOTS: usize = 16_384;
@@ -235,10 +247,7 @@ impl RedisCluster {
             node.run::<()>(&format!("CLUSTER SET-CONFIG-EPOCH {}", i + 1));
             let (first, last) = (SLOTS * i / size, SLOTS * (i + 1) / size - 1);
             node.run::<()>(&format!("CLUSTER ADDSLOTSRANGE {first} {last}"));
-            let bus = node
-                .settings
-                .last()
-                .expect("the bus port is the last setting");
+            let bus = node.setting("--cluster-port");
             nodes[0].run::<()>(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", node.port));
         }
         let cluster = Self { nodes };

@@ -6,6 +6,19 @@ use std::io;
 /// What is said where nothing came back.
 pub const NO_ANSWER: &str = "no answer in time: check host, port and firewall";
 
+const CLOSED: &str = "it closed the connection: another service may listen there, or it wants TLS";
+
+/// [`plain`] for a connection that began with TLS.
+pub fn plain_over_tls(error: &(dyn Error + 'static)) -> String {
+    let why = plain(error);
+    // Its reason may get lost: it closes what is still written to.
+    match why == CLOSED {
+        true => "it closed the connection: another service may listen there, or it demands a certificate of its clients"
+            .to_owned(),
+        false => why,
+    }
+}
+
 /// The cause at the end of `error`'s sources: one clause, without a full stop.
 pub fn plain(error: &(dyn Error + 'static)) -> String {
     let mut last = error;
@@ -37,9 +50,21 @@ fn of_tls(text: &str) -> Option<&'static str> {
     if text.contains("corrupt message") || text.contains("InvalidContentType") {
         return Some("it does not speak TLS on this port");
     }
+    if text.contains("failed to read PEM from file") || text.contains("opening directory") {
+        return Some(
+            "the certificate authorities that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read",
+        );
+    }
+    if text.contains("CertificateRequired") {
+        return Some(
+            "it demands a certificate of its clients, and revwatch has none: let the password be enough (RabbitMQ: \
+             ssl_options.fail_if_no_peer_cert = false, Redis: tls-auth-clients no)",
+        );
+    }
     let (_, fault) = text.split_once(CERTIFICATE)?;
     Some(match fault {
-        _ if fault.starts_with("UnknownIssuer") => {
+        // The latter if another authority has the same name.
+        _ if fault.starts_with("UnknownIssuer") || fault.starts_with("BadSignature") => {
             "this machine does not know the authority that signed its certificate: install the authority's, or \
              name its file in SSL_CERT_FILE"
         }
@@ -63,9 +88,7 @@ fn of_kind(kind: io::ErrorKind) -> Option<&'static str> {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::UnexpectedEof => {
-            "it closed the connection: another service may listen there, or it wants TLS"
-        }
+        | io::ErrorKind::UnexpectedEof => CLOSED,
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
             "there is no route to this address"
         }
@@ -139,6 +162,18 @@ mod tests {
                  name its file in SSL_CERT_FILE",
             ),
             (
+                io::Error::other("failed to read PEM from file: No such file or directory"),
+                "the certificate authorities that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read",
+            ),
+            (
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "received fatal alert: CertificateRequired",
+                ),
+                "it demands a certificate of its clients, and revwatch has none: let the password be enough \
+                 (RabbitMQ: ssl_options.fail_if_no_peer_cert = false, Redis: tls-auth-clients no)",
+            ),
+            (
                 io::Error::new(io::ErrorKind::TimedOut, "deadline has elapsed"),
                 "no answer in time: check host, port and firewall",
             ),
@@ -151,6 +186,9 @@ mod tests {
         for (error, expected) in table {
             assert_eq!(plain(&Wrapped(error)), expected);
         }
+        let closed = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert!(plain(&closed).ends_with("or it wants TLS"));
+        assert!(plain_over_tls(&closed).ends_with("or it demands a certificate of its clients"));
         let again = io::Error::from_raw_os_error(111);
         assert_eq!(plain(&again), "nothing listens there (connection refused)");
     }

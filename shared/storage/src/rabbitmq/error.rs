@@ -51,8 +51,12 @@ impl AmqpError {
     }
 
     /// There is no connection to `server`.
-    pub(super) fn unreachable(server: &str, error: &lapin::Error) -> Self {
-        Self::unavailable(format!("{server} cannot be reached: {}", said(error)))
+    pub(super) fn unreachable(server: &str, has_tls: bool, error: &lapin::Error) -> Self {
+        let why = match error.kind() {
+            ErrorKind::IOError(error) if has_tls => connection_failure::plain_over_tls(&**error),
+            _ => said(error),
+        };
+        Self::unavailable(format!("{server} cannot be reached: {why}"))
     }
 }
 

@@ -384,7 +384,11 @@ fn connect_failure(node: &Node, error: &lapin::Error) -> AmqpError {
              set_permissions -p {vhost} USER '.*' '.*' '.*'`",
             vhost = node.uri.vhost
         )),
-        _ => AmqpError::unreachable(&format!("RabbitMQ at {address} (REVWATCH_AMQP_URL)"), error),
+        _ => AmqpError::unreachable(
+            &format!("RabbitMQ at {address} (REVWATCH_AMQP_URL)"),
+            node.uri.scheme == lapin::uri::AMQPScheme::AMQPS,
+            error,
+        ),
     }
 }
 

@@ -81,9 +81,14 @@ fn client_config() -> io::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
-        return Err(io::Error::other(
-            "there are no certificate authorities on this machine (Debian: install ca-certificates)",
-        ));
+        let unread = found.errors.first().map(ToString::to_string);
+        let unread = unread.map(io::Error::other);
+        return Err(unread.unwrap_or_else(|| {
+            io::Error::other(
+                "there are no certificate authorities on this machine (Debian: install ca-certificates), or in the \
+                 file that SSL_CERT_FILE names",
+            )
+        }));
     }
     let config = ClientConfig::builder()
         .with_root_certificates(roots)

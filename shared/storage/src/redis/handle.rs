@@ -66,7 +66,10 @@ impl RedisStore {
 fn naming(target: &Target, error: StoreError) -> StoreError {
     match error {
         StoreError::Unavailable(cause) => {
-            let why = connection_failure::plain(&*cause);
+            let why = match target.has_tls() {
+                true => connection_failure::plain_over_tls(&*cause),
+                false => connection_failure::plain(&*cause),
+            };
             let hint = match target.has_tls() && why.starts_with(connection_failure::NO_ANSWER) {
                 true => "; with rediss:// or tls=true it must speak TLS on this port",
                 false => "",
