@@ -271,6 +271,25 @@ fn pages_name_files_that_exist() {
     );
 }
 
+/// `tests/run` compares the same texts with the servers that it finds or unpacks.
+#[test]
+fn pages_name_the_versions_of_servers_that_are_tested() {
+    let script = read("tests/debian.sh");
+    let tested: Vec<&str> = script
+        .lines()
+        .filter_map(|line| line.strip_prefix("TESTED_")?.split_once('='))
+        .map(|(_, versions)| versions.trim_matches('"'))
+        .collect();
+    assert_eq!(tested.len(), 2, "{tested:?}");
+    let page = read("deploy/README.md");
+    for versions in tested {
+        assert!(
+            page.contains(&format!("({versions})")),
+            "deploy/README.md must say ({versions}), as tests/debian.sh does"
+        );
+    }
+}
+
 #[test]
 fn links_of_pages_resolve() {
     let (Some(pages), Some(names)) = (pages(), tracked()) else {

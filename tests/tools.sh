@@ -38,8 +38,9 @@ missing_servers() {
     printf '%s' "${packages[*]}"
 }
 
+# rabbitmq_version [ROOT]: of the RabbitMQ in this root.
 rabbitmq_version() {
-    find /usr/lib/rabbitmq/lib -maxdepth 1 -name 'rabbitmq_server-*' 2>/dev/null | sed 's/.*rabbitmq_server-//' | sort | tail -n 1
+    find "${1:-}/usr/lib/rabbitmq/lib" -maxdepth 1 -name 'rabbitmq_server-*' 2>/dev/null | sed 's/.*rabbitmq_server-//' | sort | tail -n 1
 }
 
 install() {

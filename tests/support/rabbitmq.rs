@@ -28,9 +28,8 @@ pub(crate) struct RabbitServer {
     _epmd: Option<Process>,
 }
 
-/// Debian's package has the script here; `rabbitmq-server` in the path requires its own user.
-const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-const CTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
+/// Debian's package has the scripts here; `rabbitmq-server` in the path requires its own user.
+const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 
 /// Virtual hosts created at the start: a test that takes one has an empty RabbitMQ.
 const VIRTUAL_HOSTS: u32 = 32;
@@ -58,14 +57,16 @@ impl RabbitServer {
 
     /// The same with additional configuration.
     pub(crate) async fn start_with(extra: &str) -> Self {
+        let server = program("rabbitmq-server");
         assert!(
-            Path::new(SERVER).exists(),
-            "{SERVER} is missing: these tests run against a real RabbitMQ. \
-             Install it with `apt-get install rabbitmq-server`, or let `tests/run` do it."
+            server.exists(),
+            "{} is missing: these tests run against a real RabbitMQ. \
+             Install it with `apt-get install rabbitmq-server`, or let `tests/run` do it.",
+            server.display()
         );
         let folder = TempDir::with_prefix("revwatch-rabbitmq-").expect("a temporary folder");
         let epmd_port = free_port();
-        let mut epmd = command("epmd", folder.path());
+        let mut epmd = command(Path::new("epmd"), folder.path());
         epmd.args(["-address", "127.0.0.1", "-port", &epmd_port.to_string()]);
         let server = Self::new(folder, epmd_port, Some(Process::spawn(epmd)));
         server.write_config(extra);
@@ -199,7 +200,7 @@ impl RabbitServer {
 
     /// Runs `rabbitmqctl`, and returns what it prints.
     pub(crate) async fn ctl(&self, arguments: &[&str]) -> String {
-        let mut ctl = self.erlang_command(CTL);
+        let mut ctl = self.erlang_command(&program("rabbitmqctl"));
         ctl.args(["-n", &self.node()]).args(arguments);
         let output = tokio::task::spawn_blocking(move || {
             ctl.stdout(Stdio::piped()).stderr(Stdio::piped()).output()
@@ -265,7 +266,7 @@ impl RabbitServer {
     }
 
     fn broker_command(&self) -> Command {
-        let mut broker = self.erlang_command(SERVER);
+        let mut broker = self.erlang_command(&program("rabbitmq-server"));
         broker
             // Makes the script exec the Erlang machine instead of supervising it, so that the
             // process id is the server's.
@@ -289,7 +290,7 @@ impl RabbitServer {
         broker
     }
 
-    fn erlang_command(&self, program: &str) -> Command {
+    fn erlang_command(&self, program: &Path) -> Command {
         let mut erlang = command(program, self.folder.path());
         erlang
             .env("RABBITMQ_NODENAME", self.node())
@@ -356,9 +357,19 @@ impl Drop for Process {
     }
 }
 
+/// A program of RabbitMQ. `tests/run --servers` names another folder.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no setting of revwatch: it is about the tests themselves"
+)]
+fn program(name: &str) -> PathBuf {
+    let folder = std::env::var_os("REVWATCH_TEST_RABBITMQ").unwrap_or_else(|| PROGRAMS.into());
+    Path::new(&folder).join(name)
+}
+
 /// A command that ends with this process and does not see the user's home or settings.
 #[expect(clippy::disallowed_methods, reason = "handed on, not a setting")]
-fn command(program: &str, home: &Path) -> Command {
+fn command(program: &Path, home: &Path) -> Command {
     let output = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -366,7 +377,8 @@ fn command(program: &str, home: &Path) -> Command {
     let output = output.expect("a file in a temporary folder");
     let mut command = Command::new("setpriv");
     command
-        .args(["--pdeathsig", "KILL", "--", program])
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(program)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", home)
