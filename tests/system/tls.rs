@@ -3,7 +3,7 @@
 
 use std::process::Output;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -159,10 +159,11 @@ impl Certificates {
         let key = KeyPair::generate().expect("a key");
         let ca = CertifiedIssuer::self_signed(params, key).expect("signed");
         let server_key = KeyPair::generate().expect("a key");
-        let server = CertificateParams::new(vec!["127.0.0.1".to_owned()])
-            .expect("an address")
-            .signed_by(&server_key, &ca)
-            .expect("signed");
+        let address = "127.0.0.1".to_owned();
+        let mut params = CertificateParams::new(vec![address.clone()]).expect("an address");
+        // Redis would take one that has the authority's name for one that is signed by itself.
+        params.distinguished_name.push(DnType::CommonName, address);
+        let server = params.signed_by(&server_key, &ca).expect("signed");
         let certificates = Self(folder);
         for (name, text) in [
             ("ca.pem", ca.pem()),
