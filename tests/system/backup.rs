@@ -1,8 +1,10 @@
 //! `revwatch backup` while serving, and `revwatch restore`.
 
+use revwatch_storage::sqlite::FILE_NAME;
+
 use super::Deployment;
 use crate::support::providers::{post_all, updated};
-use crate::support::revwatch::{Revwatch, cli, metrics};
+use crate::support::revwatch::{Revwatch, Variables, cli, metrics};
 use crate::support::wait::until;
 
 const ROLES: &str = "ingest,worker";
@@ -78,5 +80,43 @@ fn on_servers_the_error_says_how_to_back_up() {
         let output = cli(&variables, &[command, "file"]);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(error.contains("deploy/README.md"), "{error}");
+    }
+}
+
+/// Whatever has become of the file: SQLite, asked for a lock, would take an emptied one for a new one.
+#[test]
+fn a_store_in_use_is_neither_replaced_nor_restored_from() {
+    for change in ["none", "emptied", "removed"] {
+        let deployment = Deployment::embedded();
+        let folder = tempfile::tempdir().expect("a folder");
+        let backup = folder.path().join("backup");
+        let backup = backup.to_str().expect("a name");
+        let variables = deployment.variables(&[]);
+        let process = Revwatch::serve(&variables, ROLES);
+        assert!(cli(&variables, &["backup", backup]).status.success());
+        let data = variables.iter().find(|(name, _)| name == "REVWATCH_DATA");
+        let store = std::path::Path::new(&data.expect("set").1).join(FILE_NAME);
+        match change {
+            "emptied" => drop(std::fs::write(&store, "")),
+            "removed" => std::fs::remove_file(&store).expect("removed"),
+            _ => {}
+        }
+        let refused = |variables: &Variables, from: &str, expected: &str| {
+            let output = cli(variables, &["restore", from, "--force"]);
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success(), "{change}: {output:?}");
+            for part in [expected, "is in use (process "] {
+                assert!(error.contains(part), "{change}: {part}: {error}");
+            }
+        };
+        refused(&variables, backup, "stop revwatch first");
+        if change == "none" {
+            let other = Deployment::embedded();
+            let store = store.to_str().expect("a name");
+            refused(&other.variables(&[]), store, "revwatch backup");
+        }
+        process.stop();
+        let output = cli(&variables, &["restore", backup, "--force"]);
+        assert!(output.status.success(), "{change}: {output:?}");
     }
 }

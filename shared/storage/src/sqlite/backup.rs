@@ -8,11 +8,12 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, OpenFlags};
 
 use super::error::SqliteError;
 use super::file::{self, of_store, owner, with_suffix};
 use super::handle::Sqlite;
+use super::in_use::user_of;
 use super::schema::{SCHEMA_VERSION, stored_partitions};
 use super::{FILE_NAME, PrepareError, queue};
 use crate::ports::StoreError;
@@ -75,8 +76,12 @@ pub fn restore(from: &Path, data: &Path, replace: bool) -> Result<Backup, StoreE
         ));
     }
     file::make_folder(data)?;
-    if path.exists() {
-        is_unused(&path)?;
+    // Also of a file that was removed: its shared memory may be left.
+    if let Some(user) = user_of(&path) {
+        return Err(unusable(
+            &path,
+            &format!("is in use ({user}): stop revwatch first"),
+        ));
     }
     let partial = with_suffix(&path, RESTORING);
     if fs::canonicalize(from)
@@ -138,8 +143,17 @@ fn copy(store: &Connection, partial: &Path) -> Result<Backup, StoreError> {
     examine(partial)
 }
 
-/// A copy of the backup, as one file. A copy made by other means may have a write-ahead log.
+/// A copy of the backup, as one file. A copy made by other means may have a write-ahead log. Of a store in use, file and
+/// log change between the two copies.
 fn take_in(from: &Path, partial: &Path) -> Result<Backup, StoreError> {
+    if let Some(user) = user_of(from) {
+        return Err(unusable(
+            from,
+            &format!(
+                "is in use ({user}), so a copy of it may be torn: make one with `revwatch backup`, and restore that"
+            ),
+        ));
+    }
     let [_, from_log, _] = of_store(from);
     let [_, log, shared] = of_store(partial);
     for left in [partial, &log, &shared] {
@@ -196,21 +210,6 @@ fn examine(path: &Path) -> Result<Backup, StoreError> {
         newest_ms,
         replaced: None,
     })
-}
-
-/// Fails if another process has the store open. One that SQLite cannot read is in no use.
-fn is_unused(path: &Path) -> Result<(), StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let locked = Connection::open_with_flags(path, flags).and_then(|connection| {
-        connection.busy_timeout(std::time::Duration::ZERO)?;
-        connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE; ROLLBACK")
-    });
-    match locked {
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
-            Err(unusable(path, "is in use: stop revwatch first"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Returns where the file is now.
@@ -314,18 +313,17 @@ mod tests {
         assert_eq!(fs::metadata(&to).expect("a file").mode() & 0o777, 0o600);
         assert!(sqlite.back_up(&to).await.is_err(), "nothing is overwritten");
         put_key(&sqlite, "b").await;
-        let error = restore(&to, &data, true).expect_err("in use").to_string();
-        assert!(error.contains("stop revwatch first"), "{error}");
         close(sqlite).await;
         (folder, data, to)
     }
 
     /// Returns once nothing has the file open.
     async fn close(sqlite: Sqlite) {
-        let path = sqlite.0.file.path().to_owned();
+        let log = with_suffix(sqlite.0.file.path(), "-wal");
         drop(sqlite);
         for _ in 0..6000 {
-            if is_unused(&path).is_ok() {
+            // The last connection removes it.
+            if !log.exists() {
                 return;
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -436,7 +434,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(FILE_NAME);
         fs::write(&path, "x".repeat(5000)).expect("written");
-        is_unused(&path).expect("SQLite cannot read it");
+        assert_eq!(user_of(&path), None);
         let aside = move_aside(&path).expect("moved");
         assert!(!path.exists() && aside.exists());
     }

@@ -91,7 +91,8 @@ impl FileId {
 }
 
 fn same(path: &Path, opened: FileId) -> Result<Metadata, SqliteError> {
-    let found = fs::metadata(path).map_err(|error| gone(path, &error))?;
+    // Not through a link: SQLite would look for the log next to its target.
+    let found = fs::symlink_metadata(path).map_err(|error| gone(path, &error))?;
     if FileId::of(&found) != opened {
         return Err(changed(path, "was replaced by another file"));
     }
@@ -160,6 +161,7 @@ pub(super) fn make(data: &Path) -> Result<(PathBuf, bool), StoreError> {
     make_folder(data)?;
     let path = data.join(FILE_NAME);
     refuse_interrupted(&path)?;
+    refuse_links(&path)?;
     if !path.exists() && fs::metadata(log_of(&path)).is_ok_and(|log| log.len() > 0) {
         return Err(StoreError::Misconfigured(format!(
             "{} is there without its file {FILE_NAME}: put that file back, or move the log away to begin with an empty \
@@ -210,6 +212,52 @@ pub(super) fn refuse_empty(path: &Path) -> Result<(), StoreError> {
         ))),
         _ => Ok(()),
     }
+}
+
+/// SQLite keeps the log next to the name under which it opens the file. A process that opens it under another name
+/// does not see what is in that log, and writes into the file at the same time.
+pub(super) fn refuse_links(path: &Path) -> Result<(), StoreError> {
+    for file in of_store(path) {
+        let Ok(found) = fs::symlink_metadata(&file) else {
+            continue;
+        };
+        let shown = file.display();
+        if found.is_symlink() {
+            let target = fs::canonicalize(&file).or_else(|_| fs::read_link(&file));
+            let target =
+                target.map_or_else(|_| "elsewhere".to_owned(), |it| it.display().to_string());
+            return Err(StoreError::Misconfigured(format!(
+                "{shown} (in the folder of REVWATCH_DATA) is a symbolic link to {target}, and revwatch opens no store \
+                 through a link to a file, because its log would be elsewhere: set REVWATCH_DATA to the folder of the \
+                 target, where the file is named {FILE_NAME}, or link or mount that folder ({})",
+                owner(&file),
+            )));
+        }
+        if found.is_file() && found.nlink() > 1 {
+            return Err(StoreError::Misconfigured(format!(
+                "{shown} (in the folder of REVWATCH_DATA) has {} names, which are hard links: a program that opens it \
+                 by another name does not see its log and damages it. `find {} -xdev -samefile {shown}` finds names: delete the \
+                 others, or make them copies with `cp` ({})",
+                found.nlink(),
+                mount_of(&file).display(),
+                owner(&file),
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The highest folder above `path` on the same file system, where all names of a file are.
+fn mount_of(path: &Path) -> PathBuf {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
+    let own = path.parent().and_then(device);
+    let above = path.ancestors().skip(1);
+    above
+        .take_while(|folder| device(folder) == own)
+        .last()
+        .unwrap_or(&path)
+        .to_owned()
 }
 
 /// The file, and those that SQLite keeps next to it.
@@ -417,6 +465,52 @@ mod tests {
             assert!(text.contains(expected) && text.contains(&name), "{text}");
             assert_eq!(fs::read_to_string(&path).expect("kept"), content);
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_with_another_name_is_not_opened() {
+        let log = format!("{FILE_NAME}-wal");
+        for (name, is_symbolic) in [(FILE_NAME, true), (FILE_NAME, false), (&log, false)] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (data, other) = (folder.path().join("data"), folder.path().join("other"));
+            let path = data.join(name);
+            let kept = Sqlite::open(&data, CREATE).expect("a store");
+            if is_symbolic {
+                fs::rename(&path, &other).expect("moved");
+                std::os::unix::fs::symlink(&other, &path).expect("linked");
+                write(&kept).await.expect_err("its log is elsewhere now");
+            } else {
+                fs::hard_link(&path, &other).expect("linked");
+            }
+            let fix = if is_symbolic {
+                "set REVWATCH_DATA to the folder"
+            } else {
+                "delete the others"
+            };
+            for how in [CREATE, Open::Existing] {
+                let error = Sqlite::open(&data, how).err().expect("refused").to_string();
+                for part in [name, fix, "belongs to user"] {
+                    assert!(error.contains(part), "{part}: {error}");
+                }
+                assert_eq!(
+                    error.contains(&other.display().to_string()),
+                    is_symbolic,
+                    "{error}"
+                );
+            }
+        }
+        // A link whose target is not there yet.
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = folder.path().join("target");
+        std::os::unix::fs::symlink(&target, folder.path().join(FILE_NAME)).expect("linked");
+        let error = Sqlite::open(folder.path(), CREATE)
+            .err()
+            .expect("refused")
+            .to_string();
+        assert!(
+            error.contains("symbolic link") && !target.exists(),
+            "{error}"
+        );
     }
 
     #[tokio::test]

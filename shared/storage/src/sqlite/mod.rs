@@ -22,6 +22,7 @@ mod error;
 mod file;
 mod handle;
 mod holding;
+mod in_use;
 mod journal;
 mod json;
 mod queue;
@@ -146,6 +147,7 @@ fn existing(data: &Path) -> Result<PathBuf, StoreError> {
         )));
     }
     file::refuse_empty(&path)?;
+    file::refuse_links(&path)?;
     Ok(path)
 }
 
