@@ -17,7 +17,9 @@ use rusqlite::Connection;
 use super::FILE_NAME;
 use super::backup::refuse_interrupted;
 use super::connection::connect;
+use super::creation::create;
 use super::error::SqliteError;
+use super::schema::Open;
 use crate::ports::StoreError;
 use crate::private;
 
@@ -154,10 +156,9 @@ pub(super) fn owner(path: &Path) -> String {
     }
 }
 
-/// Makes the folder and an empty file if they are missing, for their owner alone, and returns the file's path and
-/// whether it is new. What is wider is narrowed. An empty file that was there before is not begun with: something else
-/// has emptied it.
-pub(super) fn make(data: &Path) -> Result<(PathBuf, bool), StoreError> {
+/// Makes the folder and the store if they are missing, for their owner alone, and returns the file's path. What is wider
+/// is narrowed. An empty file is not begun with: something else has emptied it.
+pub(super) fn make(data: &Path, how: Open) -> Result<PathBuf, StoreError> {
     make_folder(data)?;
     let path = data.join(FILE_NAME);
     refuse_interrupted(&path)?;
@@ -169,17 +170,12 @@ pub(super) fn make(data: &Path) -> Result<(PathBuf, bool), StoreError> {
             log_of(&path).display()
         )));
     }
-    let new = private::new_file(&path);
-    let is_new = new.is_ok();
-    match new {
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => refuse_empty(&path)?,
-        Err(error) => return Err(cannot_create("file", &path, &error)),
-    }
+    create(&path, how)?;
+    refuse_empty(&path)?;
     for file in of_store(&path) {
         narrow(&file);
     }
-    Ok((path, is_new))
+    Ok(path)
 }
 
 /// Makes the folder for its owner alone; narrows one that is there.
@@ -191,7 +187,7 @@ pub(super) fn make_folder(data: &Path) -> Result<(), StoreError> {
     private::make_folder(data).map_err(|error| cannot_create("folder", data, &error))
 }
 
-fn cannot_create(what: &str, path: &Path, error: &io::Error) -> StoreError {
+pub(super) fn cannot_create(what: &str, path: &Path, error: &io::Error) -> StoreError {
     StoreError::Misconfigured(format!(
         "cannot create the {what} {} (REVWATCH_DATA): {error}. Give this user write permission there, on a file system \
          that is not mounted read-only ({})",
@@ -331,7 +327,7 @@ fn warn_of_width(path: &Path, found: &Metadata) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sqlite::{Open, Sqlite};
+    use crate::sqlite::Sqlite;
 
     const CREATE: Open = Open::Create { partitions: 1 };
 

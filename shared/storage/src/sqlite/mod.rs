@@ -16,6 +16,7 @@ mod conditions;
 mod connection;
 mod conversion;
 mod coordination;
+mod creation;
 mod documents;
 mod entities;
 mod error;
@@ -32,7 +33,6 @@ mod thread;
 mod watcher;
 mod writer;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -66,16 +66,11 @@ impl Sqlite {
 
     /// The same with another clock for leases, membership and pruning.
     pub fn open_with(data: &Path, how: Open, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let (path, is_new) = match how {
-            Open::Create { .. } => file::make(data)?,
-            Open::Existing => (existing(data)?, false),
+        let path = match how {
+            Open::Create { .. } => file::make(data, how)?,
+            Open::Existing => existing(data)?,
         };
-        let opened = Self::open_file(path.clone(), how, clock);
-        if opened.is_err() && is_new && file::refuse_empty(&path).is_err() {
-            // It would be taken for one that lost its content, at every start.
-            let _ = fs::remove_file(path);
-        }
-        opened
+        Self::open_file(path, how, clock)
     }
 
     fn open_file(path: PathBuf, how: Open, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
