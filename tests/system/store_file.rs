@@ -123,6 +123,46 @@ async fn nothing_is_accepted_after_the_file_was_replaced_until_a_restart() {
     process.stop();
 }
 
+/// As `cp other.db store.db` does it. What was accepted is in the log, which is kept for the file that it belongs to.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_accepted_or_lost_after_the_file_was_overwritten_in_place() {
+    let (place, other) = (Place::new(), Place::new());
+    let larger = Revwatch::serve(&other.variables, ROLES);
+    for number in 0..50 {
+        assert_eq!(send(&larger, number).await, 200);
+    }
+    applied(&other.variables, 50).await;
+    larger.stop();
+    let process = Revwatch::serve(&place.variables, ROLES);
+    assert_eq!(send(&process, 0).await, 200);
+    applied(&place.variables, 1).await;
+    let store = place.data.join(FILE_NAME);
+    fs::copy(&store, place.away()).expect("copied");
+    let bytes = |path: &Path| fs::metadata(path).expect("a file").len();
+    assert!(bytes(&other.data.join(FILE_NAME)) > bytes(&store));
+    fs::copy(other.data.join(FILE_NAME), &store).expect("overwritten");
+    assert_eq!(send(&process, 1).await, 503);
+    until("it is not ready", || async {
+        (!is_ready(&process).await).then_some(())
+    })
+    .await;
+    process.kill9();
+    for args in [&["serve"][..], &["metrics"]] {
+        let output = cli(&place.variables, args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        for part in ["log of another store", FILE_NAME, "revwatch restore"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+    fs::copy(place.away(), &store).expect("put back");
+    let process = Revwatch::serve(&place.variables, ROLES);
+    applied(&place.variables, 1).await;
+    assert_eq!(send(&process, 1).await, 200);
+    applied(&place.variables, 2).await;
+    process.stop();
+}
+
 #[test]
 fn an_empty_file_is_refused_at_the_start() {
     let place = Place::new();

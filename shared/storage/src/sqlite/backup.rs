@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::SqliteError;
-use super::file::{self, of_store, owner, with_suffix};
+use super::file::{self, note_of, of_store, owner, with_suffix};
 use super::handle::Sqlite;
+use super::identity::{refuse_foreign_log, set_fresh_id};
 use super::in_use::user_of;
 use super::schema::{SCHEMA_VERSION, stored_partitions};
 use super::{FILE_NAME, PrepareError, queue};
@@ -154,6 +155,7 @@ fn take_in(from: &Path, partial: &Path) -> Result<Backup, StoreError> {
             ),
         ));
     }
+    refuse_foreign_log(from)?;
     let [_, from_log, _] = of_store(from);
     let [_, log, shared] = of_store(partial);
     for left in [partial, &log, &shared] {
@@ -195,6 +197,8 @@ fn examine(path: &Path) -> Result<Backup, StoreError> {
         PrepareError::Corrupt(text) => StoreError::Corrupt(text),
     })?;
     let newest_ms = queue::newest_ms(&copy, partitions).map_err(failure)?;
+    // It goes its own way from now on.
+    set_fresh_id(&copy).map_err(failure)?;
     copy.pragma_update_and_check(None, "journal_mode", "DELETE", |row| {
         row.get::<_, String>(0)
     })
@@ -223,10 +227,11 @@ fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
 }
 
 fn move_to(path: &Path, to: &Path) -> Result<(), StoreError> {
-    for (from, to) in of_store(path).iter().zip(of_store(to)) {
-        match fs::rename(from, &to) {
+    let with_note = |path: &Path| of_store(path).into_iter().chain([note_of(path)]);
+    for (from, to) in with_note(path).zip(with_note(to)) {
+        match fs::rename(&from, &to) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error(from, &error));
+                return Err(io_error(&from, &error));
             }
             _ => {}
         }
@@ -394,7 +399,8 @@ mod tests {
         for name in ["damaged", "later", "empty", "text", "missing"] {
             let error = restore(&folder.path().join(name), &data, true);
             assert!(error.is_err(), "{name}");
-            assert_eq!(names(&data), [FILE_NAME], "{name}");
+            let note = format!("{FILE_NAME}-log-of");
+            assert_eq!(names(&data), [FILE_NAME, &note], "{name}");
         }
         assert_eq!(keys(&data).await, "ab");
     }

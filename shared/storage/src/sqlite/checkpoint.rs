@@ -6,8 +6,6 @@
 //!
 //! Invariant: a checkpoint does not change what is stored; a log without checkpoints only grows.
 
-use std::fs::File;
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -19,6 +17,7 @@ use rusqlite::wal::CheckpointMode;
 
 use super::connection::BUSY_TIMEOUT;
 use super::file::StoreFile;
+use super::identity::{Unclosed, look_at};
 use super::thread::keep_thread;
 use crate::ports::BoxError;
 
@@ -145,11 +144,10 @@ impl Moves {
     fn make_room(&self, open: &mut Option<(Connection, Unclosed)>) -> Result<(), BoxError> {
         let (connection, file) = match open {
             Some(open) => open,
-            None => open.insert((
-                self.file.connect()?,
-                ManuallyDrop::new(File::open(self.file.path())?),
-            )),
+            None => open.insert((self.file.connect()?, look_at(self.file.path())?)),
         };
+        // Else these pages would be copied into whatever has taken the place of the store.
+        self.file.check()?;
         let mut before = 0;
         for _ in 0..MAX_PASSES {
             let (_, moved) = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)?;
@@ -174,12 +172,9 @@ impl Drop for Done<'_> {
     }
 }
 
-/// Never closed: closing would drop SQLite's locks on the same file for all connections of the process. Source:
-/// <https://sqlite.org/howtocorrupt.html>, "Posix advisory locks canceled".
-type Unclosed = ManuallyDrop<File>;
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Read as _;
     use std::path::Path;
 

@@ -4,13 +4,14 @@
 //! before, and all of that is gone with the process. So every transaction is followed by a look at what is there.
 //!
 //! Invariant: nothing counts as stored, and nothing as read, unless the path still leads to the file and the
-//! write-ahead log that were opened.
+//! write-ahead log that were opened, and the file still has the content of this store.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata, Permissions};
-use std::io::{self, ErrorKind, Read as _};
+use std::fs::{self, Metadata, Permissions};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rusqlite::Connection;
 
@@ -19,6 +20,8 @@ use super::backup::refuse_interrupted;
 use super::connection::connect;
 use super::creation::create;
 use super::error::SqliteError;
+use super::identity::{Header, Unclosed, id_of, look_at, write_note};
+use super::refusals::{refuse_empty, refuse_links};
 use super::schema::Open;
 use crate::ports::StoreError;
 use crate::private;
@@ -30,6 +33,14 @@ pub(super) struct StoreFile {
     log: PathBuf,
     opened: FileId,
     opened_log: FileId,
+    /// To look at the file's header, which SQLite reads once.
+    content: Unclosed,
+    /// Which store it is.
+    id: u32,
+    /// The last that was seen.
+    header: Mutex<Header>,
+    /// The last that was noted.
+    noted: Mutex<Option<Header>>,
     /// The file becomes shorter if it is compacted (`VACUUM`) or overwritten.
     opened_bytes: u64,
 }
@@ -42,27 +53,81 @@ struct FileId {
 }
 
 impl StoreFile {
-    /// What is at `path`. A connection must have it open and must have read it: until then there is no log.
-    pub(super) fn opened(path: PathBuf) -> Result<Self, SqliteError> {
+    /// What is at `path`. The connection must have it open and must have read it: until then there is no log.
+    pub(super) fn opened(path: PathBuf, connection: &Connection) -> Result<Self, SqliteError> {
         let log = log_of(&path);
+        let id = id_of(connection)
+            .map_err(|error| SqliteError::of(&path.display().to_string(), &error))?;
+        let content = look_at(&path).map_err(|error| gone(&path, &error))?;
+        let header = header_of(&path, &content)?;
         let file = fs::metadata(&path).map_err(|error| gone(&path, &error))?;
         let opened_log = fs::metadata(&log).map_err(|error| gone(&log, &error))?;
         Ok(Self {
             opened: FileId::of(&file),
             opened_log: FileId::of(&opened_log),
             opened_bytes: file.len(),
+            content,
+            id,
+            header: Mutex::new(header),
+            noted: Mutex::default(),
             path,
             log,
         })
     }
 
-    /// Fails if the file or its log was removed, moved, replaced or truncated since it was opened.
+    /// Fails if the file or its log was removed, moved, replaced, overwritten or truncated since it was opened.
     pub(super) fn check(&self) -> Result<(), SqliteError> {
         let file = same(&self.path, self.opened)?;
-        if file.len() < self.opened_bytes && !is_complete(&self.path, file.len()) {
-            return Err(changed(&self.path, "was overwritten or truncated"));
+        let header = self.check_header()?;
+        if file.len() < self.opened_bytes && file.len() < header.bytes() {
+            return Err(changed(&self.path, OVERWRITTEN));
         }
         same(&self.log, self.opened_log).map(drop)
+    }
+
+    /// The file's header now, if it is this store's.
+    fn check_header(&self) -> Result<Header, SqliteError> {
+        let mut last = self.header.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = header_of(&self.path, &self.content)?;
+        if found == *last {
+            return Ok(found);
+        }
+        // A checkpoint may be writing it. What is there twice is complete.
+        loop {
+            let again = header_of(&self.path, &self.content)?;
+            if again == found {
+                break;
+            }
+            found = again;
+        }
+        // The store that an earlier version made gets its id with the first checkpoint.
+        let is_known = found.id == last.id || found.id == self.id || self.id == 0;
+        if !is_known || !found.follows(&last) {
+            return Err(changed(&self.path, OVERWRITTEN));
+        }
+        *last = found;
+        Ok(found)
+    }
+
+    /// Notes that the log is of this store, if that is not noted yet. Without the note nothing is lost but a check.
+    pub(super) fn note(&self) {
+        let header = *self.header.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing is made in the place of what has gone.
+        if *noted != Some(header) && self.check().is_ok() {
+            let _ = write_note(&self.path, &header);
+            *noted = Some(header);
+        }
+    }
+
+    /// Ends the last connection. SQLite copies the log into the file then, whatever that is by now: if it is not this
+    /// store any more, the connection stays open until the process ends.
+    pub(super) fn close(&self, connection: Connection) {
+        if self.check().is_ok() {
+            let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+        } else {
+            std::mem::forget(connection);
+        }
     }
 
     /// Another connection to the same file: never to another one at its path.
@@ -118,19 +183,12 @@ fn changed(path: &Path, what: &str) -> SqliteError {
     ))
 }
 
-/// Whether a file has all pages that its header counts. Source: <https://www.sqlite.org/fileformat.html>.
-fn is_complete(path: &Path, bytes: u64) -> bool {
-    let mut header = [0; 32];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
-    let page_bytes = match u16::from_be_bytes([header[16], header[17]]) {
-        1 => 65_536,
-        bytes => u64::from(bytes),
-    };
-    let pages = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
-    read.is_ok()
-        && header.starts_with(b"SQLite format 3\0")
-        && pages > 0
-        && u64::from(pages) * page_bytes <= bytes
+const OVERWRITTEN: &str = "was overwritten or truncated";
+
+fn header_of(path: &Path, content: &Unclosed) -> Result<Header, SqliteError> {
+    Header::of(content)
+        .map_err(|error| gone(path, &error))?
+        .ok_or_else(|| changed(path, OVERWRITTEN))
 }
 
 /// Whose `path` is, or the nearest folder above it that exists, and who asks: for messages about permissions.
@@ -172,8 +230,8 @@ pub(super) fn make(data: &Path, how: Open) -> Result<PathBuf, StoreError> {
     }
     create(&path, how)?;
     refuse_empty(&path)?;
-    for file in of_store(&path) {
-        narrow(&file);
+    for file in of_store(&path).iter().chain([&note_of(&path)]) {
+        narrow(file);
     }
     Ok(path)
 }
@@ -196,73 +254,18 @@ pub(super) fn cannot_create(what: &str, path: &Path, error: &io::Error) -> Store
     ))
 }
 
-/// An empty file is what a failed restore leaves, not a store.
-pub(super) fn refuse_empty(path: &Path) -> Result<(), StoreError> {
-    match fs::metadata(path) {
-        Ok(file) if file.len() == 0 => Err(StoreError::Misconfigured(format!(
-            "{} (in the folder of REVWATCH_DATA) is empty, 0 bytes: something has emptied it, such as a restore on a \
-             full disk. Put a backup in its place with `revwatch restore`, or delete it to begin with an empty store \
-             ({})",
-            path.display(),
-            owner(path),
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// SQLite keeps the log next to the name under which it opens the file. A process that opens it under another name
-/// does not see what is in that log, and writes into the file at the same time.
-pub(super) fn refuse_links(path: &Path) -> Result<(), StoreError> {
-    for file in of_store(path) {
-        let Ok(found) = fs::symlink_metadata(&file) else {
-            continue;
-        };
-        let shown = file.display();
-        if found.is_symlink() {
-            let target = fs::canonicalize(&file).or_else(|_| fs::read_link(&file));
-            let target =
-                target.map_or_else(|_| "elsewhere".to_owned(), |it| it.display().to_string());
-            return Err(StoreError::Misconfigured(format!(
-                "{shown} (in the folder of REVWATCH_DATA) is a symbolic link to {target}, and revwatch opens no store \
-                 through a link to a file, because its log would be elsewhere: set REVWATCH_DATA to the folder of the \
-                 target, where the file is named {FILE_NAME}, or link or mount that folder ({})",
-                owner(&file),
-            )));
-        }
-        if found.is_file() && found.nlink() > 1 {
-            return Err(StoreError::Misconfigured(format!(
-                "{shown} (in the folder of REVWATCH_DATA) has {} names, which are hard links: a program that opens it \
-                 by another name does not see its log and damages it. `find {} -xdev -samefile {shown}` finds names: delete the \
-                 others, or make them copies with `cp` ({})",
-                found.nlink(),
-                mount_of(&file).display(),
-                owner(&file),
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// The highest folder above `path` on the same file system, where all names of a file are.
-fn mount_of(path: &Path) -> PathBuf {
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
-    let own = path.parent().and_then(device);
-    let above = path.ancestors().skip(1);
-    above
-        .take_while(|folder| device(folder) == own)
-        .last()
-        .unwrap_or(&path)
-        .to_owned()
-}
-
 /// The file, and those that SQLite keeps next to it.
 pub(super) fn of_store(path: &Path) -> [PathBuf; 3] {
     [path.to_owned(), log_of(path), with_suffix(path, "-shm")]
 }
 
-fn log_of(path: &Path) -> PathBuf {
+pub(super) fn log_of(path: &Path) -> PathBuf {
     with_suffix(path, "-wal")
+}
+
+/// Of which store the log is: see [`identity`](super::identity).
+pub(super) fn note_of(path: &Path) -> PathBuf {
+    with_suffix(path, "-log-of")
 }
 
 /// The path with more at its end.
@@ -445,68 +448,6 @@ mod tests {
             .and_then(|file| file.set_len(bytes() / 2))
             .expect("cut");
         write(&sqlite).await.expect_err("not stored");
-    }
-
-    #[test]
-    fn an_empty_file_and_a_log_without_its_file_are_not_begun_with() {
-        for (name, content, expected) in [
-            (FILE_NAME.to_owned(), "", "is empty, 0 bytes"),
-            (format!("{FILE_NAME}-wal"), "x", "without its file"),
-        ] {
-            let folder = tempfile::tempdir().expect("a folder");
-            let path = folder.path().join(&name);
-            fs::write(&path, content).expect("written");
-            let error = Sqlite::open(folder.path(), CREATE).err().expect("refused");
-            let text = error.to_string();
-            assert!(text.contains(expected) && text.contains(&name), "{text}");
-            assert_eq!(fs::read_to_string(&path).expect("kept"), content);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_file_with_another_name_is_not_opened() {
-        let log = format!("{FILE_NAME}-wal");
-        for (name, is_symbolic) in [(FILE_NAME, true), (FILE_NAME, false), (&log, false)] {
-            let folder = tempfile::tempdir().expect("a folder");
-            let (data, other) = (folder.path().join("data"), folder.path().join("other"));
-            let path = data.join(name);
-            let kept = Sqlite::open(&data, CREATE).expect("a store");
-            if is_symbolic {
-                fs::rename(&path, &other).expect("moved");
-                std::os::unix::fs::symlink(&other, &path).expect("linked");
-                write(&kept).await.expect_err("its log is elsewhere now");
-            } else {
-                fs::hard_link(&path, &other).expect("linked");
-            }
-            let fix = if is_symbolic {
-                "set REVWATCH_DATA to the folder"
-            } else {
-                "delete the others"
-            };
-            for how in [CREATE, Open::Existing] {
-                let error = Sqlite::open(&data, how).err().expect("refused").to_string();
-                for part in [name, fix, "belongs to user"] {
-                    assert!(error.contains(part), "{part}: {error}");
-                }
-                assert_eq!(
-                    error.contains(&other.display().to_string()),
-                    is_symbolic,
-                    "{error}"
-                );
-            }
-        }
-        // A link whose target is not there yet.
-        let folder = tempfile::tempdir().expect("a folder");
-        let target = folder.path().join("target");
-        std::os::unix::fs::symlink(&target, folder.path().join(FILE_NAME)).expect("linked");
-        let error = Sqlite::open(folder.path(), CREATE)
-            .err()
-            .expect("refused")
-            .to_string();
-        assert!(
-            error.contains("symbolic link") && !target.exists(),
-            "{error}"
-        );
     }
 
     #[tokio::test]

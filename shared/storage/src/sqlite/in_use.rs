@@ -3,13 +3,12 @@
 //! The kernel is asked, not SQLite: SQLite deletes the log of a file that was emptied in place, and copies a log into
 //! a file that has taken the place of its own.
 
-use std::fs::File;
-use std::mem::ManuallyDrop;
 use std::path::Path;
 
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::file::with_suffix;
+use super::identity::look_at;
 
 /// Who has the store at `path` open, for messages: `process 123`. A file that cannot be opened is in no use.
 pub(super) fn user_of(path: &Path) -> Option<String> {
@@ -25,8 +24,6 @@ pub(super) fn user_of(path: &Path) -> Option<String> {
 
 /// A lock of another process on any part of the file. The kernel shows a process none of its own.
 fn lock_on(file: &Path) -> Option<Flock> {
-    // Never closed: closing would drop SQLite's locks on the same file for all connections of this process. Source:
-    // <https://sqlite.org/howtocorrupt.html>, "Posix advisory locks canceled".
-    let file = ManuallyDrop::new(File::open(file).ok()?);
+    let file = look_at(file).ok()?;
     fcntl_getlk(&*file, &Flock::from(FlockType::WriteLock)).ok()?
 }

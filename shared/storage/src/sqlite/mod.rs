@@ -23,11 +23,13 @@ mod error;
 mod file;
 mod handle;
 mod holding;
+mod identity;
 mod in_use;
 mod journal;
 mod json;
 mod queue;
 mod recovery;
+mod refusals;
 mod schema;
 mod thread;
 mod watcher;
@@ -47,6 +49,7 @@ use self::error::SqliteError;
 use self::file::StoreFile;
 use self::handle::Inner;
 pub use self::handle::Sqlite;
+use self::identity::{note_before_opening, refuse_foreign_log};
 pub use self::schema::Open;
 use self::schema::{PrepareError, prepare};
 use self::thread::keep_thread;
@@ -76,6 +79,8 @@ impl Sqlite {
     fn open_file(path: PathBuf, how: Open, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let shown = path.display().to_string();
         let cannot_open = |error: &rusqlite::Error| SqliteError::of(&shown, error);
+        refuse_foreign_log(&path)?;
+        note_before_opening(&path);
         let mut connection = connect(&path).map_err(|e| cannot_open(&e))?;
         // SQLite falls back to reading, and then also to transactions that write nothing.
         if connection
@@ -89,7 +94,10 @@ impl Sqlite {
             PrepareError::Misconfigured(text) => StoreError::Misconfigured(text),
             PrepareError::Corrupt(text) => StoreError::Corrupt(text),
         })?;
-        let file = Arc::new(StoreFile::opened(path)?);
+        let file = Arc::new(StoreFile::opened(path, &connection)?);
+        if how != Open::Existing {
+            file.note();
+        }
         let mut checkpoints =
             Checkpoints::of(&mut connection, file.clone()).map_err(|e| cannot_open(&e))?;
         let (jobs, mut inbox) = mpsc::channel(4096);
@@ -109,6 +117,8 @@ impl Sqlite {
                 keep_thread("sqlite-writer", || {
                     write_loop(&mut connection, &file, &mut inbox, &mut checkpoints);
                 });
+                // The last handle was dropped: leave a single file.
+                file.close(connection);
             })
             .map_err(|e| StoreError::Unavailable(e.into()))?;
         let watcher = Arc::downgrade(&inner);
@@ -141,8 +151,8 @@ fn existing(data: &Path) -> Result<PathBuf, StoreError> {
             path.display()
         )));
     }
-    file::refuse_empty(&path)?;
-    file::refuse_links(&path)?;
+    refusals::refuse_empty(&path)?;
+    refusals::refuse_links(&path)?;
     Ok(path)
 }
 

@@ -4,6 +4,7 @@ use revwatch_core::entity::STATE_FORMAT;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::error::RESTORE;
+use super::identity::{id_of, set_fresh_id};
 use super::recovery;
 
 /// How the data folder is opened.
@@ -76,6 +77,9 @@ pub(super) fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Pre
             "this store was created with {stored} partitions, and that cannot change: set REVWATCH_PARTITIONS={stored} \
              (or `partitions` in the configuration), or start with a new data folder; {partitions} was requested"
         )));
+    }
+    if id_of(&transaction)? == 0 {
+        set_fresh_id(&transaction)?;
     }
     transaction.commit()?;
     Ok(stored)

@@ -1,4 +1,5 @@
-//! The thread that watches the file: it wakes consumers when another process wrote to it, and has old data pruned.
+//! The thread that watches the file: it wakes consumers when another process wrote to it, has old data pruned, and
+//! keeps the note next to the file.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -63,6 +64,9 @@ pub(super) fn watch(inner: &Weak<Inner>) {
         if let Some(version) = version.filter(|v| *v != last) {
             last = version;
             inner.published.iter().for_each(Notify::notify_waiters);
+        }
+        if inner.prunes {
+            inner.file.note();
         }
         checks = checks.wrapping_add(1);
         if inner.prunes && checks.is_multiple_of(CHECKS_PER_PRUNING) {

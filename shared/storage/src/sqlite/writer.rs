@@ -47,28 +47,32 @@ pub(super) fn write_loop(
         {
             jobs.push(job);
         }
-        write_round(connection, file, jobs, &mut log);
-        checkpoints.after_round(connection);
+        let is_our_file = write_round(connection, file, jobs, &mut log);
+        if is_our_file {
+            checkpoints.after_round(connection);
+        }
     }
-    // The last handle was dropped: leave a single file.
-    let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
 }
 
+/// Returns whether the file is still the one that was opened.
 fn write_round(
     connection: &mut Connection,
     file: &StoreFile,
     mut jobs: Vec<Box<dyn Job>>,
     log: &mut RoundLog,
-) {
+) -> bool {
     // Before, so that a file that has gone is not written; after, so that nothing counts as stored in it.
     let committed = file
         .check()
-        .and_then(|()| commit(connection, file, &mut jobs))
-        .and_then(|()| file.check());
+        .and_then(|()| commit(connection, file, &mut jobs));
+    let checked = file.check();
+    let is_our_file = checked.is_ok();
+    let committed = committed.and(checked);
     log.note(&committed);
     for job in jobs {
         job.answer(committed.clone());
     }
+    is_our_file
 }
 
 /// Says when rounds begin and cease to fail, and more and more rarely that they still do.
