@@ -115,7 +115,7 @@ impl StoreFile {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         // Nothing is made in the place of what has gone.
         if *noted != Some(header) && self.check().is_ok() {
-            let _ = write_note(&self.path, &header);
+            let _ = write_note(&self.path, &self.content, &header);
             *noted = Some(header);
         }
     }

@@ -125,10 +125,11 @@ pub(super) fn refuse_foreign_log(path: &Path) -> Result<(), StoreError> {
 /// Notes whose a log will be that is not begun yet. Without the note nothing is lost but a check.
 pub(super) fn note_before_opening(path: &Path) {
     if is_empty(&log_of(path))
-        && let Ok(Some(header)) = look_at(path).and_then(|file| Header::of(&file))
+        && let Ok(file) = look_at(path)
+        && let Ok(Some(header)) = Header::of(&file)
         && read_note(&note_of(path)) != Some(header)
     {
-        let _ = write_note(path, &header);
+        let _ = write_note(path, &file, &header);
     }
 }
 
@@ -136,8 +137,10 @@ fn is_empty(log: &Path) -> bool {
     fs::metadata(log).map_or(0, |log| log.len()) == 0
 }
 
-/// Notes next to the file at `path` that the log is of the store with this header.
-pub(super) fn write_note(path: &Path, header: &Header) -> io::Result<()> {
+/// Notes next to the file at `path` that the log is of the store with this header, which was read from `file`. The file
+/// is on disk before: after a power failure it must not have an earlier header than the note.
+pub(super) fn write_note(path: &Path, file: &File, header: &Header) -> io::Result<()> {
+    file.sync_data()?;
     let (note, new) = (note_of(path), with_suffix(path, "-log-of.new"));
     let _ = fs::remove_file(&new);
     drop(private::new_file(&new)?);
