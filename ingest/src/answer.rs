@@ -30,6 +30,10 @@ impl Answer {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Stored => StatusCode::OK,
+            // It is not the sender's fault.
+            Self::BadSignature(SignatureError::FromFuture { .. }) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::BadSignature(_) | Self::NotAnEvent(_) | Self::IncompleteBody => {
                 StatusCode::BAD_REQUEST
             }
@@ -71,6 +75,7 @@ impl Answer {
     /// count against an address, and only these can become [`Answer::Limited`].
     pub(crate) fn refuses_unauthenticated(&self) -> bool {
         match self {
+            Self::BadSignature(SignatureError::FromFuture { .. }) => false,
             Self::BadSignature(_)
             | Self::IncompleteBody
             | Self::UnknownPath
@@ -93,6 +98,7 @@ impl Answer {
                 retry_after_seconds,
             } => Some(*retry_after_seconds),
             Self::Unavailable => Some(5),
+            Self::BadSignature(SignatureError::FromFuture { .. }) => Some(60),
             Self::Overloaded | Self::BodyBudget => Some(1),
             _ => None,
         }
@@ -141,6 +147,21 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Its sender has a secret, and Stripe must send it again.
+    #[test]
+    fn a_clock_that_is_behind_is_not_the_senders_fault() {
+        let answer = Answer::BadSignature(SignatureError::FromFuture { ahead_s: 90_000 });
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.outcome(), "signature_from_future");
+        assert!(!answer.refuses_unauthenticated());
+        assert!(answer.retry_after_seconds().is_some());
+        let json = String::from_utf8_lossy(&answer.json()).into_owned();
+        assert!(
+            json.contains("by 90000 seconds") && json.contains("clock is behind"),
+            "{json}"
+        );
+    }
 
     #[test]
     fn answers_are_json_with_a_reason() {

@@ -20,6 +20,7 @@
 //! | 413 | `too_large` | the body is, or says it is, larger than `limits.body_bytes` |
 //! | 415 | `unsupported_media_type` | there is a content type and it is not `application/json` |
 //! | 429 | `limited` | replaces any refusal without a valid signature if the address (IPv6: the /64) had too many of them (`Retry-After`) |
+//! | 503 | `signature_from_future` | the signature is valid, and later than this machine's clock by more than `limits.signature_tolerance_seconds` (`Retry-After`) |
 //! | 503 | `unavailable` | the queue refused, or did not confirm within `limits.publish_seconds` (`Retry-After`) |
 //! | 503 | `overloaded` | `limits.in_flight` deliveries are being published (`Retry-After`) |
 //! | 503 | `body_budget` | incomplete large bodies fill `limits.unfinished_body_bytes`: this one did not fit, or was slow and was evicted (`Retry-After`) |

@@ -20,7 +20,7 @@ use revwatch_runtime::reload::Reloadable;
 use revwatch_runtime::telemetry::{LimitedLog, Metrics, Tracer};
 use revwatch_storage::ports::Delivery;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::Settings;
 use crate::answer::Answer;
@@ -39,6 +39,7 @@ pub(crate) struct Edge {
     publisher: Arc<Publisher>,
     tracer: Tracer,
     refusals: LimitedLog,
+    clock_faults: LimitedLog,
 }
 
 /// Lines about refused webhooks in ten seconds.
@@ -80,6 +81,7 @@ impl Edge {
             tracer,
             limits,
             refusals: LimitedLog::new(REFUSAL_LINES),
+            clock_faults: LimitedLog::new(1),
         }
     }
 
@@ -161,6 +163,17 @@ impl Edge {
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        if let Answer::BadSignature(SignatureError::FromFuture { ahead_s }) = answer
+            && let Some(unlogged) = self.clock_faults.one_more(Instant::now())
+        {
+            error!(
+                endpoint = %counter.endpoint,
+                behind_seconds = ahead_s,
+                unlogged,
+                "this machine's clock is behind, or the sender's is ahead: webhooks are refused until it is right (run `timedatectl` or `chronyc tracking`, \
+                 and let it be set by NTP); Stripe sends them again"
+            );
+        }
         let refused = answer
             .refuses_unauthenticated()
             .then(|| received.refused())

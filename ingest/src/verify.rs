@@ -251,6 +251,48 @@ mod tests {
         );
     }
 
+    /// An event is created before it is signed. What is more than a day newer than its receipt would be a dead letter.
+    #[test]
+    fn no_event_is_from_the_future_of_the_clock_that_received_it() {
+        const SENT_S: i64 = 1_800_000_000;
+        let key = SigningKey::new("whsec_a").expect("a secret");
+        let body = format!(
+            r#"{{"id":"evt_1","type":"payout.paid","created":{SENT_S},"data":{{"object":{{"id":"po_1"}}}}}}"#
+        );
+        let header = key.header(SENT_S, body.as_bytes());
+        let event = Event::parse(body.as_bytes()).expect("an event");
+        // All that the settings allow.
+        for tolerance_s in [1, 300, 86_400] {
+            let mut accepted = 0;
+            let near = (-310..310).map(|s: i64| SENT_S + s);
+            let far = (0..60).flat_map(|n| [SENT_S - (1 << n), SENT_S.saturating_add(1 << n)]);
+            for now_s in near.chain(far) {
+                let verdict = decide(
+                    &endpoint("/a"),
+                    Some(header.as_bytes()),
+                    body.as_bytes(),
+                    now_s,
+                    tolerance_s,
+                    1,
+                );
+                match verdict {
+                    Verdict::Publish(_) => {
+                        accepted += 1;
+                        assert!(!event.is_created_too_late(now_s * 1000), "{now_s}");
+                    }
+                    Verdict::Refuse(Answer::BadSignature(SignatureError::FromFuture {
+                        ahead_s,
+                    })) => assert_eq!(ahead_s, SENT_S - now_s),
+                    Verdict::Refuse(answer) => {
+                        assert_eq!(answer, Answer::BadSignature(SignatureError::TooOld));
+                        assert!(now_s > SENT_S);
+                    }
+                }
+            }
+            assert!(accepted > 0);
+        }
+    }
+
     #[test]
     fn lines_of_the_signature_header_are_one_list() {
         let check = |lines: &[&str], expected: Option<&[u8]>| {

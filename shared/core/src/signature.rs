@@ -3,8 +3,10 @@
 //! HMAC-SHA256 over `t` + `.` + raw body, keyed with the complete `whsec_…` text; compared in
 //! constant time. Source: <https://docs.stripe.com/webhooks#verify-manually>. Where Stripe's
 //! libraries differ, this module accepts what any of them accepts, as long as that is safe: spaces
-//! around elements, upper-case hex, several `t` (each is verified with its own value), timestamps
-//! in the future (without the secret, a signature cannot be made for one).
+//! around elements, upper-case hex, several `t` (each is verified with its own value).
+//!
+//! Stripe's libraries accept timestamps in the future. This module does not: only a holder of the secret can sign one,
+//! so it is our clock that is behind, and what is received by such a clock is not known to be older than what it says.
 
 use hmac::digest::CtOutput;
 use hmac::{Hmac, KeyInit, Mac};
@@ -43,6 +45,14 @@ pub enum SignatureError {
         "the signature is older than the tolerance: a replay, or this machine's clock is wrong"
     )]
     TooOld,
+    /// The signature is correct, and its time has not come: this machine's clock is behind.
+    #[error(
+        "the signature is from the future by {ahead_s} seconds: this machine's clock is behind; send it again later"
+    )]
+    FromFuture {
+        /// How far it is ahead of this machine's clock.
+        ahead_s: i64,
+    },
 }
 
 impl SignatureError {
@@ -55,6 +65,7 @@ impl SignatureError {
             Self::NoV1 => "signature_without_v1",
             Self::Mismatch => "signature_mismatch",
             Self::TooOld => "signature_too_old",
+            Self::FromFuture { .. } => "signature_from_future",
         }
     }
 }
@@ -150,14 +161,18 @@ pub fn verify(
                 .any(|tag| mac == CtOutput::new((*tag).into()))
         })
     };
-    let newest = timestamps
+    // That which is nearest to now counts: proxies may repeat the header of an earlier request.
+    let age_s = timestamps
         .into_iter()
         .filter(|(text, _)| is_signed(text))
-        .map(|(_, t)| t)
-        .max();
-    match newest {
+        .map(|(_, t)| now_s.saturating_sub(t))
+        .min_by_key(|age_s| age_s.unsigned_abs());
+    match age_s {
         None => Err(SignatureError::Mismatch),
-        Some(t) if now_s.saturating_sub(t) > tolerance_s => Err(SignatureError::TooOld),
+        Some(age_s) if age_s > tolerance_s => Err(SignatureError::TooOld),
+        Some(age_s) if age_s < tolerance_s.saturating_neg() => Err(SignatureError::FromFuture {
+            ahead_s: age_s.saturating_neg(),
+        }),
         Some(_) => Ok(()),
     }
 }
@@ -236,7 +251,27 @@ mod tests {
                 Ok(()),
             ),
             ("exactly at the tolerance", Some(old(300)), Ok(())),
-            ("the future", Some(old(-86_400)), Ok(())),
+            ("a clock that is a little behind", Some(old(-300)), Ok(())),
+            (
+                "a clock that is further behind",
+                Some(old(-301)),
+                Err(SignatureError::FromFuture { ahead_s: 301 }),
+            ),
+            (
+                "a clock that is years behind",
+                Some(old(-NOW_S)),
+                Err(SignatureError::FromFuture { ahead_s: NOW_S }),
+            ),
+            (
+                "one from the future without its secret",
+                Some(format!("t=1800000000,v1={wrong}")),
+                Err(SignatureError::Mismatch),
+            ),
+            (
+                "one from the future, and one of now",
+                Some(format!("{},{}", old(-86_400), old(0))),
+                Ok(()),
+            ),
             ("no header", None, Err(SignatureError::NoHeader)),
             (
                 "an empty header",

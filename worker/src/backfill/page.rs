@@ -45,6 +45,15 @@ pub enum PageError {
     /// `has_more` is set, but the page has no new cursor.
     #[error("the list has more pages but no new cursor: it is empty or repeats the last one")]
     Stuck,
+    /// A live event was created after now: as a dead letter it would be lost for a fault of this machine.
+    #[error(
+        "Stripe lists an event that was created {ahead_s} seconds after this machine's time: its clock is behind; set it (see \
+         `timedatectl`), and run the command again, which continues here"
+    )]
+    FromFuture {
+        /// How far it is ahead.
+        ahead_s: i64,
+    },
 }
 
 impl<'a> Page<'a> {
@@ -101,6 +110,11 @@ pub fn delivery(
         None => listed.to_owned(),
     };
     let (partition, event_type, created_s) = match Event::parse(body.as_bytes()) {
+        // The time of a test clock may be ahead.
+        Ok(event) if event.livemode == Some(true) && event.is_created_too_late(received_ms) => {
+            let ahead_s = event.created_s.saturating_sub(received_ms.div_euclid(1000));
+            return Err(PageError::FromFuture { ahead_s });
+        }
         Ok(event) => (
             event.partition(partitions),
             event.kind.to_string(),
@@ -190,12 +204,14 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, 
 mod tests {
     use super::*;
 
+    const NOW_MS: i64 = 1_700_000_000_000;
+
     const EVENT: &str = r#"{ "id":"evt_1", "object":"event","created":1700000000, "type":"payout.paid","livemode":true,
         "data":{"object":{"id":"po_1","object":"payout"}} }"#;
 
     #[test]
     fn an_event_listed_as_a_connected_account_belongs_to_that_account() {
-        let of = |listed: &str, account| delivery(listed, account, 64, 5).expect("an event").0;
+        let of = |listed: &str, account| delivery(listed, account, 64, NOW_MS).expect("an event").0;
         let plain = of(EVENT, None);
         assert_eq!(plain.body, EVENT.as_bytes(), "not a byte is changed");
         let connected = of(EVENT, Some("acct_1"));
@@ -234,16 +250,37 @@ mod tests {
         assert_ne!(of(&EVENT.replace("evt_1", "evt_2"), None).id, plain.id);
     }
 
+    /// But for one of test mode, which may follow a test clock.
+    #[test]
+    fn a_clock_that_is_behind_makes_no_dead_letters() {
+        let listed = |event: &str, behind_s: i64| {
+            delivery(event, None, 8, NOW_MS - behind_s * 1000)
+                .map(|(delivery, _)| delivery.event_id)
+        };
+        let of_test = EVENT.replace("\"livemode\":true", "\"livemode\":false");
+        for (event, behind_s, expected) in [
+            (EVENT, 86_400, Ok("evt_1".to_owned())),
+            (
+                EVENT,
+                86_401,
+                Err(PageError::FromFuture { ahead_s: 86_401 }),
+            ),
+            (&of_test, 86_401, Ok("evt_1".to_owned())),
+        ] {
+            assert_eq!(listed(event, behind_s), expected);
+        }
+    }
+
     #[test]
     fn an_unreadable_event_is_delivered_and_becomes_a_dead_letter() {
         let strange = r#"{"id":"evt_1","object":"event","type":7}"#;
         let (delivery, created_s) =
-            delivery(strange, Some("acct_1"), 8, 5).expect("it claims to be an event");
+            delivery(strange, Some("acct_1"), 8, NOW_MS).expect("it claims to be an event");
         assert_eq!(
             (delivery.event_type.as_str(), created_s),
             ("unreadable", None)
         );
-        assert!(super::delivery(r#"{"id":"po_1","object":"payout"}"#, None, 8, 5).is_err());
+        assert!(super::delivery(r#"{"id":"po_1","object":"payout"}"#, None, 8, NOW_MS).is_err());
     }
 
     #[test]
