@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use revwatch_runtime::public::Eviction;
 use revwatch_runtime::telemetry::Metrics;
 
 /// Counts its request when dropped, so that none is missed, even if the sender disconnected or the
@@ -13,7 +14,12 @@ pub(crate) struct RequestCounter {
     pub(crate) endpoint: Cow<'static, str>,
     /// One of the outcomes in the crate's table of answers.
     pub(crate) outcome: &'static str,
+    /// Why there is no outcome, if the sender has not disconnected.
+    pub(crate) eviction: Option<Eviction>,
 }
+
+/// Of a request that ends before it has another one.
+const ABORTED: &str = "aborted";
 
 impl RequestCounter {
     /// A request that is not routed yet.
@@ -21,16 +27,22 @@ impl RequestCounter {
         Self {
             metrics,
             endpoint: Cow::Borrowed("none"),
-            outcome: "aborted",
+            outcome: ABORTED,
+            eviction: None,
         }
     }
 }
 
 impl Drop for RequestCounter {
     fn drop(&mut self) {
+        let had_to_make_room = self.eviction.as_ref().is_some_and(Eviction::has_come);
+        let outcome = match self.outcome {
+            ABORTED if had_to_make_room => "too_many_connections",
+            outcome => outcome,
+        };
         self.metrics
             .ingest_requests
-            .with_label_values(&[self.endpoint.as_ref(), self.outcome])
+            .with_label_values(&[self.endpoint.as_ref(), outcome])
             .inc();
     }
 }

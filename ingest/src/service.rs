@@ -207,6 +207,7 @@ impl Service for Edge {
     {
         let began = self.clock.now().into();
         let mut counter = RequestCounter::new(self.metrics.clone());
+        counter.eviction = received.eviction();
         let endpoints = self.endpoints.get();
         let head = &received.head;
         let examined = match verify::route(&endpoints, &head.method, head.uri.path(), &head.headers)

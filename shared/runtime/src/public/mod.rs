@@ -13,7 +13,8 @@
 //! - `header_too_large`: answered 414 or 431.
 //! - `header_timeout`: closed without an answer.
 //! - `too_many_connections`: closed because all places, or all of its peer, were taken: at once if each
-//!   had a request in progress, otherwise while it waited for the rest of its own headers.
+//!   had a request in progress, otherwise while it waited for the rest of its own headers. A service learns
+//!   from [`Eviction`] that it was so while it waited for the rest of a body.
 //! - `aborted`: the sender disconnected first.
 
 mod bodies;
@@ -35,6 +36,7 @@ pub use self::port::Port;
 pub use self::received::{BodyError, Received};
 pub use self::routed::Routed;
 pub use self::service::Service;
+pub use self::slots::Eviction;
 
 #[cfg(test)]
 mod tests;

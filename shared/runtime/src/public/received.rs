@@ -11,7 +11,7 @@ use hyper::http::request::Parts;
 use tokio::time::{Instant, timeout};
 
 use super::port::Port;
-use super::slots::Slot;
+use super::slots::{Eviction, Slot};
 
 /// One request.
 pub struct Received<'a, B> {
@@ -72,6 +72,12 @@ impl<'a, B: Body<Data = Bytes> + Unpin> Received<'a, B> {
     /// The sender: the peer, or the address that a trusted proxy reports.
     pub fn client(&self) -> IpAddr {
         self.port.client(self.peer, &self.head.headers)
+    }
+
+    /// Says of a request that ends without an answer whether its connection had to make room; `None`: it came from the
+    /// program itself.
+    pub fn eviction(&self) -> Option<Eviction> {
+        self.slot.map(|slot| slot.eviction())
     }
 
     /// Counts a refusal of a sender who has not proven that it is one of ours. `Err`: this client had too

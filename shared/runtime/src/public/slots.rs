@@ -40,6 +40,17 @@ pub(super) struct Slot {
     gone: CancellationToken,
 }
 
+/// Whether a connection was closed because another one needed its place.
+#[derive(Debug, Clone)]
+pub struct Eviction(CancellationToken);
+
+impl Eviction {
+    /// Whether it was.
+    pub fn has_come(&self) -> bool {
+        self.0.is_cancelled()
+    }
+}
+
 /// How far a connection's current request has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -203,6 +214,11 @@ impl Slot {
     /// Ends when the connection must make room for another one.
     pub(super) async fn evicted(&self) {
         self.evicted.cancelled().await;
+    }
+
+    /// Whether it must make room, also after it was dropped.
+    pub(super) fn eviction(&self) -> Eviction {
+        Eviction(self.evicted.clone())
     }
 
     fn wait(&self, is_valid: bool) -> Turn {

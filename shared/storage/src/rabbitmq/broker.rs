@@ -271,6 +271,8 @@ mod tests {
             ("http://u:s3cret@host", "must begin with amqp://"),
             ("amqp:s3cret", "must begin with amqp://"),
             ("amqp://u:s3cret@host:99999", not_a_url),
+            ("amqp://u:s3cret@host:56x72/v", not_a_url),
+            ("amqp://u:s3cret@host:amqp", not_a_url),
             ("amqp://u:s3cret@h?heartbeat=x", not_a_url),
             ("amqp://u:s3cret#w@h/v", "like %2F %3F %23"),
             ("amqp://u:s3cret/w@h/v", "like %2F %3F %23"),
@@ -282,6 +284,7 @@ mod tests {
             ),
             // Of several hosts or URLs, each.
             ("amqp://u:s3cret@a,b:99999", not_a_url),
+            ("amqp://u:s3cret@a:x,b/v", not_a_url),
             ("amqp://u:s3cret@a,,", not_a_url),
             ("amqp://a,,", "has a comma without a host"),
             (
