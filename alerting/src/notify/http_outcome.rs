@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
 use reqwest::{Response, StatusCode};
 use revwatch_core::redact;
 use revwatch_runtime::egress::{BlockedAddressError, HttpError, HttpErrorKind, retry_after};
@@ -140,18 +140,14 @@ pub async fn body(mut response: Response, max_bytes: usize) -> Result<Vec<u8>, N
     }
 }
 
-/// Whether an answer is a page for a browser. Its type alone says little: many frameworks call every text HTML.
+/// Whether an answer is a page for a browser.
 pub async fn is_page(mut response: Response) -> bool {
     /// The start of a page is in its first bytes.
     const START_BYTES: usize = 1024;
     /// A receiver that answers with success and then sends nothing has accepted the message.
     const START_WITHIN: Duration = Duration::from_secs(1);
-    let is_html = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.to_ascii_lowercase().contains("html"));
     let mut start = Vec::new();
+    let headers = response.headers().clone();
     let reading = async {
         while start.len() < START_BYTES
             && let Ok(Some(chunk)) = response.chunk().await
@@ -161,11 +157,70 @@ pub async fn is_page(mut response: Response) -> bool {
     };
     let _ = tokio::time::timeout(START_WITHIN, reading).await;
     start.truncate(START_BYTES);
-    let start = String::from_utf8_lossy(&start).to_ascii_lowercase();
-    let start = start.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
-    start.starts_with("<!doctype html")
-        || start.starts_with("<html")
-        || is_html && start.starts_with('<')
+    begins_a_page(&headers, &start)
+}
+
+/// Whether the headers of an answer and the start of its body are those of a page. The type alone says little: many
+/// frameworks call every text HTML.
+fn begins_a_page(headers: &HeaderMap, start: &[u8]) -> bool {
+    /// What a document begins with, after its prolog and comments; the last is a comment that goes on.
+    const FIRST_TAGS: [&str; 10] = [
+        "<!doctype",
+        "<html",
+        "<head",
+        "<body",
+        "<title",
+        "<meta",
+        "<script",
+        "<style",
+        "<link",
+        "<!--",
+    ];
+    let header = |name: HeaderName| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().trim().to_ascii_lowercase()
+    };
+    let is_html = header(CONTENT_TYPE).contains("html");
+    // Nothing compressed was asked for, and what is in it is not known: the type decides.
+    let encoding = header(CONTENT_ENCODING);
+    let is_compressed = !matches!(encoding.as_str(), "" | "identity") || is_gzip(start);
+    if is_compressed {
+        return is_html && !start.is_empty();
+    }
+    // Of UTF-16, the letters of a tag; of UTF-8, all but the mark at its start.
+    let text: Vec<u8> = start.iter().copied().filter(|byte| *byte != 0).collect();
+    let text = String::from_utf8_lossy(&text).to_ascii_lowercase();
+    let document = after_prolog(&text);
+    FIRST_TAGS.iter().any(|tag| document.starts_with(tag))
+        || is_html
+            && text
+                .split('<')
+                .skip(1)
+                .any(|rest| rest.starts_with(begins_a_tag))
+}
+
+fn is_gzip(start: &[u8]) -> bool {
+    start.starts_with(&[0x1f, 0x8b])
+}
+
+fn begins_a_tag(first: char) -> bool {
+    first.is_ascii_alphabetic() || "!/?".contains(first)
+}
+
+/// What follows a byte order mark, `<?xml …?>` and comments that end.
+fn after_prolog(text: &str) -> &str {
+    let is_between = |c: char| c.is_whitespace() || matches!(c, '\u{feff}' | '\u{fffd}');
+    let mut rest = text.trim_start_matches(is_between);
+    while let Some((_, end)) = [("<!--", "-->"), ("<?", "?>")]
+        .iter()
+        .find(|(begin, _)| rest.starts_with(begin))
+    {
+        let Some((_, after)) = rest.split_once(end) else {
+            break;
+        };
+        rest = after.trim_start_matches(is_between);
+    }
+    rest
 }
 
 /// The Unix second from which a service is searched for a message: shortly before its alert fired, because clocks
@@ -290,6 +345,80 @@ mod tests {
             json::<Vec<u8>>(fits, 20_000).await.map(|list| list.len()),
             Ok(5001)
         );
+    }
+
+    #[test]
+    fn a_page_is_known_by_its_start_and_never_by_its_type_alone() {
+        let html = [("content-type", "text/html; charset=utf-8")];
+        let xhtml = [("content-type", "application/xhtml+xml")];
+        let plain = [("content-type", "text/plain")];
+        let packed = [("content-type", "text/html"), ("content-encoding", "br")];
+        let packed_json = [
+            ("content-type", "application/json"),
+            ("content-encoding", "gzip"),
+        ];
+        let unpacked = [
+            ("content-type", "text/html"),
+            ("content-encoding", "identity"),
+        ];
+        let utf16 = |text: &str| -> Vec<u8> {
+            let text = format!("\u{feff}{text}");
+            text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+        };
+        let long_comment = format!("<!-- {}", "x".repeat(1020));
+        let unnamed: &[(&str, &str)] = &[];
+        let pages: &[(&[(&str, &str)], &[u8])] = &[
+            (unnamed, b"<!DOCTYPE html><p>"),
+            (unnamed, b"\n <HTML lang=en>"),
+            (unnamed, b"<!doctype\nhtml>"),
+            (unnamed, b"<head><title>Log in"),
+            (unnamed, b"<body>"),
+            (unnamed, b"<script src=x>"),
+            (unnamed, b"<!-- a proxy --> \n<!-- of ours --><html>"),
+            (unnamed, b"<?xml version=\"1.0\"?>\n<!DOCTYPE html PUBLIC"),
+            (
+                unnamed,
+                b"<?xml version=\"1.0\"?><!-- x --><html xmlns=\"x\">",
+            ),
+            (unnamed, "\u{feff}<html>".as_bytes()),
+            (unnamed, &utf16("<html>")),
+            (&plain, b"<html>"),
+            (&html, b"Wait <script>go()</script>"),
+            (&html, b"<p>Please log in"),
+            (unnamed, long_comment.as_bytes()),
+            (&xhtml, b"<?xml version=\"1.0\"?>"),
+            (&html, b"\x1f\x8b\x08 packed without a word"),
+            (&packed, b"\x0b\x02\x80"),
+            (&unpacked, b"<div>"),
+        ];
+        let receipts: &[(&[(&str, &str)], &[u8])] = &[
+            (unnamed, b""),
+            (unnamed, b"ok"),
+            (unnamed, b"{\"html\": \"<html>\"}"),
+            (unnamed, b"<3"),
+            (unnamed, b"<?xml version=\"1.0\"?><Response/>"),
+            (&html, b""),
+            (&html, b"thanks"),
+            (&html, b"1 < 2, and x <- y"),
+            (&packed, b""),
+            (&packed_json, b"\x1f\x8b\x08"),
+            (&plain, b"<ok>"),
+        ];
+        for (cases, expected) in [(pages, true), (receipts, false)] {
+            for (headers, start) in cases {
+                let headers = headers.iter().map(|(name, value)| {
+                    let name: HeaderName = name.parse().expect("a name");
+                    (name, value.parse().expect("a value"))
+                });
+                let headers: HeaderMap = headers.collect();
+                let shown = String::from_utf8_lossy(start);
+                assert_eq!(
+                    begins_a_page(&headers, start),
+                    expected,
+                    "{headers:?} {shown}"
+                );
+            }
+        }
     }
 
     #[test]
