@@ -349,7 +349,7 @@ pub fn silenced<'a>(
     silences: impl IntoIterator<Item = &'a Silence>,
     now_s: i64,
 ) -> Option<Mute> {
-    let active = |s: &&Silence| s.from_s <= now_s && now_s < s.until_s && s.matches.fits(alert);
+    let active = |s: &&Silence| s.is_active(now_s) && s.matches.fits(alert);
     silences
         .into_iter()
         .find(active)

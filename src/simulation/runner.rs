@@ -275,6 +275,7 @@ fn submit(simulator: &mut Simulator, order: &Order, at_s: i64) -> bool {
             },
             from_s: at_s,
             until_s: at_s + for_s,
+            ahead_until_s: None,
             reason: reason.clone(),
             by: order.by.clone(),
         })],

@@ -76,6 +76,16 @@ impl IncompletePartition {
     }
 }
 
+/// How far before its high watermark a partition is replayed. One that is in the future by more than the margin, which
+/// covers clocks that differ, is of deliveries that were received while the clock was ahead. Those that came after them
+/// have earlier times, and may all be lost: all is replayed.
+fn reach_ms(high_watermark_ms: Option<i64>, margin_ms: i64, now_ms: i64) -> i64 {
+    match high_watermark_ms {
+        Some(high_ms) if high_ms > now_ms.saturating_add(margin_ms) => high_ms.max(margin_ms),
+        _ => margin_ms,
+    }
+}
+
 /// Recovers partitions by replaying the deliveries that they may have lost. Deliveries are committed roughly in
 /// the order of receipt: the margin covers those that were not, and the journal names those
 /// committed much later. Calls `on_progress` with the number of deliveries read so far.
@@ -94,6 +104,8 @@ pub async fn recover(
     let (mut from, mut names) = (BTreeMap::new(), BTreeMap::new());
     for incomplete in partitions {
         let partition = incomplete.partition;
+        let high_watermark_ms = incomplete.health.high_watermark_ms;
+        let margin_ms = reach_ms(high_watermark_ms, margin_ms, worker.clock.now_ms());
         worker
             .metrics
             .recoveries
@@ -474,5 +486,27 @@ impl<'a> PausesLease<'a> {
 
     async fn end(self) -> Result<(), PartitionError> {
         Ok(self.leases.release(Self::LEASE, &self.holder).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watermark_from_a_clock_that_was_ahead_bounds_no_replay() {
+        const NOW_MS: i64 = 1_800_000_000_000;
+        const DAY_MS: i64 = 86_400_000;
+        for (high_watermark_ms, margin_ms, begin_ms) in [
+            (NOW_MS, 1000, NOW_MS - 1000),
+            (NOW_MS - DAY_MS, 1000, NOW_MS - DAY_MS - 1000),
+            (NOW_MS + 1000, 1000, NOW_MS),
+            (NOW_MS + 1001, 1000, 0),
+            (NOW_MS + 365 * DAY_MS, 30 * DAY_MS, 0),
+        ] {
+            let reach_ms = reach_ms(Some(high_watermark_ms), margin_ms, NOW_MS);
+            assert_eq!((high_watermark_ms - reach_ms).max(0), begin_ms);
+        }
+        assert_eq!(reach_ms(None, 1000, NOW_MS), 1000);
     }
 }

@@ -30,17 +30,21 @@ impl Engine {
                     self.dismiss(&id, by, now_s);
                 }
             }
-            // The clock of the process that stored the command may be ahead; the silence begins now.
+            // The clock of the process that stored the command may be ahead.
             CommandKind::Silence(silence) => {
-                let from_s = silence.from_s.min(now_s);
-                let silence = silence.clone();
-                self.silence(Silence { from_s, ..silence }, now_s);
+                let silence = silence.at(now_s).unwrap_or_else(|| silence.clone());
+                self.silence(silence, now_s);
             }
             CommandKind::Unsilence { silence_id } => {
                 let silence = self.mutes.silence(silence_id);
-                if let Some(silence) = silence.filter(|s| s.until_s > now_s).cloned() {
+                if let Some(silence) = silence.filter(|s| s.is_active(now_s)).cloned() {
                     let until_s = now_s;
-                    self.silence(Silence { until_s, ..silence }, now_s);
+                    let ended = Silence {
+                        until_s,
+                        ahead_until_s: None,
+                        ..silence
+                    };
+                    self.silence(ended, now_s);
                 }
             }
         }
@@ -106,7 +110,7 @@ impl Engine {
         self.resolve(id, None, now_s, Some(by));
     }
 
-    fn silence(&mut self, silence: Silence, now_s: i64) {
+    pub(super) fn silence(&mut self, silence: Silence, now_s: i64) {
         self.changes.put(SILENCES, &silence.id, &silence);
         let matched: Vec<_> = self
             .alerts

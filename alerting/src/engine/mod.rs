@@ -289,6 +289,10 @@ impl Engine {
 
     /// Time passes: notices fall due, what has been clear for long enough resolves, silences end.
     fn on_time(&mut self, now_s: i64) {
+        // Stored, so that a restart does not prolong them.
+        for silence in self.mutes.changed_by_clock(now_s) {
+            self.silence(silence, now_s);
+        }
         // A delivery that still waits may say that it breaches again.
         if !self.is_catching_up() {
             self.close_what_is_clear(now_s);

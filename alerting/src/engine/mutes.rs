@@ -91,6 +91,12 @@ impl Mutes {
         self.silences.values()
     }
 
+    /// Silences of which something else has to be stored, because a clock was or is wrong.
+    pub fn changed_by_clock(&self, now_s: i64) -> Vec<Silence> {
+        let silences = self.silences.values();
+        silences.filter_map(|silence| silence.at(now_s)).collect()
+    }
+
     /// Time passes: silences end. Returns those that are no longer kept.
     pub fn on_time(&mut self, now_s: i64) -> Vec<String> {
         let since_s = std::mem::replace(&mut self.silences_checked_s, now_s);
@@ -160,6 +166,7 @@ mod tests {
             matches,
             from_s: 0,
             until_s,
+            ahead_until_s: None,
             by: "ana".into(),
             reason: String::new(),
         }

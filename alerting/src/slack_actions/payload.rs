@@ -176,6 +176,7 @@ fn request(action: &Action, user: &User, now_s: i64) -> Result<RequestedAction, 
                 },
                 from_s: at_s,
                 until_s: at_s.saturating_add(seconds),
+                ahead_until_s: None,
                 reason: format!("silenced from Slack by {by}"),
                 by: by.clone(),
             };

@@ -191,6 +191,7 @@ impl SilenceArgs {
             },
             from_s: now_s,
             until_s,
+            ahead_until_s: None,
             reason: self.reason.clone(),
             by: self.submission.by.name()?.to_owned(),
         })

@@ -68,6 +68,66 @@ fn others_join_a_group_that_was_formed_when_a_silence_ended() {
     );
 }
 
+/// The process is killed, and starts with the right time.
+#[test]
+fn a_silence_that_was_made_while_the_clock_was_ahead_lasts_as_long_from_now_on() {
+    for ahead_s in [86_400, 366 * 86_400] {
+        let mut harness = Harness::new();
+        let silence = silence_of_lost(ahead_s, ahead_s + 7200);
+        harness.command(CommandKind::Silence(silence), ahead_s);
+        harness.settle(ahead_s);
+        for now_s in [100, 5000] {
+            harness.reopen();
+            harness.engine.on_time(now_s);
+            harness.open(&lost("acct_1"), now_s);
+            assert!(harness.deliver_all(now_s).is_empty(), "{ahead_s}, {now_s}");
+        }
+        harness.engine.on_time(7300);
+        assert!(!harness.deliver_all(7300).is_empty(), "{ahead_s}");
+        harness.engine.on_time(ahead_s + 1);
+        harness.open(&lost("acct_2"), ahead_s + 1);
+        let sent = harness.deliver_all(ahead_s + 1);
+        assert!(!sent.is_empty(), "{ahead_s}: it is over");
+    }
+}
+
+#[test]
+fn a_silence_from_another_machine_whose_clock_is_ahead_is_no_longer_than_it_says() {
+    let mut harness = Harness::new();
+    let year_s = 366 * 86_400;
+    let silence = silence_of_lost(year_s, year_s + 7200);
+    harness.command(CommandKind::Silence(silence), 20);
+    harness.open(&lost("acct_1"), 20);
+    assert!(harness.deliver_all(20).is_empty());
+    harness.engine.on_time(7220);
+    assert!(!harness.deliver_all(7220).is_empty());
+}
+
+/// A tick or two with a clock a day or a year behind, as on a machine without the time of the network.
+#[test]
+fn a_silence_keeps_its_end_while_the_clock_is_behind() {
+    let now_s = 400 * 86_400;
+    for behind_s in [86_400, 366 * 86_400] {
+        let mut harness = Harness::new();
+        let silence = silence_of_lost(now_s, now_s + 7200);
+        harness.command(CommandKind::Silence(silence), now_s);
+        harness.settle(now_s);
+        for at_s in [
+            now_s - behind_s,
+            now_s - behind_s + 60,
+            now_s + 600,
+            now_s + 7100,
+        ] {
+            harness.reopen();
+            harness.engine.on_time(at_s);
+            harness.open(&lost("acct_1"), at_s);
+            assert!(harness.deliver_all(at_s).is_empty(), "{behind_s}, {at_s}");
+        }
+        harness.engine.on_time(now_s + 7200);
+        assert!(!harness.deliver_all(now_s + 7200).is_empty(), "{behind_s}");
+    }
+}
+
 /// A random history, and since when people can know of each alert.
 struct World {
     rng: Rng,

@@ -40,6 +40,7 @@ fn alerts_that_still_fire_when_a_silence_ends_are_delivered() {
         },
         from_s: 0,
         until_s: 100,
+        ahead_until_s: None,
         reason: "migration".into(),
         by: "ana".into(),
     };
@@ -63,6 +64,7 @@ fn alerts_that_still_fire_when_a_silence_ends_are_delivered() {
         },
         from_s: 100,
         until_s: 1000,
+        ahead_until_s: None,
         reason: "r".into(),
         by: "ana".into(),
     };
@@ -201,6 +203,7 @@ fn a_silence_from_a_clock_that_is_ahead_begins_at_once() {
             matches,
             from_s: 21,
             until_s: 100,
+            ahead_until_s: None,
             reason: "r".into(),
             by,
         }),
@@ -220,6 +223,7 @@ fn a_transition_that_stops_a_clock_says_how_long_it_took_unless_the_alert_was_si
         },
         from_s: 0,
         until_s: 9000,
+        ahead_until_s: None,
         reason: "migration".into(),
         by: "ana".into(),
     };

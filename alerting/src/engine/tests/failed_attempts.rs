@@ -56,6 +56,7 @@ fn failed_attempts_are_repeated_later_and_a_broken_notifier_is_replaced() {
             },
             from_s: 0,
             until_s: 10,
+            ahead_until_s: None,
             reason: "r".into(),
             by: "ana".into(),
         }),

@@ -212,6 +212,7 @@ fn an_alert_silenced_or_acknowledged_before_delivery_joins_no_group() {
             matches,
             from_s: 0,
             until_s: 100,
+            ahead_until_s: None,
             reason: "r".into(),
             by,
         }),

@@ -119,6 +119,7 @@ fn silence_of_lost(from_s: i64, until_s: i64) -> Silence {
         },
         from_s,
         until_s,
+        ahead_until_s: None,
         reason: "known".into(),
         by: "ana".into(),
     }

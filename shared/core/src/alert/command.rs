@@ -58,10 +58,45 @@ pub struct Silence {
     pub from_s: i64,
     /// Unix seconds; every silence has an end.
     pub until_s: i64,
+    /// Its end as long as `from_s` is in the future.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead_until_s: Option<i64>,
     /// Why; never empty.
     pub reason: String,
     /// The person who made it.
     pub by: String,
+}
+
+/// Each silence begins when it is made. While one begins in the future, a clock was ahead when it was made, or this one is
+/// behind: which of them is not known. So it lasts as long from when that is noticed, and keeps its end in case the clock
+/// is set right.
+impl Silence {
+    /// Whether it suppresses alerts.
+    pub fn is_active(&self, now_s: i64) -> bool {
+        let until_s = self.ahead_until_s.filter(|_| self.from_s > now_s);
+        now_s < until_s.unwrap_or(self.until_s)
+    }
+
+    /// What has to be stored of it at `now_s`, if that has changed.
+    #[must_use]
+    pub fn at(&self, now_s: i64) -> Option<Self> {
+        let is_ahead = self.from_s > now_s;
+        let mut silence = self.clone();
+        match self.ahead_until_s {
+            None if is_ahead && now_s < self.until_s => {
+                let seconds = self.until_s.saturating_sub(self.from_s).max(0);
+                silence.ahead_until_s = Some(now_s.saturating_add(seconds));
+            }
+            // It has ended, also if its time comes once more.
+            Some(until_s) if is_ahead && until_s <= now_s => {
+                silence.until_s = now_s;
+                silence.ahead_until_s = None;
+            }
+            Some(_) if !is_ahead => silence.ahead_until_s = None,
+            _ => return None,
+        }
+        Some(silence)
+    }
 }
 
 /// Which alerts a silence suppresses: those that match all given fields. At least one is given.
