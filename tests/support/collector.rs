@@ -9,7 +9,9 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message as _;
@@ -53,15 +55,33 @@ pub(crate) struct Collector {
 struct Inner {
     spans: Vec<Span>,
     authorizations: Vec<String>,
+    answer: ExportTraceServiceResponse,
 }
 
 impl Collector {
     /// Starts the collector.
     pub(crate) async fn start() -> Self {
+        Self::answering(ExportTraceServiceResponse::default()).await
+    }
+
+    /// One that says of each request that it took all but `spans` of its spans, and why.
+    pub(crate) async fn rejecting(spans: i64, why: &str) -> Self {
+        let partial_success = Some(ExportTracePartialSuccess {
+            rejected_spans: spans,
+            error_message: why.to_owned(),
+        });
+        Self::answering(ExportTraceServiceResponse { partial_success }).await
+    }
+
+    async fn answering(answer: ExportTraceServiceResponse) -> Self {
         let (listener, addr) = revwatch_test_servers::listen().await;
+        let inner = Inner {
+            answer,
+            ..Inner::default()
+        };
         let collector = Self {
             addr,
-            inner: Arc::default(),
+            inner: Arc::new(Mutex::new(inner)),
         };
         let router = Router::new()
             .route("/v1/traces", axum::routing::post(take))
@@ -94,7 +114,11 @@ impl Collector {
     }
 }
 
-async fn take(State(collector): State<Collector>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn take(
+    State(collector): State<Collector>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, Vec<u8>) {
     let header = |name: &str| {
         headers
             .get(name)
@@ -103,10 +127,10 @@ async fn take(State(collector): State<Collector>, headers: HeaderMap, body: Byte
             .to_owned()
     };
     if header("content-type") != "application/x-protobuf" {
-        return StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, Vec::new());
     }
     let Ok(request) = ExportTraceServiceRequest::decode(body) else {
-        return StatusCode::BAD_REQUEST;
+        return (StatusCode::BAD_REQUEST, Vec::new());
     };
     let mut inner = collector
         .inner
@@ -140,7 +164,7 @@ async fn take(State(collector): State<Collector>, headers: HeaderMap, body: Byte
             });
         }
     }
-    StatusCode::OK
+    (StatusCode::OK, inner.answer.encode_to_vec())
 }
 
 fn attributes(pairs: &[KeyValue]) -> BTreeMap<String, String> {

@@ -390,3 +390,25 @@ async fn an_unreachable_or_silent_collector_has_no_effect() {
         process.stop();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_that_a_collector_rejects_in_a_success_are_counted_and_logged() {
+    let collector = Collector::rejecting(1, "the quota is used up").await;
+    let deployment = Deployment::embedded();
+    let variables = deployment.variables(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url())]);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    let (client, url) = (reqwest::Client::new(), process.url("/webhooks/stripe"));
+    let posted = post(&client, &url, &payout("evt_1", 1)).await;
+    assert_eq!(posted.expect("posted"), 200);
+    until("a rejected span is counted", || async {
+        let dropped = process.metric("revwatch_spans_dropped_total").await?;
+        (dropped >= 1.0).then_some(())
+    })
+    .await;
+    let said = process
+        .logged("the collector did not accept spans; they are lost (OTEL_EXPORTER_OTLP_ENDPOINT)");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(said[0]["spans"], 1);
+    assert_eq!(said[0]["reason"], "it says: the quota is used up");
+    process.stop();
+}

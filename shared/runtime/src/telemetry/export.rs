@@ -1,7 +1,8 @@
 //! Export to the collector: OTLP over HTTP, in batches, in the background.
 //!
 //! Invariant: the process keeps working whatever a collector answers. Lost spans are counted, and
-//! logged at most once a minute, with the cause, without quoting the collector.
+//! logged at most once a minute, with the cause. Of the collector's own words only its message about
+//! rejected spans is shown, redacted.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use axum::http::StatusCode;
-use axum::http::header::{HeaderValue, USER_AGENT};
+use axum::http::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -18,10 +19,13 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, RetryPolicy, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanExporter};
 use prometheus::IntCounter;
+use prost::Message as _;
+use revwatch_core::redact;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
@@ -72,7 +76,7 @@ pub(super) fn processor(
         tracing::info!("no traces are sent: {switch}");
         return Ok(None);
     }
-    let failure = LastFailure::default();
+    let loss = LastLoss::default();
     let connector = HttpsConnectorBuilder::new()
         .with_native_roots()?
         .https_or_http()
@@ -86,7 +90,7 @@ pub(super) fn processor(
         .with_http_client(OnRuntime {
             client,
             runtime: Handle::current(),
-            failure: failure.clone(),
+            loss: loss.clone(),
         })
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(url)
@@ -109,7 +113,7 @@ pub(super) fn processor(
         exporter,
         waiting,
         dropped,
-        failure,
+        loss,
         last_logged: Mutex::new(None),
     };
     let batches = BatchConfigBuilder::default()
@@ -125,19 +129,53 @@ pub(super) fn processor(
     ))
 }
 
-/// Why the collector did not accept the last spans.
+/// What the collector did not accept of the last spans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Loss {
+    /// The request: all its spans.
+    All(String),
+    /// A part of them.
+    Some { spans: u64, why: String },
+}
+
+/// The last loss that was not reported yet.
 #[derive(Debug, Clone, Default)]
-struct LastFailure(Arc<Mutex<String>>);
+struct LastLoss(Arc<Mutex<Option<Loss>>>);
 
-impl LastFailure {
-    fn set(&self, cause: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = cause;
+impl LastLoss {
+    fn set(&self, loss: Loss) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(loss);
     }
 
-    fn get(&self) -> String {
-        let cause = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cause.clone()
+    fn take(&self) -> Option<Loss> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+/// What an answer with success says that was not accepted. Source:
+/// <https://opentelemetry.io/docs/specs/otlp/#partial-success-1>. A message without rejected spans is a warning.
+fn partial_success(content_type: &str, body: &[u8]) -> Option<Loss> {
+    /// The message is for people; a page of text is none.
+    const MESSAGE_CHARS: usize = 300;
+    if content_type.to_ascii_lowercase().contains("html") {
+        return Some(Loss::All(
+            "a web page answered in its place: check OTEL_EXPORTER_OTLP_ENDPOINT, and whether a proxy or a login page \
+             answers there"
+                .to_owned(),
+        ));
+    }
+    // An answer in JSON, for instance, cannot be read: then its status is all that it says.
+    let answer = ExportTraceServiceResponse::decode(body).ok()?;
+    let partial = answer.partial_success?;
+    let spans = u64::try_from(partial.rejected_spans).unwrap_or(0);
+    let message: String = partial.error_message.chars().take(MESSAGE_CHARS).collect();
+    (spans > 0 || !message.is_empty()).then(|| Loss::Some {
+        spans,
+        why: match redact::phrase(&message) {
+            message if message.is_empty() => "it does not say why".to_owned(),
+            message => format!("it says: {message}"),
+        },
+    })
 }
 
 /// What the collector's status means, and what to do.
@@ -181,7 +219,7 @@ fn no_answer(error: &(dyn std::error::Error + 'static)) -> String {
 struct OnRuntime {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     runtime: Handle,
-    failure: LastFailure,
+    loss: LastLoss,
 }
 
 #[async_trait]
@@ -194,30 +232,38 @@ impl HttpClient for OnRuntime {
         let client = self.client.clone();
         let exchange = async move {
             let (head, body) = client.request(request).await?.into_parts();
-            // The body is not used, but must be read for the connection to be reused.
-            let _ = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
-            Ok::<_, HttpError>(head.status)
+            // It must be read for the connection to be reused. One that is longer says nothing.
+            let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
+            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+            Ok::<_, HttpError>((head, body))
         };
         // The timer, too, belongs to the runtime and is created there.
         let answered = self
             .runtime
             .spawn(async { timeout(EXPORT_TIMEOUT, exchange).await });
-        let status = match answered.await? {
-            Ok(Ok(status)) => status,
+        let (head, body) = match answered.await? {
+            Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
-                self.failure.set(no_answer(error.as_ref()));
+                self.loss.set(Loss::All(no_answer(error.as_ref())));
                 return Err(error);
             }
             Err(late) => {
-                self.failure.set("it did not answer in time".to_owned());
+                self.loss
+                    .set(Loss::All("it did not answer in time".to_owned()));
                 return Err(late.into());
             }
         };
-        if !status.is_success() {
-            self.failure.set(refusal(status));
+        let content_type = head.headers.get(CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok());
+        let loss = match head.status.is_success() {
+            true => partial_success(content_type.unwrap_or_default(), &body),
+            false => Some(Loss::All(refusal(head.status))),
+        };
+        if let Some(loss) = loss {
+            self.loss.set(loss);
         }
         let mut response = Response::new(Bytes::new());
-        *response.status_mut() = status;
+        *response.status_mut() = head.status;
         Ok(response)
     }
 }
@@ -227,7 +273,7 @@ struct CountingExporter {
     exporter: opentelemetry_otlp::SpanExporter,
     waiting: Arc<AtomicUsize>,
     dropped: IntCounter,
-    failure: LastFailure,
+    loss: LastLoss,
     last_logged: Mutex<Option<Instant>>,
 }
 
@@ -242,23 +288,32 @@ impl fmt::Debug for CountingExporter {
 
 impl SpanExporter for CountingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let spans = batch.len();
-        self.waiting.fetch_sub(spans, Ordering::Relaxed);
-        if self.exporter.export(batch).await.is_err() {
-            self.dropped
-                .inc_by(u64::try_from(spans).unwrap_or(u64::MAX));
-            let mut logged_at = self
-                .last_logged
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if logged_at.is_none_or(|at| at.elapsed() > LOG_INTERVAL) {
+        let sent = batch.len();
+        self.waiting.fetch_sub(sent, Ordering::Relaxed);
+        let sent = u64::try_from(sent).unwrap_or(u64::MAX);
+        let exported = self.exporter.export(batch).await;
+        let (spans, reason) = match (exported, self.loss.take()) {
+            (_, Some(Loss::All(why))) => (sent, why),
+            (Ok(()), Some(Loss::Some { spans, why })) => (spans.min(sent), why),
+            (Err(error), _) => (sent, no_answer(&error)),
+            (Ok(()), None) => return Ok(()),
+        };
+        self.dropped.inc_by(spans);
+        let mut logged_at = self
+            .last_logged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if logged_at.is_none_or(|at| at.elapsed() > LOG_INTERVAL) {
+            if spans == 0 {
+                tracing::warn!(reason, "the collector accepted spans with a warning");
+            } else {
                 tracing::warn!(
                     spans,
-                    reason = self.failure.get(),
+                    reason,
                     "the collector did not accept spans; they are lost (OTEL_EXPORTER_OTLP_ENDPOINT)"
                 );
-                *logged_at = Some(Instant::now());
             }
+            *logged_at = Some(Instant::now());
         }
         Ok(())
     }
@@ -281,6 +336,48 @@ mod tests {
             let reason = refusal(status);
             assert!(reason.contains(part), "{reason}");
         }
+    }
+
+    #[test]
+    fn a_success_says_what_was_rejected_all_the_same() {
+        use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
+        let protobuf = "application/x-protobuf";
+        let rejecting = |rejected_spans: i64, error_message: &str| {
+            let partial_success = Some(ExportTracePartialSuccess {
+                rejected_spans,
+                error_message: error_message.to_owned(),
+            });
+            ExportTraceServiceResponse { partial_success }.encode_to_vec()
+        };
+        let check = |body: &[u8], expected: Option<(u64, &str)>| {
+            let expected = expected.map(|(spans, why)| Loss::Some {
+                spans,
+                why: why.to_owned(),
+            });
+            assert_eq!(partial_success(protobuf, body), expected);
+        };
+        check(b"", None);
+        check(br#"{"partialSuccess":{}}"#, None);
+        check(&rejecting(0, ""), None);
+        check(&rejecting(-1, ""), None);
+        check(&rejecting(3, ""), Some((3, "it does not say why")));
+        check(
+            &rejecting(2, "the quota is used up"),
+            Some((2, "it says: the quota is used up")),
+        );
+        check(
+            &rejecting(0, "attributes were cut"),
+            Some((0, "it says: attributes were cut")),
+        );
+        let Some(Loss::Some { why, .. }) = partial_success(
+            protobuf,
+            &rejecting(1, &format!("bad: a@b.example {}", "x".repeat(10_000))),
+        ) else {
+            panic!("a loss")
+        };
+        assert!(why.len() < 400 && !why.contains("b.example"), "{why}");
+        let page = partial_success("text/html; charset=utf-8", b"<html>");
+        assert!(matches!(page, Some(Loss::All(why)) if why.contains("login page")));
     }
 
     #[test]

@@ -154,7 +154,7 @@ metrics! {
     );
     spans_dropped: IntCounter = counter(
         "revwatch_spans_dropped_total",
-        "Spans that did not reach the collector: it failed, or too many were waiting",
+        "Spans that the collector has not: it failed or rejected them, or too many were waiting",
     );
     alerts: GaugeSet = gauge_set(
         "revwatch_alerts",
