@@ -347,6 +347,9 @@ mod tests {
         );
     }
 
+    /// Headers, and the start of the body.
+    type Answer<'a> = (&'a [(&'a str, &'a str)], &'a [u8]);
+
     #[test]
     fn a_page_is_known_by_its_start_and_never_by_its_type_alone() {
         let html = [("content-type", "text/html; charset=utf-8")];
@@ -367,7 +370,7 @@ mod tests {
         };
         let long_comment = format!("<!-- {}", "x".repeat(1020));
         let unnamed: &[(&str, &str)] = &[];
-        let pages: &[(&[(&str, &str)], &[u8])] = &[
+        let pages: &[Answer<'_>] = &[
             (unnamed, b"<!DOCTYPE html><p>"),
             (unnamed, b"\n <HTML lang=en>"),
             (unnamed, b"<!doctype\nhtml>"),
@@ -391,7 +394,7 @@ mod tests {
             (&packed, b"\x0b\x02\x80"),
             (&unpacked, b"<div>"),
         ];
-        let receipts: &[(&[(&str, &str)], &[u8])] = &[
+        let receipts: &[Answer<'_>] = &[
             (unnamed, b""),
             (unnamed, b"ok"),
             (unnamed, b"{\"html\": \"<html>\"}"),
