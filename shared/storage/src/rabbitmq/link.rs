@@ -12,7 +12,7 @@ use lapin::{Channel, Connection, ConnectionProperties, Event};
 use tokio::sync::watch;
 
 use super::broker::{Broker, Node};
-use super::error::{AmqpError, is_precondition_failed, soft_or_hard};
+use super::error::{AmqpError, is_precondition_failed, said, soft_or_hard};
 use super::topology::{self, Declaring};
 use super::transport;
 use crate::reconnecting::Reconnecting;
@@ -45,8 +45,6 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 const NODE_TIMEOUT: Duration = Duration::from_secs(30);
 /// For connecting to a node. One that is silent is passed over.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// For a probe of all nodes together: `revwatch config check --connect` waits a little longer.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
 /// For declaring one stream.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_BACKOFF: Duration = Duration::from_secs(3);
@@ -217,25 +215,30 @@ async fn opening(
     opened
 }
 
-/// Connects to the first node that answers, and logs in; declares nothing.
+/// Connects to each node, and logs in; declares nothing. Fails if one of them does not answer.
 pub(super) async fn probe(broker: &Broker) -> Result<(), AmqpError> {
-    let count = u32::try_from(broker.nodes.len()).unwrap_or(u32::MAX);
-    let within = CONNECT_TIMEOUT.min(PROBE_TIMEOUT / count.max(1));
-    let mut failed = None;
-    for (_, node) in broker.in_turn() {
-        match connect(broker, node, "probe", within).await {
-            Ok(connection) => {
-                // What it would answer is of no interest.
-                let closing = connection.close(200, "closed by revwatch".into());
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
-                return Ok(());
-            }
+    let asking = broker.nodes.iter().map(|node| probe_node(broker, node));
+    let mut silent = Vec::new();
+    for answer in futures_util::future::join_all(asking).await {
+        match answer {
+            Ok(()) => {}
             // The other nodes say the same.
             Err(error @ AmqpError::Misconfigured(_)) => return Err(error),
-            Err(error) => failed = Some(error),
+            Err(error) => silent.push(error.to_string()),
         }
     }
-    Err(failed.unwrap_or_else(no_node))
+    match silent.is_empty() {
+        true => Ok(()),
+        false => Err(AmqpError::unavailable(silent.join("; "))),
+    }
+}
+
+async fn probe_node(broker: &Broker, node: &Node) -> Result<(), AmqpError> {
+    let connection = connect(broker, node, "probe", CONNECT_TIMEOUT).await?;
+    // What it would answer is of no interest.
+    let closing = connection.close(200, "closed by revwatch".into());
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+    Ok(())
 }
 
 /// Connects to the first node that answers.
@@ -378,18 +381,32 @@ fn connect_failure(node: &Node, error: &lapin::Error) -> AmqpError {
                 server_url::ESCAPES
             ))
         }
-        Some(AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)) => AmqpError::Misconfigured(format!(
-            "RabbitMQ at {address} has no virtual host {vhost:?} that this user may use (it is the end of REVWATCH_AMQP_URL; \
+        Some(AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED))
+            if lacks_virtual_host(&said(error)) =>
+        {
+            AmqpError::Misconfigured(format!(
+                "RabbitMQ at {address} has no virtual host {vhost:?} that this user may use (it is the end of REVWATCH_AMQP_URL; \
              without one it is \"/\"): name another, or run `rabbitmqctl add_vhost {vhost}` and `rabbitmqctl \
              set_permissions -p {vhost} USER '.*' '.*' '.*'`",
-            vhost = node.uri.vhost
-        )),
+                vhost = node.uri.vhost
+            ))
+        }
         _ => AmqpError::unreachable(
             &format!("RabbitMQ at {address} (REVWATCH_AMQP_URL)"),
             node.uri.scheme == lapin::uri::AMQPScheme::AMQPS,
             error,
         ),
     }
+}
+
+/// Whether RabbitMQ's reply says that the virtual host is missing or not the user's, which is so at all nodes. It gives
+/// the same code when a node, the virtual host or the user has as many connections as it may, or when it cannot ask.
+fn lacks_virtual_host(reply: &str) -> bool {
+    let reply = reply.trim_end();
+    let is_missing = reply.starts_with("vhost ") && reply.ends_with(" not found");
+    // Followed by a reason, it is another one.
+    let is_refused = reply.starts_with("access to vhost ") && reply.ends_with('\'');
+    is_missing || is_refused
 }
 
 #[cfg(test)]
@@ -418,5 +435,44 @@ mod tests {
             );
             assert!(!text.contains("s3cret"), "{text}");
         }
+    }
+
+    /// The texts are those of RabbitMQ 3.10 to 4.2.
+    #[test]
+    fn only_a_virtual_host_that_is_missing_or_refused_is_a_wrong_setting() {
+        for (reply, expected) in [
+            ("vhost revenue not found", true),
+            ("access to vhost 'revenue' refused for user 'u'", true),
+            (
+                "access to vhost 'revenue' refused for user 'u': connection limit (9) is reached",
+                false,
+            ),
+            (
+                "access to vhost 'revenue' refused for user 'u': connection limit cannot be queried, timeout",
+                false,
+            ),
+            (
+                "connection refused for user 'u': user connection limit (9) is reached",
+                false,
+            ),
+            (
+                "connection refused: node connection limit (9) is reached",
+                false,
+            ),
+        ] {
+            assert_eq!(lacks_virtual_host(reply), expected, "{reply}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_probe_names_each_node_that_does_not_answer() {
+        let url = SecretString::from("amqp://u:s3cret@127.0.0.1:1,127.0.0.1:2");
+        let broker = Broker::new(&url, "test".into(), 1).expect("a URL");
+        let error = probe(&broker).await.expect_err("nothing listens there");
+        let text = error.to_string();
+        assert!(
+            text.contains("127.0.0.1:1 ") && text.contains("127.0.0.1:2 "),
+            "{text}"
+        );
     }
 }

@@ -78,7 +78,7 @@ impl RabbitQueue {
         Ok(Broker::new(url, String::new(), 1).map(drop)?)
     }
 
-    /// Connects and logs in as [`RabbitQueue::connect`] does, but declares nothing.
+    /// Connects and logs in as [`RabbitQueue::connect`] does, but to each node, and declares nothing.
     pub async fn probe(url: &SecretString) -> Result<(), QueueError> {
         let broker = Broker::new(url, format!("revwatch {}", std::process::id()), 1)?;
         Ok(link::probe(&broker).await?)
