@@ -93,6 +93,16 @@ impl Default for Archiving {
     }
 }
 
+impl Way {
+    /// Where a delivery that is to be archived is published.
+    pub(super) fn exchange(&self) -> &'static str {
+        match self {
+            Self::Archived | Self::Waiting(_) => topology::INTAKE,
+            Self::Unarchived => topology::EVENTS,
+        }
+    }
+}
+
 impl Archiving {
     /// How a delivery is published now.
     pub(super) fn way(&self) -> Way {

@@ -14,6 +14,7 @@ use lapin::types::{DeliveryTag, FieldTable};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::archiving::{Archiving, Way};
 use super::error::AmqpError;
 use super::link::{Link, Open, REQUEST_TIMEOUT};
 use super::publish::{OutboundMessage, Publisher};
@@ -157,6 +158,7 @@ async fn next(
 pub(super) async fn triage(
     link: &Link,
     publisher: &Arc<Publisher>,
+    archiving: &Archiving,
     place: &'static str,
     decide: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
 ) -> Result<TriageSummary, AmqpError> {
@@ -166,6 +168,7 @@ pub(super) async fn triage(
     let waiting = link.count(&open, &channel, place).await?;
     let mut decisions = Decisions {
         place,
+        archiving,
         decide,
         done: HashSet::new(),
         summary: TriageSummary::default(),
@@ -252,6 +255,7 @@ async fn read_page(
 /// What is decided, and what was.
 struct Decisions<'a> {
     place: &'static str,
+    archiving: &'a Archiving,
     decide: &'a mut (dyn for<'b> FnMut(&'b HeldDelivery) -> Disposition + Send),
     /// A delivery whose confirm was lost was held twice; it is decided on once.
     done: HashSet<Uuid>,
@@ -286,7 +290,8 @@ impl Decisions<'_> {
                 self.done.insert(id);
                 self.summary.requeued += 1;
                 page.requeued_ms.push(delivery.received_ms);
-                page.outbound.push(requeued(id, *delivery));
+                let way = self.archiving.way();
+                page.outbound.push(requeued(id, *delivery, &way));
             }
             Disposition::Discard => {
                 self.done.insert(id);
@@ -296,15 +301,15 @@ impl Decisions<'_> {
     }
 }
 
-/// The message that puts a delivery, held as `held_id`, back into its queue: not through the intake if the archive has
-/// it already.
-fn requeued(held_id: Uuid, delivery: Delivery) -> OutboundMessage {
+/// The message that puts a delivery, held as `held_id`, back into its queue: through the intake if it is another one than
+/// the archive has.
+fn requeued(held_id: Uuid, delivery: Delivery, way: &Way) -> OutboundMessage {
     let is_archived = delivery.id == held_id;
     let back = message::put_back(delivery);
     match is_archived {
         true => back,
         false => OutboundMessage {
-            exchange: topology::INTAKE,
+            exchange: way.exchange(),
             ..back
         },
     }

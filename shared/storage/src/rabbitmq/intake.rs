@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
-use super::archiving::Way;
 use super::broker::Broker;
 use super::error::AmqpError;
 use super::publish::{OutboundMessage, Publisher};
@@ -112,12 +111,8 @@ impl PublishTurn {
             };
             let routing_key = topology::routing_key(self.partition);
             let archiving = &self.intake.broker.archiving;
-            let exchange = match archiving.way() {
-                Way::Archived | Way::Waiting(_) => topology::INTAKE,
-                Way::Unarchived => topology::EVENTS,
-            };
             let stored = self.intake.publisher.store(OutboundMessage {
-                exchange,
+                exchange: archiving.way().exchange(),
                 routing_key,
                 properties,
                 body,

@@ -259,6 +259,7 @@ impl Holding for RabbitQueue {
         Ok(holding::triage(
             &self.consuming,
             &self.publisher,
+            &self.broker.archiving,
             queue_of(place),
             &mut checked,
         )
