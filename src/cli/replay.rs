@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
+use revwatch_core::clock::Clock as _;
 use revwatch_core::mode::Mode;
 use revwatch_core::view::rfc3339;
 use revwatch_runtime::admin::Readiness;
@@ -14,6 +16,8 @@ use revwatch_runtime::config::Config;
 use revwatch_runtime::reload::Reloadable;
 use revwatch_runtime::supervise::Supervisor;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
+use revwatch_storage::gaps::{Gaps, Missing};
+use revwatch_storage::ports::EventQueue;
 use revwatch_storage::system::{SystemClock, SystemIds};
 use revwatch_worker::recovery::{
     IncompletePartition, ReplaySummary, pauses, recover, replay, restore_pauses,
@@ -42,6 +46,9 @@ pub struct RebuildArgs {
     /// Confirm: state that is older than the archive is lost.
     #[arg(long)]
     yes: bool,
+    /// Rebuild although the archive lacks deliveries: what they say is lost until a backfill reads them from Stripe.
+    #[arg(long)]
+    despite_gaps: bool,
     #[command(flatten)]
     by: By,
 }
@@ -60,6 +67,11 @@ pub async fn run(options: &GlobalOptions, args: &ReplayArgs) -> anyhow::Result<(
     let queue = worker.queue.clone();
     let detail = format!("from {}", rfc3339(Some(from_s)));
     note(queue.as_ref(), &args.by, "replay", &detail).await?;
+    if let Some(missing) =
+        missing_in_archive(queue.as_ref(), from_s.saturating_mul(1000), true).await?
+    {
+        eprintln!("revwatch: {missing}");
+    }
     let paused = pauses(queue.as_ref(), worker.store.as_ref()).await?.into();
     let from = (0..queue.partitions())
         .map(|partition| (partition, from_s * 1000))
@@ -86,6 +98,13 @@ pub async fn rebuild(options: &GlobalOptions, args: &RebuildArgs) -> anyhow::Res
     let worker = worker(&config).await?;
     has_mode_of_workers(&worker).await?;
     let (queue, store) = (worker.queue.clone(), worker.store.clone());
+    if let Some(missing) = missing_in_archive(queue.as_ref(), i64::MIN, args.despite_gaps).await? {
+        anyhow::ensure!(
+            args.despite_gaps,
+            "nothing was dropped: {missing}. Then rebuild, or do so without them: --despite-gaps"
+        );
+        eprintln!("revwatch: {missing}");
+    }
     note(
         queue.as_ref(),
         &args.by,
@@ -123,6 +142,29 @@ pub async fn rebuild(options: &GlobalOptions, args: &RebuildArgs) -> anyhow::Res
     progress.finish_and_clear();
     queue.close().await;
     print(options, config.mode, total)
+}
+
+/// What the archive lacks of the deliveries received at or after `from_ms`. Fails if the archive cannot be read, and,
+/// unless `despite_gaps`, if it is empty.
+async fn missing_in_archive(
+    queue: &dyn EventQueue,
+    from_ms: i64,
+    despite_gaps: bool,
+) -> anyhow::Result<Option<Missing>> {
+    if !queue.is_apart() {
+        return Ok(None);
+    }
+    // Notices, too, that the archive was deleted, and writes that down.
+    queue.probe().await?;
+    let oldest_ms = queue.oldest_ms().await;
+    let oldest_ms = oldest_ms.context("the archive cannot be read, so nothing was done")?;
+    anyhow::ensure!(
+        oldest_ms.is_some() || despite_gaps,
+        "nothing was done: the archive is empty, so a replay brings nothing back. If RabbitMQ lost its data, read the events \
+         from Stripe with `revwatch backfill`. --despite-gaps goes on"
+    );
+    let now_ms = SystemClock.now_ms();
+    Ok(Gaps::read(queue, now_ms).await?.missing(from_ms, now_ms))
 }
 
 /// The parts of a worker that the commands need. It processes no queue.

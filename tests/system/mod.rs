@@ -1,6 +1,7 @@
 //! End-to-end tests: the binary, real HTTP, real servers.
 
 mod alerts;
+mod archive_gaps;
 mod attempts;
 mod audit;
 mod backfill;

@@ -12,6 +12,7 @@
 //! in the dead-letter queue and counted there.
 
 mod applied;
+mod archive_gaps;
 pub mod backfill;
 pub mod batch;
 mod batch_telemetry;
@@ -50,6 +51,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::archive_gaps::GapWatch;
 pub use self::concurrency::BatchPermits;
 use self::lost::Comparison;
 use self::maintenance::Maintenance;
@@ -202,6 +204,14 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
             .tasks
             .clone()
             .keep("comparison".into(), shutdown.clone(), begin),
+    );
+    let (watching, share) = (worker.clone(), own.subscribe());
+    let begin = move |stop| GapWatch::new(watching.clone(), share.clone()).run(stop);
+    tasks.spawn(
+        worker
+            .tasks
+            .clone()
+            .keep("gaps of the archive".into(), shutdown.clone(), begin),
     );
     tracing::info!(worker = name, partitions = owned.len(), "worker started");
     if let Some(resolver) = worker.resolver.clone() {

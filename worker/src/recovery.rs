@@ -26,6 +26,7 @@ use uuid::Uuid;
 
 use crate::Worker;
 use crate::applied::Applied;
+use crate::archive_gaps::say_missing;
 use crate::batch::{Outcome, label};
 use crate::partition::{PartitionError, Source, apply};
 use crate::relays::{Pending, give_back};
@@ -125,6 +126,12 @@ pub async fn recover(
         from.insert(partition, started.1);
     }
     include_requeued(worker.queue.as_ref(), &mut from).await?;
+    // Another attempt at a recovery has said it.
+    if names.values().any(|name| *name == own_id)
+        && let Some(earliest_ms) = from.values().min()
+    {
+        say_missing(worker, *earliest_ms).await?;
+    }
     let recovered = from.keys().copied().collect();
     let replayed = replay(worker, from, pauses, on_progress).await?;
     give_back(worker, &recovered).await?;

@@ -6,6 +6,7 @@ use revwatch_core::clock::{Clock, Ids};
 use revwatch_core::pauses::Pauses;
 use serde::{Deserialize, Serialize};
 
+use crate::gaps::{GAPS, Gap};
 use crate::ports::{Documents, Journal, JournalEntry, PAUSES, QueueError, StoreError};
 
 /// The space of operators' actions; each has its own key.
@@ -88,11 +89,24 @@ pub struct OperatorActions {
     pub unreadable: usize,
 }
 
-/// All actions.
+/// All actions, and the gaps of the archive.
 pub async fn operator_actions(journal: &dyn Journal) -> Result<OperatorActions, QueueError> {
     let mut found = OperatorActions::default();
-    for body in newest_documents(journal, &[ACTIONS]).await?.into_values() {
-        match serde_json::from_str(&body) {
+    let mut newest = BTreeMap::new();
+    let mut each = |entry: JournalEntry| {
+        if [ACTIONS, GAPS].contains(&entry.space.as_str())
+            && let Some(body) = entry.body
+        {
+            newest.insert((entry.space, entry.key), (entry.at_ms, body));
+        }
+    };
+    journal.read_journal(&mut each).await?;
+    for ((space, _), (at_ms, body)) in newest {
+        let action = match space.as_str() {
+            GAPS => serde_json::from_str::<Gap>(&body).map(|gap| gap.as_action(at_ms)),
+            _ => serde_json::from_str(&body),
+        };
+        match action {
             Ok(action) => found.actions.push(action),
             Err(_) => found.unreadable += 1,
         }

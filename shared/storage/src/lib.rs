@@ -11,6 +11,7 @@
 
 pub mod connection_failure;
 pub mod failure_log;
+pub mod gaps;
 pub mod journal;
 #[cfg(any(feature = "memory", feature = "rabbitmq", feature = "redis"))]
 mod lock;

@@ -12,17 +12,17 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use indicatif::ProgressBar;
 use jiff::{SignedDuration, Timestamp};
+use revwatch_core::clock::Clock as _;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind};
 use revwatch_core::realm::Realms;
 use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::{Config, ExposeSecret as _, SecretString};
-use revwatch_storage::ports::Entities;
-use revwatch_storage::system::SystemClock;
+use revwatch_storage::gaps::{Fill, Gaps, STRIPE_RETENTION_DAYS};
+use revwatch_storage::ports::{Entities, EventQueue};
+use revwatch_storage::system::{SystemClock, SystemIds};
 use revwatch_stripe::{ApiErrorKind, StripeApi};
-use revwatch_worker::backfill::{
-    Backfill, BackfillError, Listing, STRIPE_RETENTION_DAYS, TimeRange,
-};
+use revwatch_worker::backfill::{Backfill, BackfillError, Listing, TimeRange};
 use serde_json::json;
 
 use self::progress::{Progress, ProgressFile};
@@ -120,6 +120,13 @@ pub async fn run(options: &GlobalOptions, args: &BackfillArgs) -> anyhow::Result
             refused.len()
         );
         note(queue, &args.by, "backfill", &detail).await?;
+        if refused.is_empty()
+            // The key lists the events of one realm.
+            && config.is_of_one_realm()
+            && has_all_accounts(&progress, backend.store.as_ref()).await?
+        {
+            note_filled(queue, &progress).await?;
+        }
     }
     queue.close().await;
     let refused = read?;
@@ -347,7 +354,39 @@ async fn begin(
         range,
         listings: own.into_iter().chain(connected).collect(),
         left_out,
+        began_ms: SystemClock.now_ms(),
     })
+}
+
+/// Whether the events of all accounts that revwatch knows are read.
+async fn has_all_accounts(progress: &Progress, store: &dyn Entities) -> anyhow::Result<bool> {
+    let has = |account: Option<&String>| {
+        let mut listings = progress.listings.iter();
+        listings.any(|listing| listing.account.as_ref() == account)
+    };
+    let (connected, _) = known_accounts(store).await?;
+    Ok(has(None) && connected.iter().all(|id| has(Some(id))))
+}
+
+/// Writes down which gaps of the archive may be filled, and says which are not.
+async fn note_filled(queue: &dyn EventQueue, progress: &Progress) -> anyhow::Result<()> {
+    if !queue.is_apart() {
+        return Ok(());
+    }
+    let now_ms = SystemClock.now_ms();
+    let fill = Fill {
+        since_s: progress.range.since_s,
+        until_s: progress.range.until_s,
+        began_ms: progress.began_ms,
+    };
+    queue
+        .append_journal(vec![fill.line(now_ms, &SystemIds)])
+        .await?;
+    let gaps = Gaps::read(queue, now_ms).await?;
+    if let Some(missing) = gaps.missing(i64::MIN, now_ms) {
+        eprintln!("revwatch: {missing}");
+    }
+    Ok(())
 }
 
 /// Connected accounts and disconnected ones. Requests for a disconnected account fail.
@@ -397,6 +436,7 @@ fn print(
         range,
         listings,
         left_out,
+        ..
     } = progress;
     let (events, pages) = (progress.events(), progress.pages());
     let oldest = listings.iter().filter_map(|l| l.oldest_s).min();

@@ -23,6 +23,9 @@ pub struct Progress {
     pub listings: Vec<Listing>,
     /// Accounts that are skipped because they are no longer connected.
     pub left_out: Vec<String>,
+    /// When its first run began, Unix milliseconds; 0: an earlier version began it.
+    #[serde(default)]
+    pub began_ms: i64,
 }
 
 impl Progress {
@@ -132,6 +135,7 @@ mod tests {
             range,
             listings: vec![listing],
             left_out: vec!["acct_9".into()],
+            began_ms: 7,
         };
         file.save(&progress).expect("written");
         assert_eq!(file.load().expect("read"), Some(progress));

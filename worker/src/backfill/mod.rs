@@ -23,9 +23,6 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use self::page::{Page, PageError, wait};
 
-/// How many days back Stripe lists events.
-pub const STRIPE_RETENTION_DAYS: i64 = 30;
-
 /// A range of creation times, Unix seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeRange {

@@ -42,6 +42,16 @@ impl Config {
         Realms::new(all.into_iter().chain(of_store))
     }
 
+    /// Whether all endpoints are of the realm of `stripe_secret_key`.
+    pub fn is_of_one_realm(&self) -> bool {
+        let of_key = &self.stripe_secret_key_realm;
+        let mut of_file = self.endpoints.iter().map(|endpoint| endpoint.realms());
+        let is_of_file = of_file.all(|realms| realms.all().all(|realm| realm == of_key));
+        let is_main = self.stripe_webhook_secret.is_none() || of_key.is_main();
+        let is_kernel = self.stripe_kernel_webhook_secret.is_none() || *of_key == Realm::kernel();
+        is_of_file && is_main && is_kernel
+    }
+
     /// Whether an endpoint of the kernel's realm is configured.
     pub fn has_kernel(&self) -> bool {
         let mut endpoints = self.endpoints.iter();

@@ -139,6 +139,10 @@ metrics! {
         takes nothing (use write: deliveries are accepted without it) (see the log)",
         &["use"],
     );
+    archive_gaps: IntGauge = gauge(
+        "revwatch_archive_gaps",
+        "Gaps of the archive whose deliveries no backfill has read from Stripe (see the audit: archive gap)",
+    );
     config_reloads: IntCounterVec = counters(
         "revwatch_config_reloads_total",
         "Reloads of settings, by outcome",

@@ -4,16 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lapin::types::AMQPValue;
 
 use super::error::AmqpError;
 use super::link::Link;
 use super::stream::StreamReader;
-use super::{message, topology};
+use super::{message, stream, topology};
 use crate::ports::{Archive, Delivery, QueueError};
 
 /// Stream positions use the broker's clock, deliveries ingest's.
-const CLOCK_SKEW_SECONDS: i64 = 600;
+const CLOCK_SKEW_MS: i64 = 600_000;
 
 /// Every delivery received at or after a time.
 pub(super) struct ArchiveReader {
@@ -26,7 +25,12 @@ pub(super) struct ArchiveReader {
 impl ArchiveReader {
     pub(super) async fn begin(link: &Arc<Link>, from_ms: i64) -> Result<Self, AmqpError> {
         Ok(Self {
-            walk: StreamReader::begin(link, topology::ARCHIVE, entry(from_ms)).await?,
+            walk: StreamReader::begin(
+                link,
+                topology::ARCHIVE,
+                stream::since(from_ms.saturating_sub(CLOCK_SKEW_MS)),
+            )
+            .await?,
             from_ms,
             rest: VecDeque::new(),
         })
@@ -47,32 +51,5 @@ impl Archive for ArchiveReader {
         }
         let page = self.rest.len().min(max);
         Ok(self.rest.drain(..page).collect())
-    }
-}
-
-/// The start position in the stream. Chunks are found by the time they were written, which is later than
-/// the time at which ingest received their deliveries.
-fn entry(from_ms: i64) -> AMQPValue {
-    match u64::try_from(from_ms / 1000 - CLOCK_SKEW_SECONDS) {
-        Ok(seconds) if seconds > 0 => AMQPValue::Timestamp(seconds),
-        _ => AMQPValue::LongString("first".into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_before_all_streams_is_their_beginning() {
-        let first = AMQPValue::LongString("first".into());
-        assert_eq!(
-            [entry(i64::MIN), entry(0), entry(600_000)],
-            [first.clone(), first.clone(), first]
-        );
-        assert_eq!(
-            entry(1_700_000_000_999),
-            AMQPValue::Timestamp(1_700_000_000 - 600)
-        );
     }
 }

@@ -92,6 +92,15 @@ pub(super) fn is_precondition_failed(error: &lapin::Error) -> bool {
     )
 }
 
+/// Whether RabbitMQ reports that there is nothing of that name. A queue whose node is down has the same code, and is there.
+pub(super) fn is_missing(error: &lapin::Error) -> bool {
+    let is_not_found = matches!(
+        soft_or_hard(error),
+        Some(AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
+    );
+    is_not_found && said(error).starts_with("no ")
+}
+
 /// The code with which RabbitMQ closed the channel (soft) or the connection (hard).
 pub(super) fn soft_or_hard(error: &lapin::Error) -> Option<&AMQPErrorKind> {
     match error.kind() {

@@ -14,10 +14,10 @@ use lapin::types::{DeliveryTag, FieldTable};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::archiving::{Archiving, Way};
+use super::archiving::{Archiving, Paths, Way};
 use super::error::AmqpError;
 use super::link::{Link, Open, REQUEST_TIMEOUT};
-use super::publish::{OutboundMessage, Publisher};
+use super::publish::OutboundMessage;
 use super::{journal, message, topology};
 use crate::ports::{Delivery, Disposition, HeldDelivery, TriageSummary};
 
@@ -157,7 +157,7 @@ async fn next(
 /// destination (the end of the same queue if it stays) and then removed, so an interruption leaves it in both.
 pub(super) async fn triage(
     link: &Link,
-    publisher: &Arc<Publisher>,
+    paths: &Paths,
     archiving: &Archiving,
     place: &'static str,
     decide: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
@@ -174,7 +174,7 @@ pub(super) async fn triage(
         summary: TriageSummary::default(),
     };
     if waiting > 0 {
-        triage_waiting(link, publisher, &open, &channel, waiting, &mut decisions).await?;
+        triage_waiting(link, paths, &open, &channel, waiting, &mut decisions).await?;
     }
     // Prefetched messages return to the queue.
     link.request(
@@ -189,7 +189,7 @@ pub(super) async fn triage(
 /// Decides on the next `waiting` messages, page by page.
 async fn triage_waiting(
     link: &Link,
-    publisher: &Arc<Publisher>,
+    paths: &Paths,
     open: &Arc<Open>,
     channel: &Channel,
     mut waiting: u64,
@@ -218,10 +218,12 @@ async fn triage_waiting(
             let cancel = channel.basic_cancel(messages.tag(), BasicCancelOptions::default());
             link.request(open, "ending a consumer", cancel).await?;
         }
-        journal::note_requeued(publisher, page.requeued_ms.into_iter()).await?;
+        journal::note_requeued(&paths.to_streams, page.requeued_ms.into_iter()).await?;
         let outbound = page.outbound.into_iter();
-        futures_util::future::try_join_all(outbound.map(|message| publisher.publish(message)))
-            .await?;
+        futures_util::future::try_join_all(
+            outbound.map(|message| paths.publisher.publish(message)),
+        )
+        .await?;
         let removal = channel.basic_ack(page.last, BasicAckOptions { multiple: true });
         link.request(open, "removing held deliveries", removal)
             .await?;

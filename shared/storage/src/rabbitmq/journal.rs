@@ -64,17 +64,13 @@ pub(super) async fn note_requeued(
     }
 }
 
-/// Passes every line to `each`. Unreadable messages are skipped and logged.
+/// Passes the lines from `entry` on, a value of `x-stream-offset`, to `each`. Unreadable messages are skipped and logged.
 pub(super) async fn read(
     link: &Arc<Link>,
+    entry: AMQPValue,
     each: &mut (dyn FnMut(JournalEntry) + Send),
 ) -> Result<(), AmqpError> {
-    let mut walk = StreamReader::begin(
-        link,
-        topology::JOURNAL,
-        AMQPValue::LongString("first".into()),
-    )
-    .await?;
+    let mut walk = StreamReader::begin(link, topology::JOURNAL, entry).await?;
     let mut unreadable = 0_u64;
     while let Some(message) = walk.next().await? {
         match serde_json::from_slice(&message.data) {

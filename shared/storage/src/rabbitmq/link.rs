@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::broker::{Broker, Node};
 use super::error::{AmqpError, is_precondition_failed, said, soft_or_hard};
-use super::topology::{self, Declaring};
+use super::topology::{self, Declaring, Presence};
 use super::transport;
 use crate::reconnecting::Reconnecting;
 use crate::server_url;
@@ -47,6 +47,8 @@ const NODE_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For declaring one stream.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
+/// The name of a connection on which a stream is created: RabbitMQ closes it if it cannot.
+const APART: &str = "declaring";
 const MAX_BACKOFF: Duration = Duration::from_secs(3);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -245,7 +247,11 @@ async fn probe_node(broker: &Broker, node: &Node) -> Result<(), AmqpError> {
 async fn connect_and_declare(broker: &Broker, role: &str) -> Result<Open, AmqpError> {
     let mut failed = None;
     for (at, node) in broker.in_turn() {
-        let connecting = connect_to(broker, node, role);
+        let connecting = async {
+            let open = connect_to(broker, node, role).await?;
+            declare(broker, node, &open).await?;
+            Ok(open)
+        };
         let connected = tokio::time::timeout(NODE_TIMEOUT, connecting)
             .await
             .unwrap_or_else(|_| Err(silent(node, NODE_TIMEOUT)));
@@ -267,54 +273,105 @@ async fn connect_to(broker: &Broker, node: &Node, role: &str) -> Result<Open, Am
     let (block_sender, blocked) = watch::channel(None);
     let events = connection.events_listener();
     tokio::spawn(watch_for_blocks(events, block_sender));
-    let open = Open {
+    Ok(Open {
         connection,
         blocked,
         address: node.address.clone(),
-    };
+    })
+}
+
+async fn declare(broker: &Broker, node: &Node, open: &Open) -> Result<(), AmqpError> {
     let opening = |error| AmqpError::while_doing("opening a channel", &error);
-    let declaring = Declaring::new(&open, &broker.unplaced).await;
+    let declaring = Declaring::new(open, &broker.unplaced).await;
     topology::declare(&mut declaring.map_err(opening)?, broker.partitions).await?;
-    declare_streams(broker, &open).await?;
-    Ok(open)
+    declare_streams(broker, node, open).await
 }
 
 /// A stream that is out of order must not stop the rest: what needs it fails by itself.
-async fn declare_streams(broker: &Broker, open: &Open) -> Result<(), AmqpError> {
+async fn declare_streams(broker: &Broker, node: &Node, open: &Open) -> Result<(), AmqpError> {
     let (archive, journal) = tokio::join!(
-        declare_stream(topology::ARCHIVE, async {
-            topology::declare_archive(&mut Declaring::new(open, &broker.unplaced).await?).await
-        }),
-        declare_stream(topology::JOURNAL, async {
-            topology::declare_journal(&mut Declaring::new(open, &broker.unplaced).await?).await
-        }),
+        declare_stream(
+            topology::ARCHIVE,
+            find_or_declare_archive(broker, node, open)
+        ),
+        declare_stream(
+            topology::JOURNAL,
+            find_or_declare_journal(broker, node, open)
+        ),
     );
-    if let Some(reason) = archive?
-        && open.usable()
-    {
+    if let Some(reason) = archive? {
         broker.archiving.fails(&reason);
     }
     journal.map(drop)
 }
 
+async fn find_or_declare_archive(
+    broker: &Broker,
+    node: &Node,
+    open: &Open,
+) -> Result<(), AmqpError> {
+    match asked(topology::ARCHIVE, topology::archive_presence(open)).await? {
+        Presence::Present => declare_archive(broker, open).await,
+        Presence::New => declare_archive(broker, &connect_to(broker, node, APART).await?).await,
+        // What is missing with it is written down first, see `archiving`.
+        Presence::Deleted => {
+            broker.archiving.suspect();
+            Ok(())
+        }
+    }
+}
+
+async fn find_or_declare_journal(
+    broker: &Broker,
+    node: &Node,
+    open: &Open,
+) -> Result<(), AmqpError> {
+    let apart;
+    let on = if asked(topology::JOURNAL, topology::is_journal_there(open)).await? {
+        open
+    } else {
+        apart = connect_to(broker, node, APART).await?;
+        &apart
+    };
+    let declaring =
+        async { topology::declare_journal(&mut Declaring::new(on, &broker.unplaced).await?).await };
+    asked(topology::JOURNAL, declaring).await
+}
+
+/// Declares the archive, which changes nothing if it exists.
+pub(super) async fn declare_archive(broker: &Broker, open: &Open) -> Result<(), AmqpError> {
+    let declaring = async {
+        topology::declare_archive(&mut Declaring::new(open, &broker.unplaced).await?).await
+    };
+    asked(topology::ARCHIVE, declaring).await
+}
+
 /// Returns why the stream cannot be used; an error if a setting has to be changed.
 async fn declare_stream(
     name: &str,
-    declaring: impl Future<Output = lapin::Result<()>>,
+    declaring: impl Future<Output = Result<(), AmqpError>>,
 ) -> Result<Option<String>, AmqpError> {
     let reason = match tokio::time::timeout(STREAM_TIMEOUT, declaring).await {
         Ok(Ok(())) => return Ok(None),
-        Ok(Err(error)) if is_precondition_failed(&error) => {
-            return Err(topology::other_properties(&error));
-        }
-        Ok(Err(error)) => match AmqpError::while_doing(&format!("declaring {name}"), &error) {
-            error @ AmqpError::Misconfigured(_) => return Err(error),
-            error => error.to_string(),
-        },
+        Ok(Err(error @ AmqpError::Misconfigured(_))) => return Err(error),
+        Ok(Err(error)) => error.to_string(),
         Err(_) => format!("declaring {name}: no answer within {STREAM_TIMEOUT:?}"),
     };
     tracing::error!(stream = name, reason, "a stream of RabbitMQ cannot be used");
     Ok(Some(reason))
+}
+
+/// What RabbitMQ answers to a declaration of a stream, or to the question whether it is there.
+pub(super) async fn asked<T>(
+    stream: &str,
+    asking: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, AmqpError> {
+    asking
+        .await
+        .map_err(|error| match is_precondition_failed(&error) {
+            true => topology::other_properties(&error),
+            false => AmqpError::while_doing(&format!("declaring {stream}"), &error),
+        })
 }
 
 /// Connects to this node, and logs in.

@@ -1,7 +1,8 @@
 //! RabbitMQ as the queue: a quorum queue per partition, a stream as the archive, 3.10 or newer.
 //!
 //! Publishing and consuming use separate connections, because RabbitMQ stops reading from a connection
-//! that publishes more than it can store. Nothing retries in the background: the next call that needs a
+//! that publishes more than it can store. What goes to streams alone has a third, because RabbitMQ closes a connection on
+//! which it cannot reach the coordinator of streams. Nothing retries in the background: the next call that needs a
 //! lost connection opens it again, and until that succeeds every call fails.
 //!
 //! Invariant: no message, log line or error holds the password of the URL.
@@ -16,6 +17,7 @@ mod intake;
 mod journal;
 mod link;
 mod message;
+mod own_gaps;
 mod pack;
 mod publish;
 mod stream;
@@ -35,7 +37,7 @@ use crate::ports::{
     Holding, HoldingQueue, Journal, JournalEntry, Probed, Publish, QueueError, Replay,
     TriageSummary,
 };
-use archiving::Way;
+use archiving::{Paths, Way};
 use broker::Broker;
 use error::AmqpError;
 use intake::Intake;
@@ -64,8 +66,7 @@ pub struct RabbitQueue {
     broker: Arc<Broker>,
     prefetch: u16,
     consuming: Arc<Link>,
-    publishing: Arc<Link>,
-    publisher: Arc<Publisher>,
+    paths: Arc<Paths>,
     intake: Arc<Intake>,
     /// Two concurrent visits to a holding queue would hide deliveries from each other.
     visiting: tokio::sync::Mutex<()>,
@@ -96,22 +97,26 @@ impl RabbitQueue {
         let consuming = Arc::new(Link::new(Arc::clone(&broker), "consuming"));
         publishing.open(FIRST_CONNECT_TIMEOUT).await?;
         consuming.open(FIRST_CONNECT_TIMEOUT).await?;
-        let publisher = Arc::new(Publisher::new(
-            Arc::clone(&publishing),
-            options.publish_timeout,
-        ));
+        // Connected when it is first needed.
+        let streams = Arc::new(Link::new(Arc::clone(&broker), "streams"));
+        let publisher = |link| Arc::new(Publisher::new(link, options.publish_timeout));
+        let paths = Paths {
+            publisher: publisher(Arc::clone(&publishing)),
+            link: publishing,
+            to_streams: publisher(Arc::clone(&streams)),
+            streams,
+        };
         let queue = Self {
             partitions: options.partitions,
             prefetch: options.prefetch,
             intake: Arc::new(Intake::new(
-                Arc::clone(&publisher),
+                Arc::clone(&paths.publisher),
                 Arc::clone(&broker),
                 options.publish_timeout,
             )),
             broker,
-            publisher,
             consuming,
-            publishing,
+            paths: Arc::new(paths),
             visiting: tokio::sync::Mutex::new(()),
             requeuing: Arc::default(),
         };
@@ -120,12 +125,8 @@ impl RabbitQueue {
     }
 
     fn keep_archiving(&self) -> impl Future<Output = Result<(), AmqpError>> + use<> {
-        let (broker, link) = (Arc::clone(&self.broker), Arc::clone(&self.publishing));
-        let publisher = Arc::clone(&self.publisher);
-        async move {
-            let (archiving, unplaced) = (&broker.archiving, &broker.unplaced);
-            archiving.keep(&link, &publisher, unplaced).await
-        }
+        let (broker, paths) = (Arc::clone(&self.broker), Arc::clone(&self.paths));
+        async move { broker.archiving.keep(&broker, &paths).await }
     }
 
     /// Starts to requeue unroutable messages. Best effort: what stays in the unroutable queue is safe until
@@ -134,11 +135,11 @@ impl RabbitQueue {
         let Ok(alone) = Arc::clone(&self.requeuing).try_lock_owned() else {
             return;
         };
-        let (link, publisher) = (Arc::clone(&self.consuming), Arc::clone(&self.publisher));
+        let (link, paths) = (Arc::clone(&self.consuming), Arc::clone(&self.paths));
         let partitions = self.partitions;
         tokio::spawn(async move {
             let _alone = alone;
-            match unroutable::requeue(&link, &publisher, partitions).await {
+            match unroutable::requeue(&link, &paths, partitions).await {
                 Ok(0) => {}
                 Ok(moved) => {
                     tracing::warn!(moved, "requeued unroutable messages");
@@ -174,10 +175,14 @@ impl Publish for RabbitQueue {
     }
 
     async fn probe(&self) -> Result<Probed, QueueError> {
-        self.publisher
+        self.paths
+            .publisher
             .publish(message::marker_for(topology::PROBE))
             .await?;
-        self.keep_archiving().await?;
+        // Not cancelled with its caller: what it finds out is noted.
+        tokio::spawn(self.keep_archiving())
+            .await
+            .map_err(|error| AmqpError::unavailable(error.to_string()))??;
         let archiving = &self.broker.archiving;
         let refuses = match archiving.way() {
             Way::Waiting(reason) => Some(reason),
@@ -234,6 +239,7 @@ impl Consume for RabbitQueue {
 impl Holding for RabbitQueue {
     async fn hold(&self, place: HoldingQueue, held: HeldDelivery) -> Result<(), QueueError> {
         Ok(self
+            .paths
             .publisher
             .publish(holding::message_for(queue_of(place), held))
             .await?)
@@ -258,7 +264,7 @@ impl Holding for RabbitQueue {
         let mut checked = |held: &HeldDelivery| decide(held).checked(partitions);
         Ok(holding::triage(
             &self.consuming,
-            &self.publisher,
+            &self.paths,
             &self.broker.archiving,
             queue_of(place),
             &mut checked,
@@ -282,7 +288,7 @@ impl Holding for RabbitQueue {
 impl Replay for RabbitQueue {
     async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
         Ok(Box::new(
-            archive::ArchiveReader::begin(&self.consuming, from_ms).await?,
+            archive::ArchiveReader::begin(&self.paths.streams, from_ms).await?,
         ))
     }
 
@@ -292,9 +298,9 @@ impl Replay for RabbitQueue {
 
     async fn put_back(&self, deliveries: Vec<Delivery>) -> Result<(), QueueError> {
         let received_ms = deliveries.iter().map(|delivery| delivery.received_ms);
-        journal::note_requeued(&self.publisher, received_ms).await?;
+        journal::note_requeued(&self.paths.to_streams, received_ms).await?;
         let messages = deliveries.into_iter().map(message::put_back);
-        let publishing = messages.map(|message| self.publisher.publish(message));
+        let publishing = messages.map(|message| self.paths.publisher.publish(message));
         Ok(futures_util::future::try_join_all(publishing)
             .await
             .map(drop)?)
@@ -311,12 +317,13 @@ impl Replay for RabbitQueue {
 #[async_trait]
 impl Journal for RabbitQueue {
     async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
-        Ok(journal::record(&self.publisher, entries).await?)
+        Ok(journal::record(&self.paths.to_streams, entries).await?)
     }
 
     async fn probe_journal(&self) -> Result<(), QueueError> {
         Ok(self
-            .publisher
+            .paths
+            .to_streams
             .publish(message::marker_for(topology::JOURNAL))
             .await?)
     }
@@ -325,14 +332,29 @@ impl Journal for RabbitQueue {
         &self,
         each: &mut (dyn FnMut(JournalEntry) + Send),
     ) -> Result<(), QueueError> {
-        Ok(journal::read(&self.consuming, each).await?)
+        self.read_journal_since(i64::MIN, each).await
+    }
+
+    async fn read_journal_since(
+        &self,
+        from_ms: i64,
+        each: &mut (dyn FnMut(JournalEntry) + Send),
+    ) -> Result<(), QueueError> {
+        Ok(journal::read(&self.paths.streams, stream::since(from_ms), each).await?)
     }
 }
 
 #[async_trait]
 impl EventQueue for RabbitQueue {
     async fn close(&self) {
-        futures_util::future::join(self.publishing.close(), self.consuming.close()).await;
+        let Paths {
+            link,
+            streams,
+            to_streams,
+            ..
+        } = self.paths.as_ref();
+        self.broker.archiving.finish(to_streams).await;
+        tokio::join!(link.close(), streams.close(), self.consuming.close());
     }
 }
 

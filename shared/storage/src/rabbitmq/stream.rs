@@ -22,6 +22,15 @@ const PREFETCH: u16 = 1000;
 /// An acknowledgement only requests more messages, so not every message needs one.
 const ACK_EVERY: u64 = 250;
 
+/// The start position, a value of `x-stream-offset`, at which everything is read that was written at or after a time by
+/// the broker's clock.
+pub(super) fn since(at_ms: i64) -> AMQPValue {
+    match u64::try_from(at_ms.div_euclid(1000)) {
+        Ok(seconds) if seconds > 0 => AMQPValue::Timestamp(seconds),
+        _ => AMQPValue::LongString("first".into()),
+    }
+}
+
 /// One pass through a stream.
 pub(super) struct StreamReader {
     link: Arc<Link>,
@@ -137,5 +146,18 @@ impl StreamReader {
             }
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_before_all_streams_is_their_beginning() {
+        let first = AMQPValue::LongString("first".into());
+        assert_eq!([since(i64::MIN), since(999)], [first.clone(), first]);
+        let seconds = 1_700_000_000;
+        assert_eq!(since(1_700_000_000_999), AMQPValue::Timestamp(seconds));
     }
 }

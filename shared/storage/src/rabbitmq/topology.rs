@@ -27,7 +27,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 
-use super::error::{AmqpError, is_precondition_failed, said};
+use super::error::{AmqpError, is_missing, is_precondition_failed, said};
 use super::link::Open;
 
 /// Where deliveries are published; the routing key is that of the partition.
@@ -48,6 +48,10 @@ pub(super) const JOURNAL: &str = "revwatch.journal";
 /// Stream of everything accepted.
 pub(super) const ARCHIVE: &str = "revwatch.archive";
 
+/// An unused exchange that says that the archive was declared: if that is missing now, it was deleted, with all that it
+/// held.
+const ARCHIVE_MARK: &str = "revwatch.archive.declared";
+
 /// An unused exchange. Its alternate exchange, which need not exist, is named after the number of
 /// partitions: RabbitMQ itself compares that argument whenever the exchange is declared again, so two
 /// processes that disagree cannot both connect, not even when both are the first, and a process that
@@ -60,7 +64,7 @@ const LOCATOR: &str = "x-queue-leader-locator";
 /// RabbitMQ 4 drops (or dead-letters) a message after 20 returns by default; here a return
 /// only means that a worker stopped. "No limit" has no notation that 3.10 accepts, too.
 const DELIVERY_LIMIT: i32 = 1_000_000_000;
-/// Longer than the 30 days for which Stripe's API lists events.
+/// Longer than the 30 days for which Stripe's API lists events. See [`ARCHIVE_DAYS`](crate::gaps::ARCHIVE_DAYS).
 const ARCHIVE_AGE: &str = "35D";
 /// The size of the journal: years for all but the largest deployments.
 const JOURNAL_BYTES: i64 = 2_000_000_000;
@@ -118,6 +122,17 @@ impl<'a> Declaring<'a> {
     }
 }
 
+/// What is known of the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It is there. That does not mean that it works.
+    Present,
+    /// It was never declared.
+    New,
+    /// It was declared once.
+    Deleted,
+}
+
 /// The routing key of a partition.
 pub(super) fn routing_key(partition: u32) -> String {
     format!("p{partition}")
@@ -149,11 +164,28 @@ pub(super) async fn declare(
     })
 }
 
+/// Whether the archive is there.
+pub(super) async fn archive_presence(open: &Open) -> lapin::Result<Presence> {
+    // In this order: a process that starts at the same time declares the archive before the mark.
+    let was_declared = is_exchange_there(open, ARCHIVE_MARK).await?;
+    Ok(match (is_queue_there(open, ARCHIVE).await?, was_declared) {
+        (true, _) => Presence::Present,
+        (false, true) => Presence::Deleted,
+        (false, false) => Presence::New,
+    })
+}
+
+/// Whether the journal is there.
+pub(super) async fn is_journal_there(open: &Open) -> lapin::Result<bool> {
+    is_queue_there(open, JOURNAL).await
+}
+
 /// The archive, and its place behind the intake. The channel is not usable after an error.
 pub(super) async fn declare_archive(declaring: &mut Declaring<'_>) -> lapin::Result<()> {
     let age = AMQPValue::LongString(ARCHIVE_AGE.into());
     stream(declaring, ARCHIVE, "x-max-age", age).await?;
-    bind(&declaring.channel, ARCHIVE, INTAKE, "").await
+    bind(&declaring.channel, ARCHIVE, INTAKE, "").await?;
+    exchange(&declaring.channel, ARCHIVE_MARK, ExchangeKind::Fanout, None).await
 }
 
 /// The journal. The channel is not usable after an error.
@@ -246,6 +278,41 @@ async fn declare_all(declaring: &mut Declaring<'_>, partitions: u32) -> lapin::R
             FieldTable::default(),
         )
         .await
+}
+
+async fn is_queue_there(open: &Open, name: &str) -> lapin::Result<bool> {
+    let channel = open.create_channel().await?;
+    let options = QueueDeclareOptions::default().passive();
+    let found = channel
+        .queue_declare(name.into(), options, FieldTable::default())
+        .await;
+    is_there(&channel, found.map(drop)).await
+}
+
+async fn is_exchange_there(open: &Open, name: &str) -> lapin::Result<bool> {
+    let channel = open.create_channel().await?;
+    let options = ExchangeDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    let (kind, arguments) = (ExchangeKind::Fanout, FieldTable::default());
+    let found = channel
+        .exchange_declare(name.into(), kind, options, arguments)
+        .await;
+    is_there(&channel, found).await
+}
+
+/// What a passive declaration on `channel` found. The channel has ended if it found nothing.
+async fn is_there(channel: &Channel, found: lapin::Result<()>) -> lapin::Result<bool> {
+    match found {
+        Ok(()) => {
+            // It closes when it is dropped, too.
+            let _ = channel.close(200, "done".into()).await;
+            Ok(true)
+        }
+        Err(error) if is_missing(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 async fn exchange(

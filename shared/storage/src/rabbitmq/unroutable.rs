@@ -3,23 +3,18 @@
 //! While a partition's queue is missing (an operator deleted it), its messages wait in the unroutable
 //! queue. Connecting declares the missing queue again, and then they are requeued.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use lapin::options::{BasicAckOptions, BasicGetOptions};
 
+use super::archiving::Paths;
 use super::error::AmqpError;
 use super::link::{Link, REQUEST_TIMEOUT};
-use super::publish::{OutboundMessage, Publisher};
+use super::publish::OutboundMessage;
 use super::{journal, message, topology};
 
 /// Requeues the messages that are in the unroutable queue now, and returns how many. A message for an
 /// unknown partition goes to the dead-letter exchange.
-pub(super) async fn requeue(
-    link: &Link,
-    publisher: &Arc<Publisher>,
-    partitions: u32,
-) -> Result<u64, AmqpError> {
+pub(super) async fn requeue(link: &Link, paths: &Paths, partitions: u32) -> Result<u64, AmqpError> {
     let open = link.open(REQUEST_TIMEOUT).await?;
     let channel = link.channel(&open).await?;
     // Counted once: a message that is still unroutable comes back and must not be moved again.
@@ -37,9 +32,9 @@ pub(super) async fn requeue(
         let (received_ms, outbound) = outbound(got.delivery, partitions);
         if received_ms < noted_ms {
             noted_ms = received_ms;
-            journal::note_requeued(publisher, std::iter::once(received_ms)).await?;
+            journal::note_requeued(&paths.to_streams, std::iter::once(received_ms)).await?;
         }
-        publisher.publish(outbound).await?;
+        paths.publisher.publish(outbound).await?;
         let ack = channel.basic_ack(tag, BasicAckOptions::default());
         link.request(&open, "acknowledging", ack).await?;
         moved += 1;
