@@ -77,12 +77,20 @@ impl StoreFile {
 
     /// Fails if the file or its log was removed, moved, replaced, overwritten or truncated since it was opened.
     pub(super) fn check(&self) -> Result<(), SqliteError> {
-        let file = same(&self.path, self.opened)?;
+        same(&self.path, self.opened)?;
+        self.check_content()?;
+        same(&self.log, self.opened_log)
+    }
+
+    /// Fails if the file that was opened, wherever it is now, was overwritten or truncated.
+    fn check_content(&self) -> Result<(), SqliteError> {
         let header = self.check_header()?;
-        if file.len() < self.opened_bytes && file.len() < header.bytes() {
+        let found = self.content.metadata();
+        let bytes = found.map_err(|error| gone(&self.path, &error))?.len();
+        if bytes < self.opened_bytes && bytes < header.bytes() {
             return Err(changed(&self.path, OVERWRITTEN));
         }
-        same(&self.log, self.opened_log).map(drop)
+        Ok(())
     }
 
     /// The file's header now, if it is this store's.
@@ -120,10 +128,11 @@ impl StoreFile {
         }
     }
 
-    /// Ends the last connection. SQLite copies the log into the file then, whatever that is by now: if it is not this
-    /// store any more, the connection stays open until the process ends.
+    /// Ends the last connection. SQLite copies the log into the file that was opened then, whatever is in it by now, and
+    /// deletes what has the log's name. If the file has not the content of this store any more, or the log is another
+    /// one, the connection stays open until the process ends.
     pub(super) fn close(&self, connection: Connection) {
-        if self.check().is_ok() {
+        if self.check_content().is_ok() && same(&self.log, self.opened_log).is_ok() {
             let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
         } else {
             std::mem::forget(connection);
@@ -157,13 +166,13 @@ impl FileId {
     }
 }
 
-fn same(path: &Path, opened: FileId) -> Result<Metadata, SqliteError> {
+fn same(path: &Path, opened: FileId) -> Result<(), SqliteError> {
     // Not through a link: SQLite would look for the log next to its target.
     let found = fs::symlink_metadata(path).map_err(|error| gone(path, &error))?;
     if FileId::of(&found) != opened {
         return Err(changed(path, "was replaced by another file"));
     }
-    Ok(found)
+    Ok(())
 }
 
 fn gone(path: &Path, error: &io::Error) -> SqliteError {

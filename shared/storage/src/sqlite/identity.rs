@@ -313,6 +313,26 @@ mod tests {
         assert_eq!(found.await.expect("read"), 1);
     }
 
+    /// The file that was opened gets what its log holds, wherever it is now.
+    #[tokio::test]
+    async fn after_a_file_was_replaced_a_restart_begins_with_the_new_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (own, path) = store(folder.path(), "own");
+        let (backup, away) = (folder.path().join("backup"), folder.path().join("away"));
+        own.back_up(&backup).await.expect("a backup");
+        put(&own, "a", 1).await.expect("stored");
+        fs::rename(&path, &away).expect("moved");
+        fs::rename(&backup, &path).expect("replaced");
+        put(&own, "b", 1).await.expect_err("replaced");
+        ended(own).await;
+        let (new, _) = store(folder.path(), "own");
+        put(&new, "a", 1).await.expect("it has no such key");
+        let earlier = connect(&away).expect("opened");
+        let sql = "SELECT count(*) FROM meta WHERE key = 'a'";
+        let found: u32 = earlier.query_row(sql, [], |row| row.get(0)).expect("read");
+        assert_eq!(found, 1);
+    }
+
     #[tokio::test]
     async fn a_store_of_an_earlier_version_gets_an_id() {
         let folder = tempfile::tempdir().expect("a folder");
