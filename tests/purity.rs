@@ -33,6 +33,7 @@ const PURE: &[&str] = &[
     "alerting/src/notify/webhook/body.rs",
     "alerting/src/outcome.rs",
     "alerting/src/policy.rs",
+    "alerting/src/policy",
     "alerting/src/metric_evaluation.rs",
     "alerting/src/rule",
     "alerting/src/rule_text",
