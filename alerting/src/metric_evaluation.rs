@@ -1,5 +1,8 @@
 //! Evaluates rules on metric values. Pure: inputs in, evaluations out.
 
+// What a sender sends must neither panic nor wrap; see `revwatch_core`.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
 use std::collections::BTreeMap;
 
 use revwatch_core::amounts::Amounts;
@@ -58,9 +61,10 @@ pub fn trend(rule: &MetricRule, inputs: MetricInputs<'_>, segment: &str) -> Vec<
     };
     let figures = inputs.counters.of(&rule.scope);
     let query = MetricQuery::new(inputs, &figures, rule.by.as_deref());
-    let step_s = i64::from(step_hours) * 3600;
+    let step_s = i64::from(step_hours).saturating_mul(3600);
     let point = |back: u32| {
-        let at_s = inputs.now_s - i64::from(back) * step_s;
+        let before_s = i64::from(back).saturating_mul(step_s);
+        let at_s = inputs.now_s.saturating_sub(before_s);
         let sample = rule.measure.samples(query.at(at_s)).remove(segment);
         let known = sample.filter(|sample| sample.samples >= rule.threshold.min_samples);
         Point {

@@ -1,6 +1,9 @@
 //! Metric values and what they are computed from. Each kind of rule computes its own, with what
 //! [`MetricQuery`] offers. Pure.
 
+// What a sender sends must neither panic nor wrap; see `revwatch_core`.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
@@ -105,7 +108,7 @@ pub fn newest_event_s(counters: &Counters) -> Option<i64> {
         });
     hours
         .max()
-        .map(|hour| (i64::from(hour) + 1).saturating_mul(3600))
+        .map(|hour| i64::from(hour).saturating_add(1).saturating_mul(3600))
 }
 
 /// A count or an amount as a metric value.
@@ -156,8 +159,9 @@ impl<'a> MetricQuery<'a> {
 
     /// The minutes of a window, for the counters below `name`.
     pub fn minutes(self, window: Window, name: &str) -> RangeInclusive<u32> {
-        let until_s = self.at_s - i64::from(window.delay_hours) * 3600;
-        let from_s = until_s - i64::from(window.hours) * 3600;
+        let seconds = |hours: u32| i64::from(hours).saturating_mul(3600);
+        let until_s = self.at_s.saturating_sub(seconds(window.delay_hours));
+        let from_s = until_s.saturating_sub(seconds(window.hours));
         window_minutes(name, from_s, until_s, self.inputs.now_s)
     }
 

@@ -3,6 +3,9 @@
 //! Invariant: the same batch over the same state at the same time gives the same commit, and a
 //! delivery is counted once no matter how often the queue redelivers it.
 
+// What a sender sends must neither panic nor wrap; see `revwatch_core`.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
 mod event_counts;
 mod item;
 mod outcome;

@@ -113,7 +113,7 @@ fn amounts(alert: &Alert) -> Vec<Fact> {
         facts.push(Fact::new("Value", measured(metric_value, &alert.subject)));
     }
     if let Some(group) = alert.group.as_ref().filter(|_| !alert.is_withdrawn()) {
-        let text = match group.joined - group.open {
+        let text = match group.joined.saturating_sub(group.open) {
             0 => group.joined.to_string(),
             resolved => format!("{}, {resolved} of them resolved", group.joined),
         };
@@ -201,7 +201,7 @@ fn resolution(alert: &Alert) -> Option<Fact> {
         Some(_) if alert.is_withdrawn() => None,
         Some(at_s) => {
             let by = person(alert.resolved_by.as_ref());
-            let lasted = duration(at_s - alert.since_s);
+            let lasted = duration(at_s.saturating_sub(alert.since_s));
             Some(Fact::new(
                 "Resolved",
                 format!("{}{by}, after {lasted}", time(at_s)),

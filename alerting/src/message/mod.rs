@@ -1,5 +1,8 @@
 //! What people read: an alert, or a notice about it, as text and as Slack blocks. Pure.
 
+// What a sender sends must neither panic nor wrap; see `revwatch_core`.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
 mod details;
 mod facts;
 mod format;
@@ -160,7 +163,7 @@ fn notice_text(kind: NoticeKind) -> String {
     match kind {
         NoticeKind::RespondSoon => "⏳ RESPONSE DUE SOON".into(),
         NoticeKind::RespondBreached => "⏰ NO RESPONSE IN TIME".into(),
-        NoticeKind::Escalated(step) => format!("📣 ESCALATION {}", step + 1),
+        NoticeKind::Escalated(step) => format!("📣 ESCALATION {}", step.saturating_add(1)),
         NoticeKind::ResolveSoon => "⏳ RESOLUTION DUE SOON".into(),
         NoticeKind::ResolveBreached => "⏰ NOT RESOLVED IN TIME".into(),
         NoticeKind::Again(times) => format!("🔁 AGAIN ({times})"),

@@ -39,11 +39,8 @@ pub(super) fn blocks(
         if !lines.is_empty() {
             blocks.push(section(&lines.join("\n")));
         }
-        let numbered = alert
-            .actions
-            .iter()
-            .enumerate()
-            .map(|(i, action)| format!("{}. {}", i + 1, escape(action)));
+        let numbered = (1..).zip(&alert.actions);
+        let numbered = numbered.map(|(n, action): (usize, _)| format!("{n}. {}", escape(action)));
         blocks.push(section(&format!(
             "*What to do*\n{}",
             numbered.collect::<Vec<_>>().join("\n")

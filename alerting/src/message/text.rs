@@ -24,13 +24,8 @@ pub(super) fn text(alert: &Alert, headline: &str, facts: &[Fact]) -> String {
                 .into_iter()
                 .map(|(line, _)| format!("- {line}")),
         );
-        lines.extend(
-            alert
-                .actions
-                .iter()
-                .enumerate()
-                .map(|(i, action)| format!("{}. {action}", i + 1)),
-        );
+        let numbered = (1..).zip(&alert.actions);
+        lines.extend(numbered.map(|(n, action): (usize, _)| format!("{n}. {action}")));
     }
     if let Some(runbook) = &alert.runbook {
         lines.push(format!("Runbook: {runbook}"));
@@ -75,7 +70,7 @@ pub(super) fn short(alert: &Alert, headline: &str) -> String {
         "{}{end}",
         clamp(
             &neutral::line(&format!("{headline}{about}")),
-            MAX_SHORT_CHARS - end.chars().count()
+            MAX_SHORT_CHARS.saturating_sub(end.chars().count())
         )
     )
 }

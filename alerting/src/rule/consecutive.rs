@@ -88,7 +88,7 @@ impl Measure for Consecutive {
     fn history(&self) -> History {
         History {
             // A local day can begin up to 26 hours away from the UTC day and last 25.
-            hours: (self.days + 2) * 25,
+            hours: self.days.saturating_add(2).saturating_mul(25),
             trend_step_hours: Some(24),
             ..History::default()
         }
@@ -116,7 +116,7 @@ impl Measure for Consecutive {
         let (since_s, ends) = midnights.split_last()?;
         let is_breached = |end_s: &i64| {
             // The last hour of the day.
-            let mut closing = self.samples(query.at(end_s - 1));
+            let mut closing = self.samples(query.at(end_s.saturating_sub(1)));
             let closing = closing.remove("");
             closing.is_some_and(|sample| threshold.compare(&sample) == Verdict::Breached)
         };

@@ -121,7 +121,8 @@ impl CountMetric {
             sums.insert(String::new(), query.sum(window, counter));
         } else {
             for (segment, n) in query.by_segment(window, counter) {
-                *sums.entry(segment).or_default() += n;
+                let sum: &mut i64 = sums.entry(segment).or_default();
+                *sum = sum.saturating_add(n);
             }
         }
         if query.by.is_none() {

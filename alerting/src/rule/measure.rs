@@ -131,7 +131,7 @@ impl dyn Measure {
             trend_step_hours,
             ..
         } = self.history();
-        hours + trend_step_hours.unwrap_or(0) * POINTS
+        hours.saturating_add(trend_step_hours.unwrap_or(0).saturating_mul(POINTS))
     }
 
     /// How many hours before now the hours are whose minutes it needs, including its trend.

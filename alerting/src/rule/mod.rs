@@ -3,6 +3,9 @@
 //!
 //! What all kinds use is in files that import no kind. Only the table imports the kinds.
 
+// What a sender sends must neither panic nor wrap; see `revwatch_core`.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
 mod absence;
 mod condition;
 mod condition_or_metric;

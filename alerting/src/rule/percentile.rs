@@ -162,7 +162,8 @@ impl Percentile {
         let mut buckets = BTreeMap::<u32, i64>::new();
         for (_, rest, n) in query.family(self.window, family) {
             if let Some(bucket) = after_label(&rest, label).and_then(|last| last.parse().ok()) {
-                *buckets.entry(bucket).or_default() += n;
+                let count: &mut i64 = buckets.entry(bucket).or_default();
+                *count = count.saturating_add(n);
             }
         }
         let counts: Vec<(u32, i64)> = buckets.into_iter().collect();
@@ -183,8 +184,8 @@ impl Percentile {
         let (mut count, mut seconds) = (0, 0);
         for (_, rest, n) in query.family(self.window, family) {
             match after_label(&rest, label) {
-                Some("count") => count += n,
-                Some("seconds") => seconds += n,
+                Some("count") => count = i64::saturating_add(count, n),
+                Some("seconds") => seconds = i64::saturating_add(seconds, n),
                 _ => {}
             }
         }

@@ -148,8 +148,8 @@ impl Ratio {
         let mut ratios = BTreeMap::<String, Share>::new();
         let mut add = |segment: String, part: i64, total: i64| {
             let ratio = ratios.entry(segment).or_default();
-            ratio.part += part;
-            ratio.total += total;
+            ratio.part = ratio.part.saturating_add(part);
+            ratio.total = ratio.total.saturating_add(total);
         };
         match self.metric.counted() {
             Counted::Outcomes { part, rest } => {
@@ -174,7 +174,7 @@ impl Ratio {
                     if *step == from {
                         add(segment, if is_lost { n } else { 0 }, n);
                     } else if *step == to {
-                        add(segment, if is_lost { -n } else { n }, 0);
+                        add(segment, if is_lost { n.saturating_neg() } else { n }, 0);
                     }
                 }
             }

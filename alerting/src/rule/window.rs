@@ -61,9 +61,14 @@ impl Window {
         ]
     }
 
+    /// How many hours ago it begins.
+    fn begins_hours(self) -> u32 {
+        self.delay_hours.saturating_add(self.hours)
+    }
+
     /// What a value over this window of the counters below `name` reads.
     pub fn history(self, name: &str) -> History {
-        let hours = self.hours + self.delay_hours;
+        let hours = self.begins_hours();
         History {
             hours,
             trend_step_hours: Some(trend_step_hours(self.hours)),
@@ -77,14 +82,16 @@ impl History {
     /// How many hours after its own the counter of an hour begins or ceases to matter.
     pub fn edges_hours(&self) -> Vec<u32> {
         let window = self.window.filter(|_| !self.has_minutes);
-        let edges = window.map(|it| [it.delay_hours, it.delay_hours + it.hours + 1]);
+        let edges = window.map(|it| [it.delay_hours, it.begins_hours().saturating_add(1)]);
         edges.into_iter().flatten().collect()
     }
 
     /// How many minutes after its own the counter of a minute begins or ceases to matter.
     pub fn edges_minutes(&self) -> Vec<u32> {
         let window = self.window.filter(|_| self.has_minutes);
-        let edges = window.map(|it| [it.delay_hours * 60, (it.delay_hours + it.hours) * 60 + 1]);
+        let minutes = |hours: u32| hours.saturating_mul(60);
+        let begins = |it: Window| minutes(it.begins_hours()).saturating_add(1);
+        let edges = window.map(|it| [minutes(it.delay_hours), begins(it)]);
         edges.into_iter().flatten().collect()
     }
 
@@ -94,11 +101,12 @@ impl History {
             return BTreeSet::new();
         };
         let step = self.trend_step_hours.unwrap_or(0);
-        let ends = (0..POINTS).map(|back| back * step + window.delay_hours);
+        let ends =
+            (0..POINTS).map(|back| back.saturating_mul(step).saturating_add(window.delay_hours));
         // Points whose window began earlier are read by the hour.
-        ends.filter(|end| end + window.hours <= MINUTES_READ_HOURS)
-            .flat_map(|end| [end, end + window.hours])
-            .collect()
+        let both = ends.map(|end| [end, end.saturating_add(window.hours)]);
+        let read = both.filter(|[_, begin]| *begin <= MINUTES_READ_HOURS);
+        read.flatten().collect()
     }
 }
 
@@ -124,7 +132,7 @@ pub(super) fn trend_step_hours(hours: u32) -> u32 {
 
 /// So many hours, as a span.
 pub(super) fn hours_span(hours: u32) -> Span {
-    Span(i64::from(hours) * 3600)
+    Span(i64::from(hours).saturating_mul(3600))
 }
 
 fn full_hours(fields: &mut Fields<'_>, name: &str, span: Span, min_hours: i64) -> Option<u32> {

@@ -27,9 +27,9 @@ impl EventCounts {
         let Some(counter) = outcome.counter() else {
             return;
         };
-        *self.by_outcome.entry(counter).or_default() += 1;
+        count(self.by_outcome.entry(counter).or_default());
         if item.lacks_mode && *outcome == Outcome::Applied {
-            self.lack_mode += 1;
+            count(&mut self.lack_mode);
         }
     }
 
@@ -44,14 +44,14 @@ impl EventCounts {
         now_ms: Option<i64>,
     ) {
         let created = Bucket::hour_of(content.created_s);
-        *self.created.entry(created).or_default() += 1;
+        count(self.created.entry(created).or_default());
         let received = Bucket::hour_of(item.received_ms.div_euclid(1000));
         if item.is_webhook {
-            *self.received.entry(received).or_default() += 1;
+            count(self.received.entry(received).or_default());
         }
         if let Some(now_ms) = now_ms.filter(|_| *outcome == Outcome::Applied) {
             let bound_ms = histogram::processing_bound_ms(now_ms.saturating_sub(item.received_ms));
-            *self.took.entry((received, bound_ms)).or_default() += 1;
+            count(self.took.entry((received, bound_ms)).or_default());
         }
     }
 
@@ -71,4 +71,8 @@ impl EventCounts {
             counters.add(*hour, &["events", "processing", &bound_ms], *count);
         }
     }
+}
+
+fn count(events: &mut i64) {
+    *events = events.saturating_add(1);
 }
