@@ -16,7 +16,7 @@ pub struct Turns(Arc<Mutex<Option<Turn>>>);
 struct Turn {
     at: Instant,
     /// After this time without another one the evaluator stands still.
-    patience: Duration,
+    standstill_after: Duration,
 }
 
 /// Tries out the journal.
@@ -26,7 +26,7 @@ struct JournalProbe {
 }
 
 /// A turn takes far less, also one that waits for attempts under way.
-const PATIENCE: Duration = Duration::from_mins(2);
+const STANDSTILL_AFTER: Duration = Duration::from_mins(2);
 /// The turns that are missing when the setting between them is longer than that.
 const MISSED_TURNS: u32 = 3;
 /// How often something is written to the journal, which keeps it for years. In between the queue is tried out: both are
@@ -53,15 +53,18 @@ pub(crate) async fn watch(process: &Process, queue: Arc<dyn EventQueue>, turns: 
 impl Turns {
     /// The evaluator takes one, and another one after `interval`.
     pub(crate) fn note(&self, at: Instant, interval: Duration) {
-        let patience = PATIENCE.max(interval * MISSED_TURNS);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Turn { at, patience });
+        let standstill_after = STANDSTILL_AFTER.max(interval * MISSED_TURNS);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Turn {
+            at,
+            standstill_after,
+        });
     }
 
     fn judge(&self, now: Instant) -> Result<(), String> {
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let stands = last.map(|turn| (now.duration_since(turn.at), turn.patience));
+        let stands = last.map(|turn| (now.duration_since(turn.at), turn.standstill_after));
         match stands {
-            Some((stands, patience)) if stands >= patience => {
+            Some((stands, standstill_after)) if stands >= standstill_after => {
                 Err(format!("has stood still for {} s", stands.as_secs()))
             }
             _ => Ok(()),
@@ -99,10 +102,12 @@ mod tests {
         let (turns, start) = (Turns::default(), Instant::now());
         assert!(turns.judge(start).is_ok(), "it has not begun");
         turns.note(start, Duration::from_secs(1));
-        assert!(turns.judge(start + PATIENCE / 2).is_ok());
-        let reason = turns.judge(start + PATIENCE).expect_err("it stands still");
+        assert!(turns.judge(start + STANDSTILL_AFTER / 2).is_ok());
+        let reason = turns
+            .judge(start + STANDSTILL_AFTER)
+            .expect_err("it stands still");
         assert_eq!(reason, "has stood still for 120 s");
-        let rarely = PATIENCE * 10;
+        let rarely = STANDSTILL_AFTER * 10;
         turns.note(start, rarely);
         assert!(turns.judge(start + rarely * 2).is_ok());
         assert!(turns.judge(start + rarely * 3).is_err());

@@ -39,8 +39,8 @@ async fn what_was_accepted_in_a_gap_of_a_killed_process_is_not_lost_by_a_rebuild
     };
     writer("suspend").await;
     // Publishing waits for the archive for 20 seconds.
-    let patience = Duration::from_secs(90);
-    until_within(patience, "it goes on without the archive", || async {
+    let deadline = Duration::from_secs(90);
+    until_within(deadline, "it goes on without the archive", || async {
         let status = post(&client, &url, &within).await.ok()?;
         let log = ingest.log();
         let mut messages = log.iter().filter_map(|line| line["message"].as_str());

@@ -116,7 +116,7 @@ impl Standing {
     }
 }
 
-/// Whether the deliveries of each partition become fewer, whoever applies them. Pure.
+/// Whether the deliveries of each partition become fewer, applied by any worker. Pure.
 #[derive(Debug, Default)]
 pub(crate) struct Movement {
     seen: Vec<Seen>,

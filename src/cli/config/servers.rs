@@ -24,7 +24,7 @@ pub(super) struct Asked {
 }
 
 /// For one server: its own timeouts are shorter.
-const PATIENCE: Duration = Duration::from_secs(20);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Asks all of them at once.
 pub(super) async fn ask(
@@ -100,8 +100,13 @@ async fn bounded(
     name: &'static str,
     asking: impl Future<Output = Option<Result<(), String>>>,
 ) -> (usize, Asked) {
-    let answer = timeout(PATIENCE, Box::pin(asking)).await;
-    let no_answer = || Some(Err(format!("no answer within {} s", PATIENCE.as_secs())));
+    let answer = timeout(ANSWER_TIMEOUT, Box::pin(asking)).await;
+    let no_answer = || {
+        Some(Err(format!(
+            "no answer within {} s",
+            ANSWER_TIMEOUT.as_secs()
+        )))
+    };
     let answer = answer.unwrap_or_else(|_| no_answer());
     (place, Asked { name, answer })
 }

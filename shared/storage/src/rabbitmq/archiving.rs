@@ -1,7 +1,7 @@
 //! Whether deliveries go to the archive, and what happens while it takes nothing.
 //!
 //! An archive that takes nothing must not stop the intake: a stream of RabbitMQ can lose its majority, or stay down for
-//! ever after the broker was killed at the wrong moment. For [`PATIENCE`] publishing waits for it, because what is not
+//! ever after the broker was killed at the wrong moment. For [`GRACE_PERIOD`] publishing waits for it, because what is not
 //! archived cannot be replayed. Then deliveries go to their partitions alone. The gap is logged and shown until the
 //! archive takes messages again, and written to the journal: its beginning before the first such delivery if the journal
 //! takes it, otherwise as soon as it does ([`crate::gaps`]).
@@ -95,7 +95,7 @@ enum Change {
 }
 
 /// How long publishing waits for an archive that takes nothing: a stream that lost its leader has another one in less.
-const PATIENCE: Duration = Duration::from_secs(20);
+const GRACE_PERIOD: Duration = Duration::from_secs(20);
 /// How often an archive that works is tried out, and one that does not.
 const WORKING_INTERVAL: Duration = Duration::from_mins(1);
 const FAILING_INTERVAL: Duration = Duration::from_secs(5);
@@ -122,7 +122,7 @@ impl Archiving {
             None => Way::Archived,
             Some(failure) if failure.is_off => Way::Unarchived,
             Some(failure) => Way::Waiting(format!(
-                "the archive takes nothing: {} (after {PATIENCE:?} deliveries are accepted without it)",
+                "the archive takes nothing: {} (after {GRACE_PERIOD:?} deliveries are accepted without it)",
                 failure.reason
             )),
         }
@@ -245,7 +245,7 @@ impl Archiving {
             is_off: false,
         });
         failure.reason.clone_from(&reason);
-        if failure.is_off || now.duration_since(failure.since) < PATIENCE {
+        if failure.is_off || now.duration_since(failure.since) < GRACE_PERIOD {
             return None;
         }
         state.gaps.begin(failure.since_ms, &reason);
@@ -366,9 +366,9 @@ mod tests {
         assert!(matches!(archiving.way(), Way::Waiting(reason) if reason.contains("down")));
         assert!(!archiving.is_due(start + FAILING_INTERVAL / 2));
         assert!(archiving.is_due(start + FAILING_INTERVAL));
-        assert_eq!(archiving.note(down(), start + PATIENCE / 2, 2), None);
+        assert_eq!(archiving.note(down(), start + GRACE_PERIOD / 2, 2), None);
         assert_eq!(archiving.unarchived_since_ms(), None);
-        let off = archiving.note(down(), start + PATIENCE, 3);
+        let off = archiving.note(down(), start + GRACE_PERIOD, 3);
         assert!(matches!(off, Some(Change::Off { .. })));
         assert!(
             matches!(archiving.way(), Way::Waiting(_)),
@@ -378,12 +378,12 @@ mod tests {
         assert_eq!(archiving.way(), Way::Unarchived);
         assert_eq!(archiving.unarchived_since_ms(), Some(1));
         assert_eq!(
-            archiving.note(down(), start + PATIENCE * 2, 4),
+            archiving.note(down(), start + GRACE_PERIOD * 2, 4),
             None,
             "it is said once"
         );
 
-        let back = archiving.note(Ok(()), start + PATIENCE * 3, 5);
+        let back = archiving.note(Ok(()), start + GRACE_PERIOD * 3, 5);
         let Some(Change::Back(gap)) = back else {
             panic!("{back:?}")
         };
@@ -395,7 +395,7 @@ mod tests {
     fn an_archive_that_comes_back_in_time_has_no_gap() {
         let (archiving, start) = (Archiving::default(), Instant::now());
         archiving.note(Err("an election".to_owned()), start, 0);
-        assert_eq!(archiving.note(Ok(()), start + PATIENCE / 2, 1), None);
+        assert_eq!(archiving.note(Ok(()), start + GRACE_PERIOD / 2, 1), None);
         assert_eq!(archiving.way(), Way::Archived);
         assert!(!archiving.is_in_doubt());
     }
@@ -404,9 +404,9 @@ mod tests {
     fn a_gap_that_the_journal_has_not_taken_is_tried_again_soon_although_the_archive_works() {
         let (archiving, start) = (Archiving::default(), Instant::now());
         archiving.note(down(), start, 0);
-        archiving.note(down(), start + PATIENCE, 1);
+        archiving.note(down(), start + GRACE_PERIOD, 1);
         archiving.go_off();
-        let back = start + PATIENCE * 2;
+        let back = start + GRACE_PERIOD * 2;
         archiving.note(Ok(()), back, 2);
         assert!(archiving.is_due(back + FAILING_INTERVAL));
         let due = lock(&archiving.state).gaps.due(back);
