@@ -115,8 +115,8 @@ async fn all_pages_of_endpoints_are_judged_together() {
 async fn what_cannot_be_read_is_named_with_the_fix() {
     let deployment = Deployment::embedded();
     let (status, shown) = checked(&deployment.variables(&[]));
-    assert_eq!(status, Some(1));
-    assert!(has(&shown, "faults", "set STRIPE_SECRET_KEY"), "{shown}");
+    assert_eq!(status, Some(0), "a key is not required");
+    assert!(has(&shown, "warnings", "set STRIPE_SECRET_KEY"), "{shown}");
 
     let stripe = Stripe::start(&[]).await;
     let mut of_other_mode = variables(&deployment, &stripe);

@@ -54,6 +54,10 @@ impl Server {
                 server_url::ESCAPES
             )));
         }
+        if !text.contains("://") {
+            // `host:587` is a URL, too, whose scheme is `host`.
+            return Err(invalid(example));
+        }
         let url = Url::parse(text).map_err(|_| invalid(example))?;
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
             return Err(invalid(
@@ -238,6 +242,8 @@ mod tests {
             ("smtps://localhost", Ok(("tls", 465))),
             ("mail.example", Err("smtps://user:password@host")),
             ("smtp://", Err("smtps://user:password@host")),
+            ("mail.example:587", Err("smtps://user:password@host")),
+            ("mailto:a@mail.example", Err("smtps://user:password@host")),
             (
                 "https://hidden@mail.example",
                 Err("only a user or only a password"),

@@ -12,6 +12,8 @@ pub(super) enum Unfit {
     ForeignCharacter,
     #[error("is not a signing secret, but a key, a token, a URL or an id: give {RIGHT}")]
     OtherKind,
+    #[error("holds two secrets: write a comma between them, or one on each line")]
+    Joined,
     #[error("is so short that anyone could guess it: give {RIGHT}")]
     Short,
 }
@@ -30,6 +32,7 @@ pub(super) fn unfit(secret: &str) -> Option<Unfit> {
         _ if flaw_of_secret(secret).is_some() => flaw_of_secret(secret).map(Unfit::Suspect),
         _ if !secret.bytes().all(|b| b.is_ascii_graphic()) => Some(Unfit::ForeignCharacter),
         _ if OTHERS.iter().any(is_other) => Some(Unfit::OtherKind),
+        _ if secret.rfind("whsec_").is_some_and(|at| at > 0) => Some(Unfit::Joined),
         _ if secret.len() < MIN_BYTES => Some(Unfit::Short),
         _ => None,
     }
@@ -46,6 +49,8 @@ mod tests {
             ("whsec_old", None),
             ("a_secret_of_localstripe", None),
             ("x", Some(Unfit::Short)),
+            ("whsec_MfKQ9r8GKY;whsec_qrTwjUPD8I", Some(Unfit::Joined)),
+            ("whsec_MfKQ9r8GKY\\nwhsec_qrTwjUPD8I", Some(Unfit::Joined)),
             ("whsec_", Some(Unfit::Short)),
             ("whsec_a", Some(Unfit::Short)),
             ("whsec_change_me", Some(Unfit::Suspect(Flaw::Placeholder))),
