@@ -231,6 +231,16 @@ struct Pass<'a> {
     compared: Compared,
 }
 
+/// How far a comparison comes.
+struct Reach {
+    /// Deliveries received later are left to the next one.
+    until_ms: i64,
+    /// Whether all suspects are noted.
+    has_room: bool,
+    /// When the first of each partition was received that a pause holds back.
+    held_back_ms: BTreeMap<u32, i64>,
+}
+
 impl Pass<'_> {
     async fn run(
         &mut self,
@@ -250,10 +260,13 @@ impl Pass<'_> {
             return Ok(());
         };
         let history = PauseHistory::from(pauses.clone());
-        let (mut until_ms, mut held_back) = (now_ms - SETTLE_MS, BTreeMap::<u32, i64>::new());
+        let mut reach = Reach {
+            until_ms: now_ms - SETTLE_MS,
+            has_room: true,
+            held_back_ms: BTreeMap::new(),
+        };
         let mut archive = worker.queue.archive(earliest_ms).await?;
-        let mut has_room = true;
-        while has_room {
+        while reach.has_room {
             if stop.is_cancelled() {
                 return Ok(());
             }
@@ -262,37 +275,22 @@ impl Pass<'_> {
             if page.is_empty() {
                 break;
             }
-            let mut lost = Vec::new();
-            for (partition, deliveries) in by_partition(page, worker.queue.partitions()) {
-                let is_wanted = |it: &Delivery| {
-                    let from_ms = from.get(&partition);
-                    from_ms.is_some_and(|from_ms| (*from_ms..until_ms).contains(&it.received_ms))
+            for (partition, mut deliveries) in by_partition(page, worker.queue.partitions()) {
+                let Some(from_ms) = from.get(&partition) else {
+                    continue;
                 };
-                let deliveries: Vec<_> = deliveries.into_iter().filter(is_wanted).collect();
+                deliveries.retain(|it| (*from_ms..reach.until_ms).contains(&it.received_ms));
                 self.compared.read += deliveries.len() as u64;
                 let traces = traces(worker, partition, &deliveries, &history).await?;
-                for (delivery, (trace, keys)) in deliveries.into_iter().zip(traces) {
-                    let verdict = match trace {
-                        Trace::Processed => continue,
-                        Trace::HeldBack => {
-                            let first_ms = held_back.entry(partition).or_insert(i64::MAX);
-                            *first_ms = delivery.received_ms.min(*first_ms);
-                            continue;
-                        }
-                        Trace::Missing => self.suspects.judge(&delivery, keys),
-                    };
-                    match verdict {
-                        Verdict::Lost => lost.push(delivery),
-                        Verdict::Suspect => {}
-                        Verdict::NoRoom => {
-                            until_ms = until_ms.min(delivery.received_ms);
-                            has_room = false;
-                        }
-                    }
-                }
+                let lost = self.judge(deliveries, traces, &mut reach);
+                self.put_back(lost).await?;
             }
-            self.put_back(lost).await?;
         }
+        let Reach {
+            until_ms,
+            has_room,
+            held_back_ms,
+        } = reach;
         if has_room {
             // A pause holds it back now, or the archive has lost it.
             self.suspects.forget_unseen();
@@ -307,11 +305,40 @@ impl Pass<'_> {
             let before = before.filter(|_| !is_released).into_iter();
             let mark = Mark {
                 until_ms: until_ms.min(self.suspects.first_ms(partition).unwrap_or(i64::MAX)),
-                held_back_ms: before.chain(held_back.get(&partition).copied()).min(),
+                held_back_ms: before.chain(held_back_ms.get(&partition).copied()).min(),
             };
             marks.insert(partition, mark);
         }
         self.write_marks(&marks).await
+    }
+
+    /// Those of one partition's deliveries that are lost.
+    fn judge(
+        &mut self,
+        deliveries: Vec<Delivery>,
+        traces: Vec<(Trace, suspects::Keys)>,
+        reach: &mut Reach,
+    ) -> Vec<Delivery> {
+        let mut lost = Vec::new();
+        for (delivery, (trace, keys)) in deliveries.into_iter().zip(traces) {
+            match trace {
+                Trace::Processed => {}
+                Trace::HeldBack => {
+                    let of_partition = reach.held_back_ms.entry(delivery.partition);
+                    let first_ms = of_partition.or_insert(delivery.received_ms);
+                    *first_ms = delivery.received_ms.min(*first_ms);
+                }
+                Trace::Missing => match self.suspects.judge(&delivery, keys) {
+                    Verdict::Lost => lost.push(delivery),
+                    Verdict::Suspect => {}
+                    Verdict::NoRoom => {
+                        reach.until_ms = delivery.received_ms.min(reach.until_ms);
+                        reach.has_room = false;
+                    }
+                },
+            }
+        }
+        lost
     }
 
     async fn renew_lease(&mut self) -> Result<(), PartitionError> {
@@ -344,6 +371,9 @@ impl Pass<'_> {
             none => none.insert(ids_of_parked(worker).await?),
         };
         lost.retain(|it| idle.contains(&it.partition) && !parked.contains(&it.id));
+        if lost.is_empty() {
+            return Ok(());
+        }
         worker.queue.put_back(lost.clone()).await?;
         for delivery in &lost {
             self.suspects.note_put_back(delivery.id);
