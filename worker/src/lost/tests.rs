@@ -185,6 +185,10 @@ async fn what_a_pause_explains_is_not_lost_and_a_purged_pause_is() {
     for _ in 0..3 {
         assert_eq!(world.compare_again(&pauses).await.put_back, 0);
     }
+    for _ in 0..3 {
+        let found = world.compare_again(&nothing).await;
+        assert_eq!((found.read, found.put_back), (1, 0), "it is parked still");
+    }
     world.clock.jump(Duration::from_hours(1));
     let found = world.compare_again(&pauses).await;
     assert_eq!(found.read, 1, "the mark is where it was held back");
