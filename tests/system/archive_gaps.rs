@@ -6,9 +6,9 @@ use revwatch_storage::gaps::{GAPS, Gap};
 use revwatch_storage::ports::{EventQueue as _, Journal as _, JournalEntry};
 use revwatch_storage::rabbitmq::{RabbitOptions, RabbitQueue};
 use secrecy::SecretString;
-use serde_json::json;
 
 use super::Deployment;
+use super::lost_deliveries::payout;
 use crate::support::revwatch::{Revwatch, Variables, cli, metrics, post, print};
 use crate::support::stripe::Stripe;
 use crate::support::wait::{until, until_within};
@@ -134,12 +134,4 @@ async fn grow_old(url: &str) {
     }
     queue.append_journal(lines).await.expect("written");
     queue.close().await;
-}
-
-fn payout(n: u32) -> String {
-    let now_s = jiff::Timestamp::now().as_second();
-    json!({"id": format!("evt_{n}"), "object": "event", "type": "payout.failed", "created": now_s, "livemode": true,
-        "api_version": "2024-06-20", "data": {"object": {"id": format!("po_{n}"), "object": "payout", "amount": 100,
-        "currency": "usd", "status": "failed", "created": now_s}}})
-    .to_string()
 }

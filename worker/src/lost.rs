@@ -26,8 +26,7 @@ use revwatch_core::event::day_of;
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_storage::failure_log::FailureLog;
 use revwatch_storage::ports::{
-    Commit, DedupeKey, Delivery, DocumentWrite, Fence, Health, HeldDelivery, HoldingQueue, ReadSet,
-    StoreError,
+    Commit, Delivery, DocumentWrite, Fence, Health, HeldDelivery, HoldingQueue, ReadSet, StoreError,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -486,21 +485,12 @@ async fn ids_of_parked(worker: &Worker) -> Result<HashSet<Uuid>, PartitionError>
     Ok(parked)
 }
 
-/// The dedupe key is unique to this commit: if it is sent again, it counts nothing more.
 async fn count_for_rules(worker: &Worker, put_back: u64) {
     let (now_s, id) = (worker.clock.now_s(), worker.ids.fresh());
     let mut counters = Counters::default();
     let put_back = i64::try_from(put_back).unwrap_or(i64::MAX);
     counters.add(Bucket::hour_of(now_s), &["events", "restored"], put_back);
-    let commit = Commit {
-        dedupe_keys: vec![DedupeKey {
-            day: day_of(now_s),
-            key: id.simple().to_string(),
-            delivery: id,
-        }],
-        counters,
-        ..Commit::default()
-    };
+    let commit = Commit::of_counters(0, counters, now_s, id);
     if let Err(error) = worker.store.commit(&commit).await {
         tracing::warn!(%error, "cannot count the deliveries that the queue lost");
     }

@@ -100,10 +100,6 @@ impl Replay for PanickingQueue {
         self.queue.is_apart()
     }
 
-    async fn put_back(&self, deliveries: Vec<Delivery>) -> Result<(), QueueError> {
-        self.queue.put_back(deliveries).await
-    }
-
     async fn oldest_ms(&self) -> Result<Option<i64>, QueueError> {
         self.queue.oldest_ms().await
     }

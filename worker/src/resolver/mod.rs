@@ -22,7 +22,7 @@ use revwatch_core::clock::{Clock, Ids};
 use revwatch_core::condition::{ConditionKey, ConditionKind};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::Entity;
-use revwatch_core::event::{day_of, partition_of};
+use revwatch_core::event::partition_of;
 use revwatch_core::event_settings::refresh_endpoint;
 use revwatch_core::mode::Mode;
 use revwatch_core::need::Need;
@@ -35,8 +35,7 @@ use revwatch_runtime::process::Process;
 use revwatch_runtime::telemetry::{Correlation, Metrics};
 use revwatch_storage::failure_log::FailureLog;
 use revwatch_storage::ports::{
-    ChangeCursor, Commit, ConditionFeed, Coordination, DedupeKey, Entities, Publish, ReadSet,
-    StoreError,
+    ChangeCursor, Commit, ConditionFeed, Coordination, Entities, Publish, ReadSet, StoreError,
 };
 use revwatch_stripe::StripeApi;
 use tokio::sync::watch;
@@ -453,22 +452,13 @@ impl Resolver {
     }
 
     /// Counts a request that Stripe's API did not serve, so that rules can evaluate the error rate.
-    /// The dedupe key is unique to this commit: if the commit is sent again, it counts nothing
-    /// more. If the count cannot be stored, it is dropped: it is not state.
+    /// If the count cannot be stored, it is dropped: it is not state.
     async fn count_error(&self, object: &str) {
         let (now_s, id) = (self.clock.now_s(), self.ids.fresh());
         let mut counters = Counters::default();
         counters.add(Bucket::hour_of(now_s), &["events", "api_error"], 1);
-        let commit = Commit {
-            partition: partition_of(object, self.queue.partitions()),
-            dedupe_keys: vec![DedupeKey {
-                day: day_of(now_s),
-                key: id.simple().to_string(),
-                delivery: id,
-            }],
-            counters,
-            ..Commit::default()
-        };
+        let partition = partition_of(object, self.queue.partitions());
+        let commit = Commit::of_counters(partition, counters, now_s, id);
         if let Err(error) = self.entities.commit(&commit).await {
             tracing::warn!(object = %redact::id(object), %error, "cannot count a failed request");
         }

@@ -179,13 +179,6 @@ impl Replay for Memory {
         false
     }
 
-    async fn put_back(&self, deliveries: Vec<Delivery>) -> Result<(), QueueError> {
-        for delivery in deliveries {
-            self.publish(delivery).await?;
-        }
-        Ok(())
-    }
-
     async fn oldest_ms(&self) -> Result<Option<i64>, QueueError> {
         self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.queue);

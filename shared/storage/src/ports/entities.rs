@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use revwatch_core::counters::Counters;
 use revwatch_core::entity::{EntityKey, EntityKind};
+use revwatch_core::event::day_of;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -86,6 +87,22 @@ pub struct Commit {
     /// The conversion that this is a part of. `None` for all other commits: they are refused while the partition
     /// is not converted to this version's format.
     pub conversion: Option<String>,
+}
+
+impl Commit {
+    /// Only counts. The dedupe key, `id`, is unique to this commit: if it is sent again, it counts nothing more.
+    pub fn of_counters(partition: u32, counters: Counters, now_s: i64, id: Uuid) -> Self {
+        Self {
+            partition,
+            dedupe_keys: vec![DedupeKey {
+                day: day_of(now_s),
+                key: id.simple().to_string(),
+                delivery: id,
+            }],
+            counters,
+            ..Self::default()
+        }
+    }
 }
 
 /// The outcome of a [`Commit`].

@@ -48,6 +48,16 @@ pub trait Publish: Send + Sync {
     /// Returns `Ok` only when the delivery is durable. After an error the delivery may or may not be stored.
     async fn publish(&self, delivery: Delivery) -> Result<(), QueueError>;
 
+    /// Puts archived deliveries back into the queue, which lost them. Where the archive is apart from the queue, they are
+    /// not archived again, and the journal names them first: they are committed long after they were received. After an
+    /// error some may be in the queue.
+    async fn put_back(&self, deliveries: Vec<Delivery>) -> Result<(), QueueError> {
+        for delivery in deliveries {
+            self.publish(delivery).await?;
+        }
+        Ok(())
+    }
+
     /// Whether a delivery that is published now would become durable. It takes the way of a delivery as far as that is
     /// possible without leaving one: something is written where deliveries are, and its confirm awaited.
     async fn probe(&self) -> Result<Probed, QueueError>;

@@ -20,10 +20,6 @@ pub trait Replay: Send + Sync {
     /// is purged.
     fn is_apart(&self) -> bool;
 
-    /// Puts archived deliveries back into the queue, which lost them. Where the store can lose data, the journal names
-    /// them first: they are committed long after they were received. After an error some may be in the queue.
-    async fn put_back(&self, deliveries: Vec<Delivery>) -> Result<(), QueueError>;
-
     /// When the oldest delivery of all partitions was received, in Unix milliseconds; `None`: the archive is empty.
     /// Costs little, however long the archive is: only the first deliveries are read.
     async fn oldest_ms(&self) -> Result<Option<i64>, QueueError>;

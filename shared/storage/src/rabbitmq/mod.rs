@@ -174,6 +174,16 @@ impl Publish for RabbitQueue {
         }
     }
 
+    async fn put_back(&self, deliveries: Vec<Delivery>) -> Result<(), QueueError> {
+        let received_ms = deliveries.iter().map(|delivery| delivery.received_ms);
+        journal::note_requeued(&self.paths.to_streams, received_ms).await?;
+        let messages = deliveries.into_iter().map(message::put_back);
+        let publishing = messages.map(|message| self.paths.publisher.publish(message));
+        Ok(futures_util::future::try_join_all(publishing)
+            .await
+            .map(drop)?)
+    }
+
     async fn probe(&self) -> Result<Probed, QueueError> {
         self.paths
             .publisher
@@ -294,16 +304,6 @@ impl Replay for RabbitQueue {
 
     fn is_apart(&self) -> bool {
         true
-    }
-
-    async fn put_back(&self, deliveries: Vec<Delivery>) -> Result<(), QueueError> {
-        let received_ms = deliveries.iter().map(|delivery| delivery.received_ms);
-        journal::note_requeued(&self.paths.to_streams, received_ms).await?;
-        let messages = deliveries.into_iter().map(message::put_back);
-        let publishing = messages.map(|message| self.paths.publisher.publish(message));
-        Ok(futures_util::future::try_join_all(publishing)
-            .await
-            .map(drop)?)
     }
 
     async fn oldest_ms(&self) -> Result<Option<i64>, QueueError> {

@@ -115,13 +115,6 @@ impl Replay for Sqlite {
         false
     }
 
-    async fn put_back(&self, deliveries: Vec<Delivery>) -> Result<(), QueueError> {
-        for delivery in deliveries {
-            self.publish(delivery).await?;
-        }
-        Ok(())
-    }
-
     async fn oldest_ms(&self) -> Result<Option<i64>, QueueError> {
         let partitions = self.partition_count();
         self.read(move |c| oldest_ms(c, partitions))
