@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// The setting an address came from, which the error names to the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,17 +28,29 @@ pub struct ListenError {
     pub source: io::Error,
 }
 
+/// Connections that the kernel keeps until they are accepted; it refuses what comes while there are as many. Linux
+/// takes no more than `net.core.somaxconn`, 4096 unless the machine has another value.
+const BACKLOG: u32 = 4096;
+
 /// Opens `addr`, and returns the address with the port that the system chose if `addr` has port 0.
 pub async fn listen(
     addr: SocketAddr,
     setting: ListenSetting,
 ) -> Result<(TcpListener, SocketAddr), ListenError> {
-    let bind = async {
-        let listener = TcpListener::bind(addr).await?;
+    let bind = || {
+        let socket = if addr.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
+        // A port that was in use a moment ago is free: a restart need not wait for the kernel's last packets.
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        let listener = socket.listen(BACKLOG)?;
         let local_addr = listener.local_addr()?;
         Ok((listener, local_addr))
     };
-    bind.await.map_err(|source| ListenError {
+    bind().map_err(|source| ListenError {
         setting,
         addr,
         source,

@@ -6,6 +6,10 @@
 //! sender has as long for its request as others need to open that many connections. Only requests that
 //! are being handled make others wait, and these end by their deadlines.
 //!
+//! Invariant: there are at most [`LEAVING`] more sockets than places. A connection that makes room gives up its
+//! place at once and its socket a moment later; so the loop that accepts need not wait for that moment for each
+//! connection of a flood, while other senders stand behind it.
+//!
 //! Invariant: there is an entry for each peer with an open connection, and no other: [`Bounds`] limits
 //! the entries.
 //!
@@ -35,10 +39,12 @@ pub(super) struct Slot {
     /// `None`: a trusted proxy.
     sender: Option<Sender>,
     progress: Mutex<Progress>,
-    /// Another connection needs the place.
+    /// Another connection has got the place.
     evicted: CancellationToken,
-    gone: CancellationToken,
 }
+
+/// Connections that have made room and are not closed yet.
+const LEAVING: usize = 64;
 
 /// Whether a connection was closed because another one needed its place.
 #[derive(Debug, Clone)]
@@ -82,7 +88,9 @@ type Turn = (bool, u64);
 
 #[derive(Default)]
 struct Taken {
+    /// With a place. Those that are leaving have none any more, here and in `by_peer`.
     open: usize,
+    leaving: usize,
     by_peer: HashMap<Sender, usize>,
     waiting: BTreeMap<Turn, Waiting>,
     next: u64,
@@ -91,13 +99,11 @@ struct Taken {
 struct Waiting {
     sender: Option<Sender>,
     evicted: CancellationToken,
-    gone: CancellationToken,
 }
 
 enum Tried {
     Admitted(Slot),
-    /// A place becomes free as soon as this is cancelled.
-    Evicted(CancellationToken),
+    /// Every connection has a request in progress, or too many are leaving.
     Full,
 }
 
@@ -112,7 +118,7 @@ impl Slots {
     }
 
     /// A place for one more connection of `peer`; `None` is a trusted proxy. Waits while every
-    /// connection has a request in progress.
+    /// connection has a request in progress, and while too many are leaving.
     pub(super) async fn admit(
         self: &Arc<Self>,
         peer: Option<IpAddr>,
@@ -120,7 +126,6 @@ impl Slots {
         loop {
             match self.try_admit(peer.map(sender))? {
                 Tried::Admitted(slot) => return Ok(slot),
-                Tried::Evicted(gone) => gone.cancelled().await,
                 // A change since then is remembered, so it is not missed.
                 Tried::Full => self.changed.notified().await,
             }
@@ -129,13 +134,16 @@ impl Slots {
 
     fn try_admit(self: &Arc<Self>, sender: Option<Sender>) -> Result<Tried, PeerIsFullError> {
         let mut taken = self.lock();
+        if taken.leaving >= LEAVING {
+            return Ok(Tried::Full);
+        }
         let of_peer = sender.and_then(|sender| taken.by_peer.get(&sender).copied());
         if of_peer.unwrap_or_default() >= self.max_per_peer {
-            let own = |waiting: &Waiting| waiting.sender == sender;
-            return taken.evict(own).map(Tried::Evicted).ok_or(PeerIsFullError);
-        }
-        if taken.open >= self.max {
-            return Ok(taken.evict(|_| true).map_or(Tried::Full, Tried::Evicted));
+            taken
+                .evict(|waiting| waiting.sender == sender)
+                .ok_or(PeerIsFullError)?;
+        } else if taken.open >= self.max && taken.evict(|_| true).is_none() {
+            return Ok(Tried::Full);
         }
         taken.open += 1;
         if let Some(sender) = sender {
@@ -151,7 +159,6 @@ impl Slots {
                 turn: None,
             }),
             evicted: CancellationToken::new(),
-            gone: CancellationToken::new(),
         };
         slot.progress().turn = Some(slot.wait(false));
         Ok(Tried::Admitted(slot))
@@ -189,10 +196,12 @@ impl Slot {
     /// already, and nothing may be begun.
     #[must_use]
     pub(super) fn completed(&self) -> bool {
-        let Some(turn) = self.progress().turn.take() else {
-            return true;
-        };
-        self.slots.lock().waiting.remove(&turn).is_some()
+        let turn = self.progress().turn.take();
+        if let Some(turn) = turn {
+            // Who is not in this list cannot be evicted any more, so what follows stays true.
+            self.slots.lock().waiting.remove(&turn);
+        }
+        !self.evicted.is_cancelled()
     }
 
     /// The request is answered. `is_valid`: the sender has shown that it is one of ours.
@@ -228,7 +237,6 @@ impl Slot {
         let waiting = Waiting {
             sender: self.sender,
             evicted: self.evicted.clone(),
-            gone: self.gone.clone(),
         };
         taken.waiting.insert(turn, waiting);
         drop(taken);
@@ -243,19 +251,14 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let _ = self.completed();
+        let has_place = self.completed();
         let mut taken = self.slots.lock();
-        taken.open -= 1;
-        if let Some(sender) = self.sender
-            && let Some(count) = taken.by_peer.get_mut(&sender)
-        {
-            *count -= 1;
-            if *count == 0 {
-                taken.by_peer.remove(&sender);
-            }
+        if has_place {
+            taken.release(self.sender);
+        } else {
+            taken.leaving -= 1;
         }
         drop(taken);
-        self.gone.cancel();
         self.slots.changed.notify_one();
     }
 }
@@ -269,11 +272,25 @@ impl Progress {
 
 impl Taken {
     /// Lets the first of those that wait, and that `may` go, make room.
-    fn evict(&mut self, may: impl Fn(&Waiting) -> bool) -> Option<CancellationToken> {
+    fn evict(&mut self, may: impl Fn(&Waiting) -> bool) -> Option<()> {
         let (&turn, _) = self.waiting.iter().find(|(_, waiting)| may(waiting))?;
-        let Waiting { evicted, gone, .. } = self.waiting.remove(&turn)?;
+        let Waiting { sender, evicted } = self.waiting.remove(&turn)?;
+        self.release(sender);
+        self.leaving += 1;
         evicted.cancel();
-        Some(gone)
+        Some(())
+    }
+
+    fn release(&mut self, sender: Option<Sender>) {
+        self.open -= 1;
+        if let Some(sender) = sender
+            && let Some(count) = self.by_peer.get_mut(&sender)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.by_peer.remove(&sender);
+            }
+        }
     }
 }
 
@@ -307,11 +324,12 @@ mod tests {
         let slots = Slots::new(1, 1);
         let slot = admitted(&slots, "192.0.2.1");
         slot.requested();
-        assert!(matches!(admit(&slots, "192.0.2.2"), Ok(Tried::Evicted(_))));
+        let next = admitted(&slots, "192.0.2.2");
         assert!(!slot.completed());
+        // What it does from now on changes nothing.
+        slot.answered(true);
         drop(slot);
-        let slot = admitted(&slots, "192.0.2.2");
-        assert!(slot.completed());
+        assert!(next.completed());
         assert!(matches!(admit(&slots, "192.0.2.3"), Ok(Tried::Full)));
     }
 
@@ -337,6 +355,7 @@ mod tests {
             taken.by_peer.is_empty() && taken.waiting.is_empty() && taken.open == 0,
             "a peer without connections has no entry"
         );
+        assert_eq!(taken.leaving, 0);
     }
 
     #[test]
@@ -351,14 +370,17 @@ mod tests {
         // Half a request is none.
         first.received();
         first.requested();
+        let mut next = Vec::new();
         for expected in [&first, &second, &valid] {
             assert!(!expected.evicted.is_cancelled());
-            assert!(matches!(admit(&slots, "192.0.2.9"), Ok(Tried::Evicted(_))));
+            next.push(busy(&slots, "192.0.2.9"));
             assert!(expected.evicted.is_cancelled());
         }
-        assert!(matches!(admit(&slots, "192.0.2.9"), Ok(Tried::Full)));
+        assert!(matches!(admit(&slots, "192.0.2.8"), Ok(Tried::Full)));
         drop(second);
-        admitted(&slots, "192.0.2.9");
+        assert!(matches!(admit(&slots, "192.0.2.8"), Ok(Tried::Full)));
+        next.pop();
+        admitted(&slots, "192.0.2.8");
     }
 
     #[test]
@@ -366,7 +388,7 @@ mod tests {
         let slots = Slots::new(100, 2);
         let other = admitted(&slots, "192.0.2.1");
         let own = [(); 2].map(|()| admitted(&slots, "192.0.2.2"));
-        assert!(matches!(admit(&slots, "192.0.2.2"), Ok(Tried::Evicted(_))));
+        let _next = admitted(&slots, "192.0.2.2");
         assert!(own[0].evicted.is_cancelled() && !own[1].evicted.is_cancelled());
         assert!(!other.evicted.is_cancelled());
     }
@@ -382,10 +404,24 @@ mod tests {
         };
         assert!(waits());
         slot.answered(false);
-        assert!(waits(), "it makes room");
-        slot.evicted().await;
-        drop(slot);
         assert!(next.await.is_ok());
+        assert!(slot.evicted.is_cancelled(), "it makes room");
+    }
+
+    #[test]
+    fn only_so_many_may_be_leaving() {
+        let slots = Slots::new(1, 1);
+        let mut leaving = (0..=LEAVING)
+            .map(|_| admitted(&slots, "192.0.2.1"))
+            .collect::<Vec<_>>();
+        for peer in ["192.0.2.1", "192.0.2.2"] {
+            assert!(matches!(admit(&slots, peer), Ok(Tried::Full)));
+        }
+        leaving.remove(0);
+        admitted(&slots, "192.0.2.2");
+        leaving.clear();
+        let taken = slots.lock();
+        assert_eq!((taken.leaving, taken.open), (0, 0));
     }
 
     #[test]
