@@ -12,7 +12,7 @@ use std::time::Duration;
 use revwatch_core::entity::STATE_FORMAT;
 use revwatch_storage::sqlite::FILE_NAME;
 use rusqlite::Connection;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Deployment;
 use super::conversion::{another_event, embedded, servers, variables};
@@ -115,8 +115,10 @@ async fn is_as_if_written_by_this_version(deployment: Deployment, format: u32, l
     });
     assert_eq!(found, wanted.collect());
     if format > 3 {
-        let shown = |of| figures(&metrics(of));
-        assert_eq!(shown(&of_store), shown(&of_reference));
+        // A family of which no event came within a day of what implies it is unknown. Those of the fixture came long ago.
+        let (old, new) = (metrics(&of_store), metrics(&of_reference));
+        let not_sent = old["events_not_sent"].as_array().expect("a list");
+        assert_eq!(figures(&old, not_sent), figures(&new, not_sent));
     }
     by_this.stop();
     process.stop();
@@ -173,9 +175,22 @@ fn rows(csv: &str) -> BTreeMap<String, BTreeMap<String, String>> {
     rows.map(|row| (row["id"].clone(), row)).collect()
 }
 
-/// The figures that follow from entities.
-fn figures(shown: &serde_json::Value) -> serde_json::Value {
+/// The figures that follow from entities, without those of families that were not sent.
+fn figures(shown: &Value, not_sent: &[Value]) -> Value {
     let mut shown = shown.clone();
+    for family in not_sent {
+        for figure in family["figures"].as_array().expect("a list") {
+            let figure = figure.as_str().expect("a name");
+            // Payouts are always those of connected accounts.
+            let is_apart =
+                family["owner"] == "connected" && shown["connected"].get(figure).is_some();
+            let place = match is_apart {
+                true => &mut shown["connected"],
+                false => &mut shown,
+            };
+            place.as_object_mut().expect("an object").remove(figure);
+        }
+    }
     let fields = shown.as_object_mut().expect("an object");
     fields.retain(|name, _| !name.starts_with("events_") && !name.ends_with("_at"));
     shown
