@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use revwatch_core::signature::SigningKey;
@@ -17,6 +18,9 @@ pub(crate) const SECRET: &str = "whsec_test_only";
 
 /// All that a test tells happened after revwatch began.
 pub(crate) const BEGAN_LONG_AGO: (&str, &str) = ("REVWATCH_BEGAN", "1970-01-01T00:00:00Z");
+
+/// Far more than any command needs: one that waits for ever must fail its test, not stop all of them.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// The variables that define where a deployment keeps its data.
 pub(crate) type Variables = Vec<(String, String)>;
@@ -199,10 +203,26 @@ impl Drop for Revwatch {
 
 /// Runs a command to its end.
 pub(crate) fn cli(variables: &Variables, args: &[&str]) -> Output {
-    command(variables)
+    let mut command = command(variables);
+    command
         .args(args)
-        .output()
-        .expect("revwatch runs")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().expect("revwatch runs");
+    let id = child.id();
+    let (ended, ending) = std::sync::mpsc::channel();
+    std::thread::spawn(move || ended.send(child.wait_with_output()));
+    match ending.recv_timeout(COMMAND_TIMEOUT) {
+        Ok(output) => output.expect("revwatch runs"),
+        // It has not ended, so the id is still its.
+        Err(_) => {
+            let _ = Command::new("kill")
+                .args(["-KILL", &id.to_string()])
+                .status();
+            panic!("revwatch {args:?} did not end within {COMMAND_TIMEOUT:?}");
+        }
+    }
 }
 
 /// Starts a command that the test kills.
