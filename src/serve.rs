@@ -52,6 +52,8 @@ pub struct RoleSettings {
 pub fn check(config: &Config, roles: &[Role]) -> Result<RoleSettings, ConfigError> {
     let (mut settings, mut faults) = (RoleSettings::default(), Faults::default());
     faults.of(Role::uses(roles).check(config));
+    let has = |role| roles.contains(&role);
+    faults.of(config.check_listeners(has(Role::Ingest), has(Role::Alerting)));
     for role in roles {
         match role {
             Role::Ingest => settings.endpoints = faults.of(config.webhook_endpoints()),

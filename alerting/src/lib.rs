@@ -112,7 +112,9 @@ impl Alerting {
             notifiers,
             config,
             has_kernel,
+            warnings,
         } = AlertingSettings::of(&process.config)?;
+        log(&warnings);
         let egress = EgressClient::new(process.config.egress);
         let store = backend.store.clone();
         let actions = SlackActions::bind(
@@ -167,11 +169,19 @@ impl Alerting {
             notifiers,
             config,
             has_kernel,
+            warnings,
         } = new;
+        log(&warnings);
         tracing::info!(rules = rules.len(), "alerting uses new settings");
         keep_partial_deliveries(&self.notifiers, &notifiers);
         (self.rules, self.notifiers, self.config) = (rules, notifiers, config);
         self.has_kernel = has_kernel;
+    }
+}
+
+fn log(warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
 }
 

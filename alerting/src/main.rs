@@ -31,5 +31,7 @@ async fn run() -> anyhow::Result<()> {
 
 /// Whether the role can run with these settings.
 fn check(config: &Config) -> Result<(), ConfigError> {
-    both(Uses::QueueAndStore.check(config), Alerting::check(config)).map(drop)
+    let listeners = config.check_listeners(false, true);
+    let own = both(Alerting::check(config), listeners);
+    both(Uses::QueueAndStore.check(config), own).map(drop)
 }

@@ -32,5 +32,6 @@ async fn run() -> anyhow::Result<()> {
 /// Whether the role can run with these settings.
 fn check(config: &Config) -> Result<(), ConfigError> {
     let queue = both(Uses::Queue.check(config), required_rabbitmq(config));
-    both(queue, config.webhook_endpoints()).map(drop)
+    let listeners = config.check_listeners(true, false);
+    both(both(queue, listeners), config.webhook_endpoints()).map(drop)
 }

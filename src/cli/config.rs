@@ -10,7 +10,7 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use revwatch_alerting::AlertingSettings;
 use revwatch_alerting::notify::Notifier;
-use revwatch_runtime::backend::Uses;
+use revwatch_runtime::backend::{Uses, check_embedded};
 use revwatch_runtime::config::{
     Config, ConfigError, DEFAULTS, Effective, Endpoint, unknown_in_environment,
 };
@@ -24,7 +24,7 @@ use crate::serve::{self, Role};
 /// Subcommands of `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// List every mistake in settings, secret files and rules that `serve` would refuse. Starts
+    /// List every mistake in settings, secret files, rules and the embedded store that `serve` would refuse. Starts
     /// nothing.
     #[command(after_help = "\
 Exits with 1 if there is a mistake. Without --connect no server is contacted, so logins, keys and tokens are not tried.
@@ -102,6 +102,13 @@ async fn check(options: &GlobalOptions, args: &CheckArgs) -> anyhow::Result<()> 
     };
     if let Ok((_, checked)) = &checked {
         warnings.extend(checked.warning(roles));
+        let alerting = checked.alerting.iter();
+        warnings.extend(alerting.flat_map(|it| it.warnings.iter().cloned()));
+        faults.extend(
+            check_embedded(&checked.config)
+                .err()
+                .map(|error| error.to_string()),
+        );
     }
     let (at_stripe, asked) = match &checked {
         Ok((_, checked)) if args.connect => {
@@ -145,10 +152,17 @@ async fn check(options: &GlobalOptions, args: &CheckArgs) -> anyhow::Result<()> 
             writeln!(out, "The configuration is valid.")?;
         }
     }
-    match (checked.is_ok(), faults.len()) {
-        (_, 0) => Ok(()),
-        (false, n) => bail!("{n} fault(s) in the settings"),
-        (true, n) => bail!("{n} fault(s) found with --connect"),
+    match faults.len() {
+        0 => Ok(()),
+        1 => bail!("1 fault found"),
+        n => bail!("{n} faults found"),
+    }
+}
+
+fn secrets(count: usize) -> String {
+    match count {
+        1 => "1 secret".to_owned(),
+        _ => format!("{count} secrets"),
     }
 }
 
@@ -229,9 +243,9 @@ impl Checked {
         for endpoint in &self.endpoints {
             writeln!(
                 out,
-                "          {} ({} secret(s))",
+                "          {} ({})",
                 endpoint.path,
-                endpoint.keys.len()
+                secrets(endpoint.keys.len())
             )?;
         }
         writeln!(out, "admin     http://{}/metrics", self.config.admin_listen)?;

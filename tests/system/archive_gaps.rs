@@ -107,6 +107,39 @@ async fn what_was_accepted_in_a_gap_of_a_killed_process_is_not_lost_by_a_rebuild
     worker.stop();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_journal_is_named_once_and_begun_again() {
+    let deployment = Deployment::servers().await;
+    let Deployment::Servers(servers) = &deployment else {
+        unreachable!("it was started with servers")
+    };
+    let variables = deployment.variables(&[]);
+    let said = |process: Revwatch| {
+        let log = process.stop_and_read();
+        let lines = log.iter().filter_map(|line| line["message"].as_str());
+        lines
+            .filter(|it| it.starts_with("RabbitMQ's stream revwatch.journal was deleted"))
+            .count()
+    };
+    assert_eq!(said(Revwatch::serve(&variables, "ingest")), 0);
+    let journal = "rabbit_misc:r(<<\"t0\">>, queue, <<\"revwatch.journal\">>)";
+    let code = format!(
+        "{{ok, Q}} = rabbit_amqqueue:lookup({journal}), rabbit_amqqueue:delete(Q, false, false, <<\"test\">>)."
+    );
+    servers.0.ctl(&["eval", &code]).await;
+    let process = Revwatch::serve(&variables, "ingest");
+    until("the log names it", || async {
+        let log = process.log();
+        let mut lines = log.iter().filter_map(|line| line["message"].as_str());
+        lines
+            .any(|it| it.contains("revwatch.journal was deleted"))
+            .then_some(())
+    })
+    .await;
+    drop(process);
+    assert_eq!(said(Revwatch::serve(&variables, "ingest")), 0);
+}
+
 async fn all_are_applied(variables: &Variables) {
     until("all are applied", || async {
         (metrics(variables)["events_applied"] == 3).then_some(())

@@ -225,6 +225,73 @@ fn settings_in_effect_are_printed_with_their_source() {
     assert_eq!(defaults, revwatch_runtime::config::DEFAULTS);
 }
 
+/// Each of these, and `serve` says the same.
+#[test]
+fn what_stops_serve_at_its_start_is_found_by_the_check() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("file"), "x").expect("written");
+    let store = path("store");
+    let of_store = vec![("REVWATCH_DATA".to_owned(), store.clone())];
+    Revwatch::serve(&of_store, "worker").stop();
+    let before = entries(&store);
+    let table: [(&[(&str, &str)], &str); 6] = [
+        (&[("REVWATCH_DATA", &path("file"))], "A file has that name"),
+        (
+            &[("REVWATCH_DATA", &path("file/data"))],
+            "A file has that name",
+        ),
+        (&[("REVWATCH_DATA", "$HOME/data")], "only a shell replaces"),
+        (
+            &[("REVWATCH_DATA", &store), ("REVWATCH_PARTITIONS", "4")],
+            "set REVWATCH_PARTITIONS=8",
+        ),
+        (
+            &[
+                ("REVWATCH_DATA", &store),
+                ("REVWATCH_LISTEN", "127.0.0.1:18080"),
+                ("REVWATCH_ADMIN_LISTEN", "0.0.0.0:18080"),
+            ],
+            "Give them different ports",
+        ),
+        (&[("REVWATCH_DATA", "/proc/revwatch")], "takes no new files"),
+    ];
+    for (variables, expected) in table {
+        let variables: Variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let output = cli(&variables, &["serve"]);
+        let error = String::from_utf8(output.stderr).expect("text");
+        assert!(
+            output.status.code() == Some(1) && error.contains(expected),
+            "{expected}: {error}"
+        );
+        // What its file system takes is only known to one who tries it.
+        if !expected.starts_with("takes") {
+            let found = faults(&variables, &[]);
+            assert!(found.contains(expected), "{expected}: {found}");
+        }
+    }
+    let new = vec![("REVWATCH_DATA".to_owned(), path("new"))];
+    print(&new, &["config", "check"]);
+    print(&of_store, &["config", "check"]);
+    assert!(
+        !folder.path().join("new").exists(),
+        "the check makes nothing"
+    );
+    assert_eq!(entries(&store), before);
+}
+
+fn entries(folder: &str) -> Vec<std::ffi::OsString> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("read").file_name())
+        .collect();
+    names.sort();
+    names
+}
+
 #[tokio::test]
 async fn an_unknown_variable_causes_a_warning_at_start() {
     let deployment = Deployment::embedded();

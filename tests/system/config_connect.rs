@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Deployment;
 use crate::support::mail::MailServer;
 use crate::support::providers::Settings;
-use crate::support::revwatch::{Variables, cli};
+use crate::support::revwatch::{Revwatch, Variables, cli};
 use crate::support::slack::Slack;
 
 /// The results by the name of the server, and the errors.
@@ -142,6 +142,61 @@ async fn wrong_urls_of_rabbitmq_and_redis_are_named_with_the_fix() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_number_of_partitions_that_serve_would_refuse_is_named() {
+    let deployment = Deployment::servers().await;
+    // Each call of this names a virtual host of its own.
+    let variables = deployment.variables(&[]);
+    let number = |number: &str| with(&variables, "REVWATCH_PARTITIONS", number);
+    let results = |it: &str| servers(&number(it)).into_iter().take(2).collect::<Vec<_>>();
+    // Nothing is there yet, and asking makes nothing: the next number is as right.
+    for any in ["8", "4"] {
+        let found = results(any);
+        assert!(
+            found.iter().all(|(_, result, _)| result == "ok"),
+            "{found:?}"
+        );
+    }
+    Revwatch::serve(&number("8"), "worker").stop();
+    let found = results("4");
+    for (name, result, error) in &found {
+        assert!(
+            result == "failed" && error.contains("REVWATCH_PARTITIONS=8"),
+            "{name}: {error}"
+        );
+    }
+    let found = results("8");
+    assert!(
+        found.iter().all(|(_, result, _)| result == "ok"),
+        "{found:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_user_that_may_run_no_scripts_is_refused_at_start() {
+    let mut deployment = Deployment::servers().await;
+    let rules = "ACL SETUSER limited on >never_shown ~* &* +@all -@scripting";
+    deployment.redis().run::<()>(rules);
+    let port = deployment.redis().port();
+    let url = format!("redis://limited:never_shown@127.0.0.1:{port}/0");
+    let variables = with(&deployment.variables(&[]), "REVWATCH_REDIS_URL", &url);
+    let found = servers(&variables);
+    let (_, result, error) = found
+        .iter()
+        .find(|(name, ..)| name == "redis")
+        .expect("asked");
+    assert!(
+        result == "failed" && error.contains("lacks permissions"),
+        "{error}"
+    );
+    let output = cli(&variables, &["serve", "--roles", "worker"]);
+    let error = String::from_utf8(output.stderr).expect("text");
+    assert!(
+        output.status.code() == Some(1) && error.contains("lacks permissions"),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_mail_server_and_slack_are_asked_without_a_message() {
     let (deployment, slack) = (Deployment::embedded(), Slack::start(&[]).await);
     let mail = MailServer::start();
@@ -170,7 +225,7 @@ async fn the_mail_server_and_slack_are_asked_without_a_message() {
         (result.as_str(), error.as_str()),
         (
             "failed",
-            "mail server, connecting: nothing listens there (connection refused): check email.smtp_url (SMTP_URL)"
+            "mail server localhost:1, connecting: nothing listens there (connection refused): check email.smtp_url (SMTP_URL)"
         )
     );
 }

@@ -150,7 +150,7 @@ async fn what_cannot_be_read_is_named_with_the_fix() {
     let (status, shown) = checked(&unreachable);
     assert_eq!(status, Some(1));
     assert!(
-        has(&shown, "faults", "no connection to Stripe's API"),
+        has(&shown, "faults", "no answer of Stripe's API"),
         "{shown}"
     );
 }

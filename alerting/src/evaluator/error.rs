@@ -11,7 +11,9 @@ pub(crate) enum EvaluatorError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Queue(#[from] QueueError),
-    #[error("the store has lost data, or is recovering: nothing is decided until it is complete")]
+    #[error(
+        "the store is new, or has lost data, and the archive is read into it: nothing is decided until it is complete"
+    )]
     Incomplete,
     #[error(transparent)]
     Unreadable(#[from] UnreadableDocumentError),

@@ -10,7 +10,6 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
 use reqwest::{Response, StatusCode};
 use revwatch_core::redact;
 use revwatch_runtime::egress::{BlockedAddressError, HttpError, HttpErrorKind, retry_after};
-use revwatch_storage::connection_failure;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
@@ -42,7 +41,7 @@ pub fn no_answer(provider: &str, error: &HttpError, settings: &str) -> Outcome {
         Some(refusal) => format!("{provider}: {refusal}"),
         None => format!(
             "{provider}: {}: check {settings}, and whether this machine may connect to it",
-            connection_failure::plain(error)
+            error.cause()
         ),
     };
     if error.kind() != HttpErrorKind::NoAnswer || is_refused {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
-use revwatch_runtime::config::{BusinessHours, ConfigError, Fault, Faults};
+use revwatch_runtime::config::{BusinessHours, ConfigError, Fault, Faults, closest_match};
 
 use super::shown;
 
@@ -31,8 +31,16 @@ impl Calendar {
         };
         let zone = TimeZone::get(&hours.time_zone);
         if zone.is_err() {
-            let zone = shown(&hours.time_zone);
-            let what = format!("time_zone {zone} is unknown: use a name such as Europe/Lisbon");
+            let known: Vec<String> = jiff::tz::db()
+                .available()
+                .map(|it| it.to_string())
+                .collect();
+            let meant = closest_match(&hours.time_zone, known.iter().map(String::as_str));
+            let what = format!(
+                "time_zone {} is unknown: use a name such as {}",
+                shown(&hours.time_zone),
+                meant.unwrap_or("Europe/Lisbon")
+            );
             invalid("time_zone", what);
         }
         let mut days = BTreeSet::new();
@@ -53,7 +61,9 @@ impl Calendar {
             let time: Option<Time> = text.parse().ok();
             if time.is_none() {
                 let text = shown(text);
-                let what = format!("{key} {text} is not a time of day: write it like \"09:00\"");
+                let what = format!(
+                    "{key} {text} is not a time of day: write it like \"09:00\", at most \"23:59\""
+                );
                 invalid(key, what);
             }
             time
@@ -179,8 +189,8 @@ mod tests {
             "time_zone \"mars\" is unknown: use a name such as Europe/Lisbon",
             "day \"tuesday\" is unknown: there are mon, tue, wed, thu, fri, sat, sun",
             "day (not shown) is unknown: there are mon, tue, wed, thu, fri, sat, sun",
-            "from \"nine\" is not a time of day: write it like \"09:00\"",
-            "to \"25:00\" is not a time of day: write it like \"09:00\"",
+            "from \"nine\" is not a time of day: write it like \"09:00\", at most \"23:59\"",
+            "to \"25:00\" is not a time of day: write it like \"09:00\", at most \"23:59\"",
             "holiday \"xmas\" is not a date: write it like \"2026-12-25\"",
         ]
         .map(|what| format!("alerting.business_hours: {what}"));

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use revwatch_runtime::config::{ConfigError, Fault, in_order};
 pub use revwatch_runtime::files::NamedText;
+use revwatch_runtime::wording;
 use toml::de::DeTable;
 
 use self::located::located;
@@ -58,7 +59,7 @@ pub fn read(files: &[NamedText]) -> Reading {
         let (table, errors) = DeTable::parse_recoverable(&file.1);
         // What follows a syntax error is not what was meant.
         if let Some(error) = errors.first() {
-            fault(error.span(), error.message());
+            fault(error.span(), &wording::syntax(error.message()));
             is_toml = false;
             continue;
         }

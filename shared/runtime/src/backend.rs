@@ -173,6 +173,16 @@ impl Backend {
     }
 }
 
+/// Whether [`Backend::open`] could open an embedded store: of its folder, its file and its number of partitions. Makes
+/// nothing.
+#[cfg(feature = "store")]
+pub fn check_embedded(config: &Config) -> Result<(), StoreError> {
+    match config.amqp_url {
+        Some(_) => Ok(()),
+        None => Sqlite::check(&config.data, config.partitions),
+    }
+}
+
 #[cfg(feature = "store")]
 fn created(config: &Config) -> Result<Sqlite, StoreError> {
     Sqlite::open(

@@ -6,6 +6,9 @@ use std::io;
 /// What is said where nothing came back.
 pub const NO_ANSWER: &str = "no answer in time: check host, port and firewall";
 
+/// The usual reason why there is no connection.
+const REFUSED: &str = "nothing listens there (connection refused)";
+
 const CLOSED: &str = "it closed the connection: another service may listen there, or it wants TLS";
 
 /// [`plain`] for a connection that began with TLS.
@@ -16,6 +19,22 @@ pub fn plain_over_tls(error: &(dyn Error + 'static)) -> String {
         true => "it closed the connection: another service may listen there, or it demands a certificate of its clients"
             .to_owned(),
         false => why,
+    }
+}
+
+/// [`plain`] for a connection that had been in use.
+pub fn plain_in_use(error: &(dyn Error + 'static)) -> String {
+    match plain(error) {
+        why if why == CLOSED => "the connection ended".to_owned(),
+        why => why,
+    }
+}
+
+/// What to do about the cause, where it does not say that itself: appended to it.
+pub fn next_step(why: &str) -> &'static str {
+    match why {
+        REFUSED => ": start it, or correct host and port",
+        _ => "",
     }
 }
 
@@ -83,7 +102,7 @@ fn of_tls(text: &str) -> Option<&'static str> {
 
 fn of_kind(kind: io::ErrorKind) -> Option<&'static str> {
     Some(match kind {
-        io::ErrorKind::ConnectionRefused => "nothing listens there (connection refused)",
+        io::ErrorKind::ConnectionRefused => REFUSED,
         io::ErrorKind::TimedOut => NO_ANSWER,
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
@@ -188,6 +207,7 @@ mod tests {
         }
         let closed = io::Error::from(io::ErrorKind::ConnectionReset);
         assert!(plain(&closed).ends_with("or it wants TLS"));
+        assert_eq!(plain_in_use(&closed), "the connection ended");
         assert!(plain_over_tls(&closed).ends_with("or it demands a certificate of its clients"));
         let again = io::Error::from_raw_os_error(111);
         assert_eq!(plain(&again), "nothing listens there (connection refused)");

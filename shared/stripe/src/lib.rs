@@ -223,20 +223,12 @@ impl ApiError {
     /// The message has nothing of the request: the error's causes contain only addresses and TLS
     /// details.
     fn failed(error: &HttpError) -> Self {
-        let mut reason = if error.is_timeout() {
-            "timeout"
-        } else {
-            "no connection to Stripe's API (check the network and STRIPE_API_BASE)"
-        }
-        .to_owned();
-        let mut cause = std::error::Error::source(error);
-        while let Some(inner) = cause {
-            reason = format!("{reason}: {inner}");
-            cause = inner.source();
-        }
         Self {
             kind: ApiErrorKind::Failed,
-            reason,
+            reason: format!(
+                "no answer of Stripe's API (check the network and STRIPE_API_BASE): {}",
+                error.cause()
+            ),
         }
     }
 }

@@ -33,16 +33,17 @@ pub(super) async fn ask(
     notifiers: &[Arc<dyn Notifier>],
 ) -> Vec<Asked> {
     let mut asking = JoinSet::new();
+    let partitions = config.partitions;
     if let Some(url) = config.amqp_url.clone() {
         asking.spawn(bounded(0, "rabbitmq", async move {
-            Some(RabbitQueue::probe(&url).await.map_err(of_queue))
+            Some(RabbitQueue::probe(&url, partitions).await.map_err(of_queue))
         }));
     }
     if let Some(url) = config.redis_url.clone()
         && uses == Uses::QueueAndStore
     {
         asking.spawn(bounded(1, "redis", async move {
-            Some(RedisStore::probe(&url).await.map_err(of_store))
+            Some(RedisStore::probe(&url, partitions).await.map_err(of_store))
         }));
     }
     let with_server = notifiers.iter().filter(|notifier| notifier.name() != "log");

@@ -152,7 +152,7 @@ impl Reader<'_> {
         let (table, errors) = DeTable::parse_recoverable(&file.1);
         // What follows a syntax error is not what was meant.
         if let Some(error) = errors.first() {
-            self.fault(error.span(), error.message());
+            self.fault(error.span(), &wording::syntax(error.message()));
             return None;
         }
         let mut head = table.get_ref().clone();

@@ -17,11 +17,10 @@ use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::Severity;
 use revwatch_runtime::config::{Config, EmailConfig};
-use revwatch_storage::connection_failure;
 use tokio::time::timeout;
 
 use self::config::{Settings, address};
-use self::server::{Server, cause, failed};
+use self::server::{Server, cause};
 use super::partial_deliveries::PartialDeliveries;
 use super::recipients::Recipients;
 use super::{
@@ -104,20 +103,22 @@ impl Email {
             return self.outcome(&id, list, &replies, !delivered.is_empty());
         }
         if let Err(error) = connection.command(Data).await {
-            return failed("handing over", &error, "[email]");
+            return self.server.failed("handing over", &error, "[email]");
         }
         is_handed_over.store(true, Ordering::Relaxed);
         match connection.message(&mail).await {
             Ok(answer) if answer.code().severity == Severity::PositiveCompletion => {}
             Ok(answer) => {
-                let reason = format!("mail server, the mail: answered {}", answer.code());
+                let reason = format!("{}, the mail: answered {}", self.server, answer.code());
                 return Outcome::Unknown { reason };
             }
             // An answer means that the mail was refused.
-            Err(error) if error.status().is_some() => return failed("the mail", &error, "[email]"),
+            Err(error) if error.status().is_some() => {
+                return self.server.failed("the mail", &error, "[email]");
+            }
             Err(error) => {
                 return Outcome::Unknown {
-                    reason: format!("mail server, the mail: {}", cause(&error)),
+                    reason: format!("{}, the mail: {}", self.server, cause(&error)),
                 };
             }
         }
@@ -145,7 +146,7 @@ impl Email {
         connection
             .command(sender)
             .await
-            .map_err(|error| failed("the sender", &error, "email.from"))?;
+            .map_err(|error| self.server.failed("the sender", &error, "email.from"))?;
         let mut replies = RecipientReplies::default();
         for mailbox in to {
             match connection
@@ -156,7 +157,7 @@ impl Email {
                 Err(error) if error.is_permanent() => replies.refused += 1,
                 Err(error) if error.is_transient() => replies.deferred += 1,
                 Err(error) => {
-                    return Err(failed(
+                    return Err(self.server.failed(
                         &format!("recipients of [email.to] {list}"),
                         &error,
                         "[email]",
@@ -248,7 +249,7 @@ impl Notifier for Email {
                 Ok(())
             }
             Ok(Err(outcome)) => Err(outcome.reason()),
-            Err(_) => Err(format!("mail server: {}", connection_failure::NO_ANSWER)),
+            Err(_) => Err(self.server.silent()),
         })
     }
 
@@ -260,7 +261,7 @@ impl Notifier for Email {
         let sending = Box::pin(self.send(message, &is_handed_over));
         let sent = timeout(ATTEMPT_TIMEOUT, sending).await;
         let outcome = sent.unwrap_or_else(|_| {
-            let reason = format!("mail server: {}", connection_failure::NO_ANSWER);
+            let reason = self.server.silent();
             if is_handed_over.load(Ordering::Relaxed) {
                 Outcome::Unknown { reason }
             } else {

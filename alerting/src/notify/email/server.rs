@@ -6,6 +6,7 @@
 //! Sources: <https://www.rfc-editor.org/rfc/rfc5321>, <https://www.rfc-editor.org/rfc/rfc8314>,
 //! <https://www.rfc-editor.org/rfc/rfc4954>.
 
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -148,11 +149,12 @@ impl Server {
                 AsyncSmtpConnection::connect_tokio1(server, timeout, name, None, None).await
             }
         };
-        let mut connection = connected.map_err(|error| failed("connecting", &error, SETTING))?;
+        let mut connection =
+            connected.map_err(|error| self.failed("connecting", &error, SETTING))?;
         if let Security::StartTls(tls) = &self.security {
             if !connection.can_starttls() {
                 let reason = format!(
-                    "the mail server does not offer STARTTLS: use smtps:// in {SETTING}, or another port"
+                    "{self} does not offer STARTTLS: use smtps:// in {SETTING}, or another port"
                 );
                 return Err(Outcome::Failed {
                     reason,
@@ -162,7 +164,7 @@ impl Server {
             connection
                 .starttls(tls.clone(), name)
                 .await
-                .map_err(|error| failed("STARTTLS", &error, SETTING))?;
+                .map_err(|error| self.failed("STARTTLS", &error, SETTING))?;
         }
         if let Some(credentials) = &self.credentials {
             let ways = [Mechanism::Plain, Mechanism::Login];
@@ -170,11 +172,11 @@ impl Server {
                 let info = connection.server_info();
                 let reason = match info.supports_auth_mechanism(Mechanism::Xoauth2) {
                     true => format!(
-                        "the mail server takes no passwords, only XOAUTH2, which revwatch does not have: name a server in \
+                        "{self} takes no passwords, only XOAUTH2, which revwatch does not have: name a server in \
                          {SETTING} that takes a password, for instance a relay"
                     ),
                     false => format!(
-                        "the mail server accepts no password here: leave user and password out of {SETTING}, or use \
+                        "{self} accepts no password here: leave user and password out of {SETTING}, or use \
                          another port"
                     ),
                 };
@@ -187,28 +189,51 @@ impl Server {
             connection
                 .auth(&ways, credentials)
                 .await
-                .map_err(|error| failed("logging in", &error, settings))?;
+                .map_err(|error| self.failed("logging in", &error, settings))?;
         }
         Ok(connection)
     }
+
+    /// The outcome of a failure before the mail itself was handed over: nothing was delivered. `settings` are those to
+    /// check if the answer does not tell which.
+    pub fn failed(
+        &self,
+        step: &str,
+        error: &lettre::transport::smtp::Error,
+        settings: &str,
+    ) -> Outcome {
+        let permanent = error.is_permanent();
+        let fix = match error.status().map(|code| code.to_string()).as_deref() {
+            Some("530") => format!(
+                "it wants a user and a password: put both into {SETTING}, like smtps://user:password@host:465"
+            ),
+            Some("552") => {
+                "the mail or its mailbox is too large for it: ask who runs it".to_owned()
+            }
+            Some("454") if step == "STARTTLS" => format!(
+                "it cannot begin TLS now: ask who runs it, or use smtps:// with port 465 in {SETTING}"
+            ),
+            // What the server refuses for now is mended there.
+            Some(_) if !permanent => {
+                "it refuses that for now: if it lasts, ask who runs it".to_owned()
+            }
+            _ => format!("check {settings}"),
+        };
+        Outcome::Failed {
+            reason: format!("{self}, {step}: {}: {fix}", cause(error)),
+            permanent,
+        }
+    }
+
+    /// It did not answer in time.
+    pub fn silent(&self) -> String {
+        format!("{self} ({SETTING}): {}", connection_failure::NO_ANSWER)
+    }
 }
 
-/// The outcome of a failure before the mail itself was handed over: nothing was delivered. `settings` are those to check
-/// if the answer does not tell which.
-pub fn failed(step: &str, error: &lettre::transport::smtp::Error, settings: &str) -> Outcome {
-    let permanent = error.is_permanent();
-    let fix = match error.status().map(|code| code.to_string()).as_deref() {
-        Some("530") => format!(
-            ": it wants a user and a password: put both into {SETTING}, like smtps://user:password@host:465"
-        ),
-        Some("552") => ": the mail or its mailbox is too large for it: ask who runs it".to_owned(),
-        // What the server refuses for now is mended there.
-        Some(_) if !permanent => String::new(),
-        _ => format!(": check {settings}"),
-    };
-    Outcome::Failed {
-        reason: format!("mail server, {step}: {}{fix}", cause(error)),
-        permanent,
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mail server {}:{}", self.host, self.port)
     }
 }
 

@@ -258,19 +258,32 @@ impl Notifier for SlackBot {
         if is_thread_missing(&answer) && leave_thread(&mut body) {
             answer = self.call(method, &body, until).await;
         }
+        let mut first = None;
         if let Some(fix) = channel_fix(&answer)
             && self.post_in_default(message, &mut body, fix)
         {
+            first = answer.ok().and_then(|answer| answer.error);
             answer = self.call(method, &body, until).await;
         }
-        match answer {
-            Ok(answer) if answer.ok => self.delivered(message, &body, answer),
+        let outcome = match answer {
+            Ok(answer) if answer.ok => return self.delivered(message, &body, answer),
             Ok(Answer { error, .. }) => {
                 let code = http_outcome::word(&error.unwrap_or_default());
                 let channel = body["channel"].as_str().unwrap_or_default();
                 failed(&code, channel, method == UPDATE)
             }
             Err(outcome) => outcome,
+        };
+        let channel = self.channels.for_route(&message.route);
+        match (first, outcome) {
+            (Some(code), Outcome::Failed { reason, permanent }) => Outcome::Failed {
+                reason: format!(
+                    "{}; then {reason}",
+                    failed(&http_outcome::word(&code), channel, false).reason()
+                ),
+                permanent,
+            },
+            (_, outcome) => outcome,
         }
     }
 

@@ -24,9 +24,11 @@ impl Config {
             ("data (REVWATCH_DATA)", &*self.data),
             ("rules (REVWATCH_RULES)", rules),
         ] {
-            if path.starts_with("~") {
+            let text = path.to_string_lossy();
+            // A folder that is really named so can be written as ./~ or ./$.
+            if let Some(first @ ('~' | '$')) = text.chars().next() {
                 let what = format!(
-                    "begins with ~, which only a shell replaces: write the path in full, not {path:?}"
+                    "begins with {first}, which only a shell replaces: write the path in full, not {path:?}"
                 );
                 faults.add(Fault::of(setting, what));
             }

@@ -18,6 +18,7 @@ mod egress;
 mod endpoint;
 mod error;
 mod file;
+mod listeners;
 mod modes;
 mod non_empty;
 mod otel;

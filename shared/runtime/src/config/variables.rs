@@ -189,13 +189,17 @@ fn unknown(names: impl Iterator<Item = String>) -> Vec<String> {
         })
         .chain(OTHERS.map(str::to_owned))
         .collect();
+    let closest = |name: &str| closest_match(name, known.iter().map(String::as_str));
+    // Of `STRIPE_`, `SMTP_` and the like, other programs have variables, too.
+    let is_misspelled = |name: &str| {
+        closest(name).is_some_and(|known| strsim::damerau_levenshtein(name, known) <= 2)
+    };
     let mut unknown: Vec<String> = names
-        .filter(|n| n.starts_with("REVWATCH_") && !known.contains(n))
+        .filter(|n| !known.contains(n) && (n.starts_with("REVWATCH_") || is_misspelled(n)))
         .collect();
     unknown.sort();
     let hint = |name: &str| {
-        let closest = closest_match(name, known.iter().map(String::as_str));
-        closest.map_or_else(String::new, |closest| format!("; did you mean {closest}?"))
+        closest(name).map_or_else(String::new, |closest| format!("; did you mean {closest}?"))
     };
     unknown
         .iter()
@@ -221,12 +225,15 @@ mod tests {
             "REVWATCH_SO_WHAT",
             "LISTN",
             "PATH",
+            "STRIPE_WEBHOOK_SECERT",
+            "STRIPE_PUBLISHABLE_KEY",
         ];
         assert_eq!(
             unknown(names.iter().map(|name| (*name).to_owned())),
             [
                 "REVWATCH_LISTN is set, but revwatch has no such variable; did you mean REVWATCH_LISTEN?",
                 "REVWATCH_SO_WHAT is set, but revwatch has no such variable",
+                "STRIPE_WEBHOOK_SECERT is set, but revwatch has no such variable; did you mean STRIPE_WEBHOOK_SECRET?",
             ]
         );
         assert!(is_set_by_kubernetes("REVWATCH_PORT", "tcp://10.0.0.1:8080"));

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use reqwest::{Body, IntoUrl, Request, RequestBuilder, Response};
 use revwatch_core::clock::Clock;
+use revwatch_storage::connection_failure;
 use serde::Serialize;
 
 /// Sends requests.
@@ -140,6 +141,11 @@ impl HttpError {
     /// The failure of a transport other than reqwest.
     pub fn new(kind: HttpErrorKind) -> Self {
         Self { kind, inner: None }
+    }
+
+    /// The cause in words that say what to do.
+    pub fn cause(&self) -> String {
+        connection_failure::plain(self)
     }
 
     /// How far the request came.

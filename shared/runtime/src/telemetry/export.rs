@@ -26,6 +26,7 @@ use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData,
 use prometheus::IntCounter;
 use prost::Message as _;
 use revwatch_core::redact;
+use revwatch_storage::connection_failure;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
@@ -193,24 +194,19 @@ fn refusal(status: StatusCode) -> String {
     format!("it answered {status}{fix}")
 }
 
-/// Why there is no answer, cause by cause, and what to do. The collector's own bytes are not quoted.
+/// Why there is no answer, and what to do. The collector's own bytes are not quoted.
 fn no_answer(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut causes = vec![error.to_string()];
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        causes.push(inner.to_string());
-        cause = inner.source();
-    }
-    causes.dedup();
-    let causes = causes.join(": ");
-    let speaks_http2 = causes.contains("invalid HTTP version") || causes.contains("message format");
+    let causes = std::iter::successors(Some(error), |cause| cause.source());
+    let speaks_http2 = causes
+        .map(ToString::to_string)
+        .any(|cause| cause.contains("invalid HTTP version") || cause.contains("message format"));
     let fix = match speaks_http2 {
         true => {
             ": is it a gRPC port, usually 4317? revwatch sends OTLP over HTTP, usually to port 4318"
         }
         false => ": check OTEL_EXPORTER_OTLP_ENDPOINT, and whether the collector runs",
     };
-    format!("{causes}{fix}")
+    format!("{}{fix}", connection_failure::plain(error))
 }
 
 /// Lends the processor's thread our runtime: a request runs there, and the thread waits for its
@@ -381,10 +377,12 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_answer_names_each_cause_and_the_fix() {
+    fn a_missing_answer_names_the_cause_and_the_fix() {
         let refused = std::io::Error::other("Connection refused");
         let reason = no_answer(&refused);
-        assert!(reason.starts_with("Connection refused: check OTEL_EXPORTER_OTLP_ENDPOINT"));
+        assert!(reason.starts_with(
+            "nothing listens there (connection refused): check OTEL_EXPORTER_OTLP_ENDPOINT"
+        ));
         let grpc = std::io::Error::other("invalid HTTP version parsed");
         assert!(no_answer(&grpc).contains("4318"));
     }

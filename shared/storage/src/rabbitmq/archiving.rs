@@ -266,8 +266,8 @@ impl Archiving {
         open: &Open,
         to_streams: &Arc<Publisher>,
     ) -> Result<(), AmqpError> {
-        let presence = asked(topology::ARCHIVE, topology::archive_presence(open)).await?;
-        if presence == Presence::Deleted && self.note_deleted(SystemClock.now_ms()) {
+        let found = link::presence(open, topology::ARCHIVE).await?;
+        if found == Presence::Deleted && self.note_deleted(SystemClock.now_ms()) {
             // Before it is declared: nothing would show afterwards that it is another one.
             self.record(to_streams).await;
         }

@@ -54,13 +54,15 @@ impl AmqpError {
     pub(super) fn unreachable(server: &str, has_tls: bool, error: &lapin::Error) -> Self {
         let why = match error.kind() {
             ErrorKind::IOError(error) if has_tls => connection_failure::plain_over_tls(&**error),
+            ErrorKind::IOError(error) => connection_failure::plain(&**error),
             _ => said(error),
         };
-        Self::unavailable(format!("{server} cannot be reached: {why}"))
+        let fix = connection_failure::next_step(&why);
+        Self::unavailable(format!("{server} cannot be reached: {why}{fix}"))
     }
 }
 
-/// RabbitMQ's reply without its code, or the cause on the way there. The client's own texts repeat both.
+/// RabbitMQ's reply without its code, or why a connection to it has ended. The client's own texts repeat both.
 pub(super) fn said(error: &lapin::Error) -> String {
     match error.kind() {
         ErrorKind::ProtocolError(error) => {
@@ -70,7 +72,7 @@ pub(super) fn said(error: &lapin::Error) -> String {
                 None => message,
             }
         }
-        ErrorKind::IOError(error) => connection_failure::plain(&**error),
+        ErrorKind::IOError(error) => connection_failure::plain_in_use(&**error),
         _ => error.to_string(),
     }
 }

@@ -237,10 +237,11 @@ pub(super) async fn probe(broker: &Broker) -> Result<(), AmqpError> {
 
 async fn probe_node(broker: &Broker, node: &Node) -> Result<(), AmqpError> {
     let connection = connect(broker, node, "probe", CONNECT_TIMEOUT).await?;
+    let compared = topology::compare_partitions(&connection, broker.partitions).await;
     // What it would answer is of no interest.
     let closing = connection.close(200, "closed by revwatch".into());
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
-    Ok(())
+    compared
 }
 
 /// Connects to the first node that answers.
@@ -310,7 +311,7 @@ async fn find_or_declare_archive(
     node: &Node,
     open: &Open,
 ) -> Result<(), AmqpError> {
-    match asked(topology::ARCHIVE, topology::archive_presence(open)).await? {
+    match presence(open, topology::ARCHIVE).await? {
         Presence::Present => declare_archive(broker, open).await,
         Presence::New => declare_archive(broker, &connect_to(broker, node, APART).await?).await,
         // What is missing with it is written down first, see `archiving`.
@@ -327,7 +328,15 @@ async fn find_or_declare_journal(
     open: &Open,
 ) -> Result<(), AmqpError> {
     let apart;
-    let on = if asked(topology::JOURNAL, topology::is_journal_there(open)).await? {
+    let found = presence(open, topology::JOURNAL).await?;
+    if found == Presence::Deleted {
+        tracing::error!(
+            "RabbitMQ's stream {} was deleted, with all that it held: the audit trail, and what a store that loses its data \
+             is restored from (alerts, silences, acknowledgements, pauses, gaps of the archive). It is declared again",
+            topology::JOURNAL
+        );
+    }
+    let on = if found == Presence::Present {
         open
     } else {
         apart = connect_to(broker, node, APART).await?;
@@ -359,6 +368,11 @@ async fn declare_stream(
     };
     tracing::error!(stream = name, reason, "a stream of RabbitMQ cannot be used");
     Ok(Some(reason))
+}
+
+/// Whether the stream is there.
+pub(super) async fn presence(open: &Open, stream: &str) -> Result<Presence, AmqpError> {
+    asked(stream, topology::presence(open, stream)).await
 }
 
 /// What RabbitMQ answers to a declaration of a stream, or to the question whether it is there.

@@ -79,9 +79,10 @@ impl RabbitQueue {
         Ok(Broker::new(url, String::new(), 1).map(drop)?)
     }
 
-    /// Connects and logs in as [`RabbitQueue::connect`] does, but to each node, and declares nothing.
-    pub async fn probe(url: &SecretString) -> Result<(), QueueError> {
-        let broker = Broker::new(url, format!("revwatch {}", std::process::id()), 1)?;
+    /// Connects and logs in as [`RabbitQueue::connect`] does, but to each node, and compares the number of partitions.
+    /// Makes nothing.
+    pub async fn probe(url: &SecretString, partitions: u32) -> Result<(), QueueError> {
+        let broker = Broker::new(url, format!("revwatch {}", std::process::id()), partitions)?;
         Ok(link::probe(&broker).await?)
     }
 

@@ -25,7 +25,7 @@ use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, ExchangeKind};
+use lapin::{Channel, Connection, ExchangeKind};
 
 use super::error::{AmqpError, is_missing, is_precondition_failed, said};
 use super::link::Open;
@@ -47,10 +47,6 @@ pub(super) const PROBE: &str = "revwatch.probe";
 pub(super) const JOURNAL: &str = "revwatch.journal";
 /// Stream of everything accepted.
 pub(super) const ARCHIVE: &str = "revwatch.archive";
-
-/// An unused exchange that says that the archive was declared: if that is missing now, it was deleted, with all that it
-/// held.
-const ARCHIVE_MARK: &str = "revwatch.archive.declared";
 
 /// An unused exchange. Its alternate exchange, which need not exist, is named after the number of
 /// partitions: RabbitMQ itself compares that argument whenever the exchange is declared again, so two
@@ -122,7 +118,7 @@ impl<'a> Declaring<'a> {
     }
 }
 
-/// What is known of the archive.
+/// What is known of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
     /// It is there. That does not mean that it works.
@@ -164,20 +160,15 @@ pub(super) async fn declare(
     })
 }
 
-/// Whether the archive is there.
-pub(super) async fn archive_presence(open: &Open) -> lapin::Result<Presence> {
-    // In this order: a process that starts at the same time declares the archive before the mark.
-    let was_declared = is_exchange_there(open, ARCHIVE_MARK).await?;
-    Ok(match (is_queue_there(open, ARCHIVE).await?, was_declared) {
+/// Whether the stream is there, [`ARCHIVE`] or [`JOURNAL`].
+pub(super) async fn presence(open: &Open, stream: &str) -> lapin::Result<Presence> {
+    // In this order: a process that starts at the same time declares the stream before the mark.
+    let was_declared = is_exchange_there(open.create_channel().await?, &mark_of(stream)).await?;
+    Ok(match (is_queue_there(open, stream).await?, was_declared) {
         (true, _) => Presence::Present,
         (false, true) => Presence::Deleted,
         (false, false) => Presence::New,
     })
-}
-
-/// Whether the journal is there.
-pub(super) async fn is_journal_there(open: &Open) -> lapin::Result<bool> {
-    is_queue_there(open, JOURNAL).await
 }
 
 /// The archive, and its place behind the intake. The channel is not usable after an error.
@@ -185,13 +176,24 @@ pub(super) async fn declare_archive(declaring: &mut Declaring<'_>) -> lapin::Res
     let age = AMQPValue::LongString(ARCHIVE_AGE.into());
     stream(declaring, ARCHIVE, "x-max-age", age).await?;
     bind(&declaring.channel, ARCHIVE, INTAKE, "").await?;
-    exchange(&declaring.channel, ARCHIVE_MARK, ExchangeKind::Fanout, None).await
+    mark(declaring, ARCHIVE).await
 }
 
 /// The journal. The channel is not usable after an error.
 pub(super) async fn declare_journal(declaring: &mut Declaring<'_>) -> lapin::Result<()> {
     let bytes = AMQPValue::LongLongInt(JOURNAL_BYTES);
-    stream(declaring, JOURNAL, "x-max-length-bytes", bytes).await
+    stream(declaring, JOURNAL, "x-max-length-bytes", bytes).await?;
+    mark(declaring, JOURNAL).await
+}
+
+/// An unused exchange says that the stream was declared: if that is missing later, it was deleted, with all that it held.
+fn mark_of(stream: &str) -> String {
+    format!("{stream}.declared")
+}
+
+async fn mark(declaring: &Declaring<'_>, stream: &str) -> lapin::Result<()> {
+    let mark = mark_of(stream);
+    exchange(&declaring.channel, &mark, ExchangeKind::Fanout, None).await
 }
 
 /// The error of something that exists with other properties.
@@ -201,6 +203,22 @@ pub(super) fn other_properties(error: &lapin::Error) -> AmqpError {
          (delete it if it is empty, or use another virtual host): {}",
         said(error)
     ))
+}
+
+/// Fails if the virtual host was set up for another number of partitions. Makes nothing.
+pub(super) async fn compare_partitions(
+    connection: &Connection,
+    partitions: u32,
+) -> Result<(), AmqpError> {
+    let failed = |error| AmqpError::while_doing("comparing the number of partitions", &error);
+    let looking = connection.create_channel().await.map_err(failed)?;
+    let is_set_up = is_exchange_there(looking, PARTITIONS).await;
+    if !is_set_up.map_err(failed)? {
+        return Ok(());
+    }
+    // Declaring what is there compares it.
+    let comparing = connection.create_channel().await.map_err(failed)?;
+    agree_on_partitions(&comparing, partitions).await
 }
 
 async fn agree_on_partitions(channel: &Channel, partitions: u32) -> Result<(), AmqpError> {
@@ -289,8 +307,7 @@ async fn is_queue_there(open: &Open, name: &str) -> lapin::Result<bool> {
     is_there(&channel, found.map(drop)).await
 }
 
-async fn is_exchange_there(open: &Open, name: &str) -> lapin::Result<bool> {
-    let channel = open.create_channel().await?;
+async fn is_exchange_there(channel: Channel, name: &str) -> lapin::Result<bool> {
     let options = ExchangeDeclareOptions {
         passive: true,
         ..Default::default()

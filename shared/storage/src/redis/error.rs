@@ -46,9 +46,28 @@ pub(super) fn store_error(err: RedisError) -> StoreError {
         ErrorKind::UnexpectedReturnType | ErrorKind::Parse => StoreError::Corrupt(err.to_string()),
         _ => match err.code() {
             Some("WRONGTYPE" | "CORRUPT") => StoreError::Corrupt(err.to_string()),
-            _ => StoreError::Unavailable(Box::new(err)),
+            _ => StoreError::Unavailable(match for_now(&err) {
+                Some(text) => text.into(),
+                None => Box::new(err),
+            }),
         },
     }
+}
+
+/// What passes, and is asked again.
+fn for_now(err: &RedisError) -> Option<&'static str> {
+    Some(match err.kind() {
+        ErrorKind::ClusterConnectionNotFound => "no node of the Redis Cluster answers",
+        ErrorKind::Server(ServerErrorKind::ClusterDown) => {
+            "the Redis Cluster is down: a primary is missing, and no replica has taken its place yet"
+        }
+        ErrorKind::Server(ServerErrorKind::MasterDown) => "Redis has lost its primary",
+        ErrorKind::Server(ServerErrorKind::BusyLoading) => "Redis still loads its data from disk",
+        ErrorKind::Server(ServerErrorKind::ReadOnly) => {
+            "this Redis has become a replica, which takes no writes"
+        }
+        _ => return None,
+    })
 }
 
 /// What only a change of a setting, there or here, mends.

@@ -5,6 +5,7 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::link::Link;
+use super::requirements::Partitions;
 use super::target::Target;
 use crate::connection_failure;
 use crate::ports::StoreError;
@@ -33,7 +34,7 @@ impl RedisStore {
             ));
         }
         let target = Target::parse(url.expose_secret())?;
-        let link = Link::open(target.clone(), Some(partitions)).await;
+        let link = Link::open(target.clone(), Partitions::Claimed(partitions)).await;
         Ok(Self {
             link: link.map_err(|error| naming(&target, error))?,
             partitions,
@@ -41,9 +42,9 @@ impl RedisStore {
     }
 
     /// Connects and checks the servers as [`RedisStore::connect`] does, but writes nothing.
-    pub async fn probe(url: &SecretString) -> Result<(), StoreError> {
+    pub async fn probe(url: &SecretString, partitions: u32) -> Result<(), StoreError> {
         let target = Target::parse(url.expose_secret())?;
-        let link = Link::open(target.clone(), None).await;
+        let link = Link::open(target.clone(), Partitions::Compared(partitions)).await;
         link.map(drop).map_err(|error| naming(&target, error))
     }
 
@@ -72,7 +73,7 @@ fn naming(target: &Target, error: StoreError) -> StoreError {
             };
             let hint = match target.has_tls() && why.starts_with(connection_failure::NO_ANSWER) {
                 true => "; with rediss:// or tls=true it must speak TLS on this port",
-                false => "",
+                false => connection_failure::next_step(&why),
             };
             let servers = target.servers();
             StoreError::Unavailable(

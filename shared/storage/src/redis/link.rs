@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::error::{OpenError, connect_error, ends_connection, store_error};
-use super::requirements;
+use super::requirements::{self, Partitions};
 use super::script::Call;
 use super::target::Target;
 use crate::ports::StoreError;
@@ -48,8 +48,8 @@ pub(super) enum Link {
 }
 
 impl Link {
-    /// Connects and checks the servers. Without a number of partitions no deployment is created.
-    pub(super) async fn open(target: Target, partitions: Option<u32>) -> Result<Self, StoreError> {
+    /// Connects and checks the servers.
+    pub(super) async fn open(target: Target, partitions: Partitions) -> Result<Self, StoreError> {
         let source = match target {
             Target::Cluster(nodes) => {
                 return Ok(Self::Cluster(open_cluster(nodes, partitions).await?));
@@ -136,7 +136,7 @@ impl Link {
 
 async fn open_cluster(
     nodes: Vec<redis::ConnectionInfo>,
-    partitions: Option<u32>,
+    partitions: Partitions,
 ) -> Result<ClusterConnection, StoreError> {
     let client = ClusterClientBuilder::new(nodes)
         .connection_timeout(CONNECT_TIMEOUT)
@@ -157,7 +157,7 @@ async fn open_cluster(
 
 /// One multiplexed connection, and the source of the next.
 pub(super) struct Single {
-    partitions: Option<u32>,
+    partitions: Partitions,
     source: Arc<Source>,
     slot: Reconnecting<MultiplexedConnection, OpenError>,
 }
@@ -206,7 +206,7 @@ fn one_of(connection: &Arc<MultiplexedConnection>) -> MultiplexedConnection {
 }
 
 impl Source {
-    async fn open(&self, partitions: Option<u32>) -> Result<MultiplexedConnection, StoreError> {
+    async fn open(&self, partitions: Partitions) -> Result<MultiplexedConnection, StoreError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT));

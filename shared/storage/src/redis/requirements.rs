@@ -14,10 +14,19 @@ use crate::ports::StoreError;
 /// The oldest Redis that refuses to start a script that could not finish, and that supports EXPIRE NX.
 const MINIMUM: (u32, u32) = (7, 0);
 
+/// The number of partitions that the deployment must have.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Partitions {
+    /// The first process to connect sets it for good.
+    Claimed(u32),
+    /// Nothing is written: a new deployment may get any.
+    Compared(u32),
+}
+
 /// Examines the server behind a new connection.
 pub(super) async fn examine_single(
     connection: &mut MultiplexedConnection,
-    partitions: Option<u32>,
+    partitions: Partitions,
 ) -> Result<(), StoreError> {
     let info: String = info_cmd()
         .query_async(connection)
@@ -29,16 +38,14 @@ pub(super) async fn examine_single(
         config: optional(config)?,
     };
     report(&[verdict(&facts)?]);
-    match partitions {
-        Some(partitions) => claim_partitions(connection, partitions).await,
-        None => Ok(()),
-    }
+    run_script(connection).await?;
+    agree_on_partitions(connection, partitions).await
 }
 
 /// Examines every primary of a Cluster.
 pub(super) async fn examine_cluster(
     connection: &mut ClusterConnection,
-    partitions: Option<u32>,
+    partitions: Partitions,
 ) -> Result<(), StoreError> {
     let infos: HashMap<String, String> = query_primaries(connection, info_cmd())
         .await
@@ -55,10 +62,8 @@ pub(super) async fn examine_cluster(
         found.push(verdict(&facts)?);
     }
     report(&found);
-    match partitions {
-        Some(partitions) => claim_partitions(connection, partitions).await,
-        None => Ok(()),
-    }
+    run_script(connection).await?;
+    agree_on_partitions(connection, partitions).await
 }
 
 async fn query_primaries<T: FromRedisValue>(
@@ -191,18 +196,34 @@ fn report(found: &[Durability]) {
     }
 }
 
-/// The first process to connect sets the number of partitions of the deployment for good.
-async fn claim_partitions<C: ConnectionLike>(
+/// Every commit is a script, and a user may be allowed all commands but those.
+async fn run_script<C: ConnectionLike>(connection: &mut C) -> Result<(), StoreError> {
+    let mut script = redis::cmd("EVAL");
+    script.arg("return 1").arg(1).arg(keys::PARTITIONS);
+    script.query_async(connection).await.map_err(store_error)
+}
+
+async fn agree_on_partitions<C: ConnectionLike>(
     connection: &mut C,
-    partitions: u32,
+    partitions: Partitions,
 ) -> Result<(), StoreError> {
-    let mut claim = redis::cmd("SET");
-    claim
-        .arg(keys::PARTITIONS)
-        .arg(partitions)
-        .arg("NX")
-        .arg("GET");
-    let created: Value = claim.query_async(connection).await.map_err(store_error)?;
+    let (asking, partitions) = match partitions {
+        Partitions::Claimed(partitions) => {
+            let mut claim = redis::cmd("SET");
+            claim
+                .arg(keys::PARTITIONS)
+                .arg(partitions)
+                .arg("NX")
+                .arg("GET");
+            (claim, partitions)
+        }
+        Partitions::Compared(partitions) => {
+            let mut get = redis::cmd("GET");
+            get.arg(keys::PARTITIONS);
+            (get, partitions)
+        }
+    };
+    let created: Value = asking.query_async(connection).await.map_err(store_error)?;
     let created: Option<u32> = redis::from_redis_value(created)
         .map_err(|_| StoreError::Corrupt(format!("{} is not a number", keys::PARTITIONS)))?;
     match created {

@@ -16,7 +16,7 @@ use super::handle::Sqlite;
 use super::identity::{refuse_foreign_log, set_fresh_id};
 use super::in_use::user_of;
 use super::schema::{SCHEMA_VERSION, stored_partitions};
-use super::{FILE_NAME, PrepareError, queue};
+use super::{FILE_NAME, queue};
 use crate::ports::StoreError;
 use crate::private;
 
@@ -191,11 +191,7 @@ fn examine(path: &Path) -> Result<Backup, StoreError> {
             path.display()
         )));
     }
-    let partitions = stored_partitions(&copy).map_err(|error| match error {
-        PrepareError::Sql(error) => sql(path, &error),
-        PrepareError::Misconfigured(text) => StoreError::Misconfigured(text),
-        PrepareError::Corrupt(text) => StoreError::Corrupt(text),
-    })?;
+    let partitions = stored_partitions(&copy).map_err(|error| error.of_file(path))?;
     let newest_ms = queue::newest_ms(&copy, partitions).map_err(failure)?;
     // It goes its own way from now on.
     set_fresh_id(&copy).map_err(failure)?;

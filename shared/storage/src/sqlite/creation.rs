@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::SqliteError;
 use super::file::{cannot_create, with_suffix};
-use super::schema::{Open, PrepareError, prepare};
+use super::schema::{Open, prepare};
 use crate::ports::StoreError;
 use crate::private;
 
@@ -52,11 +52,7 @@ fn fill(unfinished: &Path, how: Open) -> Result<(), StoreError> {
     let mut new = Connection::open_with_flags(unfinished, flags).map_err(failed)?;
     prepare(&mut new, how)
         .map(drop)
-        .map_err(|error| match error {
-            PrepareError::Sql(error) => failed(error),
-            PrepareError::Misconfigured(text) => StoreError::Misconfigured(text),
-            PrepareError::Corrupt(text) => StoreError::Corrupt(text),
-        })
+        .map_err(|error| error.of_file(unfinished))
 }
 
 /// Of a process that was killed.
@@ -97,6 +93,19 @@ mod tests {
             drop(Sqlite::open(folder.path(), CREATE).expect("a store"));
             assert!(left.iter().all(|file| !file.exists()));
         }
+    }
+
+    #[test]
+    fn what_cannot_be_completed_gets_no_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let in_the_way = unfinished(folder.path(), "");
+        fs::create_dir_all(in_the_way.join("x")).expect("made");
+        let error = Sqlite::open(folder.path(), CREATE).err().expect("refused");
+        assert!(
+            error.to_string().contains("A file has that name"),
+            "{error}"
+        );
+        assert!(!folder.path().join(FILE_NAME).exists());
     }
 
     /// Whatever moment a process is killed in.

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rusqlite::Connection;
+use rustix::fs::{Access, access};
 
 use super::FILE_NAME;
 use super::backup::refuse_interrupted;
@@ -203,15 +204,7 @@ fn header_of(path: &Path, content: &Unclosed) -> Result<Header, SqliteError> {
 /// Whose `path` is, or the nearest folder above it that exists, and who asks: for messages about permissions.
 pub(super) fn owner(path: &Path) -> String {
     let process = rustix::process::geteuid().as_raw();
-    let nearest = path.ancestors().find_map(|path| {
-        let path = if path.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            path
-        };
-        fs::metadata(path).ok().map(|found| (path, found))
-    });
-    match nearest {
+    match nearest(path) {
         Some((found_at, found)) => format!(
             "{} belongs to user {} and group {}, mode {:04o}; revwatch runs as user {process}",
             found_at.display(),
@@ -223,26 +216,58 @@ pub(super) fn owner(path: &Path) -> String {
     }
 }
 
+/// `path`, or the nearest folder above it that exists.
+fn nearest(path: &Path) -> Option<(&Path, Metadata)> {
+    path.ancestors().find_map(|path| {
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        fs::metadata(path).ok().map(|found| (path, found))
+    })
+}
+
 /// Makes the folder and the store if they are missing, for their owner alone, and returns the file's path. What is wider
 /// is narrowed. An empty file is not begun with: something else has emptied it.
 pub(super) fn make(data: &Path, how: Open) -> Result<PathBuf, StoreError> {
     make_folder(data)?;
     let path = data.join(FILE_NAME);
-    refuse_interrupted(&path)?;
-    refuse_links(&path)?;
-    if !path.exists() && fs::metadata(log_of(&path)).is_ok_and(|log| log.len() > 0) {
-        return Err(StoreError::Misconfigured(format!(
-            "{} is there without its file {FILE_NAME}: put that file back, or move the log away to begin with an empty \
-             store",
-            log_of(&path).display()
-        )));
-    }
+    refuse_unfit(&path)?;
     create(&path, how)?;
     refuse_empty(&path)?;
     for file in of_store(&path).iter().chain([&note_of(&path)]) {
         narrow(file);
     }
     Ok(path)
+}
+
+/// Fails if no store may be opened or begun at `path`, because of what is there.
+pub(super) fn refuse_unfit(path: &Path) -> Result<(), StoreError> {
+    refuse_interrupted(path)?;
+    refuse_links(path)?;
+    if !path.exists() && fs::metadata(log_of(path)).is_ok_and(|log| log.len() > 0) {
+        return Err(StoreError::Misconfigured(format!(
+            "{} is there without its file {FILE_NAME}: put that file back, or move the log away to begin with an empty \
+             store",
+            log_of(path).display()
+        )));
+    }
+    Ok(())
+}
+
+/// Fails if this user cannot make or use the folder.
+pub(super) fn refuse_folder(data: &Path) -> Result<(), StoreError> {
+    let nearest = nearest(data).map_or(Path::new("/"), |(path, _)| path);
+    let what = if nearest == data {
+        "write to"
+    } else {
+        "create"
+    };
+    let needed = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    let found =
+        fs::read_dir(nearest).and_then(|_| access(nearest, needed).map_err(io::Error::from));
+    found.map_err(|error| unusable(what, "folder", data, &error))
 }
 
 /// Makes the folder for its owner alone; narrows one that is there.
@@ -255,9 +280,27 @@ pub(super) fn make_folder(data: &Path) -> Result<(), StoreError> {
 }
 
 pub(super) fn cannot_create(what: &str, path: &Path, error: &io::Error) -> StoreError {
+    unusable("create", what, path, error)
+}
+
+fn unusable(verb: &str, what: &str, path: &Path, error: &io::Error) -> StoreError {
+    let fix = match error.kind() {
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+            "A file has that name, or that of a folder above it: name a folder"
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "Free space there, or name another folder"
+        }
+        // The folders above it were made, or are there.
+        ErrorKind::NotFound => {
+            "That file system takes no new files and folders: name a folder on a disk"
+        }
+        _ => {
+            "Give this user write permission there, on a file system that is not mounted read-only"
+        }
+    };
     StoreError::Misconfigured(format!(
-        "cannot create the {what} {} (REVWATCH_DATA): {error}. Give this user write permission there, on a file system \
-         that is not mounted read-only ({})",
+        "cannot {verb} the {what} {} (REVWATCH_DATA): {error}. {fix} ({})",
         path.display(),
         owner(path),
     ))

@@ -51,7 +51,7 @@ use self::handle::Inner;
 pub use self::handle::Sqlite;
 use self::identity::{note_before_opening, refuse_foreign_log};
 pub use self::schema::Open;
-use self::schema::{PrepareError, prepare};
+use self::schema::{examine, prepare};
 use self::thread::keep_thread;
 use self::watcher::{prune, watch};
 use self::writer::write_loop;
@@ -76,6 +76,22 @@ impl Sqlite {
         Self::open_file(path, how, clock)
     }
 
+    /// Whether [`Sqlite::open`] would serve from folder `data` with so many partitions. Makes, converts and narrows
+    /// nothing.
+    pub fn check(data: &Path, partitions: u32) -> Result<(), StoreError> {
+        file::refuse_folder(data)?;
+        let path = data.join(FILE_NAME);
+        file::refuse_unfit(&path)?;
+        if !path.exists() {
+            return Ok(());
+        }
+        refusals::refuse_empty(&path)?;
+        refuse_foreign_log(&path)?;
+        let mut connection =
+            connect(&path).map_err(|error| SqliteError::of(&path.display().to_string(), &error))?;
+        examine(&mut connection, partitions).map_err(|error| error.of_file(&path))
+    }
+
     fn open_file(path: PathBuf, how: Open, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let shown = path.display().to_string();
         let cannot_open = |error: &rusqlite::Error| SqliteError::of(&shown, error);
@@ -89,11 +105,7 @@ impl Sqlite {
         {
             return Err(SqliteError::read_only(&shown, &"it was opened for reading only").into());
         }
-        let partitions = prepare(&mut connection, how).map_err(|e| match e {
-            PrepareError::Sql(e) => cannot_open(&e).into(),
-            PrepareError::Misconfigured(text) => StoreError::Misconfigured(text),
-            PrepareError::Corrupt(text) => StoreError::Corrupt(text),
-        })?;
+        let partitions = prepare(&mut connection, how).map_err(|error| error.of_file(&path))?;
         let file = Arc::new(StoreFile::opened(path, &connection)?);
         if how != Open::Existing {
             file.note();

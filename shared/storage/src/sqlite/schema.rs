@@ -1,11 +1,14 @@
 //! The schema of the file: created in a new one, converted or checked in an old one.
 
+use std::path::Path;
+
 use revwatch_core::entity::STATE_FORMAT;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
-use super::error::RESTORE;
+use super::error::{RESTORE, SqliteError};
 use super::identity::{id_of, set_fresh_id};
 use super::recovery;
+use crate::ports::StoreError;
 
 /// How the data folder is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +27,17 @@ pub(super) enum PrepareError {
     Sql(rusqlite::Error),
     Misconfigured(String),
     Corrupt(String),
+}
+
+impl PrepareError {
+    /// Says it of the file at `path`.
+    pub(super) fn of_file(self, path: &Path) -> StoreError {
+        match self {
+            Self::Sql(error) => SqliteError::of(&path.display().to_string(), &error).into(),
+            Self::Misconfigured(text) => StoreError::Misconfigured(text),
+            Self::Corrupt(text) => StoreError::Corrupt(text),
+        }
+    }
 }
 
 impl From<rusqlite::Error> for PrepareError {
@@ -48,11 +62,7 @@ pub(super) fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Pre
     let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match (version, how) {
         (0, Open::Create { partitions }) => create(&transaction, partitions)?,
-        (0, Open::Existing) => {
-            return Err(PrepareError::Misconfigured(
-                "the store is empty: start `revwatch serve` first".into(),
-            ));
-        }
+        (0, Open::Existing) => return Err(is_empty()),
         (SCHEMA_VERSION, _) => {}
         (1..SCHEMA_VERSION, Open::Create { partitions }) => {
             convert(&transaction, version, partitions)?;
@@ -62,27 +72,49 @@ pub(super) fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Pre
                 "the store has format {version}: start `revwatch serve` of this version once, it converts the file"
             )));
         }
-        (other, _) => {
-            return Err(PrepareError::Misconfigured(format!(
-                "the store has format {other}, this revwatch reads format {SCHEMA_VERSION}: use the version that wrote it"
-            )));
-        }
+        (other, _) => return Err(is_foreign(other)),
     }
     let stored = stored_partitions(&transaction)?;
     let Open::Create { partitions } = how else {
         return Ok(stored);
     };
-    if partitions != stored {
-        return Err(PrepareError::Misconfigured(format!(
-            "this store was created with {stored} partitions, and that cannot change: set REVWATCH_PARTITIONS={stored} \
-             (or `partitions` in the configuration), or start with a new data folder; {partitions} was requested"
-        )));
-    }
+    refuse_other_number(stored, partitions)?;
     if id_of(&transaction)? == 0 {
         set_fresh_id(&transaction)?;
     }
     transaction.commit()?;
     Ok(stored)
+}
+
+/// Whether [`prepare`] would serve from the file with so many partitions. Changes nothing.
+pub(super) fn examine(connection: &mut Connection, partitions: u32) -> Result<(), PrepareError> {
+    let transaction = connection.transaction()?;
+    let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match version {
+        0 => Err(is_empty()),
+        1..=SCHEMA_VERSION => refuse_other_number(stored_partitions(&transaction)?, partitions),
+        other => Err(is_foreign(other)),
+    }
+}
+
+fn is_empty() -> PrepareError {
+    PrepareError::Misconfigured("the store is empty: start `revwatch serve` first".into())
+}
+
+fn is_foreign(version: u32) -> PrepareError {
+    PrepareError::Misconfigured(format!(
+        "the store has format {version}, this revwatch reads format {SCHEMA_VERSION}: use the version that wrote it"
+    ))
+}
+
+fn refuse_other_number(stored: u32, requested: u32) -> Result<(), PrepareError> {
+    if requested == stored {
+        return Ok(());
+    }
+    Err(PrepareError::Misconfigured(format!(
+        "this store was created with {stored} partitions, and that cannot change: set REVWATCH_PARTITIONS={stored} \
+         (or `partitions` in the configuration), or start with a new data folder; {requested} was requested"
+    )))
 }
 
 fn create(c: &Connection, partitions: u32) -> rusqlite::Result<()> {

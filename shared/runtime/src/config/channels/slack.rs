@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use url::Url;
 
 use super::channel::{Channel, check_credential, check_secret_url};
 use crate::config::definition::Kind;
@@ -70,11 +71,28 @@ impl SlackConfig {
     pub(in crate::config) fn check(&self, egress: &EgressConfig) -> Result<(), ConfigError> {
         let mut faults = Faults::default();
         faults.of(egress.base("slack.api_base (SLACK_API_BASE)", &self.api_base));
-        faults.of(check_secret_url(
-            egress,
-            "slack.webhook_url (SLACK_WEBHOOK_URL)",
-            self.webhook_url.as_ref(),
-        ));
+        let webhook = "slack.webhook_url (SLACK_WEBHOOK_URL)";
+        faults.of(check_secret_url(egress, webhook, self.webhook_url.as_ref()));
+        if let Some(url) = &self.webhook_url
+            && is_page_of_slack(url.expose_secret())
+        {
+            let what = "is a link to a page of Slack: give the https://hooks.slack.com/services/… that the app's settings \
+                        (Incoming Webhooks) show";
+            faults.add(Fault::of(webhook, what));
+        }
+        for (route, channel) in &self.channels {
+            let what = match channel.trim() {
+                "" => "is empty",
+                url if url.contains("://") => "is a link",
+                _ => continue,
+            };
+            let what = format!(
+                "[slack.channels] {route} {what}: give the channel's name, like \"#payments\", or its id, like \
+                 \"C0123456789\""
+            );
+            let key = format!("slack.channels.{route}");
+            faults.add(Fault::from(what).about([key.as_str()]));
+        }
         faults.of(check_credential(
             "slack.bot_token (SLACK_BOT_TOKEN)",
             self.bot_token.as_ref(),
@@ -93,6 +111,7 @@ impl SlackConfig {
         ));
         faults.none()
     }
+
     fn check_signing_secrets(&self) -> Result<(), ConfigError> {
         let invalid = |what| {
             let setting = "slack.signing_secret (SLACK_SIGNING_SECRET)";
@@ -115,5 +134,36 @@ impl SlackConfig {
             );
         }
         Ok(())
+    }
+}
+
+/// Whether it is on Slack's domain, but not where messages are received.
+fn is_page_of_slack(url: &str) -> bool {
+    let host = Url::parse(url.trim()).ok();
+    let host = host.as_ref().and_then(Url::host_str).unwrap_or_default();
+    let is_slack = |domain: &str| {
+        host.strip_suffix(domain)
+            .is_some_and(|rest| rest.is_empty() || (rest.ends_with('.') && rest != "hooks."))
+    };
+    is_slack("slack.com") || is_slack("slack-gov.com")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_to_pages_of_slack_receive_no_messages() {
+        for (url, expected) in [
+            ("https://hooks.slack.com/services/T0/B0/x", false),
+            ("https://hooks.slack-gov.com/services/T0/B0/x", false),
+            ("https://chat.example.com/hooks/x", false),
+            ("https://notslack.com/x", false),
+            ("https://acme.slack.com/archives/C0123456789", true),
+            ("https://app.slack.com/client/T0/C0", true),
+            ("https://slack.com/x", true),
+        ] {
+            assert_eq!(is_page_of_slack(url), expected, "{url}");
+        }
     }
 }
