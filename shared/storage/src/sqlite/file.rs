@@ -12,6 +12,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rustix::fs::{Access, access};
@@ -134,6 +135,8 @@ impl StoreFile {
     /// one, the connection stays open until the process ends.
     pub(super) fn close(&self, connection: Connection) {
         if self.check_content().is_ok() && same(&self.log, self.opened_log).is_ok() {
+            // Another process that has the file open ends the log itself, and must not wait for this one.
+            let _ = connection.busy_timeout(Duration::ZERO);
             let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
         } else {
             std::mem::forget(connection);

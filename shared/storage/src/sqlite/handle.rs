@@ -1,7 +1,7 @@
 //! The handle on the file, which the ports are implemented for.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use revwatch_core::clock::Clock;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::error::SqliteError;
 use super::file::StoreFile;
+use super::thread::JoinOnDrop;
 use super::writer::{Job, Task};
 use crate::ports::{QueueError, StoreError};
 
@@ -17,12 +18,17 @@ use crate::ports::{QueueError, StoreError};
 pub struct Sqlite(pub(super) Arc<Inner>);
 
 /// What all handles share.
+///
+/// It is dropped in this order, so that the writer's connection is the last, and leaves a single file.
 pub(super) struct Inner {
+    pub(super) watcher: OnceLock<JoinOnDrop>,
+    pub(super) readers: Mutex<Vec<Connection>>,
+    pub(super) jobs: mpsc::Sender<Box<dyn Job>>,
+    /// Ends when there is no sender of jobs.
+    pub(super) _writer: JoinOnDrop,
     pub(super) file: Arc<StoreFile>,
     pub(super) partitions: u32,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) jobs: mpsc::Sender<Box<dyn Job>>,
-    pub(super) readers: Mutex<Vec<Connection>>,
     /// One per partition: something was published.
     pub(super) published: Vec<Notify>,
     /// The queue was closed and accepts nothing.

@@ -37,7 +37,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use revwatch_core::clock::Clock;
 use tokio::sync::{Notify, mpsc};
@@ -52,7 +52,7 @@ pub use self::handle::Sqlite;
 use self::identity::{note_before_opening, refuse_foreign_log};
 pub use self::schema::Open;
 use self::schema::{examine, prepare};
-use self::thread::keep_thread;
+use self::thread::{JoinOnDrop, keep_thread};
 use self::watcher::{prune, watch};
 use self::writer::write_loop;
 use crate::ports::StoreError;
@@ -113,31 +113,35 @@ impl Sqlite {
         let mut checkpoints =
             Checkpoints::of(&mut connection, file.clone()).map_err(|e| cannot_open(&e))?;
         let (jobs, mut inbox) = mpsc::channel(4096);
+        let own_file = file.clone();
+        let writer = std::thread::Builder::new()
+            .name("sqlite-writer".into())
+            .spawn(move || {
+                keep_thread("sqlite-writer", || {
+                    write_loop(&mut connection, &own_file, &mut inbox, &mut checkpoints);
+                });
+                // The last handle was dropped: leave a single file.
+                own_file.close(connection);
+            })
+            .map_err(|e| StoreError::Unavailable(e.into()))?;
         let inner = Arc::new(Inner {
-            file: file.clone(),
+            watcher: OnceLock::new(),
+            readers: Mutex::default(),
+            jobs,
+            _writer: JoinOnDrop::new(writer),
+            file,
             partitions,
             clock,
-            jobs,
-            readers: Mutex::default(),
             published: (0..partitions).map(|_| Notify::new()).collect(),
             closed: AtomicBool::new(false),
             prunes: how != Open::Existing,
         });
-        std::thread::Builder::new()
-            .name("sqlite-writer".into())
-            .spawn(move || {
-                keep_thread("sqlite-writer", || {
-                    write_loop(&mut connection, &file, &mut inbox, &mut checkpoints);
-                });
-                // The last handle was dropped: leave a single file.
-                file.close(connection);
-            })
-            .map_err(|e| StoreError::Unavailable(e.into()))?;
-        let watcher = Arc::downgrade(&inner);
-        std::thread::Builder::new()
+        let watched = Arc::downgrade(&inner);
+        let watcher = std::thread::Builder::new()
             .name("sqlite-watcher".into())
-            .spawn(move || keep_thread("sqlite-watcher", || watch(&watcher)))
+            .spawn(move || keep_thread("sqlite-watcher", || watch(&watched)))
             .map_err(|e| StoreError::Unavailable(e.into()))?;
+        let _ = inner.watcher.set(JoinOnDrop::new(watcher));
         Ok(Self(inner))
     }
 

@@ -1,7 +1,11 @@
 //! Threads that survive a panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+/// Wakes its thread if that is parked, and waits until it has ended, when it is dropped: a process does not end before.
+pub(super) struct JoinOnDrop(Option<JoinHandle<()>>);
 
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
 
@@ -10,7 +14,26 @@ const RESTART_PAUSE: Duration = Duration::from_millis(200);
 pub(super) fn keep_thread(name: &str, mut work: impl FnMut()) {
     while catch_unwind(AssertUnwindSafe(&mut work)).is_err() {
         tracing::error!(thread = name, "a thread panicked and restarts");
-        std::thread::sleep(RESTART_PAUSE);
+        thread::sleep(RESTART_PAUSE);
+    }
+}
+
+impl JoinOnDrop {
+    pub(super) fn new(thread: JoinHandle<()>) -> Self {
+        Self(Some(thread))
+    }
+}
+
+impl Drop for JoinOnDrop {
+    fn drop(&mut self) {
+        // A thread that drops itself would wait for ever.
+        if let Some(other) = self.0.take()
+            && other.thread().id() != thread::current().id()
+        {
+            other.thread().unpark();
+            // It handles its panics.
+            let _ = other.join();
+        }
     }
 }
 

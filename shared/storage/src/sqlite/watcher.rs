@@ -91,7 +91,7 @@ pub(super) fn watch(inner: &Weak<Inner>) {
             }));
         }
         drop(inner);
-        std::thread::sleep(CHECK_INTERVAL);
+        std::thread::park_timeout(CHECK_INTERVAL);
     }
 }
 
