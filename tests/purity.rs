@@ -180,10 +180,9 @@ fn reads_system(source: &str) -> bool {
     named.iter().any(|Named { segments, .. }| {
         let has = |name: &str| segments.iter().any(|s| s == name);
         let reads_clock = ["Timestamp", "Zoned", "SystemTime"].into_iter().any(has) && has("now");
-        reads_clock
-            || ["now_v7", "new_v4", "fastrand", "getrandom"]
-                .into_iter()
-                .any(has)
+        // A socket for IPv4 is no random id.
+        let makes_id = has("now_v7") || has("new_v4") && !has("TcpSocket");
+        reads_clock || makes_id || ["fastrand", "getrandom"].into_iter().any(has)
     })
 }
 

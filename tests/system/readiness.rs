@@ -81,3 +81,24 @@ async fn every_role_is_ready_only_while_the_broker_works() {
         process.stop();
     }
 }
+
+/// Each of the two would leave the partitions alone that the other one's worker has.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_of_two_virtual_hosts_on_one_redis_say_so() {
+    let deployment = Deployment::servers().await;
+    // Each call names a virtual host of its own.
+    let (one, other) = (deployment.variables(&[]), deployment.variables(&[]));
+    let first = Revwatch::serve(&one, "worker");
+    until_check(&first, "worker", true).await;
+    let second = Revwatch::serve(&other, "worker");
+    for process in [&first, &second] {
+        until_check(process, "worker", false).await;
+        let log = process.log();
+        let lines = log.iter().filter_map(|line| line["message"].as_str());
+        let said = lines.filter(|it| it.starts_with("workers of another virtual host"));
+        assert_eq!(said.count(), 1, "{log:?}");
+    }
+    second.stop();
+    until_check(&first, "worker", true).await;
+    first.stop();
+}

@@ -172,7 +172,7 @@ pub async fn mode_of_workers(
 /// move to other workers and starts reading those that it gains. While the workers' views differ,
 /// two may read one partition; entity versions in the commit make that safe.
 pub async fn run(worker: Worker, shutdown: CancellationToken) {
-    let name = membership::name_of(worker.ids.fresh());
+    let name = membership::name_of(worker.ids.fresh(), worker.queue.place());
     let tasks = TaskTracker::new();
     let period = Duration::from_secs_f64((worker.config.member_seconds / 3.0).max(0.1));
     let ttl_ms = u64::try_from((period * 3).as_millis()).unwrap_or(u64::MAX);
@@ -183,6 +183,7 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     let pauses = known.subscribe();
     let (standing, failures) = (Standing::default(), FailureLog::default());
     let mut movement = Movement::default();
+    let mut has_said_shared = false;
     let (maintained, owned_partitions) = (worker.clone(), own.subscribe());
     let of_maintenance = standing.clone();
     tasks.spawn(
@@ -231,7 +232,10 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
         {
             Ok(alive) => {
                 let now = Instant::now();
-                match standing.unready(now).or_else(|| movement.first(now)) {
+                let unready = shared_store(&alive, &name, &mut has_said_shared)
+                    .or_else(|| standing.unready(now))
+                    .or_else(|| movement.first(now));
+                match unready {
                     None => worker.ready.pass(),
                     Some(reason) => worker.ready.fail(reason),
                 }
@@ -313,6 +317,20 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     };
     let _ = tokio::time::timeout(Duration::from_secs(2), leaving).await;
     tracing::info!(worker = name, "worker stopped");
+}
+
+/// Why workers of another deployment make this one unready; the log says it once.
+fn shared_store(alive: &[String], own: &str, has_said: &mut bool) -> Option<String> {
+    let is_shared = membership::has_other_queue(alive, own);
+    if is_shared && !*has_said {
+        tracing::error!(
+            "workers of another virtual host of RabbitMQ use this Redis: their state is mixed with this one's, and the \
+             partitions that they have stand still here. Give each deployment a Redis, or a database of it, of its own \
+             (REVWATCH_REDIS_URL), then run `revwatch rebuild --yes`"
+        );
+    }
+    *has_said = is_shared;
+    is_shared.then(|| "workers of another virtual host use this store, see the log".to_owned())
 }
 
 impl Worker {

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use revwatch_core::entity::STATE_FORMAT;
 use revwatch_core::event::partition_of;
 use revwatch_core::mode::Mode;
+#[cfg(doc)]
+use revwatch_storage::ports::Publish;
 use uuid::Uuid;
 
 /// The workers as one of them sees them.
@@ -25,9 +27,29 @@ pub fn group_of(mode: Mode) -> String {
     format!("workers of {mode} mode")
 }
 
-/// A worker's name: others see in it which state format its version has.
-pub fn name_of(id: Uuid) -> String {
-    format!("worker-{}-format-{STATE_FORMAT}", id.simple())
+/// A worker's name: others see in it which state format its version has, and the [place](Publish::place) of its queue.
+pub fn name_of(id: Uuid, place: Option<&str>) -> String {
+    let queue = place.map_or_else(String::new, |place| {
+        format!("{QUEUE}{:08x}", partition_of(place, u32::MAX))
+    });
+    format!("worker-{}{queue}-format-{STATE_FORMAT}", id.simple())
+}
+
+/// Begins the place of the queue in a worker's name.
+const QUEUE: &str = "-queue-";
+
+/// Whether a member reads another queue than the worker called `own`: two deployments have one store, and each of them
+/// leaves the partitions alone that the other one's workers have.
+pub fn has_other_queue(alive: &[String], own: &str) -> bool {
+    let queue = |name: &str| {
+        let (_, rest) = name.split_once(QUEUE)?;
+        rest.split('-').next().map(str::to_owned)
+    };
+    let own = queue(own);
+    alive
+        .iter()
+        .filter_map(|member| queue(member))
+        .any(|other| own.as_ref().is_some_and(|own| *own != other))
 }
 
 /// The members whose versions have another state format. Those before format 2 do not name it.
@@ -67,11 +89,27 @@ mod tests {
 
     #[test]
     fn a_member_of_another_version_is_known_by_its_name() {
-        let own = name_of(Uuid::from_u128(7));
+        let own = name_of(Uuid::from_u128(7), Some("/"));
         let others = ["worker-1", "worker-1-format-1", "worker-1-format-29"];
         let others = others.map(str::to_owned).to_vec();
         let alive = [vec![own], others.clone()].concat();
         assert_eq!(of_other_format(&alive), others);
+    }
+
+    #[test]
+    fn a_member_with_another_queue_is_known_by_its_name() {
+        let name = |n: u128, place| name_of(Uuid::from_u128(n), place);
+        let own = name(1, Some("/"));
+        let has = |alive: &[String]| has_other_queue(alive, &own);
+        assert!(!has(&[own.clone(), name(2, Some("/")), name(3, None)]));
+        assert!(has(&[own.clone(), name(2, Some("staging"))]));
+        // Of a version that does not name it.
+        assert!(!has(&["worker-1-format-8".to_owned()]));
+        let embedded = name(1, None);
+        assert!(!has_other_queue(
+            &[embedded.clone(), own.clone()],
+            &embedded
+        ));
     }
 
     #[test]

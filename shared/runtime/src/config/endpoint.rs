@@ -182,6 +182,12 @@ impl EndpointConfig {
         }
         if !path.starts_with('/') {
             invalid(&["path"], format!(": path {path:?} must begin with /"));
+        } else if !path.bytes().all(is_of_path) {
+            let what = format!(
+                ": path {path:?} must be the path of a URL, without host, query or fragment: letters and digits of ASCII, \
+                 and - . _ ~ / and the like"
+            );
+            invalid(&["path"], what);
         }
         if before.iter().any(|e| e.path == *path) {
             invalid(&["path"], format!(": its path {path:?} is already used"));
@@ -208,4 +214,9 @@ pub(super) fn keys<'a>(secrets: impl Iterator<Item = &'a str>) -> Option<Vec<Sig
         .map(SigningKey::new)
         .collect::<Option<Vec<_>>>()
         .filter(|keys| !keys.is_empty())
+}
+
+/// What a path may have that is sent as it is written. Source: <https://www.rfc-editor.org/rfc/rfc3986#section-3.3>.
+fn is_of_path(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~/!$&'()*+,;=:@%".contains(&byte)
 }

@@ -12,7 +12,7 @@ use super::error::Fault;
 use super::file::KeyPath;
 use super::right_values::right_value;
 use super::variables::{definitions, is_private, is_secret};
-use super::written::{items, lines};
+use super::written::{items, lines, trimmed};
 
 /// Why a value cannot be meant as it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +27,8 @@ pub(super) enum Flaw {
     Named,
     #[error("must not have a `${{…}}`, which nothing has replaced")]
     Unreplaced,
+    #[error("is only a comment, because it begins with #, and counts as not set")]
+    Comment,
     #[error("must have one line")]
     SeveralLines,
     #[error("holds {MASK}, which is only a placeholder")]
@@ -100,6 +102,9 @@ fn flaw_at(path: &[String], text: &str) -> Option<Flaw> {
             true => flaw(text),
             false => is_unseen(text).then_some(Flaw::Unseen),
         };
+    }
+    if lines(text).next().is_none() && !trimmed(text).is_empty() {
+        return Some(Flaw::Comment);
     }
     if LISTS.iter().any(|list| keys == *list) {
         let is_pair = keys == HEADERS;
@@ -292,6 +297,32 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(flaw_of_secret(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_only_a_comment_is_not_taken_for_one_that_is_not_set() {
+        let table = [
+            ("slack.webhook_url", "#alerts", true),
+            ("stripe_webhook_secret", "# the old one\n", true),
+            (
+                "stripe_webhook_secret",
+                "# the old one\nwhsec_MfKQ9r8GKYqrTwjUPD8I",
+                false,
+            ),
+            ("stripe_webhook_secret", " \n", false),
+        ];
+        for (key, text, expected) in table {
+            let settings = format!("{key} = {text:?}");
+            let found = faults(&settings.parse().expect("TOML"));
+            let is_named = found
+                .iter()
+                .any(|fault| fault.what.contains("only a comment"));
+            assert_eq!(
+                (is_named, found.len()),
+                (expected, usize::from(expected)),
+                "{text:?}"
+            );
         }
     }
 

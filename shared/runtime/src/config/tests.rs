@@ -569,6 +569,11 @@ fn an_endpoint_needs_a_secret() {
             "begin with /",
         ),
         (
+            Some("[[endpoints]]\nname = \"x\"\npath = \"/x?y=1\"\nsecrets = [\"a\"]"),
+            &[],
+            "without host, query",
+        ),
+        (
             Some("[[endpoints]]\nname = \"x\"\npath = \"/webhooks/stripe\"\nsecrets = [\"a\"]"),
             &[("STRIPE_WEBHOOK_SECRET", "whsec_first")],
             "is already used",

@@ -43,9 +43,7 @@ pub fn init_logs(format: Option<LogFormat>) {
 /// The same with another default for when `RUST_LOG` is not set.
 pub fn init_logs_or(format: Option<LogFormat>, default_filter: &str) {
     let configured = log_filter();
-    let filter = configured.as_deref().unwrap_or(default_filter).parse();
-    let is_valid = filter.is_ok();
-    let filter = filter.unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+    let (filter, warning) = filter_of(configured.as_deref().unwrap_or(default_filter));
     let format = format.unwrap_or(if io::stderr().is_terminal() {
         LogFormat::Pretty
     } else {
@@ -59,10 +57,30 @@ pub fn init_logs_or(format: Option<LogFormat>, default_filter: &str) {
             .with(fmt::layer().with_writer(|| LogWriter).compact())
             .try_init(),
     };
-    if !is_valid {
-        tracing::warn!(
-            "RUST_LOG is not a log filter such as info or info,lapin=debug: the level is info"
-        );
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// The filter that `text` is, and what was probably meant otherwise. A word that is no level is a target, so that
+/// `verbose` alone would turn all lines off, also those about errors.
+fn filter_of(text: &str) -> (Targets, Option<&'static str>) {
+    match text.parse::<Targets>() {
+        Ok(filter) if filter.default_level().is_some() || text.contains("revwatch") => {
+            (filter, None)
+        }
+        Ok(filter) => (
+            filter.with_default(LevelFilter::INFO),
+            Some(
+                "RUST_LOG has no level for revwatch, which is off, error, warn, info, debug or trace: it is info",
+            ),
+        ),
+        Err(_) => (
+            Targets::new().with_default(LevelFilter::INFO),
+            Some(
+                "RUST_LOG is not a log filter such as info or info,lapin=debug: the level is info",
+            ),
+        ),
     }
 }
 
@@ -164,6 +182,27 @@ mod tests {
     use tracing::subscriber::with_default;
 
     use super::*;
+
+    #[test]
+    fn no_filter_turns_the_log_off_by_mistake() {
+        use tracing::Level;
+        for (text, level, is_warned) in [
+            ("info", Level::INFO, false),
+            ("info,lapin=off", Level::INFO, false),
+            ("error", Level::ERROR, false),
+            ("revwatch=debug", Level::DEBUG, false),
+            ("verbose", Level::INFO, true),
+            ("warning", Level::INFO, true),
+            ("lapin=debug", Level::INFO, true),
+            ("revwatch=verbose", Level::INFO, true),
+        ] {
+            let (filter, warning) = filter_of(text);
+            assert!(filter.would_enable("revwatch_worker", &level), "{text}");
+            assert_eq!(warning.is_some(), is_warned, "{text}");
+        }
+        let (off, warning) = filter_of("off");
+        assert!(!off.would_enable("revwatch_worker", &Level::ERROR) && warning.is_none());
+    }
 
     /// Renders events with a fixed time, the beginning of 1970.
     #[derive(Clone, Default)]

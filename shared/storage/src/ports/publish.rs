@@ -45,6 +45,11 @@ pub trait Publish: Send + Sync {
     /// The number of partitions the deployment was created with.
     fn partitions(&self) -> u32;
 
+    /// What tells this deployment's queue from those of others on the same servers: RabbitMQ's virtual host.
+    fn place(&self) -> Option<&str> {
+        None
+    }
+
     /// Returns `Ok` only when the delivery is durable. After an error the delivery may or may not be stored.
     async fn publish(&self, delivery: Delivery) -> Result<(), QueueError>;
 

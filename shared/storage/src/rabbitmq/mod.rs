@@ -160,6 +160,11 @@ impl Publish for RabbitQueue {
         self.partitions
     }
 
+    fn place(&self) -> Option<&str> {
+        let node = self.broker.nodes.first()?;
+        Some(&node.uri.vhost)
+    }
+
     async fn publish(&self, delivery: Delivery) -> Result<(), QueueError> {
         if delivery.partition >= self.partitions {
             return Err(no_such_partition(delivery.partition, self.partitions));

@@ -39,6 +39,10 @@ impl Target {
             )));
         }
         match scheme {
+            "redis" | "rediss" if rest.contains('?') => Err(wrong(
+                "has a parameter, which redis:// does not take: the database is the number at the end, \
+                 redis://:password@host:6379/0",
+            )),
             "redis" | "rediss" => Ok(Self::Single(server(&format!("{scheme}://{rest}"))?)),
             "redis-cluster" => Self::cluster(&Parts::split(rest)?),
             "redis-sentinel" => Self::sentinel(&Parts::split(rest)?),
@@ -269,6 +273,8 @@ mod tests {
     #[case("http://:hunter2@a")]
     #[case("redis://:hunter2@a:notaport")]
     #[case("redis://:hunter2@a/notadb")]
+    #[case("redis://:hunter2@a?db=3")]
+    #[case("rediss://:hunter2@a/0?db=3")]
     #[case("redis-cluster://:hunter2@a,,b")]
     #[case("redis-cluster://:hunter2@a/1")]
     #[case("redis-cluster://:hun/ter2@a")]

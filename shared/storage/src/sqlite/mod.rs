@@ -87,8 +87,8 @@ impl Sqlite {
         }
         refusals::refuse_empty(&path)?;
         refuse_foreign_log(&path)?;
-        let mut connection =
-            connect(&path).map_err(|error| SqliteError::of(&path.display().to_string(), &error))?;
+        let mut connection = connection::open(&path)
+            .map_err(|error| SqliteError::of(&path.display().to_string(), &error))?;
         examine(&mut connection, partitions).map_err(|error| error.of_file(&path))
     }
 
