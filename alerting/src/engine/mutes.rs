@@ -18,8 +18,9 @@ pub(super) struct Mutes {
     recheck: bool,
 }
 
-/// Silences that have ended are listed for so long.
-const ENDED_SILENCES_KEPT_S: i64 = 30 * 86_400;
+/// So many silences that have ended are kept. Not for a time: a clock that was ahead for a moment would take away those
+/// that go on once it is right.
+const ENDED_SILENCES_KEPT: usize = 1000;
 
 impl Mutes {
     /// Nothing is silenced yet. What was muted before is checked first: silences may have ended since.
@@ -102,9 +103,14 @@ impl Mutes {
         let since_s = std::mem::replace(&mut self.silences_checked_s, now_s);
         let has_ended = |silence: &Silence| since_s < silence.until_s && silence.until_s <= now_s;
         self.recheck |= self.silences.values().any(has_ended);
-        let is_old = |silence: &&Silence| silence.until_s + ENDED_SILENCES_KEPT_S <= now_s;
-        let old = self.silences.values().filter(is_old);
-        let old: Vec<String> = old.map(|silence| silence.id.clone()).collect();
+        let ended = self.silences.values().filter(|it| it.until_s <= now_s);
+        if ended.clone().count() <= ENDED_SILENCES_KEPT {
+            return Vec::new();
+        }
+        let mut ended: Vec<_> = ended.map(|it| (it.until_s, it.id.clone())).collect();
+        ended.sort();
+        let surplus = ended.len() - ENDED_SILENCES_KEPT;
+        let old: Vec<String> = ended.into_iter().take(surplus).map(|(_, id)| id).collect();
         for id in &old {
             self.silences.remove(id);
         }
@@ -209,7 +215,15 @@ mod tests {
         assert!(mutes.on_time(10).is_empty());
         assert_eq!(mutes.take_recheck(), ["al_1"]);
         mutes.set("al_1", false);
-        assert_eq!(mutes.on_time(10 + ENDED_SILENCES_KEPT_S), ["s"]);
-        assert!(mutes.silence("s").is_none() && mutes.take_recheck().is_empty());
+        assert!(mutes.on_time(i64::MAX).is_empty(), "a clock may be ahead");
+        for n in 0..ENDED_SILENCES_KEPT {
+            mutes.add_silence(Silence {
+                id: format!("later {n}"),
+                ..silence(20)
+            });
+        }
+        assert!(mutes.on_time(19).is_empty(), "the others go on");
+        assert_eq!(mutes.on_time(20), ["s"]);
+        assert!(mutes.silence("s").is_none());
     }
 }

@@ -48,7 +48,7 @@ pub async fn run(
         .map(|silence| (silence, "pending"))
         .collect();
     rows.extend(stored.into_iter().map(|silence| {
-        let state = if silence.until_s > now_s {
+        let state = if silence.is_active(now_s) {
             "active"
         } else {
             "ended"
@@ -56,7 +56,7 @@ pub async fn run(
         (silence, state)
     }));
     rows.retain(|(_, state)| args.all || *state != "ended");
-    rows.sort_by_key(|(silence, _)| (silence.until_s, silence.id.clone()));
+    rows.sort_by_key(|(silence, _)| (silence.end_s(now_s), silence.id.clone()));
     let mutes = |silence: &Silence| {
         let by = Some(Mute::Silence(silence.id.clone()));
         alerts
@@ -71,7 +71,7 @@ pub async fn run(
             .map(|(silence, state)| {
                 json!({
                     "id": silence.id, "state": state, "matches": silence.matches, "from": rfc3339(Some(silence.from_s)),
-                    "until": rfc3339(Some(silence.until_s)), "reason": silence.reason, "by": silence.by,
+                    "until": rfc3339(Some(silence.end_s(now_s))), "reason": silence.reason, "by": silence.by,
                     "mutes": mutes(silence),
                 })
             })
@@ -91,7 +91,7 @@ pub async fn run(
             silence.id.as_str(),
             state,
             &matcher(&silence.matches),
-            &rfc3339(Some(silence.until_s)),
+            &rfc3339(Some(silence.end_s(now_s))),
             &mutes(silence).to_string(),
             &silence.by,
             &silence.reason,

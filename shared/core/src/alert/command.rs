@@ -73,8 +73,13 @@ pub struct Silence {
 impl Silence {
     /// Whether it suppresses alerts.
     pub fn is_active(&self, now_s: i64) -> bool {
+        now_s < self.end_s(now_s)
+    }
+
+    /// When it ends, as is known at `now_s`, in Unix seconds.
+    pub fn end_s(&self, now_s: i64) -> i64 {
         let until_s = self.ahead_until_s.filter(|_| self.from_s > now_s);
-        now_s < until_s.unwrap_or(self.until_s)
+        until_s.unwrap_or(self.until_s)
     }
 
     /// What has to be stored of it at `now_s`, if that has changed.

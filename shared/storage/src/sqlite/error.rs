@@ -47,9 +47,9 @@ impl SqliteError {
             )),
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
-            | ErrorCode::FileLockingProtocolFailed => {
-                Self::Unavailable(format!("another process keeps {file} locked: {error}"))
-            }
+            | ErrorCode::FileLockingProtocolFailed => Self::Unavailable(format!(
+                "another process keeps {file} locked: `fuser {path}` finds it, end it: {error}"
+            )),
             ErrorCode::OutOfMemory
             | ErrorCode::OperationAborted
             | ErrorCode::OperationInterrupted

@@ -7,7 +7,7 @@
 //! write-ahead log that were opened, and the file still has the content of this store.
 
 use std::ffi::OsStr;
-use std::fs::{self, Metadata, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use super::backup::refuse_interrupted;
 use super::connection::connect;
 use super::creation::create;
 use super::error::SqliteError;
-use super::identity::{Header, Unclosed, id_of, look_at, write_note};
+use super::identity::{Header, Unclosed, id_of, lacks_beginning, look_at, write_note};
 use super::refusals::{refuse_empty, refuse_links};
 use super::schema::Open;
 use crate::ports::StoreError;
@@ -37,6 +37,7 @@ pub(super) struct StoreFile {
     opened_log: FileId,
     /// To look at the file's header, which SQLite reads once.
     content: Unclosed,
+    log_content: File,
     /// Which store it is.
     id: u32,
     /// The last that was seen.
@@ -63,10 +64,12 @@ impl StoreFile {
         let content = look_at(&path).map_err(|error| gone(&path, &error))?;
         let header = header_of(&path, &content)?;
         let file = fs::metadata(&path).map_err(|error| gone(&path, &error))?;
-        let opened_log = fs::metadata(&log).map_err(|error| gone(&log, &error))?;
+        let log_content = File::open(&log).map_err(|error| gone(&log, &error))?;
+        let opened_log = log_content.metadata().map_err(|error| gone(&log, &error))?;
         Ok(Self {
             opened: FileId::of(&file),
             opened_log: FileId::of(&opened_log),
+            log_content,
             opened_bytes: file.len(),
             content,
             id,
@@ -81,7 +84,24 @@ impl StoreFile {
     pub(super) fn check(&self) -> Result<(), SqliteError> {
         same(&self.path, self.opened)?;
         self.check_content()?;
-        same(&self.log, self.opened_log)
+        self.check_log()
+    }
+
+    /// Fails if the log is another one, or was emptied or overwritten in place: SQLite writes on behind its beginning, and
+    /// nothing would be left of it after a restart.
+    fn check_log(&self) -> Result<(), SqliteError> {
+        same(&self.log, self.opened_log)?;
+        match lacks_beginning(&self.log_content) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(SqliteError::Misconfigured(format!(
+                "{} was emptied or overwritten while revwatch has it open (logrotate with copytruncate does that): nothing \
+                 more is accepted, and what was only in it is lost. Stop revwatch, move the log away and start it again; \
+                 then `revwatch backfill` brings back what Stripe still has ({})",
+                self.log.display(),
+                owner(&self.log),
+            ))),
+            Err(error) => Err(gone(&self.log, &error)),
+        }
     }
 
     /// Fails if the file that was opened, wherever it is now, was overwritten or truncated.
@@ -134,7 +154,7 @@ impl StoreFile {
     /// deletes what has the log's name. If the file has not the content of this store any more, or the log is another
     /// one, the connection stays open until the process ends.
     pub(super) fn close(&self, connection: Connection) {
-        if self.check_content().is_ok() && same(&self.log, self.opened_log).is_ok() {
+        if self.check_content().is_ok() && self.check_log().is_ok() {
             // Another process that has the file open ends the log itself, and must not wait for this one.
             let _ = connection.busy_timeout(Duration::ZERO);
             let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");

@@ -39,6 +39,24 @@ pub(super) fn look_at(path: &Path) -> io::Result<Unclosed> {
     File::open(path).map(ManuallyDrop::new)
 }
 
+/// Whether the beginning of a write-ahead log is missing although there is more of it: SQLite has that on disk before it
+/// writes anything behind it, and reads nothing of a log without it. Source:
+/// <https://www.sqlite.org/fileformat.html#the_write_ahead_log>.
+pub(super) fn lacks_beginning(log: &File) -> io::Result<bool> {
+    const HEADER_BYTES: u64 = 32;
+    const MAGIC: u32 = 0x377f_0682;
+    let mut magic = [0; 4];
+    if log.metadata()?.len() <= HEADER_BYTES {
+        return Ok(false);
+    }
+    match log.read_exact_at(&mut magic, 0) {
+        // It has just become shorter.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        // The last bit is the byte order of its checksums.
+        other => other.map(|()| u32::from_be_bytes(magic) & !1 != MAGIC),
+    }
+}
+
 impl Header {
     /// `None`: it is not SQLite's.
     pub(super) fn of(file: &File) -> io::Result<Option<Self>> {
@@ -95,11 +113,19 @@ pub(super) fn id_of(c: &Connection) -> rusqlite::Result<u32> {
     c.pragma_query_value(None, "application_id", |row| row.get(0))
 }
 
-/// Fails if the log next to the file at `path` is of another one, before SQLite opens both.
+/// Fails if the log next to the file at `path` is damaged or of another one, before SQLite opens both.
 pub(super) fn refuse_foreign_log(path: &Path) -> Result<(), StoreError> {
     let (log, note) = (log_of(path), note_of(path));
     if is_empty(&log) {
         return Ok(());
+    }
+    if File::open(&log).is_ok_and(|log| lacks_beginning(&log).unwrap_or(false)) {
+        return Err(StoreError::Misconfigured(format!(
+            "{} is damaged at its beginning: something emptied or overwrote it while a process had it open (logrotate with \
+             copytruncate does that), and what was only in it is lost. To go on without it, move it away and start \
+             revwatch; then `revwatch backfill` brings back what Stripe still has",
+            log.display(),
+        )));
     }
     let is_own = match look_at(path).and_then(|file| Header::of(&file)) {
         Ok(Some(header)) => read_note(&note).is_none_or(|noted| header.follows(&noted)),
@@ -270,6 +296,47 @@ mod tests {
             7,
             "nothing that was stored is lost"
         );
+    }
+
+    /// As `logrotate` does it with `copytruncate`, and as an overwriting program does.
+    #[tokio::test]
+    async fn a_log_that_is_emptied_in_place_takes_nothing_more() {
+        for is_emptied in [true, false] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (own, path) = store(folder.path(), "own");
+            put(&own, "a", 1).await.expect("stored");
+            checkpoint(&path).await;
+            put(&own, "b", 100_000).await.expect("stored");
+            let log = fs::OpenOptions::new().write(true).open(log_of(&path));
+            let log = log.expect("opened");
+            match is_emptied {
+                true => log.set_len(0).expect("emptied"),
+                false => log.write_all_at(&[0; 50_000], 0).expect("overwritten"),
+            }
+            let file = fs::read(&path).expect("read");
+            for key in ["c", "d"] {
+                let error = put(&own, key, 1).await.expect_err("not stored");
+                assert!(error.contains("was emptied or overwritten"), "{error}");
+            }
+            assert!(own.read(|_| Ok(())).await.is_err());
+            ended(own).await;
+            assert_eq!(
+                fs::read(&path).expect("read"),
+                file,
+                "nothing of it is copied"
+            );
+            let data = path.parent().expect("a folder");
+            for how in [CREATE, Open::Existing] {
+                let error = Sqlite::open(data, how).err().expect("refused").to_string();
+                for part in ["damaged at its beginning", "move it away", "backfill"] {
+                    assert!(error.contains(part), "{error}");
+                }
+            }
+            fs::remove_file(log_of(&path)).expect("moved away");
+            let again = Sqlite::open(data, CREATE).expect("a store");
+            put(&again, "b", 1).await.expect("it has no such key");
+            put(&again, "a", 1).await.expect_err("it has this one");
+        }
     }
 
     #[tokio::test]
