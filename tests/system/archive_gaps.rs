@@ -138,6 +138,15 @@ async fn a_deleted_journal_is_named_once_and_begun_again() {
     .await;
     drop(process);
     assert_eq!(said(Revwatch::serve(&variables, "ingest")), 0);
+    // Whether the archive lacks something is not known any more.
+    let audit = print(&variables, &["audit", "--what", "archive gap", "--json"]);
+    assert!(audit.contains("not known: the journal"), "{audit}");
+    let refused = cli(&variables, &["rebuild", "--yes"]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && text.contains("--despite-gaps"),
+        "{text}"
+    );
 }
 
 async fn all_are_applied(variables: &Variables) {

@@ -87,6 +87,15 @@ const ABANDONED_MS: i64 = 3 * MINUTE_MS;
 const CLOCK_SKEW_MS: i64 = 10 * MINUTE_MS;
 
 impl Gap {
+    /// What may be missing when the journal was deleted: it may have had gaps.
+    pub fn of_lost_journal(now_ms: i64) -> Self {
+        Self {
+            since_ms: now_ms - ARCHIVE_DAYS * DAY_MS,
+            until_ms: Some(now_ms),
+            reason: "not known: the journal, which had the gaps of before, was deleted".to_owned(),
+        }
+    }
+
     /// Its line.
     pub fn line(&self, key: &str, at_ms: i64) -> JournalEntry {
         line(GAPS, key, at_ms, self)

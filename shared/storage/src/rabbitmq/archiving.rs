@@ -15,14 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lapin::Confirmation;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use revwatch_core::clock::{Clock as _, Ids as _};
 use tokio::time::Instant;
 
 use super::broker::Broker;
 use super::error::AmqpError;
-use super::link::{self, Link, Open, asked};
+use super::link::{self, Link, Open};
 use super::own_gaps::OwnGaps;
 use super::publish::Publisher;
 use super::topology::{self, Presence};
@@ -309,36 +307,8 @@ impl Archiving {
 }
 
 async fn takes_a_marker(open: &Open) -> Result<(), AmqpError> {
-    match asked(topology::ARCHIVE, publish_marker(open)).await? {
-        Confirmation::Ack(None) => Ok(()),
-        _ => Err(AmqpError::unavailable(
-            "RabbitMQ could not store a message in it".to_owned(),
-        )),
-    }
-}
-
-/// On a channel of its own: a channel ends with an error.
-async fn publish_marker(open: &Open) -> lapin::Result<Confirmation> {
-    let channel = open.create_channel().await?;
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await?;
-    let options = BasicPublishOptions {
-        mandatory: true,
-        ..Default::default()
-    };
     let properties = message::marker_properties(SystemIds.fresh());
-    let publishing = channel.basic_publish(
-        "".into(),
-        topology::ARCHIVE.into(),
-        options,
-        b"",
-        properties,
-    );
-    let confirm = publishing.await?.await?;
-    // It closes when it is dropped, too.
-    let _ = channel.close(200, "done".into()).await;
-    Ok(confirm)
+    link::store_in(open, topology::ARCHIVE, properties, b"").await
 }
 
 #[cfg(test)]

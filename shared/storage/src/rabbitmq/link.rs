@@ -6,17 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, ConnectionProperties, Event};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Event};
+use revwatch_core::clock::{Clock as _, Ids as _};
 use tokio::sync::watch;
 
 use super::broker::{Broker, Node};
 use super::error::{AmqpError, is_precondition_failed, said, soft_or_hard};
 use super::topology::{self, Declaring, Presence};
-use super::transport;
+use super::{message, transport};
+use crate::gaps::Gap;
 use crate::reconnecting::Reconnecting;
 use crate::server_url;
+use crate::system::{SystemClock, SystemIds};
 
 /// See the module.
 pub(super) struct Link {
@@ -344,7 +347,45 @@ async fn find_or_declare_journal(
     };
     let declaring =
         async { topology::declare_journal(&mut Declaring::new(on, &broker.unplaced).await?).await };
-    asked(topology::JOURNAL, declaring).await
+    asked(topology::JOURNAL, declaring).await?;
+    if found == Presence::Deleted {
+        // What it said of the archive is not known any more, and no rebuild may rely on that nothing is missing.
+        let now_ms = SystemClock.now_ms();
+        let line = Gap::of_lost_journal(now_ms).line(&SystemIds.fresh().to_string(), now_ms);
+        let body = serde_json::to_vec(&line).unwrap_or_default();
+        store_in(on, topology::JOURNAL, message::journal_properties(), &body).await?;
+    }
+    Ok(())
+}
+
+/// Publishes one message directly to a queue, on a channel of its own, because a channel ends with an error.
+pub(super) async fn store_in(
+    open: &Open,
+    queue: &str,
+    properties: BasicProperties,
+    body: &[u8],
+) -> Result<(), AmqpError> {
+    let storing = async {
+        let channel = open.create_channel().await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..Default::default()
+        };
+        let publishing = channel.basic_publish("".into(), queue.into(), options, body, properties);
+        let confirm = publishing.await?.await?;
+        // It closes when it is dropped, too.
+        let _ = channel.close(200, "done".into()).await;
+        Ok(confirm)
+    };
+    match asked(queue, storing).await? {
+        Confirmation::Ack(None) => Ok(()),
+        _ => Err(AmqpError::unavailable(
+            "RabbitMQ could not store a message in it".to_owned(),
+        )),
+    }
 }
 
 /// Declares the archive, which changes nothing if it exists.
@@ -376,7 +417,7 @@ pub(super) async fn presence(open: &Open, stream: &str) -> Result<Presence, Amqp
 }
 
 /// What RabbitMQ answers to a declaration of a stream, or to the question whether it is there.
-pub(super) async fn asked<T>(
+async fn asked<T>(
     stream: &str,
     asking: impl Future<Output = lapin::Result<T>>,
 ) -> Result<T, AmqpError> {
