@@ -75,7 +75,8 @@ pub async fn restore(options: &GlobalOptions, args: &RestoreArgs) -> anyhow::Res
         }
         writeln!(
             out,
-            "start `revwatch serve`, then read what came later from Stripe: revwatch backfill --since {}",
+            "start `revwatch serve`, then read what came later from Stripe: revwatch backfill --since {} \
+             --all-accounts (and what Stripe could not deliver in the three days before: an earlier --since reads that, too)",
             newest(&backup).unwrap_or_else(|| "30d".to_owned())
         )?;
     }

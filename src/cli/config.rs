@@ -119,6 +119,11 @@ async fn check(options: &GlobalOptions, args: &CheckArgs) -> anyhow::Result<()> 
         _ => (None, Vec::new()),
     };
     faults.extend(asked.iter().filter_map(servers::Asked::fault));
+    warnings.extend(
+        asked
+            .iter()
+            .flat_map(|asked| asked.warnings.iter().cloned()),
+    );
     if let Some(at_stripe) = &at_stripe {
         faults.extend(at_stripe.findings.faults.iter().cloned());
         warnings.extend(at_stripe.findings.warnings.iter().cloned());

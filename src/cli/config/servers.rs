@@ -21,6 +21,8 @@ pub(super) struct Asked {
     pub(super) name: &'static str,
     /// `None`: it cannot be asked without a message to people.
     pub(super) answer: Option<Result<(), String>>,
+    /// What is wrong although it works.
+    pub(super) warnings: Vec<String>,
 }
 
 /// For one server: its own timeouts are shorter.
@@ -36,20 +38,23 @@ pub(super) async fn ask(
     let partitions = config.partitions;
     if let Some(url) = config.amqp_url.clone() {
         asking.spawn(bounded(0, "rabbitmq", async move {
-            Some(RabbitQueue::probe(&url, partitions).await.map_err(of_queue))
+            let probed = RabbitQueue::probe(&url, partitions).await;
+            Some(probed.map_err(of_queue))
         }));
     }
     if let Some(url) = config.redis_url.clone()
         && uses == Uses::QueueAndStore
     {
         asking.spawn(bounded(1, "redis", async move {
-            Some(RedisStore::probe(&url, partitions).await.map_err(of_store))
+            let probed = RedisStore::probe(&url, partitions).await;
+            Some(probed.map(|()| Vec::new()).map_err(of_store))
         }));
     }
     let with_server = notifiers.iter().filter(|notifier| notifier.name() != "log");
     for (place, notifier) in (2..).zip(with_server.cloned()) {
         asking.spawn(bounded(place, notifier.name(), async move {
-            notifier.probe().await
+            let probed = notifier.probe().await?;
+            Some(probed.map(|()| Vec::new()))
         }));
     }
     let mut asked = asking.join_all().await;
@@ -99,7 +104,7 @@ pub(super) fn print(asked: &[Asked], out: &mut impl Write) -> std::io::Result<()
 async fn bounded(
     place: usize,
     name: &'static str,
-    asking: impl Future<Output = Option<Result<(), String>>>,
+    asking: impl Future<Output = Option<Result<Vec<String>, String>>>,
 ) -> (usize, Asked) {
     let answer = timeout(ANSWER_TIMEOUT, Box::pin(asking)).await;
     let no_answer = || {
@@ -108,8 +113,17 @@ async fn bounded(
             ANSWER_TIMEOUT.as_secs()
         )))
     };
-    let answer = answer.unwrap_or_else(|_| no_answer());
-    (place, Asked { name, answer })
+    let (answer, warnings) = match answer.unwrap_or_else(|_| no_answer()) {
+        Some(Ok(warnings)) => (Some(Ok(())), warnings),
+        Some(Err(why)) => (Some(Err(why)), Vec::new()),
+        None => (None, Vec::new()),
+    };
+    let asked = Asked {
+        name,
+        answer,
+        warnings,
+    };
+    (place, asked)
 }
 
 /// The text without what the port says of its errors: the name of the server stands before it.
@@ -139,7 +153,11 @@ mod tests {
             ("email", Some(Err("the password is wrong".to_owned()))),
             ("pagerduty", None),
         ]
-        .map(|(name, answer)| Asked { name, answer });
+        .map(|(name, answer)| Asked {
+            name,
+            answer,
+            warnings: Vec::new(),
+        });
         let mut out = Vec::new();
         print(&asked, &mut out).expect("written");
         assert_eq!(

@@ -10,6 +10,8 @@ pub(super) enum Unfit {
     Suspect(Flaw),
     #[error("has a space or another character that no signing secret has: give {RIGHT}")]
     ForeignCharacter,
+    #[error("begins with WHSEC_ in capitals, so its letters were changed: give {RIGHT}")]
+    Case,
     #[error("is not a signing secret, but a key, a token, a URL or an id: give {RIGHT}")]
     OtherKind,
     #[error("holds two secrets: write a comma between them, or one on each line")]
@@ -30,12 +32,18 @@ pub(super) fn unfit(secret: &str) -> Option<Unfit> {
     match secret {
         "" => None,
         _ if flaw_of_secret(secret).is_some() => flaw_of_secret(secret).map(Unfit::Suspect),
-        _ if !secret.bytes().all(|b| b.is_ascii_graphic()) => Some(Unfit::ForeignCharacter),
         _ if OTHERS.iter().any(is_other) => Some(Unfit::OtherKind),
         _ if secret.rfind("whsec_").is_some_and(|at| at > 0) => Some(Unfit::Joined),
+        _ if !secret.bytes().all(is_of_secret) => Some(Unfit::ForeignCharacter),
+        _ if secret.starts_with("WHSEC_") => Some(Unfit::Case),
         _ if secret.len() < MIN_BYTES => Some(Unfit::Short),
         _ => None,
     }
+}
+
+/// Stripe's have letters, digits and `_`; those that others make may be any base64.
+fn is_of_secret(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_-+/=.".contains(&byte)
 }
 
 #[cfg(test)]
@@ -60,6 +68,8 @@ mod tests {
             ("https://dashboard.stripe.com/", Some(Unfit::OtherKind)),
             ("whsec_old # production", Some(Unfit::ForeignCharacter)),
             ("whsec_öld", Some(Unfit::ForeignCharacter)),
+            ("whsec_MfKQ9r8GKYqrTwjUPD8I;", Some(Unfit::ForeignCharacter)),
+            ("WHSEC_MFKQ9R8GKYQRTWJUPD8I", Some(Unfit::Case)),
         ];
         for (secret, expected) in table {
             assert_eq!(unfit(secret), expected, "{secret:?}");

@@ -220,8 +220,8 @@ async fn opening(
     opened
 }
 
-/// Connects to each node, and logs in; declares nothing. Fails if one of them does not answer.
-pub(super) async fn probe(broker: &Broker) -> Result<(), AmqpError> {
+/// Connects to each node, and logs in; declares nothing. Fails if none of them answers; else returns why others do not.
+pub(super) async fn probe(broker: &Broker) -> Result<Vec<String>, AmqpError> {
     let asking = broker.nodes.iter().map(|node| probe_node(broker, node));
     let mut silent = Vec::new();
     for answer in futures_util::future::join_all(asking).await {
@@ -232,9 +232,9 @@ pub(super) async fn probe(broker: &Broker) -> Result<(), AmqpError> {
             Err(error) => silent.push(error.to_string()),
         }
     }
-    match silent.is_empty() {
-        true => Ok(()),
-        false => Err(AmqpError::unavailable(silent.join("; "))),
+    match silent.len() == broker.nodes.len() {
+        true => Err(AmqpError::unavailable(silent.join("; "))),
+        false => Ok(silent),
     }
 }
 

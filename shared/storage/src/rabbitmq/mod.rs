@@ -80,8 +80,8 @@ impl RabbitQueue {
     }
 
     /// Connects and logs in as [`RabbitQueue::connect`] does, but to each node, and compares the number of partitions.
-    /// Makes nothing.
-    pub async fn probe(url: &SecretString, partitions: u32) -> Result<(), QueueError> {
+    /// Makes nothing. Returns why some nodes do not answer, if others do.
+    pub async fn probe(url: &SecretString, partitions: u32) -> Result<Vec<String>, QueueError> {
         let broker = Broker::new(url, format!("revwatch {}", std::process::id()), partitions)?;
         Ok(link::probe(&broker).await?)
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::error::SqliteError;
+use super::error::{RESTORE, SqliteError};
 use super::file::{self, note_of, of_store, owner, with_suffix};
 use super::handle::Sqlite;
 use super::identity::{refuse_foreign_log, set_fresh_id};
@@ -93,7 +93,8 @@ pub fn restore(from: &Path, data: &Path, replace: bool) -> Result<Backup, StoreE
             "is what an interrupted restore left: name the backup itself, or copy this file to another place",
         ));
     }
-    let restored = take_in(from, &partial).and_then(|backup| {
+    let taken = take_in(from, &partial).map_err(|error| of_backup(error, &partial, from));
+    let restored = taken.and_then(|backup| {
         belong_to_owner_of(data, &partial)?;
         let replaced = if is_there {
             Some(move_aside(&path)?)
@@ -115,6 +116,19 @@ pub fn restore(from: &Path, data: &Path, replace: bool) -> Result<Backup, StoreE
         }
     }
     restored
+}
+
+/// Says of the backup what was found in its copy.
+fn of_backup(error: StoreError, copy: &Path, backup: &Path) -> StoreError {
+    let said = |text: String| {
+        text.replace(&copy.display().to_string(), &backup.display().to_string())
+            .replace(RESTORE, "Name another backup")
+    };
+    match error {
+        StoreError::Misconfigured(text) => StoreError::Misconfigured(said(text)),
+        StoreError::Corrupt(text) => StoreError::Corrupt(said(text)),
+        error => error,
+    }
 }
 
 /// Fails if there is no store because a restore was interrupted: an empty one would be begun with in its place.
@@ -187,8 +201,9 @@ fn examine(path: &Path) -> Result<Backup, StoreError> {
         .map_err(failure)?;
     if verdict != "ok" {
         return Err(StoreError::Corrupt(format!(
-            "the copy {} is damaged: {verdict}",
-            path.display()
+            "{} is damaged: {}. {RESTORE}",
+            path.display(),
+            verdict.lines().next().unwrap_or_default()
         )));
     }
     let partitions = stored_partitions(&copy).map_err(|error| error.of_file(path))?;

@@ -8,6 +8,9 @@ use rusqlite::{Connection, OpenFlags};
 /// The timeout for a lock that another process holds.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// SQLite cuts a log to this size, if it is larger, when it has begun it again.
+pub(super) const LOG_LIMIT_BYTES: u64 = 64 << 20;
+
 /// A connection that changes nothing by itself.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
@@ -26,7 +29,7 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     // For commands that write during `serve`; its own writer uses `Checkpoints`.
     connection.pragma_update(None, "wal_autocheckpoint", 16_000)?;
-    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_LIMIT_BYTES)?;
     // Rollback data is small; by default it goes to a file.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(64);

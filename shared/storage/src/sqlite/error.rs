@@ -48,7 +48,7 @@ impl SqliteError {
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
             | ErrorCode::FileLockingProtocolFailed => Self::Unavailable(format!(
-                "another process keeps {file} locked: `fuser {path}` finds it, end it: {error}"
+                "another process keeps {file} locked: `fuser {path}` finds it; end it, or wait"
             )),
             ErrorCode::OutOfMemory
             | ErrorCode::OperationAborted

@@ -19,10 +19,10 @@ use rustix::fs::{Access, access};
 
 use super::FILE_NAME;
 use super::backup::refuse_interrupted;
-use super::connection::connect;
+use super::connection::{LOG_LIMIT_BYTES, connect};
 use super::creation::create;
 use super::error::SqliteError;
-use super::identity::{Header, Unclosed, id_of, lacks_beginning, look_at, write_note};
+use super::identity::{Header, LogHeader, Unclosed, id_of, look_at, write_note};
 use super::refusals::{refuse_empty, refuse_links};
 use super::schema::Open;
 use crate::ports::StoreError;
@@ -38,6 +38,8 @@ pub(super) struct StoreFile {
     /// To look at the file's header, which SQLite reads once.
     content: Unclosed,
     log_content: File,
+    /// The log as it was seen last, with its size in bytes. `None`: it was cut.
+    seen_log: Mutex<Option<(LogHeader, u64)>>,
     /// Which store it is.
     id: u32,
     /// The last that was seen.
@@ -70,6 +72,7 @@ impl StoreFile {
             opened: FileId::of(&file),
             opened_log: FileId::of(&opened_log),
             log_content,
+            seen_log: Mutex::new(Some(Default::default())),
             opened_bytes: file.len(),
             content,
             id,
@@ -87,14 +90,14 @@ impl StoreFile {
         self.check_log()
     }
 
-    /// Fails if the log is another one, or was emptied or overwritten in place: SQLite writes on behind its beginning, and
-    /// nothing would be left of it after a restart.
+    /// Fails if the log is another one, or was emptied, cut or overwritten in place: SQLite writes on behind what is
+    /// missing, and reads nothing behind it after a restart.
     fn check_log(&self) -> Result<(), SqliteError> {
         same(&self.log, self.opened_log)?;
-        match lacks_beginning(&self.log_content) {
+        match self.is_log_cut() {
             Ok(false) => Ok(()),
             Ok(true) => Err(SqliteError::Misconfigured(format!(
-                "{} was emptied or overwritten while revwatch has it open (logrotate with copytruncate does that): nothing \
+                "{} was emptied, cut or overwritten while revwatch has it open (logrotate with copytruncate does that): nothing \
                  more is accepted, and what was only in it is lost. Stop revwatch, move the log away and start it again; \
                  then `revwatch backfill` brings back what Stripe still has ({})",
                 self.log.display(),
@@ -102,6 +105,31 @@ impl StoreFile {
             ))),
             Err(error) => Err(gone(&self.log, &error)),
         }
+    }
+
+    /// Once it is cut, it stays so: what is written later makes it longer again.
+    fn is_log_cut(&self) -> io::Result<bool> {
+        // Read under the lock: another thread may have seen a later size.
+        let mut seen = self.seen_log.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((header, bytes)) = *seen else {
+            return Ok(true);
+        };
+        let mut header_now = LogHeader::of(&self.log_content)?;
+        // Another process may be emptying it, having copied all of it. What is there before and after is of one log.
+        let bytes_now = loop {
+            let bytes_now = self.log_content.metadata()?.len();
+            let again = LogHeader::of(&self.log_content)?;
+            if again == header_now {
+                break bytes_now;
+            }
+            header_now = again;
+        };
+        // One that is begun again has another header. SQLite cuts it to the limit just after that.
+        let is_shorter = header_now == header && bytes_now < bytes && bytes_now != LOG_LIMIT_BYTES;
+        let is_cut = is_shorter || header_now.is_missing(bytes_now);
+        let now = (header_now, bytes_now);
+        *seen = (!is_cut).then_some(now);
+        Ok(is_cut)
     }
 
     /// Fails if the file that was opened, wherever it is now, was overwritten or truncated.

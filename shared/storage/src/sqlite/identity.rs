@@ -39,21 +39,29 @@ pub(super) fn look_at(path: &Path) -> io::Result<Unclosed> {
     File::open(path).map(ManuallyDrop::new)
 }
 
-/// Whether the beginning of a write-ahead log is missing although there is more of it: SQLite has that on disk before it
-/// writes anything behind it, and reads nothing of a log without it. Source:
+/// What a write-ahead log begins with; SQLite gives each log that it begins another one. Source:
 /// <https://www.sqlite.org/fileformat.html#the_write_ahead_log>.
-pub(super) fn lacks_beginning(log: &File) -> io::Result<bool> {
-    const HEADER_BYTES: u64 = 32;
-    const MAGIC: u32 = 0x377f_0682;
-    let mut magic = [0; 4];
-    if log.metadata()?.len() <= HEADER_BYTES {
-        return Ok(false);
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct LogHeader([u8; 32]);
+
+impl LogHeader {
+    /// Zeros: there is none.
+    pub(super) fn of(log: &File) -> io::Result<Self> {
+        let mut bytes = [0; 32];
+        match log.read_exact_at(&mut bytes, 0) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Self::default()),
+            other => other.map(|()| Self(bytes)),
+        }
     }
-    match log.read_exact_at(&mut magic, 0) {
-        // It has just become shorter.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+
+    /// Whether it is missing in a log of that size: SQLite has it on disk before it writes anything behind it, and reads
+    /// nothing of a log without it.
+    pub(super) fn is_missing(&self, log_bytes: u64) -> bool {
+        const MAGIC: u32 = 0x377f_0682;
+        let [a, b, c, d, ..] = self.0;
         // The last bit is the byte order of its checksums.
-        other => other.map(|()| u32::from_be_bytes(magic) & !1 != MAGIC),
+        let begins = u32::from_be_bytes([a, b, c, d]) & !1 == MAGIC;
+        log_bytes > 32 && !begins
     }
 }
 
@@ -119,7 +127,7 @@ pub(super) fn refuse_foreign_log(path: &Path) -> Result<(), StoreError> {
     if is_empty(&log) {
         return Ok(());
     }
-    if File::open(&log).is_ok_and(|log| lacks_beginning(&log).unwrap_or(false)) {
+    if is_damaged(&log) {
         return Err(StoreError::Misconfigured(format!(
             "{} is damaged at its beginning: something emptied or overwrote it while a process had it open (logrotate with \
              copytruncate does that), and what was only in it is lost. To go on without it, move it away and start \
@@ -157,6 +165,16 @@ pub(super) fn note_before_opening(path: &Path) {
     {
         let _ = write_note(path, &file, &header);
     }
+}
+
+fn is_damaged(log: &Path) -> bool {
+    let looked = || {
+        let log = File::open(log)?;
+        let bytes = log.metadata()?.len();
+        Ok::<_, io::Error>(LogHeader::of(&log)?.is_missing(bytes))
+    };
+    // Opening it says why it cannot be looked at.
+    looked().unwrap_or(false)
 }
 
 fn is_empty(log: &Path) -> bool {
@@ -301,7 +319,7 @@ mod tests {
     /// As `logrotate` does it with `copytruncate`, and as an overwriting program does.
     #[tokio::test]
     async fn a_log_that_is_emptied_in_place_takes_nothing_more() {
-        for is_emptied in [true, false] {
+        for harm in ["emptied", "overwritten", "cut"] {
             let folder = tempfile::tempdir().expect("a folder");
             let (own, path) = store(folder.path(), "own");
             put(&own, "a", 1).await.expect("stored");
@@ -309,14 +327,15 @@ mod tests {
             put(&own, "b", 100_000).await.expect("stored");
             let log = fs::OpenOptions::new().write(true).open(log_of(&path));
             let log = log.expect("opened");
-            match is_emptied {
-                true => log.set_len(0).expect("emptied"),
-                false => log.write_all_at(&[0; 50_000], 0).expect("overwritten"),
+            match harm {
+                "emptied" => log.set_len(0).expect(harm),
+                "overwritten" => log.write_all_at(&[0; 50_000], 0).expect(harm),
+                _ => log.set_len(50_000).expect(harm),
             }
             let file = fs::read(&path).expect("read");
             for key in ["c", "d"] {
                 let error = put(&own, key, 1).await.expect_err("not stored");
-                assert!(error.contains("was emptied or overwritten"), "{error}");
+                assert!(error.contains("was emptied, cut or overwritten"), "{error}");
             }
             assert!(own.read(|_| Ok(())).await.is_err());
             ended(own).await;
@@ -326,7 +345,11 @@ mod tests {
                 "nothing of it is copied"
             );
             let data = path.parent().expect("a folder");
-            for how in [CREATE, Open::Existing] {
+            // Of one that was cut, the rest is whole.
+            for how in [CREATE, Open::Existing]
+                .into_iter()
+                .filter(|_| harm != "cut")
+            {
                 let error = Sqlite::open(data, how).err().expect("refused").to_string();
                 for part in ["damaged at its beginning", "move it away", "backfill"] {
                     assert!(error.contains(part), "{error}");
