@@ -8,7 +8,7 @@ use super::settings::Config;
 impl Config {
     /// Fails if two listeners of a process have one address. `ingest` and `alerting`: whether it has that role.
     pub fn check_listeners(&self, ingest: bool, alerting: bool) -> Result<(), ConfigError> {
-        let slack = alerting && self.slack.signing_secret.is_some();
+        let slack = alerting && self.slack.opens_listener();
         let listeners: Vec<_> = [
             ("listen (REVWATCH_LISTEN)", self.listen, ingest),
             (
