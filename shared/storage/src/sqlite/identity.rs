@@ -365,6 +365,32 @@ mod tests {
         }
     }
 
+    /// A process that stops ends right after that.
+    #[tokio::test]
+    async fn when_the_last_handle_is_gone_so_is_the_log() {
+        for _ in 0..5 {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (own, path) = store(folder.path(), "own");
+            put(&own, "a", 1_000_000).await.expect("stored");
+            own.read(|_| Ok(())).await.expect("read");
+            drop(own);
+            assert!(!log_of(&path).exists());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_that_another_process_began_again_is_not_cut() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (own, path) = store(folder.path(), "own");
+        put(&own, "a", 100_000).await.expect("stored");
+        let other = connect(&path).expect("opened");
+        checkpoint(&path).await;
+        let sql = "INSERT INTO meta VALUES ('b', 'x')";
+        other.execute(sql, []).expect("written by another");
+        put(&own, "c", 1).await.expect("stored");
+        own.read(|_| Ok(())).await.expect("read");
+    }
+
     #[tokio::test]
     async fn a_log_that_a_killed_process_left_is_not_read_into_another_file() {
         let folder = tempfile::tempdir().expect("a folder");
