@@ -118,17 +118,26 @@ impl Batch {
     }
 
     /// Decides, given the store's answer to `read_set`. `now_ms` (Unix milliseconds) is used only
-    /// to count processing times, and to leave out minutes that no store keeps. Fails if the store holds data that this version cannot decode.
+    /// to count processing times, and to leave out minutes that no store keeps. Fails if the store holds data that this
+    /// version cannot decode.
     ///
     /// If revwatch panics, it is a bug at one event. That delivery is dead, and the others do not wait for it.
     pub fn decide(&self, found: &ReadResult, now_ms: i64) -> Result<Decision, String> {
         let timed_ms = self.timed.then_some(now_ms);
         let mut decision = catch(|| self.plan(found, timed_ms, |_, _| None))
             .unwrap_or_else(|_| self.plan(found, timed_ms, plan::fault))?;
-        let first_minute = first_minute_kept(now_ms.div_euclid(1000));
+        let kept_ms = timed_ms.map_or(now_ms, |now_ms| self.received_by(now_ms));
+        let first_minute = first_minute_kept(kept_ms.div_euclid(1000));
         let counters = &mut decision.commit.counters;
         counters.forget_minutes_before(first_minute);
         Ok(decision)
+    }
+
+    /// When its last delivery was received: Stripe signed that time. A worker's clock that is ahead must not drop the
+    /// minutes of what was just received.
+    fn received_by(&self, now_ms: i64) -> i64 {
+        let received = self.items.iter().map(|item| item.received_ms);
+        received.max().unwrap_or(now_ms).min(now_ms)
     }
 
     /// What became of each delivery, given the store's answer to the dedupe keys of `read_set`. Of an event that was

@@ -27,6 +27,9 @@ fn delivery(n: u128, body: &str) -> Delivery {
 /// 90 ms after the deliveries were received, in hour 0.
 const NOW_MS: i64 = 1_000_090;
 
+/// When its event was created.
+const FAILED_MS: i64 = 7_200_000;
+
 const FAILED: &str = r#"{"id":"evt_1","type":"payout.failed","created":7200,"account":"acct_1","data":{"object":
     {"id":"po_1","object":"payout","status":"failed","amount":500,"currency":"usd","failure_code":"account_closed"}}}"#;
 
@@ -267,24 +270,40 @@ fn deliveries_from_the_archive_are_not_timed() {
 #[test]
 fn minutes_that_no_store_keeps_are_not_committed() {
     let deliveries = [delivery(1, FAILED)];
-    let batch = Batch::read(Place::ONLY, &deliveries, &EventSettings::default());
-    let found = ReadResult {
-        dedupe_keys: vec![None; 2],
-        entities: vec![None; batch.read_set.entities.len()],
-    };
-    let name = ["main/connected:payouts", "failed", "usd"];
-    let failed_ms = 7_200_000;
+    let batch = Batch::read(Place::ONLY, &deliveries, &EventSettings::default()).untimed();
     for (after_ms, expected) in [
         (0, [1, 1]),
         (49 * 3_600_000 + 59_999, [1, 1]),
         (49 * 3_600_000 + 60_000, [1, 0]),
     ] {
-        let decision = batch.decide(&found, failed_ms + after_ms);
-        let counters = decision.expect("nothing stored").commit.counters;
-        let counted =
-            [Bucket::Hour(2), Bucket::Minute(120)].map(|bucket| counters.get(bucket, &name));
-        assert_eq!(counted, expected, "{after_ms} ms later");
+        assert_eq!(counted(&batch, after_ms), expected, "{after_ms} ms later");
     }
+}
+
+#[test]
+fn a_clock_that_is_ahead_drops_no_minutes_of_what_was_just_received() {
+    let late_ms = 49 * 3_600_000 + 60_000;
+    for (received_ms, expected) in [(FAILED_MS, [1, 1]), (FAILED_MS + late_ms, [1, 0])] {
+        let received = Delivery {
+            received_ms,
+            ..delivery(1, FAILED)
+        };
+        let batch = Batch::read(Place::ONLY, &[received], &EventSettings::default());
+        let year_ms = 365 * 86_400_000;
+        assert_eq!(counted(&batch, year_ms), expected, "{received_ms}");
+    }
+}
+
+/// How often the failed payout is counted in its hour and in its minute, if the batch is decided that much later.
+fn counted(batch: &Batch, after_ms: i64) -> [i64; 2] {
+    let found = ReadResult {
+        dedupe_keys: vec![None; 2],
+        entities: vec![None; batch.read_set.entities.len()],
+    };
+    let decision = batch.decide(&found, FAILED_MS + after_ms);
+    let counters = decision.expect("nothing stored").commit.counters;
+    let name = ["main/connected:payouts", "failed", "usd"];
+    [Bucket::Hour(2), Bucket::Minute(120)].map(|bucket| counters.get(bucket, &name))
 }
 
 #[test]
