@@ -103,6 +103,55 @@ async fn nothing_is_accepted_while_the_folder_is_away() {
     process.stop();
 }
 
+/// A second process would make a shared memory of its own, and end or overwrite the log of the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_whose_shared_memory_was_removed_takes_nothing_and_is_opened_by_no_other() {
+    let place = Place::new();
+    let process = Revwatch::serve(&place.variables, ROLES);
+    for n in 0..20 {
+        assert_eq!(send(&process, n).await, 200);
+    }
+    applied(&place.variables, 20).await;
+    let memory = place.data.join(format!("{FILE_NAME}-shm"));
+    fs::remove_file(&memory).expect("removed");
+    assert_eq!(send(&process, 20).await, 503);
+    until("it is not ready", || async {
+        (!is_ready(&process).await).then_some(())
+    })
+    .await;
+    for args in [&["metrics"][..], &["alerts", "list"], &["verify"]] {
+        let output = cli(&place.variables, args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && error.contains("-shm"),
+            "{args:?}: {error}"
+        );
+        assert!(error.contains("Stop that process"), "{error}");
+    }
+    assert!(!memory.exists(), "none was made");
+    process.kill9();
+    let process = Revwatch::serve(&place.variables, ROLES);
+    assert_eq!(send(&process, 20).await, 200);
+    applied(&place.variables, 21).await;
+    process.stop();
+}
+
+/// The process that has it open has the only copy of what is not in the file yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_a_removed_log_is_saved_when_the_process_stops() {
+    let place = Place::new();
+    let process = Revwatch::serve(&place.variables, ROLES);
+    for n in 0..20 {
+        assert_eq!(send(&process, n).await, 200);
+    }
+    fs::remove_file(place.data.join(format!("{FILE_NAME}-wal"))).expect("removed");
+    assert_eq!(send(&process, 20).await, 503);
+    process.stop();
+    let process = Revwatch::serve(&place.variables, ROLES);
+    applied(&place.variables, 20).await;
+    process.stop();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_accepted_after_the_file_was_replaced_until_a_restart() {
     let place = Place::new();
@@ -163,6 +212,27 @@ async fn nothing_is_accepted_or_lost_after_the_file_was_overwritten_in_place() {
     assert_eq!(send(&process, 2).await, 200);
     applied(&place.variables, 3).await;
     process.stop();
+}
+
+#[test]
+fn a_file_of_another_program_and_a_folder_are_refused_at_the_start() {
+    let place = Place::new();
+    fs::create_dir(&place.data).expect("a folder");
+    let path = place.data.join(FILE_NAME);
+    let other = rusqlite::Connection::open(&path).expect("a file");
+    other
+        .execute_batch("CREATE TABLE customers (id)")
+        .expect("a table");
+    drop(other);
+    let refused = |what: &str| {
+        let output = cli(&place.variables, &["serve"]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(what), "{error}");
+    };
+    refused("another program's");
+    fs::remove_file(&path).expect("removed");
+    fs::create_dir(&path).expect("a folder");
+    refused("is a folder, and must be a file");
 }
 
 #[test]

@@ -279,6 +279,7 @@ pub fn prepare(
     // Before anything slow: until then SIGHUP ends the process.
     let reload = Reload::listen(file.map(Path::to_path_buf));
     let shutdown = shutdown_on_signals();
+    survive_size_limit();
     for warning in unknown_in_environment() {
         tracing::warn!("{warning}");
     }
@@ -297,6 +298,14 @@ pub fn prepare(
         shutdown,
         reload,
     })
+}
+
+/// A file that may not grow (`ulimit -f`, `LimitFSIZE=`) is an error of its write, like a full disk: by default the signal
+/// ends the process without a word.
+fn survive_size_limit() {
+    use tokio::signal::unix::{SignalKind, signal};
+    const SIGXFSZ: i32 = 25;
+    let _ = signal(SignalKind::from_raw(SIGXFSZ));
 }
 
 /// A token that SIGINT and SIGTERM cancel. Must be called within a tokio runtime; from then on

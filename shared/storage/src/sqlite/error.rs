@@ -19,6 +19,9 @@ pub(super) enum SqliteError {
     /// The file contains something that revwatch never writes.
     #[error("{0}")]
     Corrupt(String),
+    /// SQLite cannot read the file: no part of it can be trusted.
+    #[error("{0}")]
+    Damaged(String),
 }
 
 impl SqliteError {
@@ -65,17 +68,18 @@ impl SqliteError {
             ErrorCode::CannotOpen
             | ErrorCode::PermissionDenied
             | ErrorCode::AuthorizationForStatementDenied => Self::Misconfigured(format!(
-                "{file} cannot be opened: {error}. Give this user write permission for the folder and all files in it ({})",
+                "{file} cannot be opened: {error}. Give this user write permission for the folder and all files in it, on a file \
+                 system that is not mounted read-only ({})",
                 owner(Path::new(path))
             )),
             ErrorCode::NoLargeFileSupport => {
                 Self::Misconfigured(format!("{file} is too large for its file system: {error}"))
             }
-            ErrorCode::NotADatabase => Self::Corrupt(format!(
+            ErrorCode::NotADatabase => Self::Damaged(format!(
                 "{file} is not a store of revwatch or is encrypted: {error}. {RESTORE}"
             )),
             ErrorCode::DatabaseCorrupt => {
-                Self::Corrupt(format!("{file} is damaged: {error}. {RESTORE}"))
+                Self::Damaged(format!("{file} is damaged: {error}. {RESTORE}"))
             }
             // A missing table, a duplicate row.
             _ => Self::Corrupt(format!(
@@ -108,7 +112,7 @@ impl From<SqliteError> for StoreError {
         match error {
             SqliteError::Unavailable(text) => Self::Unavailable(text.into()),
             SqliteError::Misconfigured(text) => Self::Misconfigured(text),
-            SqliteError::Corrupt(text) => Self::Corrupt(text),
+            SqliteError::Corrupt(text) | SqliteError::Damaged(text) => Self::Corrupt(text),
         }
     }
 }
@@ -117,9 +121,9 @@ impl From<SqliteError> for QueueError {
     fn from(error: SqliteError) -> Self {
         match error {
             SqliteError::Unavailable(text) => Self::Unavailable(text.into()),
-            SqliteError::Misconfigured(text) | SqliteError::Corrupt(text) => {
-                Self::Misconfigured(text)
-            }
+            SqliteError::Misconfigured(text)
+            | SqliteError::Corrupt(text)
+            | SqliteError::Damaged(text) => Self::Misconfigured(text),
         }
     }
 }
@@ -140,7 +144,7 @@ mod tests {
         match failure {
             SqliteError::Unavailable(_) => 'u',
             SqliteError::Misconfigured(_) => 'm',
-            SqliteError::Corrupt(_) => 'c',
+            SqliteError::Corrupt(_) | SqliteError::Damaged(_) => 'c',
         }
     }
 

@@ -3,15 +3,15 @@
 //! A file that is removed or replaced while it is open stays usable for those who have it open: SQLite commits to it as
 //! before, and all of that is gone with the process. So every transaction is followed by a look at what is there.
 //!
-//! Invariant: nothing counts as stored, and nothing as read, unless the path still leads to the file and the
-//! write-ahead log that were opened, and the file still has the content of this store.
+//! Invariant: nothing counts as stored, and nothing as read, unless the path still leads to the file, the
+//! write-ahead log and the shared memory that were opened, and the file still has the content of this store.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -23,18 +23,20 @@ use super::connection::{LOG_LIMIT_BYTES, connect};
 use super::creation::create;
 use super::error::SqliteError;
 use super::identity::{Header, LogHeader, Unclosed, id_of, look_at, write_note};
-use super::refusals::{refuse_empty, refuse_links};
+use super::refusals::{refuse_empty, refuse_links, refuse_shared};
 use super::schema::Open;
 use crate::ports::StoreError;
 use crate::private;
 
-/// The file that was opened, and its write-ahead log.
+/// The file that was opened, its write-ahead log, and the memory that all who have it open share.
 #[derive(Debug)]
 pub(super) struct StoreFile {
     path: PathBuf,
     log: PathBuf,
+    memory: PathBuf,
     opened: FileId,
     opened_log: FileId,
+    opened_memory: FileId,
     /// To look at the file's header, which SQLite reads once.
     content: Unclosed,
     log_content: File,
@@ -46,6 +48,8 @@ pub(super) struct StoreFile {
     header: Mutex<Header>,
     /// The last that was noted.
     noted: Mutex<Option<Header>>,
+    /// Why no part of the file can be trusted any more.
+    damage: OnceLock<SqliteError>,
     /// The file becomes shorter if it is compacted (`VACUUM`) or overwritten.
     opened_bytes: u64,
 }
@@ -66,11 +70,14 @@ impl StoreFile {
         let content = look_at(&path).map_err(|error| gone(&path, &error))?;
         let header = header_of(&path, &content)?;
         let file = fs::metadata(&path).map_err(|error| gone(&path, &error))?;
+        let memory = memory_of(&path);
+        let opened_memory = fs::metadata(&memory).map_err(|error| memory_gone(&memory, &error))?;
         let log_content = File::open(&log).map_err(|error| gone(&log, &error))?;
         let opened_log = log_content.metadata().map_err(|error| gone(&log, &error))?;
         Ok(Self {
             opened: FileId::of(&file),
             opened_log: FileId::of(&opened_log),
+            opened_memory: FileId::of(&opened_memory),
             log_content,
             seen_log: Mutex::new(Some(Default::default())),
             opened_bytes: file.len(),
@@ -78,8 +85,10 @@ impl StoreFile {
             id,
             header: Mutex::new(header),
             noted: Mutex::default(),
+            damage: OnceLock::new(),
             path,
             log,
+            memory,
         })
     }
 
@@ -87,7 +96,19 @@ impl StoreFile {
     pub(super) fn check(&self) -> Result<(), SqliteError> {
         same(&self.path, self.opened)?;
         self.check_content()?;
+        self.check_memory()?;
         self.check_log()
+    }
+
+    /// Fails if the shared memory is another one. Who opens the file then makes one of his own, sees no lock of this
+    /// process, and ends the log, or writes into it at the same time.
+    fn check_memory(&self) -> Result<(), SqliteError> {
+        let found = fs::symlink_metadata(&self.memory);
+        let found = found.map_err(|error| memory_gone(&self.memory, &error))?;
+        if FileId::of(&found) == self.opened_memory {
+            return Ok(());
+        }
+        Err(memory_changed(&self.memory, "was replaced by another file"))
     }
 
     /// Fails if the log is another one, or was emptied, cut or overwritten in place: SQLite writes on behind what is
@@ -179,14 +200,19 @@ impl StoreFile {
     }
 
     /// Ends the last connection. SQLite copies the log into the file that was opened then, whatever is in it by now, and
-    /// deletes what has the log's name. If the file has not the content of this store any more, or the log is another
-    /// one, the connection stays open until the process ends.
+    /// deletes what has the log's name. If the file has not the content of this store any more, or the log or the shared
+    /// memory is another one, the connection stays open until the process ends.
     pub(super) fn close(&self, connection: Connection) {
-        if self.check_content().is_ok() && self.check_log().is_ok() {
+        let is_ours = self.check_content().is_ok() && self.check_memory().is_ok();
+        // Of a log that was removed, this process has the only copy. The file is still at its place to take it.
+        let is_only_copy = !self.log.exists() && same(&self.path, self.opened).is_ok();
+        let is_log_ours = self.check_log().is_ok();
+        if is_ours && (is_log_ours || is_only_copy) {
             // Another process that has the file open ends the log itself, and must not wait for this one.
             let _ = connection.busy_timeout(Duration::ZERO);
             let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
-        } else {
+        }
+        if !is_ours || !is_log_ours {
             std::mem::forget(connection);
         }
     }
@@ -201,7 +227,22 @@ impl StoreFile {
 
     /// Says what an error of SQLite means for this file.
     pub(super) fn failure(&self, error: &rusqlite::Error) -> SqliteError {
-        SqliteError::of(&self.path.display().to_string(), error)
+        let failure = SqliteError::of(&self.path.display().to_string(), error);
+        self.note_damage(&failure);
+        failure
+    }
+
+    /// Remembers that SQLite cannot read the file.
+    pub(super) fn note_damage(&self, failure: &SqliteError) {
+        if matches!(failure, SqliteError::Damaged(_)) {
+            let _ = self.damage.set(failure.clone());
+        }
+    }
+
+    /// Fails if any part of the file could not be read: what is written to it may never be read either, and goes when a
+    /// backup takes its place.
+    pub(super) fn refuse_damaged(&self) -> Result<(), SqliteError> {
+        self.damage.get().cloned().map_or(Ok(()), Err)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -232,6 +273,23 @@ fn gone(path: &Path, error: &io::Error) -> SqliteError {
         ErrorKind::NotFound => changed(path, "was removed or moved away"),
         _ => changed(path, &format!("cannot be looked at any more ({error})")),
     }
+}
+
+fn memory_gone(path: &Path, error: &io::Error) -> SqliteError {
+    match error.kind() {
+        ErrorKind::NotFound => memory_changed(path, "was removed or moved away"),
+        _ => memory_changed(path, &format!("cannot be looked at any more ({error})")),
+    }
+}
+
+fn memory_changed(path: &Path, what: &str) -> SqliteError {
+    SqliteError::Misconfigured(format!(
+        "{} (in the folder of REVWATCH_DATA) {what} while revwatch has it open: another process that opened the store now \
+         would damage it, so nothing more is accepted. Stop revwatch and start it again, and delete none of the store's \
+         files. Stripe sends again what was not accepted ({})",
+        path.display(),
+        owner(path),
+    ))
 }
 
 fn changed(path: &Path, what: &str) -> SqliteError {
@@ -297,6 +355,13 @@ pub(super) fn make(data: &Path, how: Open) -> Result<PathBuf, StoreError> {
 pub(super) fn refuse_unfit(path: &Path) -> Result<(), StoreError> {
     refuse_interrupted(path)?;
     refuse_links(path)?;
+    refuse_shared(path)?;
+    if path.is_dir() {
+        return Err(StoreError::Misconfigured(format!(
+            "{} (in the folder of REVWATCH_DATA) is a folder, and must be a file: move it away, or name another folder",
+            path.display()
+        )));
+    }
     if !path.exists() && fs::metadata(log_of(path)).is_ok_and(|log| log.len() > 0) {
         return Err(StoreError::Misconfigured(format!(
             "{} is there without its file {FILE_NAME}: put that file back, or move the log away to begin with an empty \
@@ -359,7 +424,12 @@ fn unusable(verb: &str, what: &str, path: &Path, error: &io::Error) -> StoreErro
 
 /// The file, and those that SQLite keeps next to it.
 pub(super) fn of_store(path: &Path) -> [PathBuf; 3] {
-    [path.to_owned(), log_of(path), with_suffix(path, "-shm")]
+    [path.to_owned(), log_of(path), memory_of(path)]
+}
+
+/// The locks and the index of the log, which all who have the file open share.
+pub(super) fn memory_of(path: &Path) -> PathBuf {
+    with_suffix(path, "-shm")
 }
 
 pub(super) fn log_of(path: &Path) -> PathBuf {
@@ -454,8 +524,8 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_stored_or_read_while_the_path_leads_to_another_file() {
-        let log = format!("{FILE_NAME}-wal");
-        for name in [FILE_NAME, &log] {
+        let (log, memory) = (format!("{FILE_NAME}-wal"), format!("{FILE_NAME}-shm"));
+        for name in [FILE_NAME, &log, &memory] {
             for replaces in [false, true] {
                 let folder = tempfile::tempdir().expect("a folder");
                 let data = folder.path().join("data");
@@ -479,7 +549,12 @@ mod tests {
                     let SqliteError::Misconfigured(text) = error else {
                         panic!("{error:?}")
                     };
-                    for part in [name, what, "belongs to user", "revwatch restore"] {
+                    let fix = if name == memory {
+                        "Stop revwatch and start it again"
+                    } else {
+                        "revwatch restore"
+                    };
+                    for part in [name, what, "belongs to user", fix] {
                         assert!(text.contains(part), "{part}: {text}");
                     }
                 }
@@ -509,6 +584,33 @@ mod tests {
         fs::write(folder.path().join(FILE_NAME), "").expect("emptied");
         let error = write(&sqlite).await.expect_err("not stored").to_string();
         assert!(error.contains("overwritten or truncated"), "{error}");
+    }
+
+    /// What is written to it may never be read, and goes when a backup takes its place.
+    #[tokio::test]
+    async fn a_file_of_which_a_part_cannot_be_read_takes_nothing_more() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(FILE_NAME);
+        drop(Sqlite::open(folder.path(), CREATE).expect("a store"));
+        let before = usize::try_from(fs::metadata(&path).expect("a file").len()).expect("small");
+        let other = connect(&path).expect("opened");
+        let fill = "CREATE TABLE filler (x); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+            INSERT INTO filler SELECT hex(randomblob(50)) FROM n; PRAGMA wal_checkpoint(TRUNCATE)";
+        other.execute_batch(fill).expect("filled");
+        drop(other);
+        let mut content = fs::read(&path).expect("the file");
+        content[before + 4096..].fill(0x5a);
+        fs::write(&path, content).expect("damaged");
+        let sqlite = Sqlite::open(folder.path(), CREATE).expect("what it reads is right");
+        write(&sqlite).await.expect("not noticed yet");
+        let sum = "SELECT sum(length(x)) FROM filler";
+        let sum = sqlite.read(move |c| c.query_row(sum, [], |row| row.get::<_, i64>(0)));
+        assert!(matches!(sum.await, Err(SqliteError::Damaged(_))));
+        let error = write(&sqlite).await.expect_err("not stored").to_string();
+        assert!(
+            error.contains("is damaged") && error.contains("restore a backup"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

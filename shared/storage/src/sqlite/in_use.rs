@@ -7,13 +7,13 @@ use std::path::Path;
 
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
-use super::file::with_suffix;
+use super::file::memory_of;
 use super::identity::look_at;
 
 /// Who has the store at `path` open, for messages: `process 123`. A file that cannot be opened is in no use.
 pub(super) fn user_of(path: &Path) -> Option<String> {
     // Each connection in WAL mode keeps a lock on the file and one on the memory that all share.
-    let lock = [path.to_owned(), with_suffix(path, "-shm")]
+    let lock = [path.to_owned(), memory_of(path)]
         .iter()
         .find_map(|file| lock_on(file))?;
     Some(match lock.pid {

@@ -169,6 +169,7 @@ fn existing(data: &Path) -> Result<PathBuf, StoreError> {
     }
     refusals::refuse_empty(&path)?;
     refusals::refuse_links(&path)?;
+    refusals::refuse_shared(&path)?;
     Ok(path)
 }
 

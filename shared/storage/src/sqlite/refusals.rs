@@ -3,9 +3,11 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::FILE_NAME;
-use super::file::{of_store, owner};
+use super::file::{memory_of, of_store, owner};
+use super::in_use::user_of;
 use crate::ports::StoreError;
 
 /// An empty file is what a failed restore leaves, not a store.
@@ -53,6 +55,30 @@ pub(super) fn refuse_links(path: &Path) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// A process that opens the store without the memory that another one shares makes one of its own. Then neither sees the
+/// other's locks, and both write into one log. While a process opens or closes the file, that memory is missing for a
+/// moment.
+pub(super) fn refuse_shared(path: &Path) -> Result<(), StoreError> {
+    const LOOKS: u32 = 40;
+    const PAUSE: Duration = Duration::from_millis(50);
+    let memory = memory_of(path);
+    for _ in 0..LOOKS {
+        if memory.exists() || user_of(path).is_none() {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    let Some(user) = user_of(path).filter(|_| !memory.exists()) else {
+        return Ok(());
+    };
+    Err(StoreError::Misconfigured(format!(
+        "{} (in the folder of REVWATCH_DATA) is missing, although {user} has the store open: it was removed, and opening the \
+         store now would damage it. Stop that process and start it again ({})",
+        memory.display(),
+        owner(path),
+    )))
 }
 
 /// The highest folder above `path` on the same file system, where all names of a file are.

@@ -61,6 +61,11 @@ pub(super) fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Pre
     let transaction = connection.transaction_with_behavior(behavior)?;
     let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match (version, how) {
+        (0, Open::Create { .. }) if has_tables(&transaction)? => {
+            return Err(PrepareError::Misconfigured(
+                "the file is another program's: move it away, or name another folder".into(),
+            ));
+        }
         (0, Open::Create { partitions }) => create(&transaction, partitions)?,
         (0, Open::Existing) => return Err(is_empty()),
         (SCHEMA_VERSION, _) => {}
@@ -95,6 +100,12 @@ pub(super) fn examine(connection: &mut Connection, partitions: u32) -> Result<()
         1..=SCHEMA_VERSION => refuse_other_number(stored_partitions(&transaction)?, partitions),
         other => Err(is_foreign(other)),
     }
+}
+
+fn has_tables(c: &Connection) -> rusqlite::Result<bool> {
+    c.query_row("SELECT count(*) > 0 FROM sqlite_schema", [], |row| {
+        row.get(0)
+    })
 }
 
 fn is_empty() -> PrepareError {

@@ -1,6 +1,7 @@
 //! The thread that watches the file: it wakes consumers when another process wrote to it, has old data pruned, and
 //! keeps the note next to the file.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use tokio::sync::{Notify, oneshot};
 
 use super::handle::Inner;
+use super::refusals::refuse_links;
 use super::writer::Task;
 use super::{aggregates, commit, queue};
 
@@ -46,6 +48,7 @@ pub(super) fn watch(inner: &Weak<Inner>) {
     let mut connection = None;
     let mut last = 0;
     let mut checks = 0_u32;
+    let mut has_link = false;
     let pruning = Arc::new(Mutex::new(Pruning {
         until: String::new(),
         time_s: None,
@@ -69,6 +72,9 @@ pub(super) fn watch(inner: &Weak<Inner>) {
             inner.file.note();
         }
         checks = checks.wrapping_add(1);
+        if inner.prunes && !has_link && checks.is_multiple_of(CHECKS_PER_PRUNING) {
+            has_link = warn_of_link(inner.file.path());
+        }
         if inner.prunes && checks.is_multiple_of(CHECKS_PER_PRUNING) {
             let partitions = inner.partitions;
             let pruning = pruning.clone();
@@ -93,6 +99,15 @@ pub(super) fn watch(inner: &Weak<Inner>) {
         drop(inner);
         std::thread::park_timeout(CHECK_INTERVAL);
     }
+}
+
+/// Says once that the file got another name: it goes on, but nothing else opens it, and neither does the next start.
+fn warn_of_link(path: &Path) -> bool {
+    let link = refuse_links(path).err();
+    if let Some(error) = &link {
+        tracing::warn!(%error, "commands and the next start refuse the store");
+    }
+    link.is_some()
 }
 
 impl Pruning {

@@ -62,10 +62,9 @@ fn write_round(
     log: &mut RoundLog,
 ) -> bool {
     // Before, so that a file that has gone is not written; after, so that nothing counts as stored in it.
-    let committed = file
-        .check()
-        .and_then(|()| commit(connection, file, &mut jobs));
-    let checked = file.check();
+    let check = || file.check().and_then(|()| file.refuse_damaged());
+    let committed = check().and_then(|()| commit(connection, file, &mut jobs));
+    let checked = check();
     let is_our_file = checked.is_ok();
     let committed = committed.and(checked);
     log.note(&committed);
@@ -126,7 +125,8 @@ fn attempt(
         .map_err(failure)?;
     for job in jobs {
         if !apart {
-            if job.run(&transaction).is_err() {
+            if let Err(why) = job.run(&transaction) {
+                file.note_damage(&why);
                 return Ok(false);
             }
             continue;
