@@ -1,6 +1,7 @@
 //! Email over SMTP: one mail when an alert fires, one when it resolves, and one per notice, in one
 //! thread.
 
+mod bounded_stream;
 mod config;
 mod letter;
 mod server;

@@ -6,9 +6,9 @@
 //! Sources: <https://www.rfc-editor.org/rfc/rfc5321>, <https://www.rfc-editor.org/rfc/rfc8314>,
 //! <https://www.rfc-editor.org/rfc/rfc4954>.
 
-use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
+use std::{fmt, io};
 
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
@@ -17,9 +17,12 @@ use percent_encoding::percent_decode_str;
 use revwatch_runtime::config::{ConfigError, Fault, names_loopback};
 use revwatch_storage::{connection_failure, server_url};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 use url::{Host, Url};
 
 use super::super::Outcome;
+use super::bounded_stream::BoundedStream;
 
 /// The mail server.
 pub struct Server {
@@ -130,23 +133,22 @@ impl Server {
     /// A connection that is ready for mail. Nothing has been sent so far, so every failure is
     /// [`Outcome::Failed`].
     pub async fn connect(&self, name: &ClientId) -> Result<AsyncSmtpConnection, Outcome> {
-        let timeout = Some(CONNECT_TIMEOUT);
         let connected = match &self.security {
+            // What it says is its own: its certificate was verified.
             Security::Tls(tls) => {
                 let server = (self.host.as_str(), self.port);
-                AsyncSmtpConnection::connect_tokio1(server, timeout, name, Some(tls.clone()), None)
-                    .await
-            }
-            // An unencrypted connection must stay on this machine, whatever its DNS says.
-            Security::Plain if self.host == "localhost" => {
-                let server = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
-                    .map(|ip| SocketAddr::new(ip, self.port));
-                AsyncSmtpConnection::connect_tokio1(server.as_slice(), timeout, name, None, None)
-                    .await
+                let (tls, timeout) = (Some(tls.clone()), Some(CONNECT_TIMEOUT));
+                AsyncSmtpConnection::connect_tokio1(server, timeout, name, tls, None).await
             }
             Security::Plain | Security::StartTls(_) => {
-                let server = (self.host.as_str(), self.port);
-                AsyncSmtpConnection::connect_tokio1(server, timeout, name, None, None).await
+                let stream = self.stream().await.map_err(|error| {
+                    let cause = connection_failure::plain(&error);
+                    Outcome::Failed {
+                        reason: format!("{self}, connecting: {cause}: check {SETTING}"),
+                        permanent: false,
+                    }
+                })?;
+                AsyncSmtpConnection::connect_with_transport(Box::new(stream), name).await
             }
         };
         let mut connection =
@@ -192,6 +194,29 @@ impl Server {
                 .map_err(|error| self.failed("logging in", &error, settings))?;
         }
         Ok(connection)
+    }
+
+    /// A connection to the first of its addresses that answers.
+    async fn stream(&self) -> io::Result<BoundedStream> {
+        let addresses: Vec<SocketAddr> = match &self.security {
+            // An unencrypted connection must stay on this machine, whatever its DNS says.
+            Security::Plain if self.host == "localhost" => {
+                let both = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+                both.map(|ip| SocketAddr::new(ip, self.port)).to_vec()
+            }
+            _ => lookup_host((self.host.as_str(), self.port))
+                .await?
+                .collect(),
+        };
+        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in addresses {
+            match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(BoundedStream::new(stream)),
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = io::ErrorKind::TimedOut.into(),
+            }
+        }
+        Err(failure)
     }
 
     /// The outcome of a failure before the mail itself was handed over: nothing was delivered. `settings` are those to

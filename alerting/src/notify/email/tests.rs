@@ -252,6 +252,30 @@ async fn nothing_is_sent_to_a_remote_server_before_tls() {
     );
 }
 
+/// Its answers are read by lines, and a line may be of any length.
+#[tokio::test]
+async fn a_server_that_sends_bytes_without_end_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let flood = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let part = [b'2'; 65_536];
+        let mut sent = 0_usize;
+        while stream.write_all(&part).await.is_ok() {
+            sent += part.len();
+        }
+        sent
+    });
+    let outcome = email(port, &[ONE]).deliver(&message()).await;
+    assert!(
+        matches!(&outcome, Outcome::Failed { permanent: false, reason } if reason.contains("connecting")),
+        "{outcome:?}"
+    );
+    // What the kernel's buffers hold was sent, too.
+    let sent = flood.await.expect("no panic");
+    assert!(sent < 64 * 1024 * 1024, "{sent} bytes");
+}
+
 #[test]
 fn missing_or_invalid_settings_are_named() {
     let nothing = EmailConfig {
