@@ -16,7 +16,7 @@ mod tick;
 use std::time::Duration;
 
 use revwatch_storage::failure_log::FailureLog;
-use revwatch_storage::ports::Fence;
+use revwatch_storage::ports::{Fence, WORKERS};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +60,7 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
         retry_broken: false,
     };
     let (mut waits, failures) = (false, FailureLog::default());
+    let mut incomplete = Incomplete::default();
     while !shutdown.is_cancelled() {
         alerting
             .turns
@@ -69,7 +70,9 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
             state.retry_broken = true;
         }
         let ended = alerting.lead(&holder, &mut state, shutdown).await;
+        let is_incomplete = matches!(ended, Err(EvaluatorError::Incomplete));
         alerting.report(ended, &mut waits, &failures);
+        alerting.miss_workers(is_incomplete, &mut incomplete).await;
         alerting.metrics.alerting_waits_for_deliveries.set(0);
         // The next start searches destinations for messages whose attempts had no result: they must have arrived by then,
         // or never will.
@@ -93,7 +96,41 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
     tracing::info!(holder, "alerting stopped");
 }
 
+/// How long no part of the state could be trusted.
+#[derive(Default)]
+struct Incomplete {
+    since: Option<Instant>,
+    has_said: bool,
+}
+
+/// So long a worker may take to start, and to make itself known.
+const WORKERS_MISSED_AFTER: Duration = Duration::from_mins(1);
+
 impl Alerting {
+    /// A store that no worker fills stays incomplete for ever, and nothing is ever sent: it is probably another one than
+    /// that of the workers.
+    async fn miss_workers(&self, is_incomplete: bool, incomplete: &mut Incomplete) {
+        if !is_incomplete {
+            *incomplete = Incomplete::default();
+            return;
+        }
+        let now = Instant::now();
+        let since = *incomplete.since.get_or_insert(now);
+        let workers = self.store.members(WORKERS).await;
+        let has_none = workers.is_ok_and(|workers| workers.is_empty());
+        if now.duration_since(since) < WORKERS_MISSED_AFTER || !has_none {
+            return;
+        }
+        self.ready
+            .fail("no worker uses this store, so nothing is evaluated: see the log");
+        if !std::mem::replace(&mut incomplete.has_said, true) {
+            tracing::error!(
+                "no worker uses this store, so its state stays incomplete and no rule is evaluated: start a worker, or give \
+                 all processes the same REVWATCH_REDIS_URL, with the same database"
+            );
+        }
+    }
+
     /// Why this process does not lead any more; `waits`: whether that was logged before.
     fn report(&self, ended: Result<(), EvaluatorError>, waits: &mut bool, failures: &FailureLog) {
         let Err(error) = ended else {

@@ -8,6 +8,7 @@ use revwatch_core::event::partition_of;
 use revwatch_core::mode::Mode;
 #[cfg(doc)]
 use revwatch_storage::ports::Publish;
+use revwatch_storage::ports::WORKERS;
 use uuid::Uuid;
 
 /// The workers as one of them sees them.
@@ -20,7 +21,7 @@ pub struct Share {
 }
 
 /// The workers' group in the store.
-pub const GROUP: &str = "workers";
+pub const GROUP: &str = WORKERS;
 
 /// The group of the workers of one mode, for commands that apply events next to them.
 pub fn group_of(mode: Mode) -> String {

@@ -411,3 +411,30 @@ async fn readiness_names_what_fails_and_a_lost_lease_is_no_failure() {
     );
     assert!(!readiness.is_ready());
 }
+
+#[tokio::test]
+async fn a_store_that_no_worker_fills_is_named_after_a_minute() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_sqlite(&folder);
+    let notifier = Arc::new(RecordingNotifier::default());
+    let (alerting, readiness) = alerting(&store, store.clone(), notifier);
+    alerting.ready.pass();
+    let ago = |seconds| Incomplete {
+        since: Instant::now().checked_sub(Duration::from_secs(seconds)),
+        has_said: false,
+    };
+    let is_named = || !readiness.is_ready();
+    alerting.miss_workers(true, &mut ago(50)).await;
+    assert!(!is_named(), "it may be starting");
+    alerting.miss_workers(false, &mut ago(70)).await;
+    assert!(!is_named(), "the state is complete");
+    alerting.miss_workers(true, &mut ago(70)).await;
+    assert!(is_named());
+    alerting.ready.pass();
+    store
+        .heartbeat(WORKERS, "worker-1", 60_000)
+        .await
+        .expect("a member");
+    alerting.miss_workers(true, &mut ago(70)).await;
+    assert!(!is_named(), "a worker is filling it");
+}

@@ -8,6 +8,9 @@ use super::error::StoreError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fence(pub u64);
 
+/// The group of the workers: they fill the store.
+pub const WORKERS: &str = "workers";
+
 /// No live member's deadline is further ahead.
 pub const MEMBERS_AHEAD_MS: u64 = 3_600_000;
 

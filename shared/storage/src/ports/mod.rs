@@ -51,7 +51,7 @@ pub use self::audit::{AuditEntry, AuditTrail};
 pub use self::conditions::{ChangeCursor, Changes, ConditionChange, ConditionFeed, DueWindow};
 pub use self::consume::{Consume, Consumer};
 pub use self::conversion::{Conversion, ShardEntity, ShardPage};
-pub use self::coordination::{Coordination, Fence, MEMBERS_AHEAD_MS};
+pub use self::coordination::{Coordination, Fence, MEMBERS_AHEAD_MS, WORKERS};
 pub use self::documents::{
     ALERTING_LEASE, COMMANDS, Document, DocumentPage, DocumentUpdate, DocumentUpdated,
     DocumentWrite, Documents, KeyRange, MAX_DOCUMENTS_PER_PAGE, PAUSES,
