@@ -536,8 +536,9 @@ impl Simulator {
             self.pruned_hour = hour;
             let minute = first_minute_kept(self.now_s);
             self.store.forget_minutes_before(minute);
-            self.store
-                .forget_hours_before(hour.saturating_sub(self.engine.hours_needed() + DAY));
+            self.store.forget_hours_before(
+                hour.saturating_sub(self.engine.hours_needed().saturating_add(DAY)),
+            );
         }
     }
 }

@@ -134,6 +134,10 @@ mod tests {
                 "f.toml:10:1: `below` does not apply to a rule of kind condition; there are `name`, `kind`, ",
             ),
             (
+                rule("kind = \"condition\"\ncondition = \"charges_lost\"\nfresh_within = \"401d\""),
+                "f.toml:10:1: `fresh_within` must be at most 400d: older hours are not kept",
+            ),
+            (
                 rule("kind = \"condition\"\ncondition = \"charges_lost\"\naftr = \"1h\""),
                 "f.toml:10:1: unknown field `aftr`; did you mean `after`? There are `name`, `kind`, ",
             ),

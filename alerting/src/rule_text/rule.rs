@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use revwatch_core::bucket::HOURS_KEPT_DAYS;
 use revwatch_core::durations::Span;
 use revwatch_runtime::config::{Clock, NOTIFIERS, closest_match};
 use revwatch_runtime::wording;
@@ -63,6 +64,11 @@ fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
     let inhibited_by: Option<Vec<String>> = fields.optional("inhibited_by");
     let sla = sla(fields);
     let fresh_within_s = longer_than_0(fields, "fresh_within");
+    if fresh_within_s.is_some_and(|s| s > MAX_FRESH_S) {
+        let what =
+            format!("`fresh_within` must be at most {HOURS_KEPT_DAYS}d: older hours are not kept");
+        fields.fault("fresh_within", what);
+    }
     let keep_firing_for: Option<Span> = fields.optional("keep_firing_for");
     let reopen_within: Option<Span> = fields.optional("reopen_within");
     let kind = kind?;
@@ -227,6 +233,9 @@ fn sla(fields: &mut Fields<'_>) -> SlaOverride {
         clock,
     }
 }
+
+/// Whether events are fresh is seen in the hours that are kept.
+const MAX_FRESH_S: i64 = HOURS_KEPT_DAYS as i64 * 86_400;
 
 /// A duration in seconds.
 fn longer_than_0(fields: &mut Fields<'_>, name: &str) -> Option<i64> {
