@@ -128,7 +128,10 @@ const TABLES: &[(&str, &[&str])] = &[
     ),
     ("evaluator", &["tick_us", "first_s"]),
     ("conversion of the state", &["entities_per_s", "entities"]),
-    ("hostile events", &["seconds", "ms_each", "over_idle_mb"]),
+    (
+        "hostile events",
+        &["seconds", "drain_seconds", "ms_each", "one_over_idle_mb"],
+    ),
     (
         "store",
         &[
