@@ -12,6 +12,7 @@ use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rule_text::built_in;
 use revwatch_alerting::stage::diagram;
 use revwatch_core::amounts::MoneyDoubt;
+use revwatch_core::app_event::TYPES;
 use revwatch_core::entity::{EntityKey, EntityKind};
 use revwatch_core::money::Money;
 use revwatch_runtime::config::Config;
@@ -27,6 +28,20 @@ fn the_diagram_of_an_alerts_lifecycle_matches_the_transitions_in_the_code() {
         page.contains(&picture),
         "docs/alerting.md should show\n{picture}"
     );
+}
+
+#[test]
+fn the_page_about_the_application_has_every_type() {
+    let page = std::fs::read_to_string(root().join("docs/application.md")).expect("the page");
+    for row in TYPES {
+        let link = format!("| [`{0}`](events/{0}.v{1}.json) |", row.name, row.version);
+        assert!(
+            page.contains(&link),
+            "docs/application.md should have {link}"
+        );
+    }
+    let files = std::fs::read_dir(root().join("docs/events")).expect("the schemas");
+    assert_eq!(files.count(), TYPES.len(), "each schema is one of a type");
 }
 
 #[test]

@@ -57,7 +57,8 @@ fn depends_on_none(package: &str, forbidden: impl Iterator<Item = String>) {
 /// Each crate is code to review and to keep current, in the program that the internet can reach.
 #[test]
 fn the_edge_links_few_crates_and_neither_a_store_nor_the_rule_engine() {
-    const MAX_CRATES: usize = 170;
+    // 28 of them judge events of the application by their published schemas.
+    const MAX_CRATES: usize = 215;
     let command = "tree -p revwatch-ingest --target x86_64-unknown-linux-gnu -e normal --prefix none \
                    --locked";
     let listed = Command::new(env!("CARGO"))

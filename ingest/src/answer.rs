@@ -7,20 +7,29 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use revwatch_core::event::EnvelopeError;
 use revwatch_core::signature::SignatureError;
+use serde_json::{Value, json};
 
 /// One answer to one request. The table in the crate's documentation says when each is given.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Stored,
+    /// Each event of a batch, once all that are accepted are durable.
+    Batch(Vec<Answer>),
     BadSignature(SignatureError),
     NotAnEvent(EnvelopeError),
     IncompleteBody,
     UnknownPath,
     MethodNotAllowed,
     BodyTimeout,
-    TooLarge { limit_bytes: usize },
-    UnsupportedMediaType,
-    Limited { retry_after_seconds: u64 },
+    TooLarge {
+        limit_bytes: usize,
+    },
+    UnsupportedMediaType {
+        cloud_events: Option<&'static str>,
+    },
+    Limited {
+        retry_after_seconds: u64,
+    },
     Unavailable,
     Overloaded,
     BodyBudget,
@@ -29,7 +38,7 @@ pub(crate) enum Answer {
 impl Answer {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Stored => StatusCode::OK,
+            Self::Stored | Self::Batch(_) => StatusCode::OK,
             // It is not the sender's fault.
             Self::BadSignature(SignatureError::FromFuture { .. }) => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -41,7 +50,7 @@ impl Answer {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable | Self::Overloaded | Self::BodyBudget => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -52,18 +61,16 @@ impl Answer {
     /// The `reason` of the answer and the `outcome` of the metric: one of a bounded set.
     pub(crate) fn outcome(&self) -> &'static str {
         match self {
-            Self::Stored => "stored",
+            Self::Stored | Self::Batch(_) => "stored",
             Self::BadSignature(refusal) => refusal.reason(),
             Self::NotAnEvent(EnvelopeError::InvalidJson { .. }) => "invalid_json",
-            Self::NotAnEvent(EnvelopeError::WrongShape(_) | EnvelopeError::TooLong(_)) => {
-                "not_an_event"
-            }
+            Self::NotAnEvent(_) => "not_an_event",
             Self::IncompleteBody => "incomplete_body",
             Self::UnknownPath => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::BodyTimeout => "timeout",
             Self::TooLarge { .. } => "too_large",
-            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::UnsupportedMediaType { .. } => "unsupported_media_type",
             Self::Limited { .. } => "limited",
             Self::Unavailable => "unavailable",
             Self::Overloaded => "overloaded",
@@ -82,9 +89,10 @@ impl Answer {
             | Self::MethodNotAllowed
             | Self::BodyTimeout
             | Self::TooLarge { .. }
-            | Self::UnsupportedMediaType
+            | Self::UnsupportedMediaType { .. }
             | Self::BodyBudget => true,
             Self::Stored
+            | Self::Batch(_)
             | Self::NotAnEvent(_)
             | Self::Limited { .. }
             | Self::Unavailable
@@ -108,24 +116,37 @@ impl Answer {
     pub(crate) fn json(&self) -> Bytes {
         match self {
             Self::Stored => Bytes::from_static(br#"{"status":"stored"}"#),
+            _ => self.value().to_string().into(),
+        }
+    }
+
+    fn value(&self) -> Value {
+        match self {
+            Self::Stored => json!({ "status": "stored" }),
+            Self::Batch(answers) => {
+                let events: Vec<Value> = answers.iter().map(Self::value).collect();
+                json!({ "events": events })
+            }
             _ => {
-                let error =
-                    serde_json::json!({ "reason": self.outcome(), "message": self.message() });
-                serde_json::json!({ "error": error }).to_string().into()
+                let mut error = json!({ "reason": self.outcome(), "message": self.message() });
+                if let Self::NotAnEvent(EnvelopeError::App(fault)) = self {
+                    error["pointer"] = json!(fault.pointer);
+                }
+                json!({ "error": error })
             }
         }
     }
 
     fn message(&self) -> String {
         match self {
-            Self::Stored => String::new(),
+            Self::Stored | Self::Batch(_) => String::new(),
             Self::BadSignature(refusal) => refusal.to_string(),
             Self::NotAnEvent(why) => why.to_string(),
             Self::IncompleteBody => {
                 "the body ended before it was complete, or its chunks are malformed".to_owned()
             }
             Self::UnknownPath => {
-                "no webhook endpoint has this path: compare it with the URL registered at Stripe"
+                "no webhook endpoint has this path: compare it with the URL registered at Stripe, or in your application"
                     .to_owned()
             }
             Self::MethodNotAllowed => "webhooks are sent with POST".to_owned(),
@@ -133,7 +154,12 @@ impl Answer {
             Self::TooLarge { limit_bytes } => {
                 format!("the body is larger than {limit_bytes} bytes (limits.body_bytes)")
             }
-            Self::UnsupportedMediaType => "the content type must be application/json".to_owned(),
+            Self::UnsupportedMediaType { cloud_events: None } => {
+                "the content type must be application/json".to_owned()
+            }
+            Self::UnsupportedMediaType {
+                cloud_events: Some(or),
+            } => format!("the content type must be {or} or application/json"),
             Self::Limited { .. } => "too many refused requests from this address".to_owned(),
             Self::Unavailable => "the event could not be stored in time: retry".to_owned(),
             Self::Overloaded => "too many events are being stored at this moment: retry".to_owned(),

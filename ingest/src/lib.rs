@@ -10,22 +10,25 @@
 //!
 //! | status | `reason` (also the metric's `outcome`) | when |
 //! |---|---|---|
-//! | 200 | `stored` | the queue has confirmed it |
+//! | 200 | `stored` | the queue has confirmed it; a batch: all of it that is accepted |
 //! | 400 | `signature_missing`, `signature_unreadable`, `signature_without_timestamp`, `signature_without_v1`, `signature_mismatch`, `signature_too_old` | the signature is missing or invalid |
-//! | 400 | `invalid_json`, `not_an_event` | the signature is valid, but the body is not JSON, or lacks the fields that identify an event, or one of them is longer than 255 bytes |
+//! | 400 | `invalid_json`, `not_an_event` | the signature is valid, but the body is not JSON, or lacks the fields that identify an event, or one of them is longer than 255 bytes, or the id is one that revwatch gives; of the application also, if the event is not after the schema of its type, or more than a day ahead |
 //! | 400 | `incomplete_body` | the body ended early, or its chunks are malformed |
 //! | 404 | `not_found` | no endpoint has this path |
 //! | 405 | `method_not_allowed` | anything but POST (`Allow: POST`) |
 //! | 408 | `timeout` | the body did not arrive within `limits.body_seconds` |
 //! | 413 | `too_large` | the body is, or says it is, larger than `limits.body_bytes` |
-//! | 415 | `unsupported_media_type` | there is a content type and it is not `application/json` |
+//! | 415 | `unsupported_media_type` | there is a content type and it is not `application/json` (for the application also that of CloudEvents) |
 //! | 429 | `limited` | replaces any refusal without a valid signature if the address (IPv6: the /64) had too many of them (`Retry-After`) |
 //! | 503 | `signature_from_future` | the signature is valid, and later than this machine's clock by more than `limits.signature_tolerance_seconds` (`Retry-After`) |
 //! | 503 | `unavailable` | the queue refused, or did not confirm within `limits.publish_seconds` (`Retry-After`) |
 //! | 503 | `overloaded` | `limits.in_flight` deliveries are being published (`Retry-After`) |
 //! | 503 | `body_budget` | incomplete large bodies fill `limits.unfinished_body_bytes`: this one did not fit, or was slow and was evicted (`Retry-After`) |
 //!
-//! Response bodies are JSON: `{"status":"stored"}` or `{"error":{"reason":"…","message":"…"}}`.
+//! Response bodies are JSON: `{"status":"stored"}` or `{"error":{"reason":"…","message":"…"}}`. About an event of the
+//! application, an error has a `pointer` (RFC 6901) to what is wrong. A batch of such events is answered 200 with one of
+//! both for each event, in their order: `{"events":[…]}`; or 503 for all, if the queue did not confirm all that are
+//! accepted. Its events count as requests, each with its outcome.
 //!
 //! Connections that never become a request are counted too: [`public`] has their outcomes. Which
 //! connections are closed when all places are taken is said there as well.

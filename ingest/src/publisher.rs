@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::future::ready as ready_future;
+use futures_util::stream::{self, StreamExt as _};
 use revwatch_core::clock::Clock;
 use revwatch_core::redact;
 use revwatch_runtime::telemetry::{LimitedLog, Metrics, Tracer};
@@ -23,7 +25,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{error, info, warn};
 
 use crate::answer::Answer;
-use crate::request_metrics::RequestCounter;
+use crate::request_metrics::{ABORTED, RequestCounter};
 use crate::request_span::RequestSpan;
 use crate::verify::Envelope;
 
@@ -34,11 +36,19 @@ pub(crate) struct Publisher {
     metrics: Arc<Metrics>,
     tracer: Tracer,
     in_flight: Arc<Semaphore>,
+    limit: usize,
     deadline: Duration,
     in_progress: TaskTracker,
     unstored_log: LimitedLog,
     /// Notified of each publish that the queue did not confirm.
     failed: Arc<Notify>,
+}
+
+/// An event of a request, and what is published of it.
+pub(crate) struct Accepted {
+    pub(crate) delivery: Delivery,
+    pub(crate) event: Envelope,
+    pub(crate) span: RequestSpan,
 }
 
 /// What a publish holds until it completes, wherever it runs.
@@ -56,6 +66,14 @@ struct Publishing(Option<Pin<Box<dyn Future<Output = Answer> + Send>>>);
 /// that never answers cannot hold memory.
 const ABANDON_AFTER_DEADLINES: u32 = 3;
 
+impl Accepted {
+    fn end(self, tracer: &Tracer, answer: &Answer) {
+        let Delivery { endpoint, body, .. } = &self.delivery;
+        self.span
+            .end(tracer, endpoint, &self.event, body.len(), answer);
+    }
+}
+
 impl Publisher {
     pub(crate) fn new(
         queue: Arc<dyn Publish>,
@@ -65,13 +83,15 @@ impl Publisher {
         in_flight: usize,
         deadline: Duration,
     ) -> Arc<Self> {
-        let in_flight = Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)));
+        let limit = in_flight.min(Semaphore::MAX_PERMITS);
+        let in_flight = Arc::new(Semaphore::new(limit));
         Arc::new(Self {
             queue,
             clock,
             metrics,
             tracer,
             in_flight,
+            limit,
             deadline,
             in_progress: TaskTracker::new(),
             unstored_log: LimitedLog::new(1),
@@ -102,7 +122,7 @@ impl Publisher {
         {
             warn!(
                 publishes = self.in_progress(),
-                "stopping with unconfirmed publishes; Stripe will retry those"
+                "stopping with unconfirmed publishes; their senders will retry those"
             );
         }
     }
@@ -111,65 +131,89 @@ impl Publisher {
     pub(crate) async fn publish(
         self: &Arc<Self>,
         mut counter: RequestCounter,
-        delivery: Delivery,
-        event: Envelope,
-        request_span: RequestSpan,
+        accepted: Accepted,
     ) -> Answer {
-        let Ok(permit) = self.in_flight.clone().try_acquire_owned() else {
-            if let Some(unlogged) = self.unstored_log.one_more(Instant::now()) {
-                warn!(
-                    endpoint = delivery.endpoint, outcome = "overloaded", event_id = %redact::id(&event.event_id),
-                    trace_id = %request_span.correlation, unlogged,
-                    "webhook not stored: limits.in_flight deliveries are being stored"
-                );
-            }
+        let Some(slot) = self.slot(&accepted) else {
             counter.outcome = Answer::Overloaded.outcome();
-            request_span.end(
-                &self.tracer,
-                &delivery.endpoint,
-                &event,
-                delivery.body.len(),
-                &Answer::Overloaded,
-            );
+            accepted.end(&self.tracer, &Answer::Overloaded);
             return Answer::Overloaded;
         };
-        let slot = Slot {
-            _permit: permit,
-            _in_progress: self.in_progress.token(),
-        };
-        Publishing(Some(Box::pin(self.clone().store(
-            counter,
-            slot,
-            delivery,
-            event,
-            request_span,
-        ))))
+        let publisher = self.clone();
+        Publishing(Some(Box::pin(async move {
+            // All of it: it counts where the publish ends.
+            let mut counter = counter;
+            counter.outcome = Answer::Unavailable.outcome();
+            let answer = publisher.store(slot, accepted).await;
+            counter.outcome = answer.outcome();
+            answer
+        })))
         .await
     }
 
-    async fn store(
-        self: Arc<Self>,
+    /// Publishes several events of one request together, and counts each. [`Answer::Stored`] only if all are durable.
+    pub(crate) async fn publish_all(
+        self: &Arc<Self>,
         mut counter: RequestCounter,
-        slot: Slot,
-        delivery: Delivery,
-        event: Envelope,
-        request_span: RequestSpan,
+        accepted: Vec<Accepted>,
     ) -> Answer {
+        let counters = accepted.iter().map(|_| counter.another(ABORTED));
+        let counters: Vec<_> = counters.collect();
+        counter.outcome = RequestCounter::NONE;
+        let all = counters.into_iter().zip(accepted);
+        stream::iter(all.map(|(counter, accepted)| self.publish(counter, accepted)))
+            // A batch that is larger than the limit must not be refused for that.
+            .buffer_unordered(self.limit)
+            .fold(Answer::Stored, |so_far, answer| {
+                ready_future(match answer {
+                    Answer::Stored => so_far,
+                    unstored => unstored,
+                })
+            })
+            .await
+    }
+
+    /// `None`: too many deliveries are being stored.
+    fn slot(&self, accepted: &Accepted) -> Option<Slot> {
+        if let Ok(permit) = self.in_flight.clone().try_acquire_owned() {
+            return Some(Slot {
+                _permit: permit,
+                _in_progress: self.in_progress.token(),
+            });
+        }
+        if let Some(unlogged) = self.unstored_log.one_more(Instant::now()) {
+            let Accepted {
+                delivery,
+                event,
+                span,
+            } = accepted;
+            warn!(
+                endpoint = delivery.endpoint, outcome = "overloaded", event_id = %redact::id(&event.event_id),
+                trace_id = %span.correlation, unlogged,
+                "webhook not stored: limits.in_flight deliveries are being stored"
+            );
+        }
+        None
+    }
+
+    async fn store(self: Arc<Self>, slot: Slot, accepted: Accepted) -> Answer {
+        let Accepted {
+            delivery,
+            event,
+            span,
+        } = accepted;
         let (delivery_id, bytes) = (delivery.id, delivery.body.len());
         let (endpoint, event_id, trace_id) = (
             delivery.endpoint.clone(),
             redact::id(&event.event_id),
-            request_span.correlation,
+            span.correlation,
         );
         let (began, started) = (self.clock.now().into(), Instant::now());
-        counter.outcome = Answer::Unavailable.outcome();
         let queue = self.queue.clone();
         let mut publishing = Box::pin(async move { queue.publish(delivery).await });
         let result = timeout(self.deadline, &mut publishing).await;
         match &result {
             Ok(Ok(())) => {
                 self.observe(started);
-                counter.outcome = Answer::Stored.outcome();
                 let (event_type, known_type) = (redact::kind(&event.event_type), event.known_type);
                 info!(
                     endpoint, outcome = "stored", %event_id, %trace_id, %event_type, known_type, %delivery_id, bytes,
@@ -206,8 +250,8 @@ impl Publisher {
             self.failed.notify_one();
             Answer::Unavailable
         };
-        request_span.published(&self.tracer, began, &answer);
-        request_span.end(&self.tracer, &endpoint, &event, bytes, &answer);
+        span.published(&self.tracer, began, &answer);
+        span.end(&self.tracer, &endpoint, &event, bytes, &answer);
         if result.is_err() {
             // The queue may still confirm it: too late for the sender, but useful in the log.
             let event_id = event_id.into_owned();
@@ -219,7 +263,7 @@ impl Publisher {
                     self.observe(started);
                     info!(
                         endpoint, %event_id, %trace_id, %delivery_id,
-                        "stored after the answer; Stripe's retry will be a duplicate"
+                        "stored after the answer; the sender's retry will be a duplicate"
                     );
                 }
             });

@@ -24,10 +24,10 @@ use tracing::{error, warn};
 
 use crate::Settings;
 use crate::answer::Answer;
-use crate::publisher::Publisher;
+use crate::publisher::{Accepted, Publisher};
 use crate::request_metrics::RequestCounter;
 use crate::request_span::RequestSpan;
-use crate::verify::{self, Envelope, Route, Verdict};
+use crate::verify::{self, Envelope, Form, Route, Terms, Verdict};
 
 /// What all requests share.
 pub(crate) struct Edge {
@@ -47,8 +47,18 @@ const REFUSAL_LINES: u32 = 100;
 
 /// The result of a request before anything is published.
 enum Examined {
-    Publish(Box<Delivery>, Envelope, RequestSpan),
+    Publish(Box<Accepted>),
+    /// Each event of a batch, or why it is refused.
+    Batch(Vec<Result<Accepted, Answer>>),
     Answer(Answer),
+}
+
+/// A request that was routed.
+#[derive(Clone, Copy)]
+struct Routed {
+    index: usize,
+    form: Form,
+    began: SystemTime,
 }
 
 impl Edge {
@@ -108,47 +118,81 @@ impl Edge {
         })
     }
 
-    /// `seen` are the endpoints by which the head was routed; `index` is the endpoint of this
-    /// request.
+    /// `seen` are the endpoints by which the head was routed.
     fn examine(
         &self,
         seen: &Arc<Vec<Endpoint>>,
-        index: usize,
+        routed: Routed,
         headers: &HeaderMap,
         body: Bytes,
-        began: SystemTime,
     ) -> Examined {
-        let endpoint = &seen[index];
+        let endpoint = &seen[routed.index];
         let now = self.clock.now();
-        let signature = verify::signature_header(headers);
-        let signature = signature.as_deref();
-        let tolerance_s = self.limits.signature_tolerance_seconds;
-        let decide = |endpoint: &Endpoint| {
-            verify::decide(
-                endpoint,
-                signature,
-                &body,
-                now.as_second(),
-                tolerance_s,
-                self.publisher.partitions(),
-            )
+        let terms = Terms {
+            now_s: now.as_second(),
+            tolerance_s: self.limits.signature_tolerance_seconds,
+            partitions: self.publisher.partitions(),
+        };
+        let decide =
+            |endpoint: &Endpoint| verify::decide(endpoint, routed.form, headers, &body, terms);
+        let accept = |body: Bytes, event: Envelope| {
+            let span = RequestSpan::new(&event.event_id, headers, routed.began);
+            let delivery = Delivery {
+                id: self.ids.fresh(),
+                event_id: event.event_id.clone(),
+                event_type: event.event_type.clone(),
+                partition: event.partition,
+                endpoint: endpoint.name.clone(),
+                received_ms: now.as_millisecond(),
+                traceparent: Some(span.traceparent(&self.tracer)),
+                body,
+            };
+            Accepted {
+                delivery,
+                event,
+                span,
+            }
         };
         match decide_by_latest(seen, &self.endpoints, endpoint, decide) {
             Verdict::Refuse(answer) => Examined::Answer(answer),
-            Verdict::Publish(envelope) => {
-                let request_span = RequestSpan::new(&envelope.event_id, headers, began);
-                let delivery = Delivery {
-                    id: self.ids.fresh(),
-                    event_id: envelope.event_id.clone(),
-                    event_type: envelope.event_type.clone(),
-                    partition: envelope.partition,
-                    endpoint: endpoint.name.clone(),
-                    received_ms: now.as_millisecond(),
-                    traceparent: Some(request_span.traceparent(&self.tracer)),
-                    body,
-                };
-                Examined::Publish(Box::new(delivery), envelope, request_span)
+            Verdict::Publish(event) => Examined::Publish(Box::new(accept(body, event))),
+            Verdict::Batch(judged) => {
+                let judged = judged.into_iter();
+                let accepted = judged.map(|each| each.map(|(body, event)| accept(body, event)));
+                Examined::Batch(accepted.collect())
             }
+        }
+    }
+
+    /// Publishes what is accepted of a batch. If the queue did not confirm all of it, the sender must send the batch again.
+    /// Each event counts as a request of its own.
+    async fn publish_batch(
+        &self,
+        mut counter: RequestCounter,
+        judged: Vec<Result<Accepted, Answer>>,
+    ) -> Answer {
+        let mut refused = Vec::new();
+        let (mut answers, mut accepted) = (Vec::new(), Vec::new());
+        for each in judged {
+            answers.push(match each {
+                Ok(event) => {
+                    accepted.push(event);
+                    Answer::Stored
+                }
+                Err(answer) => {
+                    refused.push(counter.another(answer.outcome()));
+                    answer
+                }
+            });
+        }
+        if accepted.is_empty() {
+            // Its events are counted.
+            counter.outcome = RequestCounter::NONE;
+            return Answer::Batch(answers);
+        }
+        match self.publisher.publish_all(counter, accepted).await {
+            Answer::Stored => Answer::Batch(answers),
+            unstored => unstored,
         }
     }
 
@@ -218,23 +262,21 @@ impl Service for Edge {
                 }
                 Examined::Answer(answer)
             }
-            Route::Endpoint(index) => {
+            Route::Endpoint(index, form) => {
                 let endpoint = &endpoints[index];
                 counter.endpoint = Cow::Owned(endpoint.name.clone());
                 match self.read(received).await {
                     Err(answer) => Examined::Answer(answer),
                     Ok(body) => {
-                        self.examine(&endpoints, index, &received.head.headers, body, began)
+                        let routed = Routed { index, form, began };
+                        self.examine(&endpoints, routed, &received.head.headers, body)
                     }
                 }
             }
         };
         let answer = match examined {
-            Examined::Publish(delivery, envelope, request_span) => {
-                self.publisher
-                    .publish(counter, *delivery, envelope, request_span)
-                    .await
-            }
+            Examined::Publish(accepted) => self.publisher.publish(counter, *accepted).await,
+            Examined::Batch(judged) => self.publish_batch(counter, judged).await,
             Examined::Answer(answer) => self.answer_unpublished(counter, received, answer),
         };
         response(&answer)
@@ -289,13 +331,15 @@ fn response(answer: &Answer) -> Response<Full<Bytes>> {
 mod tests {
     use std::cell::RefCell;
 
+    use revwatch_runtime::config::Keys;
+
     use super::*;
 
     fn endpoint(name: &str, path: &str) -> Endpoint {
         Endpoint {
             name: name.to_owned(),
             path: path.to_owned(),
-            keys: Vec::new(),
+            keys: Keys::Stripe(Vec::new()),
         }
     }
 
@@ -320,7 +364,7 @@ mod tests {
         current.set(vec![endpoint("other", "/b"), endpoint("new", "/a")]);
         assert_eq!(decided_by(SignatureError::Mismatch), ["old", "new"]);
         assert_eq!(
-            decided_by(SignatureError::NoHeader),
+            decided_by(SignatureError::NoHeader("Stripe-Signature")),
             ["old"],
             "no secret would help"
         );

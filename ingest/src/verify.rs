@@ -4,14 +4,20 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
 use hyper::{HeaderMap, Method};
+use revwatch_core::app_event::{AppEvent, AppEventError};
 use revwatch_core::event::{
-    EnvelopeError, Event, MAX_ID_BYTES, event_id_of, is_known_kind, partition_of,
+    EnvelopeError, Event, Head, Keyed, MAX_ID_BYTES, event_id_of, partition_of,
 };
-use revwatch_core::signature;
-use revwatch_runtime::config::Endpoint;
+use revwatch_core::signature::{self, SignatureError, SigningKey};
+use revwatch_core::source::Source;
+use revwatch_core::standard_webhooks::{self, StandardHeaders, StandardKey};
+use revwatch_runtime::config::{Endpoint, Keys};
 use revwatch_runtime::telemetry::{SpanContext, parse_traceparent};
+
+use serde_json::value::RawValue;
 
 use crate::answer::Answer;
 
@@ -19,23 +25,48 @@ use crate::answer::Answer;
 /// configured ones; a refusal names it too, if there is one, for the metric.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Route {
-    Endpoint(usize),
+    Endpoint(usize, Form),
     Refused(Option<usize>, Answer),
+}
+
+/// How many events a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    One,
+    /// A JSON array of at most [`MAX_EVENTS`].
+    Batch,
 }
 
 /// How to handle a complete body.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Publish(Envelope),
+    /// Each event of a batch: its bytes, or why it is refused.
+    Batch(Vec<Result<(Bytes, Envelope), Answer>>),
     Refuse(Answer),
 }
+
+/// What a verdict depends on, besides endpoint and request.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
+    /// Unix seconds.
+    pub(crate) now_s: i64,
+    pub(crate) tolerance_s: i64,
+    pub(crate) partitions: u32,
+}
+
+/// The most events of a batch.
+pub(crate) const MAX_EVENTS: usize = 100;
+
+/// What the path of an endpoint of the application gets for batches.
+const BATCH: &str = "/batch";
 
 /// The fields of a verified event that are kept next to its body.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Envelope {
     pub(crate) event_id: String,
     pub(crate) event_type: String,
-    /// Whether Stripe documents the type. Events of unknown types are stored like any other.
+    /// Whether the type is documented. Events of unknown types are stored like any other.
     pub(crate) known_type: bool,
     pub(crate) partition: u32,
 }
@@ -48,24 +79,34 @@ pub(crate) fn route(
     headers: &HeaderMap,
 ) -> Route {
     // There are few endpoints: comparing is as fast as hashing.
-    let Some(index) = endpoints.iter().position(|e| e.path == path) else {
+    let of = |path: &str| endpoints.iter().position(|e| e.path == path);
+    let batch = || {
+        let index = of(path.strip_suffix(BATCH)?)?;
+        matches!(endpoints[index].keys, Keys::App(_)).then_some((index, Form::Batch))
+    };
+    let Some((index, form)) = of(path).map(|index| (index, Form::One)).or_else(batch) else {
         return Route::Refused(None, Answer::UnknownPath);
     };
     if method != Method::POST {
         return Route::Refused(Some(index), Answer::MethodNotAllowed);
     }
+    let cloud_events = match (&endpoints[index].keys, form) {
+        (Keys::Stripe(_), _) => None,
+        (Keys::App(_), Form::One) => Some("application/cloudevents+json"),
+        (Keys::App(_), Form::Batch) => Some("application/cloudevents-batch+json"),
+    };
     if headers
         .get(CONTENT_TYPE)
-        .is_some_and(|value| !is_json(value.as_bytes()))
+        .is_some_and(|value| !is_json(value.as_bytes(), cloud_events))
     {
-        return Route::Refused(Some(index), Answer::UnsupportedMediaType);
+        return Route::Refused(Some(index), Answer::UnsupportedMediaType { cloud_events });
     }
-    Route::Endpoint(index)
+    Route::Endpoint(index, form)
 }
 
-/// The value of the signature header. Lines of the same name are one list (RFC 9110, section 5.3), and a
+/// The value of Stripe's signature header. Lines of the same name are one list (RFC 9110, section 5.3), and a
 /// proxy may split or join them.
-pub(crate) fn signature_header(headers: &HeaderMap) -> Option<Cow<'_, [u8]>> {
+fn signature_header(headers: &HeaderMap) -> Option<Cow<'_, [u8]>> {
     let mut lines = headers.get_all("stripe-signature").iter();
     let first = lines.next()?.as_bytes();
     Some(lines.fold(Cow::Borrowed(first), |joined, line| {
@@ -73,19 +114,41 @@ pub(crate) fn signature_header(headers: &HeaderMap) -> Option<Cow<'_, [u8]>> {
     }))
 }
 
-/// Verifies, then reads the envelope. `signature` is the raw header; times are Unix seconds.
+/// Verifies, then reads the envelope, or those of a batch.
 pub(crate) fn decide(
     endpoint: &Endpoint,
-    signature: Option<&[u8]>,
-    body: &[u8],
-    now_s: i64,
-    tolerance_s: i64,
-    partitions: u32,
+    form: Form,
+    headers: &HeaderMap,
+    body: &Bytes,
+    terms: Terms,
 ) -> Verdict {
-    if let Err(refusal) = signature::verify(&endpoint.keys, signature, body, now_s, tolerance_s) {
+    match (&endpoint.keys, form) {
+        (Keys::Stripe(keys), _) => of_stripe(keys, headers, body, terms),
+        (Keys::App(keys), form) => {
+            if let Err(refusal) = is_of_app(keys, headers, body, terms) {
+                return Verdict::Refuse(Answer::BadSignature(refusal));
+            }
+            match form {
+                Form::One => match of_app(body, terms) {
+                    Ok(envelope) => Verdict::Publish(envelope),
+                    Err(answer) => Verdict::Refuse(answer),
+                },
+                Form::Batch => batch(body, terms),
+            }
+        }
+    }
+}
+
+fn of_stripe(keys: &[SigningKey], headers: &HeaderMap, body: &[u8], terms: Terms) -> Verdict {
+    let signature = signature_header(headers);
+    let (now_s, tolerance_s) = (terms.now_s, terms.tolerance_s);
+    if let Err(refusal) = signature::verify(keys, signature.as_deref(), body, now_s, tolerance_s) {
         return Verdict::Refuse(Answer::BadSignature(refusal));
     }
     let event = match Event::parse_head(body) {
+        Ok(event) if event.source() != Source::Stripe => {
+            return Verdict::Refuse(Answer::NotAnEvent(EnvelopeError::OwnId));
+        }
         Ok(event) => event,
         // Nothing can be kept under such a name, and Stripe gives none. With a name, an object's id may be of any length.
         Err(error @ EnvelopeError::TooLong("id" | "type" | "account")) => {
@@ -95,11 +158,12 @@ pub(crate) fn decide(
         // form. If it were refused, it would be lost once Stripe stops retrying. Accepted, it
         // becomes a dead letter with a reason, and an operator can inspect it.
         Err(error) => {
-            let id = event_id_of(body).filter(|id| id.len() <= MAX_ID_BYTES);
-            let Some(event_id) = id else {
+            let is_stripes =
+                |id: &String| id.len() <= MAX_ID_BYTES && Source::of(id) == Source::Stripe;
+            let Some(event_id) = event_id_of(body).filter(is_stripes) else {
                 return Verdict::Refuse(Answer::NotAnEvent(error));
             };
-            let partition = partition_of(&event_id, partitions);
+            let partition = partition_of(&event_id, terms.partitions);
             let event_type = "unreadable".to_owned();
             return Verdict::Publish(Envelope {
                 partition,
@@ -109,12 +173,71 @@ pub(crate) fn decide(
             });
         }
     };
-    Verdict::Publish(Envelope {
-        partition: event.partition(partitions),
-        known_type: is_known_kind(&event.kind),
-        event_id: event.id.into_owned(),
-        event_type: event.kind.into_owned(),
-    })
+    Verdict::Publish(Envelope::of(event, terms.partitions))
+}
+
+/// Whether a holder of a secret signed these bytes after Standard Webhooks.
+fn is_of_app(
+    keys: &[StandardKey],
+    headers: &HeaderMap,
+    body: &[u8],
+    terms: Terms,
+) -> Result<(), SignatureError> {
+    let header = |name| headers.get(name).map(|value| value.as_bytes());
+    let signed = StandardHeaders {
+        id: header(standard_webhooks::ID),
+        timestamp: header(standard_webhooks::TIMESTAMP),
+        signature: header(standard_webhooks::SIGNATURE),
+    };
+    standard_webhooks::verify(keys, signed, body, terms.now_s, terms.tolerance_s)
+}
+
+/// An event of the application is complete, or it is refused: its sender can correct it.
+fn of_app(body: &[u8], terms: Terms) -> Result<Envelope, Answer> {
+    let refuse = |error: AppEventError| Answer::NotAnEvent(error.into());
+    let app = AppEvent::parse(body).map_err(refuse)?;
+    app.check_time(terms.now_s).map_err(refuse)?;
+    let event = Event::<Head<'_>>::of_app(app, Head::of);
+    Ok(Envelope::of(event, terms.partitions))
+}
+
+/// Each event of a batch is judged by itself.
+fn batch(body: &Bytes, terms: Terms) -> Verdict {
+    let refuse = |what: String| {
+        let error = AppEventError {
+            pointer: String::new(),
+            what,
+        };
+        Verdict::Refuse(Answer::NotAnEvent(error.into()))
+    };
+    let events: Vec<&RawValue> = match serde_json::from_slice(body) {
+        Ok(events) => events,
+        Err(error) if error.is_data() => return refuse("is no array of events".to_owned()),
+        Err(error) => {
+            let (line, column) = (error.line(), error.column());
+            return refuse(format!("is not valid JSON (line {line}, column {column})"));
+        }
+    };
+    if events.len() > MAX_EVENTS {
+        return refuse(format!("has more than {MAX_EVENTS} events"));
+    }
+    let judged = events.into_iter().map(|event| {
+        let event = event.get().as_bytes();
+        let envelope = of_app(event, terms)?;
+        Ok((body.slice_ref(event), envelope))
+    });
+    Verdict::Batch(judged.collect())
+}
+
+impl Envelope {
+    fn of<Object: Keyed>(event: Event<'_, Object>, partitions: u32) -> Self {
+        Self {
+            partition: event.partition(partitions),
+            known_type: event.is_known(),
+            event_id: event.id.into_owned(),
+            event_type: event.kind.into_owned(),
+        }
+    }
 }
 
 /// The sender's trace context, if it is valid.
@@ -122,14 +245,13 @@ pub(crate) fn traceparent(headers: &HeaderMap) -> Option<SpanContext> {
     parse_traceparent(headers.get("traceparent")?.to_str().ok()?)
 }
 
-fn is_json(content_type: &[u8]) -> bool {
+fn is_json(content_type: &[u8], other: Option<&str>) -> bool {
     let essence = content_type
         .split(|b| *b == b';')
         .next()
         .unwrap_or_default();
-    essence
-        .trim_ascii()
-        .eq_ignore_ascii_case(b"application/json")
+    let mut known = ["application/json"].into_iter().chain(other);
+    known.any(|known| essence.trim_ascii().eq_ignore_ascii_case(known.as_bytes()))
 }
 
 #[cfg(test)]
@@ -142,8 +264,19 @@ mod tests {
         Endpoint {
             name: path.trim_start_matches('/').to_owned(),
             path: path.to_owned(),
-            keys,
+            keys: Keys::Stripe(keys),
         }
+    }
+
+    /// A header line with this signature.
+    fn headers(signature: Option<&str>) -> HeaderMap {
+        let line = |text: &str| {
+            (
+                "stripe-signature".parse().expect("a name"),
+                text.parse().expect("a value"),
+            )
+        };
+        signature.into_iter().map(line).collect()
     }
 
     #[test]
@@ -160,20 +293,23 @@ mod tests {
                 "{method} {path} {content_type:?}"
             );
         };
-        check(Method::POST, "/b", None, Route::Endpoint(1));
+        check(Method::POST, "/b", None, Route::Endpoint(1, Form::One));
         check(
             Method::POST,
             "/a",
             Some("application/json"),
-            Route::Endpoint(0),
+            Route::Endpoint(0, Form::One),
         );
         check(
             Method::POST,
             "/a",
             Some("Application/JSON ; charset=utf-8"),
-            Route::Endpoint(0),
+            Route::Endpoint(0, Form::One),
         );
-        let media = || Route::Refused(Some(0), Answer::UnsupportedMediaType);
+        let media = || {
+            let cloud_events = None;
+            Route::Refused(Some(0), Answer::UnsupportedMediaType { cloud_events })
+        };
         check(Method::POST, "/a", Some("text/plain"), media());
         check(Method::POST, "/a", Some("application/jsonp"), media());
         check(Method::POST, "/a", Some(""), media());
@@ -205,11 +341,14 @@ mod tests {
                 .header(1_000, body);
             decide(
                 &endpoint("/a"),
-                signed.then_some(header.as_bytes()),
-                body,
-                1_000,
-                300,
-                1,
+                Form::One,
+                &headers(signed.then_some(header.as_str())),
+                &Bytes::copy_from_slice(body),
+                Terms {
+                    now_s: 1_000,
+                    tolerance_s: 300,
+                    partitions: 1,
+                },
             )
         };
         let envelope = || Envelope {
@@ -225,7 +364,9 @@ mod tests {
         }
         assert_eq!(
             check(b"junk", false),
-            Verdict::Refuse(Answer::BadSignature(SignatureError::NoHeader))
+            Verdict::Refuse(Answer::BadSignature(SignatureError::NoHeader(
+                "Stripe-Signature"
+            )))
         );
         assert!(matches!(
             check(b"junk", true),
@@ -269,13 +410,17 @@ mod tests {
             for now_s in near.chain(far) {
                 let verdict = decide(
                     &endpoint("/a"),
-                    Some(header.as_bytes()),
-                    body.as_bytes(),
-                    now_s,
-                    tolerance_s,
-                    1,
+                    Form::One,
+                    &headers(Some(&header)),
+                    &Bytes::copy_from_slice(body.as_bytes()),
+                    Terms {
+                        now_s,
+                        tolerance_s,
+                        partitions: 1,
+                    },
                 );
                 match verdict {
+                    Verdict::Batch(_) => panic!("it is one event"),
                     Verdict::Publish(_) => {
                         accepted += 1;
                         assert!(!event.is_created_too_late(now_s * 1000), "{now_s}");

@@ -231,7 +231,7 @@ impl Checked {
 
     fn describe(&self) -> serde_json::Map<String, Value> {
         let endpoint =
-            |e: &Endpoint| json!({"name": e.name, "path": e.path, "secrets": e.keys.len()});
+            |e: &Endpoint| json!({"name": e.name, "path": e.path, "secrets": e.keys.count()});
         let endpoints: Vec<_> = self.endpoints.iter().map(endpoint).collect();
         let value = json!({
             "listen": self.config.listen, "admin_listen": self.config.admin_listen,
@@ -250,7 +250,7 @@ impl Checked {
                 out,
                 "          {} ({})",
                 endpoint.path,
-                secrets(endpoint.keys.len())
+                secrets(endpoint.keys.count())
             )?;
         }
         writeln!(out, "admin     http://{}/metrics", self.config.admin_listen)?;

@@ -9,7 +9,6 @@ use clap::{ArgGroup, Args, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
-use revwatch_core::event::Event;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::panics::catch;
 use revwatch_storage::journal::DISMISSED;
@@ -336,7 +335,7 @@ fn describe(letter: &HeldDelivery) -> Value {
     json!({
         "delivery_id": delivery.id, "event_id": delivery.event_id, "type": delivery.event_type, "reason": reason,
         "dead_lettered_at": iso_ms(*at_ms), "received_at": iso_ms(delivery.received_ms),
-        "readable": catch(|| Event::parse(&delivery.body).is_ok()) == Ok(true),
+        "readable": catch(|| delivery.event().is_ok()) == Ok(true),
     })
 }
 

@@ -1,6 +1,7 @@
 //! The command line: all commands, and the module of each.
 
 mod alerts;
+mod app;
 mod audit;
 mod backfill;
 mod backup;
@@ -80,6 +81,9 @@ Examples:
   revwatch send event.json --secret whsec_…
   generate | revwatch send - --url http://127.0.0.1:8080/webhooks/stripe --rate 100")]
     Send(send::SendArgs),
+    /// For the developers of your own application: send, check and simulate its events.
+    #[command(subcommand)]
+    App(app::AppCommand),
     /// Show one entity with its history and the events behind it.
     #[command(after_help = "\
 Examples:
@@ -242,6 +246,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Some(Command::Serve(args)) => run_serve(&options, &args.roles).await,
         Some(Command::Demo(args)) => demo::run(args).await,
         Some(Command::Send(args)) => send::run(&options, &args).await,
+        Some(Command::App(command)) => app::run(&options, &command).await,
         Some(Command::State(args)) => state::run(&options, &args).await,
         Some(Command::Metrics(args)) => metrics::run(&options, &args).await,
         Some(Command::Export(args)) => export::run(&options, &args).await,

@@ -1,4 +1,5 @@
-//! `revwatch send`: posts your own events over HTTP, signed as Stripe signs them.
+//! `revwatch send`: posts your own events over HTTP, signed as Stripe signs them. `revwatch app send` does so as an
+//! application.
 
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
@@ -9,10 +10,12 @@ use indicatif::ProgressBar;
 use jiff::Timestamp;
 use reqwest::{Client, StatusCode};
 use revwatch_core::signature::SigningKey;
+use revwatch_core::standard_webhooks::{self, StandardKey};
 use revwatch_runtime::egress::retry_after;
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
+use uuid::Uuid;
 
 use super::global_options::GlobalOptions;
 use super::output;
@@ -31,12 +34,47 @@ pub struct SendArgs {
     /// file.
     #[arg(long)]
     secret: Option<String>,
+    #[command(flatten)]
+    pace: Pace,
+}
+
+/// How fast events are posted.
+#[derive(Debug, Args)]
+pub struct Pace {
     /// Maximum events per second; default: as fast as they are answered.
     #[arg(long, value_name = "N", value_parser = rate(100_000.0))]
-    rate: Option<f64>,
-    /// Concurrent requests. 1 keeps the order of the file.
+    pub rate: Option<f64>,
+    /// Concurrent requests. 1 keeps the order of the events.
     #[arg(long, default_value_t = 1)]
-    concurrency: usize,
+    pub concurrency: usize,
+}
+
+/// Signs as a sender does.
+#[derive(Debug, Clone)]
+pub enum Signer {
+    /// `Stripe-Signature`
+    Stripe(SigningKey),
+    /// Standard Webhooks.
+    App(StandardKey),
+}
+
+impl Signer {
+    /// The headers of a webhook with this body, signed now.
+    fn headers(&self, body: &str) -> Vec<(&'static str, String)> {
+        let now_s = Timestamp::now().as_second();
+        match self {
+            Self::Stripe(key) => vec![("stripe-signature", key.header(now_s, body.as_bytes()))],
+            Self::App(key) => {
+                let id = format!("msg_{}", Uuid::now_v7().simple());
+                let signature = key.sign(&id, now_s, body.as_bytes());
+                vec![
+                    (standard_webhooks::ID, id),
+                    (standard_webhooks::TIMESTAMP, now_s.to_string()),
+                    (standard_webhooks::SIGNATURE, signature),
+                ]
+            }
+        }
+    }
 }
 
 /// From this many events on, a progress bar is shown on a terminal.
@@ -51,13 +89,24 @@ pub async fn run(options: &GlobalOptions, args: &SendArgs) -> anyhow::Result<()>
     let key = SigningKey::new(&secret).context("the secret is empty: give --secret whsec_…")?;
     let text = read(&args.file)?;
     let events = events(&args.file, &text)?;
+    send(options, Signer::Stripe(key), &args.url, &args.pace, &events).await
+}
+
+/// Posts the events, and says how many were accepted.
+pub async fn send(
+    options: &GlobalOptions,
+    signer: Signer,
+    url: &str,
+    pace: &Pace,
+    events: &[&str],
+) -> anyhow::Result<()> {
     // The endpoint is named on the command line: a proxy of the environment would receive signed events.
     let client = Client::builder()
         .no_proxy()
         .timeout(Duration::from_secs(30))
         .build()?;
     let mut counts = PostCounts::default();
-    let result = post_all(args, &client, &key, &events, &mut counts).await;
+    let result = post_all((url, pace), &client, &signer, events, &mut counts).await;
     // After an error as well: what was accepted before it stays accepted.
     counts.print(options)?;
     result?;
@@ -70,25 +119,25 @@ pub async fn run(options: &GlobalOptions, args: &SendArgs) -> anyhow::Result<()>
 /// Posts the events at the rate of the options. At an error it waits for the requests in progress, so
 /// that they are counted.
 async fn post_all(
-    args: &SendArgs,
+    (url, pace): (&str, &Pace),
     client: &Client,
-    key: &SigningKey,
+    signer: &Signer,
     events: &[&str],
     counts: &mut PostCounts,
 ) -> anyhow::Result<()> {
     let progress = progress_bar::bar(events.len(), PROGRESS_MIN_EVENTS, "events");
-    let mut pace = args.rate.map(|rate| {
-        let mut pace = interval(Duration::from_secs_f64(1.0 / rate));
-        pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        pace
+    let mut ticks = pace.rate.map(|rate| {
+        let mut ticks = interval(Duration::from_secs_f64(1.0 / rate));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        ticks
     });
     let mut in_flight = JoinSet::new();
     let mut result = Ok(());
     for &event in events {
-        if let Some(pace) = &mut pace {
-            pace.tick().await;
+        if let Some(ticks) = &mut ticks {
+            ticks.tick().await;
         }
-        if in_flight.len() >= args.concurrency.max(1)
+        if in_flight.len() >= pace.concurrency.max(1)
             && let Some(done) = in_flight.join_next().await
         {
             result = counts.record(done?, &progress);
@@ -96,13 +145,13 @@ async fn post_all(
         if result.is_err() {
             break;
         }
-        let (client, key, url, body) = (
+        let (client, signer, url, body) = (
             client.clone(),
-            key.clone(),
-            args.url.clone(),
+            signer.clone(),
+            url.to_owned(),
             event.to_owned(),
         );
-        in_flight.spawn(async move { post(&client, &key, &url, body).await });
+        in_flight.spawn(async move { post(&client, &signer, &url, body).await });
     }
     while let Some(done) = in_flight.join_next().await {
         result = result.and(counts.record(done?, &progress));
@@ -153,7 +202,7 @@ impl PostCounts {
 /// Posts one event. A 503 is retried a few times, as Stripe would. `Some` is the refusal.
 pub async fn post(
     client: &Client,
-    key: &SigningKey,
+    signer: &Signer,
     url: &str,
     body: String,
 ) -> anyhow::Result<Option<String>> {
@@ -162,12 +211,14 @@ pub async fn post(
     const MAX_WAIT: Duration = Duration::from_secs(10);
     let mut refusal = String::new();
     for attempt in 0..MAX_ATTEMPTS {
-        let signature = key.header(Timestamp::now().as_second(), body.as_bytes());
         let request = client
             .post(url)
             .header("content-type", "application/json; charset=utf-8");
+        let signed = signer.headers(&body).into_iter();
+        let request = signed.fold(request, |request, (name, value)| {
+            request.header(name, value)
+        });
         let response = request
-            .header("stripe-signature", signature)
             .body(body.clone())
             .send()
             .await
@@ -204,7 +255,7 @@ fn first_secret(options: &GlobalOptions) -> anyhow::Result<String> {
         .to_owned())
 }
 
-fn read(file: &str) -> anyhow::Result<String> {
+pub fn read(file: &str) -> anyhow::Result<String> {
     if file == "-" {
         let mut text = String::new();
         std::io::stdin()
@@ -216,7 +267,7 @@ fn read(file: &str) -> anyhow::Result<String> {
 }
 
 /// The events in the text of FILE; at least one.
-fn events<'a>(file: &str, text: &'a str) -> anyhow::Result<Vec<&'a str>> {
+pub fn events<'a>(file: &str, text: &'a str) -> anyhow::Result<Vec<&'a str>> {
     let source = match file {
         "-" => "standard input (FILE is -)",
         file => file,
@@ -299,16 +350,15 @@ mod tests {
             let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
             stream.write_all(answer.as_bytes()).await.expect("answered");
         });
-        let args = SendArgs {
-            file: "-".to_owned(),
-            url: format!("http://{addr}/"),
-            secret: None,
+        let pace = Pace {
             rate: None,
             concurrency: 1,
         };
-        let (client, key) = (Client::new(), SigningKey::new("whsec_1").expect("a key"));
+        let url = format!("http://{addr}/");
+        let signer = Signer::Stripe(SigningKey::new("whsec_1").expect("a key"));
         let mut counts = PostCounts::default();
-        let result = post_all(&args, &client, &key, &["{}", "{}", "{}"], &mut counts).await;
+        let events = ["{}", "{}", "{}"];
+        let result = post_all((&url, &pace), &Client::new(), &signer, &events, &mut counts).await;
         assert!(result.is_err());
         assert_eq!((counts.accepted, counts.refused), (1, 0));
         server.await.expect("no panic");

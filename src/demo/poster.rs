@@ -11,7 +11,7 @@ use revwatch_core::signature::SigningKey;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::simulator::SimEvent;
-use crate::cli::send;
+use crate::cli::send::{self, Signer};
 
 /// A queue of events to post, and counts of the responses.
 pub struct Poster {
@@ -34,6 +34,7 @@ impl Poster {
     pub fn start(address: SocketAddr, secret: &str) -> anyhow::Result<Self> {
         let url = format!("http://{address}/webhooks/stripe");
         let key = SigningKey::new(secret).context("the secret is empty")?;
+        let signer = Signer::Stripe(key);
         // The user's proxy must not be used for the loopback interface.
         let client = Client::builder()
             .timeout(Duration::from_secs(30))
@@ -47,15 +48,15 @@ impl Poster {
             while let (Ok(permit), Some(event)) =
                 (free.clone().acquire_owned().await, events.recv().await)
             {
-                let (client, key, url, counts) = (
+                let (client, signer, url, counts) = (
                     client.clone(),
-                    key.clone(),
+                    signer.clone(),
                     url.clone(),
                     shared_counts.clone(),
                 );
                 tokio::spawn(async move {
                     let _permit = permit;
-                    match send::post(&client, &key, &url, event.body).await {
+                    match send::post(&client, &signer, &url, event.body).await {
                         Ok(None) => {
                             counts.accepted.fetch_add(1, Ordering::Relaxed);
                         }

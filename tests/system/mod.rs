@@ -1,6 +1,8 @@
 //! End-to-end tests: the binary, real HTTP, real servers.
 
 mod alerts;
+mod app;
+mod app_snippets;
 mod archive_gaps;
 mod attempts;
 mod audit;

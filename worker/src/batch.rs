@@ -17,7 +17,6 @@ use std::collections::HashSet;
 use revwatch_core::bucket::first_minute_kept;
 use revwatch_core::counters::Counters;
 use revwatch_core::entity::{Entity, EntityKey, Observation, Transition};
-use revwatch_core::event::kind_label;
 use revwatch_core::event_settings::EventSettings;
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_runtime::panics::catch;
@@ -213,7 +212,7 @@ pub fn observed(
 
 /// The metric label of a delivery's type.
 pub fn label(delivery: &Delivery) -> &str {
-    kind_label(&delivery.event_type)
+    delivery.type_label()
 }
 
 /// The sum of the contributions of `entities`: the expected values of the current aggregates.

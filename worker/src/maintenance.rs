@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_core::entity::STATE_FORMAT;
-use revwatch_core::event::Event;
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_runtime::panics::catch;
 use revwatch_runtime::retries::Retries;
@@ -321,7 +320,9 @@ impl Maintenance {
         };
         if !pauses.is_everything_paused() && self.triages.is_due(parked, Instant::now()) {
             let mut decide = |held: &HeldDelivery| match catch(|| {
-                Event::parse(&held.delivery.body).is_ok_and(|event| pauses.hold(&event).is_some())
+                held.delivery
+                    .event()
+                    .is_ok_and(|event| pauses.hold(&event).is_some())
             }) {
                 Ok(true) => Disposition::Keep,
                 // Also if it cannot be read: its partition makes a dead letter of it.

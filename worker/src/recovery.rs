@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_core::clock::{Clock, Ids};
-use revwatch_core::event::Event;
 use revwatch_core::pauses::{PauseHistory, Pauses, Scope};
 use revwatch_core::redact;
 use revwatch_runtime::panics::catch;
@@ -277,8 +276,12 @@ pub async fn replay(
 /// The archive has deliveries in the partitions that the version which received them computed. An event that cannot be
 /// read is a dead letter of that one.
 pub(crate) fn partition_of(delivery: &Delivery, partitions: u32) -> u32 {
-    let event = || Event::parse_head(&delivery.body).map(|event| event.partition(partitions));
-    match catch(event) {
+    let partition = || {
+        delivery
+            .event_head()
+            .map(|event| event.partition(partitions))
+    };
+    match catch(partition) {
         Ok(Ok(partition)) => partition,
         _ => delivery.partition,
     }

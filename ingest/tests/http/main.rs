@@ -2,6 +2,7 @@
 //! requests. The queue is a test double; the real adapters have their own contract suite.
 
 mod answers;
+mod app;
 mod bodies;
 mod connections;
 mod flood;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use revwatch_core::signature::SigningKey;
+use revwatch_core::standard_webhooks::StandardKey;
 use revwatch_ingest::{Ingest, Settings};
-use revwatch_runtime::config::{Endpoint, Limits};
+use revwatch_runtime::config::{Endpoint, Keys, Limits};
 use revwatch_runtime::telemetry::Metrics;
 use revwatch_storage::ports::{Delivery, Probed, Publish, QueueError};
 use revwatch_storage::system::{SystemClock, SystemIds};
@@ -22,6 +23,12 @@ pub(crate) const SECRET: &str = "whsec_main";
 pub(crate) const ROTATED: &str = "whsec_rotated";
 pub(crate) const KERNEL_SECRET: &str = "whsec_kernel";
 pub(crate) const PATH: &str = "/webhooks/stripe";
+pub(crate) const APP_PATH: &str = "/webhooks/app";
+
+/// The secret of [`APP_PATH`].
+pub(crate) fn app_key() -> StandardKey {
+    StandardKey::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a secret")
+}
 
 /// What [`TestQueue::publish`] does.
 #[derive(Debug, Clone, Copy)]
@@ -136,12 +143,17 @@ impl Server {
             listen: ([127, 0, 0, 1], 0).into(),
             trusted_proxies: trusted_proxies.to_owned().try_into().expect("networks"),
             endpoints: vec![
-                endpoint("stripe", PATH, vec![key(SECRET), key(ROTATED)]),
+                endpoint(
+                    "stripe",
+                    PATH,
+                    Keys::Stripe(vec![key(SECRET), key(ROTATED)]),
+                ),
                 endpoint(
                     "kernel",
                     "/webhooks/kernel/stripe",
-                    vec![key(KERNEL_SECRET)],
+                    Keys::Stripe(vec![key(KERNEL_SECRET)]),
                 ),
+                endpoint("app", APP_PATH, Keys::App(vec![app_key()])),
             ],
             limits,
             queue: queue.clone(),

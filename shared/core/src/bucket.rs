@@ -21,7 +21,10 @@ pub const MINUTES_KEPT_HOURS: u32 = MINUTES_READ_HOURS + 1;
 
 /// The counters that are kept by the minute too, each with all below it: what rules count in windows as short as an
 /// hour. Each costs one more counter per event, so the list is short.
-const BY_MINUTE: [&str; 9] = [
+const BY_MINUTE: [&str; 12] = [
+    "account_creation_failures",
+    "account_creations",
+    "account_link_failures",
     "cohort|account_created",
     "deauthorized",
     "mrr_change",

@@ -1,6 +1,6 @@
-//! The envelope of a Stripe event, parsed without its object.
+//! The envelope of an event, parsed without its object: of Stripe's, and of the application's ([`crate::app_event`]).
 //!
-//! An event needs its id, type and time of creation, and must not name its account in a way that cannot be
+//! An event of Stripe's needs its id, type and time of creation, and must not name its account in a way that cannot be
 //! read: a connected account's object would count as the platform's. None of its names may be longer than
 //! [`MAX_ID_BYTES`]. All else costs only itself.
 //!
@@ -15,12 +15,16 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use crate::app_event::{AppEvent, AppEventError, Subject, is_known_type};
 use crate::entity::kind::NEVER_MADE;
+use crate::source::Source;
 
 use self::kinds::thin_family;
 pub use self::kinds::{NEWEST_API_VERSION, is_known_kind, kind_label, known_kinds};
-pub(crate) use self::wire::Text;
 use self::wire::{Created, Wire, is_array, read};
+pub use crate::event_bounds::{FUTURE_MARGIN_S, MAX_ID_BYTES, MAX_S};
+use crate::json_text::Text;
+pub use crate::source::FETCHED;
 
 /// The envelope of an event, borrowed from its body.
 ///
@@ -58,18 +62,6 @@ pub struct Event<'a, Object = &'a RawValue> {
     /// What that object is, such as `subscription`.
     pub related_type: Option<Cow<'a, str>>,
 }
-
-/// Begins the ids of the events that revwatch makes of objects that it fetched from Stripe's API. They
-/// say what is, not what happened.
-pub const FETCHED: &str = "evt_refresh_";
-
-/// The longest id or type. Queues and stores keep them as keys and headers, which have bounds of their own.
-/// Source: <https://docs.stripe.com/upgrades>: no id that Stripe makes has more than 255 characters.
-pub const MAX_ID_BYTES: usize = 255;
-
-/// So long after a delivery was received, its event may have been created: clocks differ. What was created later
-/// is no state: it would be newer than all that happens until then.
-pub const FUTURE_MARGIN_S: i64 = 86_400;
 
 /// The fields of an object that determine its partition.
 #[derive(Debug, Default, Deserialize)]
@@ -124,13 +116,22 @@ pub enum EnvelopeError {
     /// This field is longer than [`MAX_ID_BYTES`].
     #[error("the body is JSON but not a Stripe event: {0} is longer than {MAX_ID_BYTES} bytes")]
     TooLong(&'static str),
+    /// The id is one that only revwatch gives.
+    #[error(
+        "the body is not an event that Stripe sends: its id begins as those that revwatch gives"
+    )]
+    OwnId,
+    /// The body is no event of the application.
+    #[error(transparent)]
+    App(#[from] AppEventError),
 }
 
 impl EnvelopeError {
-    /// The field of the event that it is about, if it is about one.
+    /// The field of a Stripe event that it is about, if it is about one.
     pub fn field(&self) -> Option<&'static str> {
         let what = match self {
-            Self::InvalidJson { .. } => return None,
+            Self::InvalidJson { .. } | Self::App(_) => return None,
+            Self::OwnId => return Some("id"),
             Self::WrongShape(what) => what,
             Self::TooLong(field) => return Some(field),
         };
@@ -144,13 +145,29 @@ impl EnvelopeError {
 }
 
 impl<'a> Event<'a> {
-    /// Parses the envelope of a snapshot or thin event. Its object is skipped.
+    /// Parses the envelope of an event of this source. Its object is skipped.
+    pub fn read(source: Source, body: &'a [u8]) -> Result<Self, EnvelopeError> {
+        match source {
+            Source::App => Ok(Self::of_app(AppEvent::parse(body)?, |data| data)),
+            Source::Stripe | Source::Snapshot => Self::parse(body),
+        }
+    }
+
+    /// Parses the envelope of a snapshot or thin event of Stripe's. Its object is skipped.
     pub fn parse(body: &'a [u8]) -> Result<Self, EnvelopeError> {
         Self::of(read(body)?, |object| object)
     }
 }
 
 impl<'a> Event<'a, Head<'a>> {
+    /// [`Event::parse_head`] of an event of this source.
+    pub fn read_head(source: Source, body: &'a [u8]) -> Result<Self, EnvelopeError> {
+        match source {
+            Source::App => Ok(Self::of_app(AppEvent::parse(body)?, Head::of)),
+            Source::Stripe | Source::Snapshot => Self::parse_head(body),
+        }
+    }
+
     /// Parses the envelope and the head of the object in one pass. Refuses the same bodies as
     /// [`Event::parse`], with the same reason, and those whose object has too long an id.
     pub fn parse_head(body: &'a [u8]) -> Result<Self, EnvelopeError> {
@@ -225,6 +242,29 @@ impl<'a, Object> Event<'a, Object> {
         Ok(event)
     }
 
+    /// An event about an account has it as a connected account's own event does; one about another object names that.
+    pub fn of_app(app: AppEvent<'a>, object: impl FnOnce(&'a RawValue) -> Object) -> Self {
+        let id = app.key().into();
+        let data = app.data.filter(|_| app.subject.is_some());
+        let (account, related_id) = match app.subject {
+            Some((Subject::Account, id)) => (Some(id.into()), None),
+            Some((_, id)) => (None, Some(id.into())),
+            None => (None, None),
+        };
+        Self {
+            id,
+            kind: app.kind,
+            created_s: app.time_s,
+            account,
+            context: None,
+            livemode: None,
+            object: data.map(object),
+            previous: None,
+            related_id,
+            related_type: None,
+        }
+    }
+
     fn check_lengths(&self) -> Result<(), EnvelopeError> {
         check_length("id", Some(&self.id))?;
         check_length("type", Some(&self.kind))?;
@@ -232,14 +272,29 @@ impl<'a, Object> Event<'a, Object> {
         check_length("related_object.id", self.related_id.as_deref())
     }
 
+    /// Whom it is from.
+    pub fn source(&self) -> Source {
+        Source::of(&self.id)
+    }
+
+    /// Whether its type is documented, by Stripe or for applications. Nothing is known of what others say.
+    pub fn is_known(&self) -> bool {
+        match self.source() {
+            Source::App => is_known_type(&self.kind),
+            // What was fetched is an update, also of what Stripe has no such event.
+            Source::Snapshot => true,
+            Source::Stripe => is_known_kind(&self.kind),
+        }
+    }
+
     /// Whether it only names its object.
     pub fn is_thin(&self) -> bool {
-        thin_family(&self.kind).is_some()
+        self.source() != Source::App && thin_family(&self.kind).is_some()
     }
 
     /// Whether revwatch made it of an object that it fetched.
     pub fn is_fetched(&self) -> bool {
-        self.id.starts_with(FETCHED)
+        self.source() == Source::Snapshot
     }
 
     /// Whether revwatch fetched its object for another one of this type, which needs it.
@@ -247,9 +302,9 @@ impl<'a, Object> Event<'a, Object> {
         self.is_fetched() && self.related_type.as_deref() == Some(object)
     }
 
-    /// The type if Stripe documents it, else `other`: bounded, for metric labels.
+    /// The type if it is documented, else `other`: bounded, for metric labels.
     pub fn kind_label(&self) -> &str {
-        kind_label(&self.kind)
+        type_label(self.source(), &self.kind)
     }
 
     /// The first account of its context: where an organisation's events arrive, the one of its accounts that
@@ -296,8 +351,8 @@ impl<Object: Keyed> Event<'_, Object> {
             // An account's own thin events may come in the platform's context or in its own.
             (_, None, Some(related)) if related.starts_with("acct_") => related,
             (Some(account), _, _) => account,
-            // Of an object that was fetched for another, which needs it.
-            (None, Some(_), Some(related)) if self.id.starts_with(FETCHED) => related,
+            // Of an object that was fetched for another, which needs it; or what the application says of one.
+            (None, Some(_), Some(related)) if self.source() != Source::Stripe => related,
             (None, Some(object), _) => {
                 let key = object.key(self.part_of());
                 return key.unwrap_or(Cow::Borrowed(&self.id));
@@ -311,7 +366,7 @@ impl<Object: Keyed> Event<'_, Object> {
 
 impl<'a> Head<'a> {
     /// What can be parsed of it.
-    fn of(object: &'a RawValue) -> Self {
+    pub fn of(object: &'a RawValue) -> Self {
         serde_json::from_str(object.get()).unwrap_or_default()
     }
 
@@ -422,6 +477,15 @@ fn last_account(context: &str) -> Option<&str> {
     accounts.next_back().filter(|last| *last != first)
 }
 
+/// The type of an event of this source if it is documented, else `other`: bounded, for metric labels.
+pub fn type_label(source: Source, kind: &str) -> &str {
+    match source {
+        Source::App if is_known_type(kind) => kind,
+        Source::App => "other",
+        Source::Stripe | Source::Snapshot => kind_label(kind),
+    }
+}
+
 /// Days since 1970-01-01 UTC.
 pub fn day_of(unix_s: i64) -> u32 {
     u32::try_from(unix_s.div_euclid(86_400)).unwrap_or(0)
@@ -435,9 +499,6 @@ pub fn partition_of(key: &str, partitions: u32) -> u32 {
     let partition = head.checked_rem(partitions.into()).unwrap_or(0);
     u32::try_from(partition).expect("smaller than a u32")
 }
-
-/// The last second of the year 9999: our calendar arithmetic is not meant to work beyond it.
-pub(crate) const MAX_S: i64 = 253_402_300_799;
 
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@
 
 pub mod alert;
 pub mod amounts;
+pub mod app_event;
 pub mod backoff;
 pub mod bucket;
 pub mod class;
@@ -27,10 +28,12 @@ pub mod currency;
 pub mod durations;
 pub mod entity;
 pub mod event;
+pub mod event_bounds;
 pub mod event_endpoint;
 pub mod event_family;
 pub mod event_settings;
 pub mod histogram;
+mod json_text;
 pub mod kpi;
 pub mod mode;
 pub mod money;
@@ -44,4 +47,6 @@ pub mod redact;
 pub mod relay;
 pub mod requirement;
 pub mod signature;
+pub mod source;
+pub mod standard_webhooks;
 pub mod view;

@@ -23,21 +23,21 @@ pub struct SigningKey(Hmac<Sha256>);
 /// metric.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum SignatureError {
-    /// There is no header.
-    #[error("there is no Stripe-Signature header")]
-    NoHeader,
+    /// There is no such header.
+    #[error("there is no {0} header")]
+    NoHeader(&'static str),
     /// The header is not text, or is too long.
-    #[error("the Stripe-Signature header cannot be read")]
-    Unreadable,
-    /// The header has no `t`, or it is not a number.
-    #[error("the Stripe-Signature header has no timestamp t=<unix seconds>")]
-    NoTimestamp,
+    #[error("the {0} header cannot be read")]
+    Unreadable(&'static str),
+    /// There is no time of signing, or it is not a number.
+    #[error("the {0}")]
+    NoTimestamp(&'static str),
     /// The header has no `v1`; `v0` is Stripe's fake scheme for test events.
-    #[error("the Stripe-Signature header has no v1 signature")]
-    NoV1,
+    #[error("the {0} header has no v1 signature")]
+    NoV1(&'static str),
     /// No `v1` matches any secret of the endpoint.
     #[error(
-        "no v1 signature matches: check that this endpoint has the signing secret Stripe shows for it"
+        "no v1 signature matches: check that this endpoint has the signing secret of its sender, for Stripe the one that it shows for the endpoint"
     )]
     Mismatch,
     /// The signature is correct but too old: a replay, or a wrong clock.
@@ -59,10 +59,10 @@ impl SignatureError {
     /// The machine-readable reason.
     pub fn reason(self) -> &'static str {
         match self {
-            Self::NoHeader => "signature_missing",
-            Self::Unreadable => "signature_unreadable",
-            Self::NoTimestamp => "signature_without_timestamp",
-            Self::NoV1 => "signature_without_v1",
+            Self::NoHeader(_) => "signature_missing",
+            Self::Unreadable(_) => "signature_unreadable",
+            Self::NoTimestamp(_) => "signature_without_timestamp",
+            Self::NoV1(_) => "signature_without_v1",
             Self::Mismatch => "signature_mismatch",
             Self::TooOld => "signature_too_old",
             Self::FromFuture { .. } => "signature_from_future",
@@ -122,11 +122,7 @@ pub fn verify(
     now_s: i64,
     tolerance_s: i64,
 ) -> Result<(), SignatureError> {
-    let header = header.ok_or(SignatureError::NoHeader)?;
-    if header.len() > MAX_HEADER_BYTES {
-        return Err(SignatureError::Unreadable);
-    }
-    let header = std::str::from_utf8(header).map_err(|_| SignatureError::Unreadable)?;
+    let header = text(HEADER, header)?;
     let mut timestamps: Vec<(&str, i64)> = Vec::with_capacity(1);
     let mut signatures: Vec<[u8; 32]> = Vec::with_capacity(2);
     let mut has_v1 = false;
@@ -144,10 +140,10 @@ pub fn verify(
         }
     }
     if timestamps.is_empty() {
-        return Err(SignatureError::NoTimestamp);
+        return Err(NO_TIMESTAMP);
     }
     if !has_v1 {
-        return Err(SignatureError::NoV1);
+        return Err(SignatureError::NoV1(HEADER));
     }
     // Rotation never needs more; a longer list would only let an attacker waste CPU time.
     timestamps.truncate(2);
@@ -167,18 +163,39 @@ pub fn verify(
         .filter(|(text, _)| is_signed(text))
         .map(|(_, t)| now_s.saturating_sub(t))
         .min_by_key(|age_s| age_s.unsigned_abs());
-    match age_s {
-        None => Err(SignatureError::Mismatch),
-        Some(age_s) if age_s > tolerance_s => Err(SignatureError::TooOld),
-        Some(age_s) if age_s < tolerance_s.saturating_neg() => Err(SignatureError::FromFuture {
-            ahead_s: age_s.saturating_neg(),
-        }),
-        Some(_) => Ok(()),
-    }
+    within(age_s.ok_or(SignatureError::Mismatch)?, tolerance_s)
 }
+
+/// Stripe's header.
+const HEADER: &str = "Stripe-Signature";
+
+const NO_TIMESTAMP: SignatureError =
+    SignatureError::NoTimestamp("Stripe-Signature header has no timestamp t=<unix seconds>");
 
 /// A header with two secrets has about 170 bytes.
 const MAX_HEADER_BYTES: usize = 4096;
+
+/// The text of a header of this name.
+pub(crate) fn text<'a>(
+    name: &'static str,
+    header: Option<&'a [u8]>,
+) -> Result<&'a str, SignatureError> {
+    let header = header.ok_or(SignatureError::NoHeader(name))?;
+    let is_long = header.len() > MAX_HEADER_BYTES;
+    let text = std::str::from_utf8(header).ok().filter(|_| !is_long);
+    text.ok_or(SignatureError::Unreadable(name))
+}
+
+/// Whether a correct signature is neither too old nor from the future.
+pub(crate) fn within(age_s: i64, tolerance_s: i64) -> Result<(), SignatureError> {
+    match age_s {
+        _ if age_s > tolerance_s => Err(SignatureError::TooOld),
+        _ if age_s < tolerance_s.saturating_neg() => Err(SignatureError::FromFuture {
+            ahead_s: age_s.saturating_neg(),
+        }),
+        _ => Ok(()),
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -272,46 +289,38 @@ mod tests {
                 Some(format!("{},{}", old(-86_400), old(0))),
                 Ok(()),
             ),
-            ("no header", None, Err(SignatureError::NoHeader)),
-            (
-                "an empty header",
-                Some(String::new()),
-                Err(SignatureError::NoTimestamp),
-            ),
-            (
-                "no t",
-                Some(format!("v1={right}")),
-                Err(SignatureError::NoTimestamp),
-            ),
+            ("no header", None, Err(SignatureError::NoHeader(HEADER))),
+            ("an empty header", Some(String::new()), Err(NO_TIMESTAMP)),
+            ("no t", Some(format!("v1={right}")), Err(NO_TIMESTAMP)),
             (
                 "an empty t",
                 Some(format!("t=,v1={right}")),
-                Err(SignatureError::NoTimestamp),
+                Err(NO_TIMESTAMP),
             ),
             (
                 "t is not a number",
                 Some(format!("t=soon,v1={right}")),
-                Err(SignatureError::NoTimestamp),
+                Err(NO_TIMESTAMP),
             ),
             (
                 "t overflows",
                 Some(format!("t=99999999999999999999,v1={right}")),
-                Err(SignatureError::NoTimestamp),
+                Err(NO_TIMESTAMP),
             ),
             (
                 "no v1",
                 Some("t=1700000000".to_owned()),
-                Err(SignatureError::NoV1),
+                Err(SignatureError::NoV1(HEADER)),
             ),
             (
                 "only v0",
                 Some(format!("t=1700000000,v0={right}")),
-                Err(SignatureError::NoV1),
+                Err(SignatureError::NoV1(HEADER)),
             ),
             (
                 "an upper-case scheme",
                 Some(format!("t=1700000000,V1={right}")),
-                Err(SignatureError::NoV1),
+                Err(SignatureError::NoV1(HEADER)),
             ),
             (
                 "wrong secret",
@@ -351,7 +360,7 @@ mod tests {
             (
                 "a giant header",
                 Some("t=1,".repeat(4096)),
-                Err(SignatureError::Unreadable),
+                Err(SignatureError::Unreadable(HEADER)),
             ),
         ];
         let keys = ["whsec_a", "whsec_b"].map(|s| SigningKey::new(s).expect("a secret"));
@@ -383,7 +392,7 @@ mod tests {
         );
         assert_eq!(
             verify(&[key], Some(b"t=\xff"), body, NOW_S, 300),
-            Err(SignatureError::Unreadable)
+            Err(SignatureError::Unreadable(HEADER))
         );
     }
 

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use revwatch_alerting::engine::{CounterReadReason, HistoryRead, ReadSet, ScanReason};
+use revwatch_core::app_event::AppEvent;
 use revwatch_core::condition::Condition;
 use revwatch_core::counters::{Counters, is_beyond};
 use revwatch_core::entity::{Entity, EntityKey};
 use revwatch_core::event::Event;
 use revwatch_core::event_settings::EventSettings;
 use revwatch_core::kpi::{Kpis, buckets_needed};
+use revwatch_core::source::Source;
 use revwatch_core::view;
 use revwatch_storage::ports::Delivery;
 use revwatch_worker::batch::{Outcome, recompute};
@@ -18,7 +20,7 @@ use uuid::Uuid;
 use crate::NOW_S;
 use crate::simulation::memory_store::MemoryStore;
 
-/// One event per line, of different ids.
+/// One event per line, of different ids: Stripe's, or of the application.
 ///
 /// Together and in this order, or one by one from the last to the first: the state is the same. Its sums are those of
 /// the entities. Everything that shows it can do so.
@@ -60,7 +62,11 @@ fn deliveries(data: &[u8]) -> Vec<Delivery> {
         .take(MAX_EVENTS)
         .zip(1..)
         .filter_map(|(body, number)| {
-            let (event_id, event_type) = match Event::parse_head(body) {
+            let source = match AppEvent::parse(body) {
+                Ok(_) => Source::App,
+                Err(_) => Source::Stripe,
+            };
+            let (event_id, event_type) = match Event::read_head(source, body) {
                 Ok(event) => (event.id.into_owned(), event.kind.into_owned()),
                 Err(_) => (format!("unreadable_{number}"), "unreadable".to_owned()),
             };

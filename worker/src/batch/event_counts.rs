@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::histogram;
 use revwatch_core::mode::LACKS_MODE;
+use revwatch_core::source::Source;
 
 use super::item::{Content, Item};
 use super::outcome::Outcome;
@@ -15,8 +16,7 @@ use super::outcome::Outcome;
 pub(super) struct EventCounts {
     by_outcome: BTreeMap<&'static str, i64>,
     lack_mode: i64,
-    created: BTreeMap<Bucket, i64>,
-    received: BTreeMap<Bucket, i64>,
+    by_hour: BTreeMap<(&'static str, Bucket), i64>,
     /// By the upper bound of the milliseconds, too.
     took: BTreeMap<(Bucket, u32), i64>,
 }
@@ -43,15 +43,20 @@ impl EventCounts {
         outcome: &Outcome,
         now_ms: Option<i64>,
     ) {
-        let created = Bucket::hour_of(content.created_s);
-        count(self.created.entry(created).or_default());
-        let received = Bucket::hour_of(item.received_ms.div_euclid(1000));
+        // That an application speaks says nothing of whether Stripe does.
+        let [created, received] = match item.source {
+            Source::App => ["app_created", "app_received"],
+            Source::Stripe | Source::Snapshot => ["created", "received"],
+        };
+        let hour = Bucket::hour_of(content.created_s);
+        count(self.by_hour.entry((created, hour)).or_default());
+        let hour = Bucket::hour_of(item.received_ms.div_euclid(1000));
         if item.is_webhook {
-            count(self.received.entry(received).or_default());
+            count(self.by_hour.entry((received, hour)).or_default());
         }
         if let Some(now_ms) = now_ms.filter(|_| *outcome == Outcome::Applied) {
             let bound_ms = histogram::processing_bound_ms(now_ms.saturating_sub(item.received_ms));
-            count(self.took.entry((received, bound_ms)).or_default());
+            count(self.took.entry((hour, bound_ms)).or_default());
         }
     }
 
@@ -60,11 +65,8 @@ impl EventCounts {
             counters.add(Bucket::Current, &["events", outcome], *count);
         }
         counters.add(Bucket::Current, &["events", LACKS_MODE], self.lack_mode);
-        for (hour, count) in &self.created {
-            counters.add(*hour, &["events", "created"], *count);
-        }
-        for (hour, count) in &self.received {
-            counters.add(*hour, &["events", "received"], *count);
+        for ((what, hour), count) in &self.by_hour {
+            counters.add(*hour, &["events", what], *count);
         }
         for ((hour, bound_ms), count) in &self.took {
             let bound_ms = bound_ms.to_string();

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use revwatch_core::entity::Observation;
-use revwatch_core::event::{Event, day_of, is_known_kind};
+use revwatch_core::event::{Event, day_of};
 use revwatch_core::event_settings::{EventSettings, is_own_endpoint};
 use revwatch_core::mode::OtherMode;
 use revwatch_core::observe::observe;
 use revwatch_core::pauses::PauseHistory;
 use revwatch_core::realm::Realm;
+use revwatch_core::source::Source;
 use revwatch_storage::ports::Delivery;
 
 use crate::guarded::on_event;
@@ -28,8 +29,9 @@ pub(super) struct Item {
     pub(super) event_id: String,
     pub(super) day: u32,
     pub(super) received_ms: i64,
-    /// Stripe sent it: revwatch did not fetch it.
+    /// It came by webhook: revwatch did not fetch it.
     pub(super) is_webhook: bool,
+    pub(super) source: Source,
     /// The other partition that it belongs to.
     pub(super) elsewhere: Option<u32>,
     pub(super) other_mode: Option<OtherMode>,
@@ -80,15 +82,14 @@ pub(super) fn parse(
     pauses: &PauseHistory,
     settings: &EventSettings,
 ) -> Item {
-    let event = match Event::parse(&delivery.body) {
+    let event = match delivery.event() {
         Ok(event) => event,
         Err(reason) => return unreadable(delivery, reason.to_string()),
     };
     let realm = settings.realms.of(&delivery.endpoint, event.own_account());
     let pause_reason = pauses.hold(&event, delivery.received_ms);
     let other_mode = settings.modes.judge(&delivery.endpoint, event.livemode);
-    // What was fetched is an update, also of what Stripe has no such event.
-    let known = is_known_kind(&event.kind) || event.is_fetched();
+    let known = event.is_known();
     // What is paused is parked as it was received. Of a type that Stripe does not document, nothing is known of what
     // its object says: it may be a preview.
     let is_state = pause_reason.is_none() && other_mode.is_none();
@@ -119,9 +120,10 @@ pub(super) fn parse(
         day: event.created_day(),
         received_ms: delivery.received_ms,
         is_webhook: !is_own_endpoint(&delivery.endpoint),
+        source: event.source(),
         elsewhere,
         other_mode,
-        lacks_mode: event.livemode.is_none(),
+        lacks_mode: event.livemode.is_none() && event.source() != Source::App,
         pause_reason,
         content,
     }
@@ -157,6 +159,7 @@ fn unreadable(delivery: &Delivery, reason: String) -> Item {
         day: day_of(delivery.received_ms.div_euclid(1000)),
         received_ms: delivery.received_ms,
         is_webhook: !is_own_endpoint(&delivery.endpoint),
+        source: Source::of(&delivery.event_id),
         elsewhere: None,
         other_mode: None,
         lacks_mode: false,

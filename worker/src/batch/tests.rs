@@ -1,9 +1,10 @@
 use bytes::Bytes;
 use revwatch_core::counters::Bucket;
+use revwatch_core::entity::EntityKind;
 use revwatch_core::event::{Event, partition_of};
 use revwatch_core::event_settings::BACKFILL;
 use revwatch_core::histogram;
-use revwatch_core::mode::{Mode, Modes, OTHER_MODE, OtherMode};
+use revwatch_core::mode::{LACKS_MODE, Mode, Modes, OTHER_MODE, OtherMode};
 use revwatch_core::pauses::Scope;
 use revwatch_core::realm::{Realm, Realms, RealmsOfEndpoint};
 use revwatch_storage::ports::{ConditionChange, StoredEntity};
@@ -157,6 +158,30 @@ fn events_are_counted_by_the_hours_of_creation_and_of_receipt_and_by_processing_
     );
     let again = decide(&deliveries[..1], &[Some(1), None]).commit.counters;
     assert!(again.is_empty(), "{again:?}");
+}
+
+/// Whether Stripe is silent is seen in these counters.
+#[test]
+fn events_of_the_application_are_counted_apart() {
+    let body = r#"{"specversion":"1.0","id":"1","source":"/app","type":"ticket.opened","time":"1970-01-01T00:16:40Z",
+        "data":{"ticket":"T-1","customer":"cus_1","topic":"billing"}}"#;
+    let of_app = Delivery {
+        event_id: revwatch_core::app_event::key("/app", "1"),
+        event_type: "ticket.opened".into(),
+        endpoint: "app".into(),
+        ..delivery(1, body)
+    };
+    let decision = decide(&[of_app], &[]);
+    assert_eq!(decision.outcomes, [Outcome::Applied]);
+    let counters = decision.commit.counters;
+    for what in ["created", "received"] {
+        let of_app = format!("app_{what}");
+        assert_eq!(counters.get(Bucket::Hour(0), &["events", &of_app]), 1);
+        assert_eq!(counters.get(Bucket::Hour(0), &["events", what]), 0);
+    }
+    assert_eq!(counters.get(Bucket::Current, &["events", "applied"]), 1);
+    assert_eq!(counters.get(Bucket::Current, &["events", LACKS_MODE]), 0);
+    assert_eq!(decision.commit.entities[0].key.kind, EntityKind::Ticket);
 }
 
 #[test]

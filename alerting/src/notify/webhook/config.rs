@@ -1,16 +1,16 @@
 //! The settings of the webhook, checked.
 
+use revwatch_core::standard_webhooks::{self, StandardKey};
 use revwatch_runtime::config::{ConfigError, Fault, Faults, WebhookConfig};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::super::{EgressClient, complete};
-use super::signature::Key;
 
 /// Valid settings.
 pub struct Settings {
     pub url: SecretString,
     /// At least one.
-    pub keys: Vec<Key>,
+    pub keys: Vec<StandardKey>,
 }
 
 pub const URL: &str = "webhook.url (REVWATCH_WEBHOOK_URL)";
@@ -29,7 +29,7 @@ impl Settings {
         let url = url.and_then(|url| faults.of(egress.url(URL, url.expose_secret())));
         let keys = config.secret.as_ref().and_then(keys);
         if config.secret.is_some() && keys.is_none() {
-            let what = "must be whsec_ and 24 to 64 random bytes in base64: create it with `openssl rand -base64 32`";
+            let what = format!("must be {}", standard_webhooks::SECRET);
             faults.add(Fault::of(SECRET, what));
         }
         faults.none()?;
@@ -41,11 +41,11 @@ impl Settings {
 }
 
 /// `None` if there is none, or if one of them is no secret.
-fn keys(secrets: &SecretString) -> Option<Vec<Key>> {
+fn keys(secrets: &SecretString) -> Option<Vec<StandardKey>> {
     let secrets = secrets
         .expose_secret()
         .split([',', ' ', '\t', '\r', '\n'])
         .filter(|secret| !secret.is_empty());
-    let keys = secrets.map(Key::new).collect::<Option<Vec<_>>>();
+    let keys = secrets.map(StandardKey::new).collect::<Option<Vec<_>>>();
     keys.filter(|keys| !keys.is_empty())
 }

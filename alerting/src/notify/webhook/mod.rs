@@ -7,19 +7,18 @@
 
 mod body;
 mod config;
-mod signature;
 #[cfg(test)]
 mod tests;
 
 use async_trait::async_trait;
 use reqwest::header::CONTENT_TYPE;
+use revwatch_core::standard_webhooks::{ID, SIGNATURE, StandardKey, TIMESTAMP};
 use revwatch_runtime::config::{Config, WebhookConfig};
 use revwatch_runtime::egress::HttpClient;
 use secrecy::{ExposeSecret, SecretString};
 
 use self::body::{body, id};
 use self::config::{SECRET, Settings, URL};
-use self::signature::Key;
 use super::http_outcome::{self, NoProof};
 use super::{Capabilities, Configured, EgressClient, Notifier, Outcome, SetupError, boxed};
 use crate::message::Message;
@@ -28,7 +27,7 @@ use crate::message::Message;
 pub struct Webhook {
     client: HttpClient,
     url: SecretString,
-    keys: Vec<Key>,
+    keys: Vec<StandardKey>,
     per_second: f64,
 }
 
@@ -61,7 +60,7 @@ impl Webhook {
         let signatures: Vec<_> = self
             .keys
             .iter()
-            .map(|key| key.sign(id, timestamp_s, body))
+            .map(|key| key.sign(id, timestamp_s, body.as_bytes()))
             .collect();
         signatures.join(" ")
     }
@@ -96,12 +95,9 @@ impl Notifier for Webhook {
             .post(self.url.expose_secret())
             .header(CONTENT_TYPE, "application/json");
         let request = request
-            .header("webhook-timestamp", now.as_second())
-            .header(
-                "webhook-signature",
-                self.signatures(&id, now.as_second(), &body),
-            )
-            .header("webhook-id", &id);
+            .header(TIMESTAMP, now.as_second())
+            .header(SIGNATURE, self.signatures(&id, now.as_second(), &body))
+            .header(ID, &id);
         let response = match request.body(body).send().await {
             Ok(response) => response,
             Err(error) => return http_outcome::no_answer(PROVIDER, &error, URL),

@@ -27,7 +27,11 @@ impl Entity {
             | Self::Payout(_)
             | Self::Movement(_)
             | Self::Coupon(_)
-            | Self::MissingEvent(_) => None,
+            | Self::MissingEvent(_)
+            | Self::Ticket(_)
+            | Self::Provider(_)
+            | Self::BookingFee(_)
+            | Self::Member(_) => None,
         }
     }
 

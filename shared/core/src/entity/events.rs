@@ -1,5 +1,6 @@
 //! The events that an entity remembers: they answer "did the webhook arrive, and was it applied?".
 
+use super::reports::{Reports, Step};
 use super::timeline::{EventId, Facts, Stage, Timeline};
 
 /// One event about an entity.
@@ -7,7 +8,7 @@ use super::timeline::{EventId, Facts, Stage, Timeline};
 pub struct EventRef {
     /// Unix seconds, from the event.
     pub created_s: i64,
-    /// `evt_…`
+    /// `evt_…`, or `app_…`
     pub event_id: EventId,
     /// From the event's type; `None` if the type has no stage.
     pub stage: Option<Stage>,
@@ -17,6 +18,18 @@ pub struct EventRef {
 }
 
 impl EventRef {
+    /// What the application says: of each step, the first event and the last.
+    pub(super) fn of_reports(reports: &Reports) -> Vec<Self> {
+        let named = reports.named().into_iter();
+        let event = |(created_s, event_id, step): (i64, &str, Step)| Self {
+            created_s,
+            event_id: event_id.into(),
+            stage: None,
+            about: Some(step.as_str().to_owned()),
+        };
+        named.map(event).collect()
+    }
+
     /// A thin event, which names the entity.
     pub(super) fn of_mention(created_s: i64, event_id: &str) -> Self {
         Self {

@@ -75,7 +75,12 @@ impl Accounts {
             Entity::Movement(it) => &mut it.origin.account,
             Entity::Customer(it) => &mut it.origin.account,
             // Format 1 had none.
-            Entity::Coupon(_) | Entity::MissingEvent(_) => return Some((key, entity)),
+            Entity::Coupon(_)
+            | Entity::MissingEvent(_)
+            | Entity::Ticket(_)
+            | Entity::Provider(_)
+            | Entity::BookingFee(_)
+            | Entity::Member(_) => return Some((key, entity)),
         };
         *account = account.take().and_then(|it| self.account(&it));
         Some((key, entity))

@@ -36,6 +36,14 @@ pub enum EntityKind {
     Coupon,
     /// `evt_…`
     MissingEvent,
+    /// A support ticket; this and the following are objects of the user's application.
+    Ticket,
+    /// A user who registered as a provider.
+    Provider,
+    /// A booking fee that a customer owes.
+    BookingFee,
+    /// A member of an organisation.
+    Member,
 }
 
 /// What is different for one kind: a row of [`KINDS`].
@@ -66,7 +74,7 @@ pub struct KindRow {
 }
 
 /// Every kind.
-pub const KINDS: [KindRow; 12] = [
+pub const KINDS: [KindRow; 16] = [
     KindRow {
         kind: EntityKind::Subscription,
         name: "subscription",
@@ -217,7 +225,29 @@ pub const KINDS: [KindRow; 12] = [
         is_billing: false,
         dashboard_path: None,
     },
+    KindRow::of_app(EntityKind::Ticket, "ticket", "tickets"),
+    KindRow::of_app(EntityKind::Provider, "provider", "providers"),
+    KindRow::of_app(EntityKind::BookingFee, "booking_fee", "booking_fees"),
+    KindRow::of_app(EntityKind::Member, "member", "members"),
 ];
+
+impl KindRow {
+    /// A kind of which Stripe knows nothing.
+    const fn of_app(kind: EntityKind, name: &'static str, plural: &'static str) -> Self {
+        Self {
+            kind,
+            name,
+            plural,
+            object: "",
+            api_path: "",
+            fetched_type: "",
+            id_prefixes: &[],
+            event_families: &[],
+            is_billing: false,
+            dashboard_path: None,
+        }
+    }
+}
 
 /// The type of the thin event about an event that Stripe failed to make. It names the object in its data, which
 /// the API has. Source: <https://docs.stripe.com/webhooks/handle-irrecoverable-events>.
@@ -250,7 +280,12 @@ impl EntityKind {
     /// Whether Stripe's id says which object it is. The terms of a coupon never change, and merchants choose its id: no
     /// event of one needs its state.
     pub fn is_known_by_id(self) -> bool {
-        self != Self::Coupon
+        self != Self::Coupon && !self.is_of_app()
+    }
+
+    /// Whether it is an object of the user's application, of which Stripe knows nothing.
+    pub fn is_of_app(self) -> bool {
+        self.row().object.is_empty()
     }
 
     /// Whether an event that only names one makes it a need: of an account, that is a condition of its own.

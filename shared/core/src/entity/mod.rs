@@ -23,6 +23,8 @@ pub mod missing_event;
 pub mod movement;
 pub mod payout;
 pub mod recurring;
+pub mod reported;
+pub mod reports;
 pub mod risk;
 mod state;
 pub mod stripe_enums;
@@ -45,6 +47,8 @@ use self::merge::keep_greater;
 use self::missing_event::MissingEvent;
 use self::movement::{MoneyMovement, MoneyMovementFacts, MoneyMovementOrigin};
 use self::payout::{Payout, PayoutFacts, PayoutOrigin};
+use self::reported::{BookingFee, Member, Provider, Ticket};
+use self::reports::{Report, Reports};
 pub use self::state::EntityState;
 use self::state::{DecodeError, decode, empty};
 use self::subscribed::Subscribed;
@@ -70,7 +74,8 @@ use crate::realm::Realm;
 /// | 6 | what the capabilities of an account need; when a trial ends, and the money of further currencies, in conditions |
 /// | 7 | which invoices of a subscription are looked up for its tax; what a coupon takes off in further currencies; what conditions know of money that is not exact; the bounds of past-due MRR |
 /// | 8 | attempts of which no event says how they ended; bounds of MRR where a coupon may apply to some products only |
-pub const STATE_FORMAT: u32 = 8;
+/// | 9 | what the user's application says: of accounts, and of objects of its own |
+pub const STATE_FORMAT: u32 = 9;
 
 /// The counter of entities whose state has to be fetched, by kind; accounts have one of their own.
 pub const NEEDING_FETCH: &str = "objects_needing_fetch";
@@ -94,6 +99,14 @@ pub enum Entity {
     Coupon(Coupon),
     /// `evt_…`
     MissingEvent(MissingEvent),
+    /// Of the application, as the following.
+    Ticket(Ticket),
+    /// See [`reported`].
+    Provider(Provider),
+    /// See [`reported`].
+    BookingFee(BookingFee),
+    /// See [`reported`].
+    Member(Member),
 }
 
 /// What one event says about one entity.
@@ -152,6 +165,8 @@ pub enum Update {
         /// The connected account that the report belongs to.
         account: Option<String>,
     },
+    /// What the application says of an object of its own.
+    Reported(Report),
 }
 
 impl Observation {
@@ -184,7 +199,7 @@ impl Observation {
             Update::Mention { account, .. }
             | Update::Found { account }
             | Update::Subscribed { account, .. } => account.as_deref().unwrap_or(id),
-            Update::Account(_) => id,
+            Update::Account(_) | Update::Reported(_) => id,
         };
         partition_of(key, partitions)
     }
@@ -201,6 +216,10 @@ impl Entity {
             EntityKind::Customer => Self::Customer(empty(key)),
             EntityKind::Coupon => Self::Coupon(empty(key)),
             EntityKind::MissingEvent => Self::MissingEvent(empty(key)),
+            EntityKind::Ticket => Self::Ticket(empty(key)),
+            EntityKind::Provider => Self::Provider(empty(key)),
+            EntityKind::BookingFee => Self::BookingFee(empty(key)),
+            EntityKind::Member => Self::Member(empty(key)),
             EntityKind::Payment
             | EntityKind::Checkout
             | EntityKind::Dispute
@@ -246,6 +265,10 @@ impl Entity {
                 keep_greater(&mut e.account, account);
                 e.find(observation.created_s);
             }
+            (entity, Update::Reported(report)) => match entity.reports_mut() {
+                Some(reports) => reports.merge(observation.created_s, report),
+                None => debug_assert!(false, "{report:?} does not match {entity:?}"),
+            },
             (entity, Update::Mention { account, event_id }) => {
                 let mention = (observation.created_s, event_id.clone());
                 entity.mention(account, &Some(mention));
@@ -270,6 +293,10 @@ impl Entity {
             (Self::Customer(c), Self::Customer(other)) => c.union(other),
             (Self::Coupon(c), Self::Coupon(other)) => c.union(other),
             (Self::MissingEvent(e), Self::MissingEvent(other)) => e.union(other),
+            (Self::Ticket(t), Self::Ticket(other)) => t.union(other),
+            (Self::Provider(p), Self::Provider(other)) => p.union(other),
+            (Self::BookingFee(f), Self::BookingFee(other)) => f.union(other),
+            (Self::Member(m), Self::Member(other)) => m.union(other),
             (entity, other) => debug_assert!(false, "{other:?} is of another kind than {entity:?}"),
         }
     }
@@ -376,6 +403,10 @@ impl Entity {
             EntityKind::Customer => Self::Customer(decode(key, bytes)?),
             EntityKind::Coupon => Self::Coupon(decode(key, bytes)?),
             EntityKind::MissingEvent => Self::MissingEvent(decode(key, bytes)?),
+            EntityKind::Ticket => Self::Ticket(decode(key, bytes)?),
+            EntityKind::Provider => Self::Provider(decode(key, bytes)?),
+            EntityKind::BookingFee => Self::BookingFee(decode(key, bytes)?),
+            EntityKind::Member => Self::Member(decode(key, bytes)?),
             EntityKind::Payment
             | EntityKind::Checkout
             | EntityKind::Dispute
@@ -395,6 +426,10 @@ impl Entity {
             Self::Customer(c) => c.realm.as_ref(),
             Self::Coupon(c) => c.realm.as_ref(),
             Self::MissingEvent(e) => e.realm.as_ref(),
+            Self::Ticket(t) => t.realm.as_ref(),
+            Self::Provider(p) => p.realm.as_ref(),
+            Self::BookingFee(f) => f.realm.as_ref(),
+            Self::Member(m) => m.realm.as_ref(),
         }
     }
 
@@ -413,6 +448,10 @@ impl Entity {
             Self::Customer(c) => &mut c.realm,
             Self::Coupon(c) => &mut c.realm,
             Self::MissingEvent(e) => &mut e.realm,
+            Self::Ticket(t) => &mut t.realm,
+            Self::Provider(p) => &mut p.realm,
+            Self::BookingFee(f) => &mut f.realm,
+            Self::Member(m) => &mut m.realm,
         }
     }
 
@@ -433,6 +472,10 @@ impl Entity {
             Self::Customer(c) => (EntityKind::Customer, &c.id),
             Self::Coupon(c) => (EntityKind::Coupon, &c.id),
             Self::MissingEvent(e) => (EntityKind::MissingEvent, &e.id),
+            Self::Ticket(t) => (EntityKind::Ticket, &t.id),
+            Self::Provider(p) => (EntityKind::Provider, &p.id),
+            Self::BookingFee(f) => (EntityKind::BookingFee, &f.id),
+            Self::Member(m) => (EntityKind::Member, &m.id),
         };
         EntityKey::new(kind, id)
     }
@@ -457,7 +500,7 @@ impl Entity {
             Self::Movement(m) => (&mut m.origin.account, &mut m.mention),
             Self::Customer(c) => (&mut c.origin.account, &mut c.mention),
             Self::MissingEvent(e) => (&mut e.account, &mut e.mention),
-            Self::Account(_) | Self::Coupon(_) => return None,
+            _ => return None,
         })
     }
 
@@ -469,7 +512,7 @@ impl Entity {
             Self::Movement(m) => &m.mention,
             Self::Customer(c) => &c.mention,
             Self::MissingEvent(e) => &e.mention,
-            Self::Account(_) | Self::Coupon(_) => return None,
+            _ => return None,
         })
     }
 
@@ -484,7 +527,22 @@ impl Entity {
             Self::Customer(c) => c,
             Self::Coupon(c) => c,
             Self::MissingEvent(e) => e,
+            Self::Ticket(t) => t,
+            Self::Provider(p) => p,
+            Self::BookingFee(f) => f,
+            Self::Member(m) => m,
         }
+    }
+
+    /// What the application says of an object of its own. `None`: it is one of Stripe's.
+    fn reports_mut(&mut self) -> Option<&mut Reports> {
+        Some(match self {
+            Self::Ticket(t) => &mut t.reports,
+            Self::Provider(p) => &mut p.reports,
+            Self::BookingFee(f) => &mut f.reports,
+            Self::Member(m) => &mut m.reports,
+            _ => return None,
+        })
     }
 }
 

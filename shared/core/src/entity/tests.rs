@@ -85,7 +85,7 @@ fn samples() -> Vec<(EntityKind, &'static str, Value, [&'static str; 6])> {
                 "029ea24445cd01f4cd03e88103cd03e8c0c080c42400199197c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1e80705056576745f3180c0808301cd03e802cd03e804cd03e8a0c0",
                 "039ea24445cd01f4cd03e88103cd03e8c0c080c4260300e80715001998c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1c2056576745f3180c0808301cd03e802cd03e804cd03e8a0c0",
                 "04dc0012a24445cd01f4cd03e88103cd03e8c0c080c4260300e80715001998c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1c2056576745f3180c0808301cd03e802cd03e804cd03e8a0c0c0c0c09292cd03e881cecd65ea2c91a17892cd03e880",
-                "05dc0013a24445cd01f4cd03e88103cd03e8c0c080c4260300e80715001998c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1c2056576745f3180c0808301cd03e802cd03e804cd03e8a0c0c0c0c09292cd03e881cecd65ea2c91a17892cd03e88080",
+                "05dc0014a24445cd01f4cd03e88103cd03e8c0c080c4260300e80715001998c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1c2056576745f3180c0808301cd03e802cd03e804cd03e8a0c0c0c0c09292cd03e881cecd65ea2c91a17892cd03e88080928080",
             ],
         ),
         (
@@ -313,9 +313,9 @@ fn a_field_that_was_added_since_is_unknown_of_what_is_stored() {
     assert_eq!(kinds(&all), [open, three_days_before]);
 }
 
-/// Encoding 5 was at first without the last field of an account.
+/// Encoding 5 was at first without the last two fields of an account.
 #[test]
-fn an_account_that_is_stored_without_its_last_field_needs_nothing_for_a_capability() {
+fn an_account_that_is_stored_without_its_last_fields_needs_nothing_for_a_capability() {
     let stored = "05dc0012a24445cd01f4cd03e88103cd03e8c0c080c4260300e80715001998c3c2c2a66c6973746564010092cecd65ea2cce4f53cda1c2056576745f3180c0808301cd03e802cd03e804cd03e8a0c0c0c0c09292cd03e881cecd65ea2c91a17892cd03e880";
     let key = EntityKey::new(EntityKind::Account, "acct_1");
     let stored = hex::decode(stored).expect("hexadecimal");
@@ -323,7 +323,7 @@ fn an_account_that_is_stored_without_its_last_field_needs_nothing_for_a_capabili
         panic!("readable");
     };
     assert_eq!(account.country.as_deref(), Some("DE"));
-    assert!(account.capability_needs.is_empty());
+    assert!(account.capability_needs.is_empty() && account.reports.is_empty());
 }
 
 #[test]
@@ -342,6 +342,10 @@ fn a_row_of_the_table_is_found_by_its_kind_its_name_and_its_events() {
             row.kind
         );
         assert_eq!(row.plural, format!("{name}s"));
+        if row.kind.is_of_app() {
+            assert_eq!(EntityKind::of_object("", ""), None);
+            continue;
+        }
         assert_eq!(
             EntityKind::of_object(row.object, &format!("{}1", row.id_prefixes[0])),
             Some(row.kind).filter(|kind| kind.is_known_by_id())
@@ -382,10 +386,8 @@ fn a_row_of_the_table_is_found_by_its_kind_its_name_and_its_events() {
 #[test]
 fn each_sample_has_an_id_of_its_kind_and_covers_the_table() {
     let samples = samples();
-    assert_eq!(
-        samples.iter().map(|(kind, ..)| *kind).collect::<Vec<_>>(),
-        EntityKind::ALL
-    );
+    let of_stripe = EntityKind::ALL.into_iter().filter(|kind| !kind.is_of_app());
+    assert!(samples.iter().map(|(kind, ..)| *kind).eq(of_stripe));
     for (kind, event_type, object, _) in samples {
         let id = key_of(kind, &object).id;
         let row = kind.row();

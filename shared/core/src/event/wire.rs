@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::EnvelopeError;
+use crate::json_text::Text;
 
 pub(super) fn read<'a, Object: Deserialize<'a>>(
     body: &'a [u8],
@@ -172,7 +173,3 @@ pub(super) enum Created<'a> {
     Seconds(i64),
     Iso(#[serde(borrow)] Cow<'a, str>),
 }
-
-/// Borrowed where the JSON has no escapes, owned otherwise.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 
-use crate::event::Text;
+use crate::json_text::Text;
 
 /// The most elements of a list, and fields of an object. More than the items of all pages that the resolver reads.
 pub(super) const MAX_ELEMENTS: usize = 2_500;

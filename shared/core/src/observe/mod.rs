@@ -12,6 +12,7 @@
 
 mod account;
 mod amounts;
+mod app;
 mod bounds;
 mod charges;
 mod coupon;
@@ -43,12 +44,16 @@ pub use self::settings::ObserveSettings;
 use crate::entity::Observation;
 use crate::entity::kind::{EntityKind, row_of_event};
 use crate::event::{Event, PartOf};
+use crate::source::Source;
 
 /// The observations of `event`, one per entity. Types that change no entity give none.
 pub fn observe(
     event: &Event<'_>,
     settings: &ObserveSettings,
 ) -> Result<Vec<Observation>, ObserveError> {
+    if event.source() == Source::App {
+        return Ok(app::observe(event).into_iter().collect());
+    }
     if event.is_thin() {
         return Ok(thin::observe(event).into_iter().collect());
     }
@@ -82,7 +87,11 @@ fn reader(kind: EntityKind) -> Observe {
         EntityKind::Transfer => movements::transfer,
         EntityKind::Customer => customer::observe,
         EntityKind::Coupon => coupon::observe,
-        // Its events are thin ones.
-        EntityKind::MissingEvent => |_, _| Ok(None),
+        // Its events are thin ones, and those of the others are the application's.
+        EntityKind::MissingEvent
+        | EntityKind::Ticket
+        | EntityKind::Provider
+        | EntityKind::BookingFee
+        | EntityKind::Member => |_, _| Ok(None),
     }
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 use serde_json::value::RawValue;
 
 use super::bounds::{Bounded, count};
-use crate::event::Text;
+use crate::json_text::Text;
 
 pub(super) fn read<'de, T: Deserialize<'de>>(object: &'de str) -> serde_json::Result<T> {
     read_strictly(object).or_else(|_| read_leniently(object))

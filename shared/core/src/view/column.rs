@@ -40,10 +40,10 @@ pub fn cell(value: &Value) -> String {
     }
 }
 
-pub(super) const fn column<T>(name: &'static str, unit: Unit, value: fn(&T) -> Value) -> Column<T> {
+pub(crate) const fn column<T>(name: &'static str, unit: Unit, value: fn(&T) -> Value) -> Column<T> {
     Column { name, unit, value }
 }
 
-pub(super) fn time(unix_s: Option<i64>) -> Value {
+pub(crate) fn time(unix_s: Option<i64>) -> Value {
     unix_s.map_or(Value::Null, |at_s| json!(rfc3339(Some(at_s))))
 }

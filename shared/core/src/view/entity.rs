@@ -220,9 +220,7 @@ impl Columns for Account {
         column("realm", Unit::Text, |a| {
             json!(a.realm.as_ref().map(Realm::as_str))
         }),
-        column("user_id", Unit::Text, |a| {
-            json!(a.ids.as_ref().and_then(|ids| ids.user_id.as_ref()))
-        }),
+        column("user_id", Unit::Text, |a| json!(a.user_id())),
     ];
 
     fn details(&self) -> Value {

@@ -7,6 +7,7 @@ use revwatch_core::event_settings::is_own_endpoint;
 use revwatch_core::mode::Mode;
 use revwatch_core::realm::{Realm, RealmsOfEndpoint};
 use revwatch_core::signature::SigningKey;
+use revwatch_core::standard_webhooks::{self, StandardKey};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -25,6 +26,9 @@ pub struct EndpointConfig {
     pub name: String,
     /// For example `/webhooks/stripe/eu`.
     pub path: String,
+    /// Who sends to it.
+    #[serde(default)]
+    pub source: EndpointSource,
     /// Signing secrets; several while one is being rotated out.
     #[serde(default)]
     pub secrets: Vec<SecretString>,
@@ -66,6 +70,17 @@ fn own_accounts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, R
     named.collect()
 }
 
+/// Who sends to an endpoint, and thus how what it sends is signed and written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EndpointSource {
+    /// Stripe.
+    #[default]
+    Stripe,
+    /// The user's own application.
+    App,
+}
+
 /// Whether an endpoint's events are those of the deployment's mode, or fewer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -97,8 +112,41 @@ pub struct Endpoint {
     pub name: String,
     /// Path of the URL.
     pub path: String,
-    /// At least one.
-    pub keys: Vec<SigningKey>,
+    /// Who may send to it.
+    pub keys: Keys,
+}
+
+/// The secrets of an endpoint, at least one, by the scheme of its source.
+#[derive(Debug, Clone)]
+pub enum Keys {
+    /// `Stripe-Signature`
+    Stripe(Vec<SigningKey>),
+    /// Standard Webhooks.
+    App(Vec<StandardKey>),
+}
+
+impl Keys {
+    /// `None` if there is no secret, or if one of them is none.
+    pub(super) fn new<'a>(
+        source: EndpointSource,
+        secrets: impl Iterator<Item = &'a str>,
+    ) -> Option<Self> {
+        let keys = match source {
+            EndpointSource::Stripe => {
+                Self::Stripe(secrets.map(SigningKey::new).collect::<Option<_>>()?)
+            }
+            EndpointSource::App => Self::App(secrets.map(StandardKey::new).collect::<Option<_>>()?),
+        };
+        (keys.count() > 0).then_some(keys)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Stripe(keys) => keys.len(),
+            Self::App(keys) => keys.len(),
+        }
+    }
 }
 
 impl EndpointConfig {
@@ -131,6 +179,7 @@ impl EndpointConfig {
         let Self {
             name,
             path,
+            source,
             secrets,
             secret_file,
             mode: _,
@@ -147,7 +196,8 @@ impl EndpointConfig {
         let mut texts: Vec<String> = Vec::new();
         let mut take = |setting: &str, text: &str, invalid: &mut dyn FnMut(&[&str], String)| {
             for secret in items(text) {
-                match unfit(secret) {
+                let is_of_app = *source == EndpointSource::App;
+                match unfit(secret).filter(|_| !is_of_app) {
                     // Found in the values as they are written, with their places.
                     Some(Unfit::Suspect(_)) if setting == "secrets" => {}
                     Some(unfit) => invalid(&[setting], format!(": one of its secrets {unfit}")),
@@ -172,8 +222,20 @@ impl EndpointConfig {
                 }
             }
         }
-        let keys = keys(texts.iter().map(String::as_str)).filter(|_| !has_empty);
-        if keys.is_none() && is_readable {
+        let secrets = texts.iter().map(String::as_str);
+        let keys = Keys::new(*source, secrets).filter(|_| !has_empty);
+        if keys.is_none()
+            && is_readable
+            && *source == EndpointSource::App
+            && !has_empty
+            && !texts.is_empty()
+        {
+            let what = format!(
+                ": each of its secrets must be {}",
+                standard_webhooks::SECRET
+            );
+            invalid(&["secrets", "secret_file"], what);
+        } else if keys.is_none() && is_readable {
             invalid(
                 &["secrets", "secret_file"],
                 " needs at least one secret, and none may be empty: set `secrets` or `secret_file`"
@@ -203,17 +265,9 @@ impl EndpointConfig {
         Ok(Endpoint {
             name: name.clone(),
             path: path.clone(),
-            keys: keys.unwrap_or_default(),
+            keys: keys.unwrap_or(Keys::Stripe(Vec::new())),
         })
     }
-}
-
-/// `None` if there is no secret, or if one of them is empty.
-pub(super) fn keys<'a>(secrets: impl Iterator<Item = &'a str>) -> Option<Vec<SigningKey>> {
-    secrets
-        .map(SigningKey::new)
-        .collect::<Option<Vec<_>>>()
-        .filter(|keys| !keys.is_empty())
 }
 
 /// What a path may have that is sent as it is written. Source: <https://www.rfc-editor.org/rfc/rfc3986#section-3.3>.

@@ -47,7 +47,7 @@ pub use self::channels::{
 pub use self::closest_match::closest_match;
 pub use self::effective::Effective;
 pub use self::egress::{EgressConfig, names_loopback};
-pub use self::endpoint::{Endpoint, EndpointConfig, EndpointMode};
+pub use self::endpoint::{Endpoint, EndpointConfig, EndpointMode, EndpointSource, Keys};
 pub use self::error::{ConfigError, Fault, Faults, both, in_order};
 pub use self::proxies::TrustedProxies;
 pub use self::settings::{Config, DEFAULTS, Limits, WorkerConfig};

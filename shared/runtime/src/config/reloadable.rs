@@ -4,9 +4,10 @@ use super::channels::CHANNELS;
 
 /// Tables and keys that a running process reloads, with those of [`CHANNELS`]. Everything else needs
 /// a restart.
-const RELOADABLE: [&str; 8] = [
+const RELOADABLE: [&str; 9] = [
     "stripe_webhook_secret",
     "stripe_kernel_webhook_secret",
+    "app_webhook_secret",
     "stripe_secret_key",
     "stripe_api_base",
     "endpoints",

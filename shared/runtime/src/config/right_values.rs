@@ -1,7 +1,9 @@
 //! What belongs in each setting that has a variable: the example at the end of a fault.
 
+use revwatch_core::standard_webhooks;
+
 /// Completes "give …".
-const RIGHT_VALUES: [(&str, &str); 29] = [
+const RIGHT_VALUES: [(&str, &str); 30] = [
     ("listen", "an address and a port, such as 127.0.0.1:8080"),
     (
         "admin_listen",
@@ -21,6 +23,7 @@ const RIGHT_VALUES: [(&str, &str); 29] = [
     ("mode", "live or test"),
     ("stripe_webhook_secret", SIGNING_SECRET),
     ("stripe_kernel_webhook_secret", SIGNING_SECRET),
+    ("app_webhook_secret", standard_webhooks::SECRET),
     ("endpoints.secrets", SIGNING_SECRET),
     (
         "stripe_secret_key",
@@ -65,10 +68,7 @@ const RIGHT_VALUES: [(&str, &str); 29] = [
         "the letters and digits that the service's integration (Services → Integrations → Events API V2) shows",
     ),
     ("webhook.url", "a URL like https://host/path"),
-    (
-        "webhook.secret",
-        "whsec_ and 24 to 64 random bytes in base64: `openssl rand -base64 32` makes them",
-    ),
+    ("webhook.secret", standard_webhooks::SECRET),
     ("traces.endpoint", "a URL like http://localhost:4318"),
     ("traces.headers", "name=value,name=value"),
 ];

@@ -51,6 +51,9 @@ pub struct Config {
     /// Secrets of `/webhooks/kernel/stripe`, comma-separated.
     #[serde(default, deserialize_with = "non_empty_secrets")]
     pub stripe_kernel_webhook_secret: Option<SecretString>,
+    /// Secrets of `/webhooks/app`, comma-separated.
+    #[serde(default, deserialize_with = "non_empty_secrets")]
+    pub app_webhook_secret: Option<SecretString>,
     /// API key: with it, objects named by thin events are fetched.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub stripe_secret_key: Option<SecretString>,
@@ -59,7 +62,7 @@ pub struct Config {
     pub stripe_secret_key_realm: Realm,
     /// Stripe's API.
     pub stripe_api_base: String,
-    /// More endpoints, in addition to the two above.
+    /// More endpoints, in addition to the three above.
     #[serde(default)]
     pub endpoints: Vec<EndpointConfig>,
     /// A file or folder of rules that replaces the built-in ones; empty: built-in.

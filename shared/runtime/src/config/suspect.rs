@@ -38,9 +38,10 @@ pub(super) enum Flaw {
 }
 
 /// The secrets that may be several.
-const LISTS: [&[&str]; 6] = [
+const LISTS: [&[&str]; 7] = [
     &["stripe_webhook_secret"],
     &["stripe_kernel_webhook_secret"],
+    &["app_webhook_secret"],
     &["slack", "signing_secret"],
     &["webhook", "secret"],
     HEADERS,

@@ -78,7 +78,7 @@ fn secrets_can_come_from_files_and_can_be_several() {
     assert_eq!(
         (
             endpoints.len(),
-            endpoints[0].keys.len(),
+            endpoints[0].keys.count(),
             endpoints[0].path.as_str()
         ),
         (1, 2, "/webhooks/stripe")

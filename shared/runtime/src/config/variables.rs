@@ -39,6 +39,11 @@ const COMMON: &[Definition] = &[
         &["stripe_kernel_webhook_secret"],
         Kind::Secret,
     ),
+    (
+        "REVWATCH_APP_WEBHOOK_SECRET",
+        &["app_webhook_secret"],
+        Kind::Secret,
+    ),
     ("STRIPE_SECRET_KEY", &["stripe_secret_key"], Kind::Secret),
     ("STRIPE_API_BASE", &["stripe_api_base"], Kind::Text),
     ("REVWATCH_RULES", &["rules"], Kind::Text),

@@ -2,6 +2,8 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use revwatch_core::event::{EnvelopeError, Event, Head, type_label};
+use revwatch_core::source::Source;
 use uuid::Uuid;
 
 use super::error::QueueError;
@@ -13,7 +15,7 @@ use super::error::QueueError;
 pub struct Delivery {
     /// Assigned by ingest (UUID v7). A redelivery keeps it.
     pub id: Uuid,
-    /// `evt_…`
+    /// `evt_…`; of an event of the application, see [`AppEvent::key`](revwatch_core::app_event::AppEvent::key).
     pub event_id: String,
     /// For example `payout.failed`.
     pub event_type: String,
@@ -25,8 +27,25 @@ pub struct Delivery {
     pub received_ms: i64,
     /// W3C trace context.
     pub traceparent: Option<String>,
-    /// What Stripe sent.
+    /// What the sender sent; of a batch, the bytes of this event.
     pub body: Bytes,
+}
+
+impl Delivery {
+    /// Its event, as its source writes events.
+    pub fn event(&self) -> Result<Event<'_>, EnvelopeError> {
+        Event::read(Source::of(&self.event_id), &self.body)
+    }
+
+    /// [`Delivery::event`] with the head of its object.
+    pub fn event_head(&self) -> Result<Event<'_, Head<'_>>, EnvelopeError> {
+        Event::read_head(Source::of(&self.event_id), &self.body)
+    }
+
+    /// The type if it is documented, else `other`: bounded, for metric labels.
+    pub fn type_label(&self) -> &str {
+        type_label(Source::of(&self.event_id), &self.event_type)
+    }
 }
 
 /// What a probe found of a queue that works.

@@ -4,6 +4,7 @@ use super::facts::AccountFacts;
 use super::milestone::{FIRST_PAYMENT, Milestone};
 use super::state::Account;
 use crate::counters::{Bucket, Tally, UNKNOWN};
+use crate::entity::reports::Step;
 use crate::entity::risk::{self, AccountStanding};
 use crate::histogram;
 
@@ -26,6 +27,7 @@ pub(super) fn add(account: &Account, tally: &mut Tally) {
     add_stages(account, tally);
     add_first_payment(account, tally);
     add_charging(account, tally);
+    add_reports(account, tally);
     if let Some((removed_s, _)) = account.removed() {
         tally.add(Bucket::minute_of(*removed_s), &["deauthorized"], 1);
     }
@@ -118,6 +120,26 @@ fn add_first_payment(account: &Account, tally: &mut Tally) {
     tally.add(hour, &["stage", FIRST_PAYMENT, "seconds"], seconds);
     let bucket = histogram::bucket(seconds).to_string();
     tally.add(hour, &["stage_bucket", FIRST_PAYMENT, &bucket], 1);
+}
+
+/// What the application says: the links that led into onboarding, and what failed (C10, C11, C16).
+fn add_reports(account: &Account, tally: &mut Tally) {
+    let reports = &account.reports;
+    for (step, name) in [
+        (Step::LinkGenerated, "account_link_generated"),
+        (Step::LinkClicked, "account_link_clicked"),
+    ] {
+        if let Some(at_s) = reports.first_s(step) {
+            tally.add(Bucket::Current, &["funnel", name], 1);
+            tally.add(Bucket::hour_of(at_s), &["milestone", name], 1);
+        }
+    }
+    if let Some(created_s) = reports.first_s(Step::CreatedByUser) {
+        tally.add(Bucket::minute_of(created_s), &["account_creations"], 1);
+    }
+    for failed_s in reports.moments(Step::LinkFailed) {
+        tally.add(Bucket::minute_of(failed_s), &["account_link_failures"], 1);
+    }
 }
 
 /// The hourly changes of `accounts_charging`: the level at the end of an earlier hour is the current

@@ -10,6 +10,7 @@ use crate::entity::application_ids::ApplicationIds;
 use crate::entity::disabled_reason::{
     ANY_REASON, explained, is_rejection, is_resolvable, reasons_with,
 };
+use crate::entity::reports::Report;
 use crate::entity::stripe_enums::CapabilityStatus;
 use crate::entity::timeline::{Before, Facts, RecordedState, value_fingerprint};
 
@@ -208,6 +209,8 @@ pub enum AccountUpdate {
         /// The event.
         event_id: String,
     },
+    /// The user's application says something of it.
+    Reported(Report),
     /// It took a payment: an event about a payment of its own.
     Paid,
     /// `balance.available`

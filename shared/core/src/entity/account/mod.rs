@@ -136,6 +136,7 @@ impl EntityState for Account {
                     about: Some(about),
                 }),
         );
+        found.extend(EventRef::of_reports(&self.reports));
         found.sort_by_key(|t| t.created_s);
         found
     }

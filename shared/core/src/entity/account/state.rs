@@ -13,6 +13,7 @@ use super::requirement_names::{self, RequirementNames};
 use crate::counters::UNKNOWN;
 use crate::entity::application_ids::ApplicationIds;
 use crate::entity::merge::{keep_greater, keep_smaller};
+use crate::entity::reports::{Field, Reports, Step};
 use crate::entity::risk::{Risk, risk};
 use crate::entity::timeline::{HORIZON_S, RecordedState, Timeline};
 use crate::realm::Realm;
@@ -75,6 +76,9 @@ pub struct Account {
     /// names. Of events of one second, the greater list.
     #[serde(default)]
     pub capability_needs: BTreeMap<String, (i64, Vec<String>)>,
+    /// What the user's application says of it.
+    #[serde(default)]
+    pub reports: Box<Reports>,
 }
 
 /// Why the earliest event that shows a milestone does not say when it was reached.
@@ -162,6 +166,13 @@ impl Account {
             AccountUpdate::Closed { event_id } => {
                 keep_smaller(&mut self.closed, (created_s, event_id));
             }
+            AccountUpdate::Reported(report) => {
+                // A provider that was paid for a job is active, by whatever means (C16).
+                if report.step == Step::JobPaid {
+                    keep_smaller(&mut self.paid_s, created_s);
+                }
+                self.reports.merge(created_s, &report);
+            }
             AccountUpdate::Paid => keep_smaller(&mut self.paid_s, created_s),
             AccountUpdate::Balance(balance) => keep_greater(&mut self.balance, &Some(balance)),
             AccountUpdate::Connection {
@@ -225,6 +236,7 @@ impl Account {
             self.show_destination(id.clone(), view.clone());
         }
         self.timeline.union(&other.timeline);
+        self.reports.union(&other.reports);
     }
 
     /// The newest list of a capability wins.
@@ -248,6 +260,12 @@ impl Account {
         if view > *kept {
             *kept = view;
         }
+    }
+
+    /// The application's id of its user: from its metadata, else from the application's events.
+    pub fn user_id(&self) -> Option<&str> {
+        let of_metadata = self.ids.as_ref().and_then(|ids| ids.user_id.as_deref());
+        of_metadata.or_else(|| self.reports.text(Field::User))
     }
 
     /// The current state, as far as it is known: what an event does not say is as it was before the event.

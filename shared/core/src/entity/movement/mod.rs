@@ -69,7 +69,11 @@ impl MoneyMovement {
             | EntityKind::Account
             | EntityKind::Customer
             | EntityKind::Coupon
-            | EntityKind::MissingEvent => &NO_RULES,
+            | EntityKind::MissingEvent
+            | EntityKind::Ticket
+            | EntityKind::Provider
+            | EntityKind::BookingFee
+            | EntityKind::Member => &NO_RULES,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
-use crate::event::Text;
+use crate::json_text::Text;
 
 /// Fails if the text has too many levels.
 pub(super) fn canonical(json: &str) -> serde_json::Result<Vec<u8>> {

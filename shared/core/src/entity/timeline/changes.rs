@@ -8,7 +8,7 @@ use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::fingerprint::json_fingerprint;
-use crate::event::Text;
+use crate::json_text::Text;
 
 /// Which tracked fields an event changed, with fingerprints of their former values.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use sha2::{Digest, Sha256};
 
-use crate::event::FETCHED;
+use crate::source::FETCHED;
 
 /// So many bytes tell the events of one object in one second apart: two have the same by a chance of
 /// 1 in 3·10¹⁴. They are compared only with those of the same second.

@@ -10,7 +10,6 @@ use url::Url;
 use super::channel::{Channel, check_credential, check_secret_url};
 use crate::config::definition::Kind;
 use crate::config::egress::EgressConfig;
-use crate::config::endpoint::keys;
 use crate::config::error::{ConfigError, Fault, Faults};
 use crate::config::non_empty::{non_empty_secret, non_empty_secrets};
 
@@ -121,7 +120,7 @@ impl SlackConfig {
         let Some(secrets) = secrets.map(|secrets| secrets.expose_secret().split(',')) else {
             return Ok(());
         };
-        if keys(secrets.clone()).is_none() {
+        if secrets.clone().any(|secret| secret.trim().is_empty()) {
             return invalid(
                 "holds an empty secret: separate several by single commas or line ends",
             );

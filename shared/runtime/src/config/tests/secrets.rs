@@ -16,7 +16,7 @@ fn secrets_of_file(bytes: &[u8]) -> Result<usize, String> {
 fn keys(file: Option<&str>, variables: &[(&str, &str)]) -> Result<usize, String> {
     let endpoints = load(file, variables)?.webhook_endpoints();
     let endpoints = endpoints.map_err(|error| error.to_string())?;
-    Ok(endpoints[0].keys.len())
+    Ok(endpoints[0].keys.count())
 }
 
 #[test]
