@@ -18,8 +18,9 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::bounded_server::{Bounds, serve};
+use crate::config::TrustedProxies;
 use crate::listen::{ListenError, ListenSetting, listen};
+use crate::public::{Bounds, Port, Routed, serve};
 use crate::telemetry::Metrics;
 
 /// The state that `/readyz` reports: named checks, each set by the part of the process it
@@ -42,11 +43,22 @@ pub struct Admin {
     readiness: Readiness,
 }
 
-/// For scrapers and probes; nothing else should connect here.
-const MAX_CONNECTIONS: usize = 64;
-/// Longer than the usual scrape interval.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// For scrapers and probes; nothing else should connect here. If something does, and holds connections without a
+/// complete request, those are closed that have waited longest: the next probe must not wait for them.
+const BOUNDS: Bounds = Bounds {
+    connections: 64,
+    connections_per_peer: 64,
+    unfinished_body_bytes: BODY_BYTES,
+    header: Duration::from_secs(10),
+    body: Duration::from_secs(10),
+    // Longer than the usual scrape interval.
+    idle: Duration::from_secs(90),
+    drain: Duration::from_secs(2),
+    refused_per_second: 100,
+    refused_burst: 1000,
+};
+/// No request here has a body.
+const BODY_BYTES: usize = 16 * 1024;
 
 impl Readiness {
     /// Adds a check, which fails with "starting" until it first passes.
@@ -125,12 +137,10 @@ impl Admin {
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(readyz))
             .with_state(self.readiness.clone());
-        let bounds = Bounds {
-            connections: MAX_CONNECTIONS,
-            idle: IDLE_TIMEOUT,
-            drain: DRAIN_TIMEOUT,
-        };
-        serve(listener, router, bounds, shutdown).await;
+        let requests = self.metrics.public_requests.clone();
+        let service = Arc::new(Routed::new(router, BODY_BYTES, "admin", requests));
+        let port = Arc::new(Port::new(BOUNDS, TrustedProxies::default()));
+        serve(listener, port, service, shutdown).await;
     }
 }
 
@@ -164,6 +174,7 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
 #[cfg(test)]
 mod tests {
     use revwatch_test_servers::get as fetch;
+    use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpStream;
     use tokio::time::timeout;
 
@@ -222,6 +233,34 @@ mod tests {
             .await
             .expect("in time")
             .expect("no panic");
+    }
+
+    /// A scraper that leaks connections must not have a healthy process restarted.
+    #[tokio::test]
+    async fn a_probe_is_answered_while_others_hold_half_requests() {
+        let admin = Admin::bind(
+            ([127, 0, 0, 1], 0).into(),
+            Metrics::new(),
+            Readiness::default(),
+        )
+        .await
+        .expect("a port");
+        let (addr, shutdown) = (admin.local_addr(), CancellationToken::new());
+        let stop = shutdown.clone();
+        let serving = tokio::spawn(async move { admin.serve(stop).await });
+        let mut held = Vec::new();
+        for _ in 0..2 * BOUNDS.connections {
+            let mut half = TcpStream::connect(addr).await.expect("a connection");
+            half.write_all(b"GET /readyz HTTP/1.1\r\nx: ")
+                .await
+                .expect("sent");
+            held.push(half);
+        }
+        let answer = timeout(BOUNDS.header / 2, fetch(addr, "/readyz")).await;
+        let answer = answer.expect("before any deadline of the others");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        shutdown.cancel();
+        serving.await.expect("no panic");
     }
 
     #[tokio::test]

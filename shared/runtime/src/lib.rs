@@ -1,6 +1,6 @@
 //! The parts common to every process of revwatch, whichever roles it runs: settings ([`config`],
-//! [`reload`]), metrics, logs and traces ([`telemetry`]), listeners ([`public`], [`admin`], [`listen`],
-//! [`bounded_server`]), outgoing requests (`egress`, with the feature `client`), the queue and the store
+//! [`reload`]), metrics, logs and traces ([`telemetry`]), listeners ([`public`], [`admin`],
+//! [`listen`]), outgoing requests (`egress`, with the feature `client`), the queue and the store
 //! behind the ports ([`backend`]), readiness that is tried out ([`probe`]), files that people write ([`files`]), pauses between attempts
 //! ([`retries`]), the limit of open files ([`open_files`]), and orderly start and shutdown ([`arguments`], [`process`], [`failure`],
 //! [`panics`], [`supervise`]). [`wording`] has the words for faults in TOML files.
@@ -8,7 +8,6 @@
 pub mod admin;
 pub mod arguments;
 pub mod backend;
-pub mod bounded_server;
 pub mod config;
 #[cfg(feature = "client")]
 pub mod egress;

@@ -56,7 +56,7 @@ metrics! {
     );
     public_requests: IntCounterVec = counters(
         "revwatch_public_requests_total",
-        "Requests at public ports other than the webhooks' (slack), by outcome: answered, refused, failed, \
+        "Requests at the other ports (slack, admin), by outcome: answered, refused, failed (503 of /readyz, too), \
         limited (a client with too many refusals), too_large, incomplete_body, timeout, body_budget (large bodies fill \
         the memory for them), malformed_http, header_too_large, header_timeout, too_many_connections, aborted",
         &["port", "outcome"],
