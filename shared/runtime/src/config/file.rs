@@ -139,6 +139,11 @@ fn complaint(path: &[String], message: &str, written: Option<&str>) -> (String, 
         let mut names = rest.split('`').skip(1).step_by(2);
         let wrong = names.next().unwrap_or_default();
         let known: Vec<&str> = names.collect();
+        if path == ["rule"] {
+            let what =
+                "this is a file of rules, not of settings: name it in `rules` (REVWATCH_RULES)";
+            return (what.to_owned(), "rules".to_owned());
+        }
         if let Some(near) = closest_match(wrong, known.iter().copied()) {
             let meant = [&path[..path.len() - 1], &[near.to_owned()]].concat();
             let what = format!("unknown key `{key}`; did you mean `{near}`?");
@@ -397,6 +402,14 @@ severity = \"low\"
         for key in meant {
             assert!(file.refused.iter().any(|refused| refused == key), "{key}");
         }
+    }
+
+    #[test]
+    fn a_file_of_rules_is_named_as_one() {
+        let text = "[[rule]]\nname = \"a\"\n".to_owned();
+        let file = read(&("my.toml".to_owned(), text));
+        let expected = "my.toml:1:3: this is a file of rules, not of settings: name it in `rules` (REVWATCH_RULES)";
+        assert_eq!(texts(&file), [expected]);
     }
 
     /// All faults, in the order of their places.
