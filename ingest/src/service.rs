@@ -185,6 +185,13 @@ impl Edge {
                 }
             });
         }
+        if let Some(first) = answers.iter().find(|it| **it != Answer::Stored)
+            && let Some(unlogged) = self.refusals.one_more(Instant::now())
+        {
+            let (events, refused) = (answers.len(), refused.len());
+            let reason = first.outcome();
+            warn!(endpoint = %counter.endpoint, reason, refused, events, unlogged, "refused events of a batch");
+        }
         if accepted.is_empty() {
             // Its events are counted.
             counter.outcome = RequestCounter::NONE;

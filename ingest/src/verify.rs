@@ -104,13 +104,13 @@ pub(crate) fn route(
     Route::Endpoint(index, form)
 }
 
-/// The value of Stripe's signature header. Lines of the same name are one list (RFC 9110, section 5.3), and a
-/// proxy may split or join them.
-fn signature_header(headers: &HeaderMap) -> Option<Cow<'_, [u8]>> {
-    let mut lines = headers.get_all("stripe-signature").iter();
+/// The value of a header of signatures. Lines of the same name are one list (RFC 9110, section 5.3), and a proxy may split
+/// or join them.
+fn joined<'a>(headers: &'a HeaderMap, name: &str, separator: u8) -> Option<Cow<'a, [u8]>> {
+    let mut lines = headers.get_all(name).iter();
     let first = lines.next()?.as_bytes();
     Some(lines.fold(Cow::Borrowed(first), |joined, line| {
-        Cow::Owned([&joined, line.as_bytes()].join(&b','))
+        Cow::Owned([&joined, line.as_bytes()].join(&separator))
     }))
 }
 
@@ -140,7 +140,7 @@ pub(crate) fn decide(
 }
 
 fn of_stripe(keys: &[SigningKey], headers: &HeaderMap, body: &[u8], terms: Terms) -> Verdict {
-    let signature = signature_header(headers);
+    let signature = joined(headers, "stripe-signature", b',');
     let (now_s, tolerance_s) = (terms.now_s, terms.tolerance_s);
     if let Err(refusal) = signature::verify(keys, signature.as_deref(), body, now_s, tolerance_s) {
         return Verdict::Refuse(Answer::BadSignature(refusal));
@@ -184,10 +184,11 @@ fn is_of_app(
     terms: Terms,
 ) -> Result<(), SignatureError> {
     let header = |name| headers.get(name).map(|value| value.as_bytes());
+    let signatures = joined(headers, standard_webhooks::SIGNATURE, b' ');
     let signed = StandardHeaders {
         id: header(standard_webhooks::ID),
         timestamp: header(standard_webhooks::TIMESTAMP),
-        signature: header(standard_webhooks::SIGNATURE),
+        signature: signatures.as_deref(),
     };
     standard_webhooks::verify(keys, signed, body, terms.now_s, terms.tolerance_s)
 }
@@ -445,7 +446,8 @@ mod tests {
             for line in lines {
                 headers.append("stripe-signature", line.parse().expect("a header value"));
             }
-            assert_eq!(signature_header(&headers).as_deref(), expected, "{lines:?}");
+            let found = joined(&headers, "stripe-signature", b',');
+            assert_eq!(found.as_deref(), expected, "{lines:?}");
         };
         check(&[], None);
         check(&["t=1,v1=a"], Some(b"t=1,v1=a"));

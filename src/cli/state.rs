@@ -18,9 +18,9 @@ use super::output;
 #[derive(Debug, Args)]
 pub struct StateArgs {
     /// subscription, invoice, payout, account, payment_intent, checkout_session, dispute, refund,
-    /// transfer, customer or coupon.
+    /// transfer, customer, coupon; of your application: ticket, provider, `booking_fee`, member.
     kind: EntityKind,
-    /// The object's id at Stripe.
+    /// The object's id at Stripe, or in your application.
     id: String,
     #[command(flatten)]
     partial: Partial,
@@ -51,10 +51,11 @@ pub async fn run(options: &GlobalOptions, args: &StateArgs) -> anyhow::Result<()
 async fn read(store: &dyn Entities, key: &EntityKey) -> anyhow::Result<Entity> {
     let entity = find(store, key).await?;
     let mut entity = entity.with_context(|| {
-        format!(
-            "no {key}: no event about it has been applied (ids of this kind begin with {})",
-            key.kind.row().id_prefixes.join(" or ")
-        )
+        let ids = match key.kind.row().id_prefixes {
+            [] => "its id is one of your own application".to_owned(),
+            prefixes => format!("ids of this kind begin with {}", prefixes.join(" or ")),
+        };
+        format!("no {key}: no event about it has been applied ({ids})")
     })?;
     let customer = match entity.ids_come_from() {
         Some(customer) => find(store, &customer).await?,

@@ -187,6 +187,29 @@ async fn what_is_not_signed_by_the_application_is_refused_as_stripes_is() {
     assert!(server.queue.stored().is_empty());
 }
 
+/// A proxy may split a list of signatures into lines, or join lines.
+#[tokio::test]
+async fn signatures_in_several_lines_are_one_list() {
+    let server = Server::start(limits()).await;
+    let body = opened("1").to_string();
+    let (body, at_s) = (body.as_bytes(), now_s());
+    let signature = app_key().sign("msg_1", at_s, body);
+    let (id, time) = ("webhook-id: msg_1", format!("webhook-timestamp: {at_s}"));
+    for lines in [
+        vec![
+            "webhook-signature: v1,AAAA".to_owned(),
+            format!("webhook-signature: {signature}"),
+        ],
+        vec![format!("webhook-signature: {signature}, v1,AAAA")],
+        vec![format!("webhook-signature: v1,AAAA, {signature}")],
+    ] {
+        let mut headers = vec![id, &time];
+        headers.extend(lines.iter().map(String::as_str));
+        let answer = server.send(&post(APP_PATH, &headers, body)).await;
+        assert_eq!(answer.status, 200, "{lines:?}: {}", answer.body);
+    }
+}
+
 #[tokio::test]
 async fn a_malformed_event_is_refused_with_a_pointer() {
     let server = Server::start(limits()).await;

@@ -39,6 +39,8 @@ pub struct Event<'a, Object = &'a RawValue> {
     pub kind: Cow<'a, str>,
     /// Unix seconds.
     pub created_s: i64,
+    /// Unix milliseconds. Stripe says no more than the second.
+    pub created_ms: i64,
     /// The connected account whose object the event is about: `account`, else the last segment of a
     /// `context` that is a path. A `context` of one id is no connected account: it names the account that
     /// made the event, which may be the platform itself, and events of API versions before 2025-04-30 lack it.
@@ -228,6 +230,7 @@ impl<'a, Object> Event<'a, Object> {
             id,
             kind,
             created_s,
+            created_ms: created_s.saturating_mul(1000),
             account: text(wire.account)
                 .or_else(|| innermost_account(&text(impact_context)?))
                 .or_else(|| connected_account(context.clone()?)),
@@ -254,7 +257,8 @@ impl<'a, Object> Event<'a, Object> {
         Self {
             id,
             kind: app.kind,
-            created_s: app.time_s,
+            created_s: app.time_ms.div_euclid(1000),
+            created_ms: app.time_ms,
             account,
             context: None,
             livemode: None,

@@ -91,7 +91,8 @@ pub fn verify(
     let signed_s: i64 = timestamp.parse().map_err(|_| NO_TIMESTAMP)?;
     let all: Vec<&str> = signature
         .split([' ', '\t'])
-        .filter_map(|it| it.strip_prefix("v1,"))
+        // A proxy that joins two lines writes a comma between them.
+        .filter_map(|it| it.strip_prefix("v1,")?.split(',').next())
         .take(MAX_SIGNATURES)
         .collect();
     if all.is_empty() {

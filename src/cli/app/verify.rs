@@ -63,7 +63,16 @@ pub(super) fn run(options: &GlobalOptions, args: &VerifyArgs) -> anyhow::Result<
     }
 }
 
+/// The default of `limits.body_bytes`.
+const MAX_BYTES: usize = 512 * 1024;
+
 fn judge(event: &str, now_s: i64) -> Judged {
+    if event.len() > MAX_BYTES {
+        return Judged::Refused(AppEventError {
+            pointer: String::new(),
+            what: format!("is larger than {MAX_BYTES} bytes (limits.body_bytes)"),
+        });
+    }
     let event = match AppEvent::parse(event.as_bytes()) {
         Ok(event) => event,
         Err(error) => return Judged::Refused(error),

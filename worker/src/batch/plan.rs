@@ -159,7 +159,8 @@ fn merge(content: &Content, entities: &mut Changes<'_>) {
 /// `None`: it can. The realm of an object is that of the first delivery about it.
 fn other_realm(item: &Item, entities: &Changes<'_>) -> Option<String> {
     let content = item.content.as_ref().ok()?;
-    content.observations.iter().find_map(|observation| {
+    let mut saying = content.observations.iter().filter(|it| it.says_realm());
+    saying.find_map(|observation| {
         let known = entities.get(&observation.key)?.after.realm()?;
         (*known != observation.realm).then(|| {
             format!(

@@ -46,8 +46,8 @@ pub(super) fn read(
     let source = text("/source", wire.source)?;
     let kind = text("/type", wire.kind)?;
     let time = text("/time", wire.time)?;
-    let time_s = match time.parse::<jiff::Timestamp>() {
-        Ok(time) if (0..=MAX_S).contains(&time.as_second()) => time.as_second(),
+    let time_ms = match time.parse::<jiff::Timestamp>() {
+        Ok(time) if (0..=MAX_S).contains(&time.as_second()) => time.as_millisecond(),
         _ => {
             let what = "must be a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z";
             return Err(AppEventError::at("/time", what));
@@ -69,7 +69,7 @@ pub(super) fn read(
         id,
         source,
         kind,
-        time_s,
+        time_ms,
         data: wire.data,
         subject: None,
     };

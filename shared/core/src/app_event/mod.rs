@@ -28,8 +28,8 @@ pub struct AppEvent<'a> {
     pub source: Cow<'a, str>,
     /// For example `ticket.opened`.
     pub kind: Cow<'a, str>,
-    /// When it happened, Unix seconds.
-    pub time_s: i64,
+    /// When it happened, Unix milliseconds.
+    pub time_ms: i64,
     /// What its type says of it.
     pub data: Option<&'a RawValue>,
     /// The object whose state it changes; `None`: its type has no schema.
@@ -75,7 +75,7 @@ impl<'a> AppEvent<'a> {
     /// Refuses an event that is later than its receipt by more than the margin: it would be newer than all that happens
     /// until then.
     pub fn check_time(&self, received_s: i64) -> Result<(), AppEventError> {
-        if self.time_s > received_s.saturating_add(FUTURE_MARGIN_S) {
+        if self.time_ms.div_euclid(1000) > received_s.saturating_add(FUTURE_MARGIN_S) {
             let what = "is more than 24 hours after the event was received";
             return Err(AppEventError::at("/time", what));
         }
@@ -121,7 +121,12 @@ impl Subject {
         };
         if id.len() > MAX_ID_BYTES {
             let pointer = format!("/data/{}", self.field());
-            let what = format!("is longer than {MAX_ID_BYTES} bytes");
+            let what = match self {
+                Self::Member => {
+                    format!("and /data/user are longer than {MAX_ID_BYTES} bytes together")
+                }
+                _ => format!("is longer than {MAX_ID_BYTES} bytes"),
+            };
             return Err(AppEventError { pointer, what });
         }
         Ok(id)

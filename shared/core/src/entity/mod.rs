@@ -181,6 +181,12 @@ impl Observation {
         self
     }
 
+    /// Whether its endpoint says of which of the platform's Stripe accounts the entity is. An application speaks of
+    /// accounts of all of them at one endpoint.
+    pub fn says_realm(&self) -> bool {
+        !matches!(self.update, Update::Account(AccountUpdate::Reported(_)))
+    }
+
     /// The partition of its event, of `partitions`: that of the entity.
     pub fn partition(&self, partitions: u32) -> u32 {
         let id = self.key.id.as_str();
@@ -231,7 +237,9 @@ impl Entity {
     /// Merges an observation of this entity.
     pub fn merge(&mut self, observation: &Observation) {
         // All are of one realm. If they were not, the result would be the same in any order.
-        keep_greater(self.realm_mut(), &Some(observation.realm.clone()));
+        if observation.says_realm() {
+            keep_greater(self.realm_mut(), &Some(observation.realm.clone()));
+        }
         match (self, &observation.update) {
             (Self::Subscription(s), Update::Subscription(origin, state)) => {
                 s.merge(origin, state.clone());
@@ -266,7 +274,7 @@ impl Entity {
                 e.find(observation.created_s);
             }
             (entity, Update::Reported(report)) => match entity.reports_mut() {
-                Some(reports) => reports.merge(observation.created_s, report),
+                Some(reports) => reports.merge(report),
                 None => debug_assert!(false, "{report:?} does not match {entity:?}"),
             },
             (entity, Update::Mention { account, event_id }) => {

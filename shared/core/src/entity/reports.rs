@@ -82,6 +82,8 @@ pub enum FieldValue {
 pub struct Report {
     /// What happened.
     pub step: Step,
+    /// When, in Unix milliseconds.
+    pub at_ms: i64,
     /// The id under which the event is kept.
     pub event_id: String,
     /// What it says besides.
@@ -100,7 +102,7 @@ pub struct Reports {
 /// When a step was taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moments {
-    /// The first time, Unix seconds, and its event.
+    /// The first time, Unix milliseconds, and its event.
     first: Option<(i64, String)>,
     /// The last time.
     last: Option<(i64, String)>,
@@ -113,17 +115,18 @@ const MOMENTS_KEPT: usize = 1000;
 
 impl Reports {
     /// Merges one event.
-    pub fn merge(&mut self, at_s: i64, report: &Report) {
+    pub fn merge(&mut self, report: &Report) {
+        let at_ms = report.at_ms;
         for (field, value) in &report.fields {
-            let said = (at_s, report.event_id.clone(), value.clone());
+            let said = (at_ms, report.event_id.clone(), value.clone());
             self.say(*field, &said);
         }
-        let moment = (at_s, report.event_id.clone());
+        let moment = (at_ms, report.event_id.clone());
         let hash = EventId::from(report.event_id.as_str()).hash();
         self.steps.entry(report.step).or_default().union(&Moments {
             first: Some(moment.clone()),
             last: Some(moment),
-            newest: BTreeSet::from([(at_s, hash)]),
+            newest: BTreeSet::from([(at_ms, hash)]),
         });
     }
 
@@ -165,41 +168,43 @@ impl Reports {
         }
     }
 
-    /// When a step was first taken, and the event that says it.
+    /// When a step was first taken, in Unix milliseconds, and the event that says it.
     pub fn first(&self, step: Step) -> Option<&(i64, String)> {
         self.steps.get(&step)?.first.as_ref()
     }
 
-    /// When a step was last taken.
+    /// When a step was last taken, as [`Reports::first`].
     pub fn last(&self, step: Step) -> Option<&(i64, String)> {
         self.steps.get(&step)?.last.as_ref()
     }
 
-    /// [`Reports::first`] without the event.
+    /// [`Reports::first`] in Unix seconds, without the event.
     pub fn first_s(&self, step: Step) -> Option<i64> {
-        self.first(step).map(|(at_s, _)| *at_s)
+        self.first(step).map(|(at_ms, _)| at_ms.div_euclid(1000))
     }
 
-    /// [`Reports::last`] without the event.
+    /// [`Reports::last`] in Unix seconds, without the event.
     pub fn last_s(&self, step: Step) -> Option<i64> {
-        self.last(step).map(|(at_s, _)| *at_s)
+        self.last(step).map(|(at_ms, _)| at_ms.div_euclid(1000))
     }
 
-    /// The newest moments of a step.
+    /// The newest moments of a step, in Unix seconds.
     pub fn moments(&self, step: Step) -> impl Iterator<Item = i64> {
         let moments = self.steps.get(&step).into_iter();
-        moments.flat_map(|it| it.newest.iter().map(|(at_s, _)| *at_s))
+        moments.flat_map(|it| it.newest.iter().map(|(at_ms, _)| at_ms.div_euclid(1000)))
     }
 
-    /// First and last moment of each step, with their events, oldest first. One event is there once.
+    /// First and last moment of each step, in Unix seconds, with their events, oldest first. One event is there once.
     pub fn named(&self) -> Vec<(i64, &str, Step)> {
         let mut named = BTreeSet::new();
         for (step, moments) in &self.steps {
-            for (at_s, event_id) in moments.first.iter().chain(&moments.last) {
-                named.insert((*at_s, event_id.as_str(), *step));
+            for (at_ms, event_id) in moments.first.iter().chain(&moments.last) {
+                named.insert((*at_ms, event_id.as_str(), *step));
             }
         }
-        named.into_iter().collect()
+        let in_seconds =
+            |(at_ms, event_id, step): (i64, _, _)| (at_ms.div_euclid(1000), event_id, step);
+        named.into_iter().map(in_seconds).collect()
     }
 }
 
@@ -240,38 +245,38 @@ impl Step {
 mod tests {
     use super::*;
 
-    fn report(n: usize) -> (i64, Report) {
-        let at_s = i64::try_from(n % 7).expect("small");
+    fn report(n: usize) -> Report {
+        let at_ms = i64::try_from(n % 7).expect("small");
         let value = match n % 3 {
             0 => FieldValue::None(()),
-            1 => FieldValue::Number(at_s),
+            1 => FieldValue::Number(at_ms),
             _ => FieldValue::Text(n.to_string()),
         };
         let step = [Step::Opened, Step::Closed][n % 2];
-        let report = Report {
+        Report {
             step,
+            at_ms,
             event_id: format!("app_{n}"),
             fields: vec![(Field::Topic, value)],
-        };
-        (at_s, report)
+        }
     }
 
     #[test]
     fn any_order_and_any_repetition_of_more_than_are_kept_is_the_same() {
         let n = MOMENTS_KEPT * 2 + 50;
         let (mut forward, mut back) = (Reports::default(), Reports::default());
-        for (at_s, report) in (0..n).map(report) {
-            forward.merge(at_s, &report);
+        for report in (0..n).map(report) {
+            forward.merge(&report);
         }
-        for (at_s, report) in (0..n).rev().chain(0..n / 2).map(report) {
-            back.merge(at_s, &report);
+        for report in (0..n).rev().chain(0..n / 2).map(report) {
+            back.merge(&report);
         }
         assert_eq!(forward, back);
         let mut joined = Reports::default();
         for half in [0..n / 2, n / 3..n] {
             let mut part = Reports::default();
-            for (at_s, report) in half.map(report) {
-                part.merge(at_s, &report);
+            for report in half.map(report) {
+                part.merge(&report);
             }
             joined.union(&part);
         }

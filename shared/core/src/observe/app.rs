@@ -59,6 +59,7 @@ pub(super) fn observe(event: &Event<'_>) -> Option<Observation> {
     });
     let report = Report {
         step,
+        at_ms: event.created_ms,
         event_id: event.id.clone().into_owned(),
         fields: kept.collect(),
     };

@@ -239,7 +239,7 @@ impl Columns for Account {
         let mut milestones: Map<_, _> = milestones
             .map(|m| (m.as_str().to_owned(), json!(self.milestone_s(*m))))
             .collect();
-        if self.paid_s.is_some() {
+        if self.earliest_payment_s().is_some() {
             milestones.insert(FIRST_PAYMENT.to_owned(), json!(self.first_payment_s()));
         }
         json!({

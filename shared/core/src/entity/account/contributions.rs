@@ -101,8 +101,14 @@ fn add_stages(account: &Account, tally: &mut Tally) {
 /// and how long that took. Of an account whose charges were enabled at an unknown time, earlier payments may be
 /// unknown.
 fn add_first_payment(account: &Account, tally: &mut Tally) {
-    if account.paid_s.is_some() {
+    if account.earliest_payment_s().is_some() {
         tally.add(Bucket::Current, &["funnel", FIRST_PAYMENT], 1);
+    }
+    if account.paid_s.is_some() {
+        tally.add(Bucket::Current, &["took_payment"], 1);
+    }
+    if let Some(paid_s) = account.took_payment_s() {
+        tally.add(Bucket::hour_of(paid_s), &["took_payment"], 1);
     }
     let Some(enabled_s) = account.milestone_s(Milestone::ChargesEnabled) else {
         return;

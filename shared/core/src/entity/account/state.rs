@@ -166,13 +166,7 @@ impl Account {
             AccountUpdate::Closed { event_id } => {
                 keep_smaller(&mut self.closed, (created_s, event_id));
             }
-            AccountUpdate::Reported(report) => {
-                // A provider that was paid for a job is active, by whatever means (C16).
-                if report.step == Step::JobPaid {
-                    keep_smaller(&mut self.paid_s, created_s);
-                }
-                self.reports.merge(created_s, &report);
-            }
+            AccountUpdate::Reported(report) => self.reports.merge(&report),
             AccountUpdate::Paid => keep_smaller(&mut self.paid_s, created_s),
             AccountUpdate::Balance(balance) => keep_greater(&mut self.balance, &Some(balance)),
             AccountUpdate::Connection {
@@ -403,9 +397,24 @@ impl Account {
         self.began_s().is_some_and(|began_s| began_s < old_s)
     }
 
+    /// The earliest payment, as Stripe's events or the application say it: a provider that was paid for a job is active,
+    /// by whatever means (C16).
+    pub fn earliest_payment_s(&self) -> Option<i64> {
+        let job_s = self.reports.first_s(Step::JobPaid);
+        self.paid_s.into_iter().chain(job_s).min()
+    }
+
     /// When it took its first payment (C16), if that is known: an earlier one would have been seen only since its
-    /// charges were enabled.
+    /// charges were enabled. A job that was paid by other means before counts for nothing here.
     pub fn first_payment_s(&self) -> Option<i64> {
+        let enabled_s = self.milestone_s(Milestone::ChargesEnabled)?;
+        let mut jobs = self.reports.moments(Step::JobPaid);
+        let job_s = jobs.find(|job_s| *job_s >= enabled_s);
+        self.took_payment_s().into_iter().chain(job_s).min()
+    }
+
+    /// When Stripe's events first show a payment of its own, if that was the first one.
+    pub fn took_payment_s(&self) -> Option<i64> {
         let enabled_s = self.milestone_s(Milestone::ChargesEnabled)?;
         self.paid_s.filter(|paid_s| *paid_s >= enabled_s)
     }

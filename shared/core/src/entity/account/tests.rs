@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::counters::{Bucket, Counters};
+use crate::entity::reports::{Report, Step};
 use crate::entity::stripe_enums::CapabilityStatus;
 use crate::entity::timeline::{Changes, HORIZON_S, KEPT_CHANGES, RecordedState, Stage};
 use crate::histogram;
@@ -80,6 +81,42 @@ fn charging(account: &Account) -> (i64, BTreeMap<Bucket, i64>) {
         counters.get(Bucket::Current, &["accounts_charging"]),
         changes,
     )
+}
+
+/// A job that was paid in cash before says nothing of when the first payment came after charges were enabled.
+#[test]
+fn a_job_counts_as_a_first_payment_from_when_charges_are_enabled() {
+    let job = |at_ms: i64| {
+        AccountUpdate::Reported(Report {
+            step: Step::JobPaid,
+            at_ms,
+            event_id: format!("app_{at_ms}"),
+            fields: Vec::new(),
+        })
+    };
+    let enabled = |milestone_s: i64| {
+        let mut account = Account {
+            created_s: Some(100),
+            ..Account::default()
+        };
+        account
+            .milestones
+            .insert(Milestone::ChargesEnabled, milestone_s);
+        account
+    };
+    let mut account = enabled(1000);
+    account.merge(500, job(500_000));
+    assert_eq!(
+        (account.earliest_payment_s(), account.first_payment_s()),
+        (Some(500), None)
+    );
+    account.merge(1500, AccountUpdate::Paid);
+    assert_eq!(account.first_payment_s(), Some(1500));
+    account.merge(1200, job(1_200_000));
+    assert_eq!(
+        (account.first_payment_s(), account.took_payment_s()),
+        (Some(1200), Some(1500))
+    );
 }
 
 #[test]

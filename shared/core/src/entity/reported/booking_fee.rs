@@ -29,11 +29,9 @@ impl ReportedKind for OfBookingFee {
             time(f.reports.first_s(Step::Charged))
         }),
         column("corrected_at", Unit::Time, |f| {
-            let (first_s, last_s) = (
-                f.reports.first_s(Step::Charged),
-                f.reports.last_s(Step::Charged),
-            );
-            time(last_s.filter(|_| first_s != last_s))
+            let is_corrected = f.reports.first(Step::Charged) != f.reports.last(Step::Charged);
+            let last_s = f.reports.last_s(Step::Charged);
+            time(last_s.filter(|_| is_corrected))
         }),
         realm(),
     ];

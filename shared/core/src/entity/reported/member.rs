@@ -31,7 +31,9 @@ impl ReportedKind for OfMember {
     ];
 
     fn contributions(reports: &Reports, tally: &mut Tally) {
-        tally.add(Bucket::Current, &["members", status(reports)], 1);
+        if !reports.is_empty() {
+            tally.add(Bucket::Current, &["members", status(reports)], 1);
+        }
     }
 }
 

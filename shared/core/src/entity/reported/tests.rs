@@ -10,9 +10,14 @@ use crate::view::entity::{header, row};
 
 /// What an event of the application says, of `second` within a minute.
 fn observed(kind: &str, second: u32, id: &str, data: &Value) -> Observation {
+    observed_at(kind, &format!("{second:02}"), id, data)
+}
+
+/// The same, with a fraction of the second.
+fn observed_at(kind: &str, second: &str, id: &str, data: &Value) -> Observation {
     let body = json!({
         "specversion": "1.0", "id": id, "source": "/app", "type": kind, "data": data,
-        "time": format!("2026-01-31T12:00:{second:02}Z"),
+        "time": format!("2026-01-31T12:00:{second}Z"),
     });
     let body = body.to_string();
     let event = Event::read(Source::App, body.as_bytes()).expect("an event");
@@ -148,6 +153,56 @@ fn a_later_event_of_a_booking_corrects_its_fee() {
         assert_eq!(counters.get(hour, &["booking_fees_minor", "usd"]), 300);
         assert_eq!(shown(&fee)["amount_minor"], "300");
         assert_eq!(shown(&fee)["corrected_at"], "2026-01-31T12:00:01Z");
+    }
+}
+
+/// The ids of events say nothing of their order.
+#[test]
+fn within_a_second_the_later_event_counts() {
+    for n in 0..20 {
+        let fee = |minor: i64| json!({"customer": "c", "amount_minor": minor, "currency": "usd", "source_id": "b"});
+        let kind = "usage.booking_fee";
+        let fee = entity(&[
+            observed_at(kind, "00.9", &format!("x{n}"), &fee(200)),
+            observed_at(kind, "00.1", &format!("y{n}"), &fee(100)),
+        ]);
+        assert_eq!(
+            (&shown(&fee)["amount_minor"], &shown(&fee)["corrected_at"]),
+            (&json!("200"), &json!("2026-01-31T12:00:00Z"))
+        );
+        let opened = json!({"ticket": "T-1", "customer": "cus_1", "topic": "billing"});
+        let ticket = entity(&[
+            observed_at("ticket.opened", "00.9", &format!("x{n}"), &opened),
+            observed_at(
+                "ticket.closed",
+                "00.5",
+                &format!("y{n}"),
+                &json!({"ticket": "T-1"}),
+            ),
+        ]);
+        assert_eq!(shown(&ticket)["status"], "unanswered");
+    }
+}
+
+/// Stripe's endpoints say of which of the platform's accounts it is; the application speaks of all at one endpoint.
+#[test]
+fn what_the_application_says_of_an_account_says_nothing_of_its_realm() {
+    let link = json!({"account": "acct_1", "user": "u_1"});
+    let observation = observed("account_link.clicked", 0, "1", &link);
+    let account = entity(std::slice::from_ref(&observation));
+    assert_eq!(account.realm(), None);
+    let ticket = observed("ticket.closed", 0, "1", &json!({"ticket": "T-1"}));
+    assert!(ticket.says_realm() && !observation.says_realm());
+}
+
+#[test]
+fn nothing_is_counted_of_an_object_before_its_first_event() {
+    for kind in EntityKind::ALL.into_iter().filter(|kind| kind.is_of_app()) {
+        let empty = Entity::new(&EntityKey::new(kind, "x"));
+        assert!(
+            empty.contributions().is_empty() && row(&empty).is_none(),
+            "{kind:?}"
+        );
     }
 }
 

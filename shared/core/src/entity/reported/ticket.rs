@@ -67,9 +67,10 @@ fn status(reports: &Reports) -> &'static str {
 
 /// When it was closed, unless it was opened again later.
 fn closed_s(reports: &Reports) -> Option<i64> {
-    let closed_s = reports.last_s(Step::Closed)?;
-    let opened_s = reports.last_s(Step::Opened);
-    Some(closed_s).filter(|_| opened_s.is_none_or(|opened_s| opened_s <= closed_s))
+    let (closed_ms, _) = reports.last(Step::Closed)?;
+    let opened = reports.last(Step::Opened);
+    let is_open = opened.is_some_and(|(opened_ms, _)| opened_ms > closed_ms);
+    (!is_open).then(|| closed_ms.div_euclid(1000))
 }
 
 /// From the first opening to the first response. Two programs may have clocks that differ a little.
