@@ -141,7 +141,9 @@ fn observations(
     if event.object.is_none() && own_realm(&event.related_id).is_some() {
         return Ok(Vec::new());
     }
-    match own_realm(&event.account) {
+    // An application may speak of any account.
+    let own_realm = own_realm(&event.account).filter(|_| event.source() != Source::App);
+    match own_realm {
         Some(own_realm) => Err(format!(
             "came as an event of a connected account to an endpoint of realm {realm}, but its account is one of \
              your own, of realm {own_realm} (`own_accounts`): the event comes to the endpoint of the account's own \

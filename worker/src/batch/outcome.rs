@@ -32,7 +32,8 @@ pub enum Outcome {
 #[derive(Default)]
 pub(super) struct Seen<'a> {
     deliveries: HashSet<uuid::Uuid>,
-    applied: HashSet<&'a str>,
+    /// As the dedupe keys: by the day of creation, and id.
+    applied: HashSet<(u32, &'a str)>,
 }
 
 impl Outcome {
@@ -92,7 +93,7 @@ impl<'a> Seen<'a> {
         if let Some(reason) = other_realm {
             return Outcome::Dead(reason);
         }
-        if by_event.is_some() || self.applied.contains(item.event_id.as_str()) {
+        if by_event.is_some() || self.applied.contains(&(item.day, item.event_id.as_str())) {
             return Outcome::Duplicate;
         }
         if let Some(reason) = &item.pause_reason {
@@ -108,7 +109,7 @@ impl<'a> Seen<'a> {
     /// Notes the final outcome of that delivery.
     pub(super) fn add(&mut self, item: &'a Item, outcome: &Outcome) {
         if outcome.decides_event() {
-            self.applied.insert(&item.event_id);
+            self.applied.insert((item.day, &item.event_id));
         }
     }
 }

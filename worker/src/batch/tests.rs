@@ -184,6 +184,29 @@ fn events_of_the_application_are_counted_apart() {
     assert_eq!(decision.commit.entities[0].key.kind, EntityKind::Ticket);
 }
 
+/// A rebuild has them in one batch, and their dedupe keys tell them apart: it must not come to another state.
+#[test]
+fn an_id_that_comes_with_two_days_is_two_events_also_in_one_batch() {
+    let of = |n: u128, day: u32| {
+        let body = format!(
+            r#"{{"specversion":"1.0","id":"1","source":"/app","type":"ticket.closed","time":"1970-01-0{day}T00:00:00Z",
+            "data":{{"ticket":"T-1"}}}}"#
+        );
+        Delivery {
+            event_id: revwatch_core::app_event::key("/app", "1"),
+            event_type: "ticket.closed".into(),
+            received_ms: 2 * 86_400_000,
+            ..delivery(n, &body)
+        }
+    };
+    let decision = decide(&[of(1, 1), of(2, 2), of(3, 2)], &[]);
+    let applied = Outcome::Applied;
+    assert_eq!(
+        decision.outcomes,
+        [applied.clone(), applied, Outcome::Duplicate]
+    );
+}
+
 #[test]
 fn the_object_of_a_paused_delivery_is_not_read() {
     let mut pauses = Pauses::default();
