@@ -80,12 +80,12 @@ async fn what_was_accepted_in_a_gap_of_a_killed_process_is_not_lost_by_a_rebuild
         (worker.metric("revwatch_archive_gaps").await? >= 1.0).then_some(())
     })
     .await;
-    assert!(
-        !worker
-            .logged("the state is recovered without some deliveries")
-            .is_empty(),
-        "the store was new, and the worker recovered it"
-    );
+    // The store was new. The recovery of its partitions and the search for gaps do not wait for each other.
+    until("the worker recovered it, and says without what", || async {
+        let logged = worker.logged("the state is recovered without some deliveries");
+        (!logged.is_empty()).then_some(())
+    })
+    .await;
 
     let refused = cli(&variables, &["rebuild", "--yes"]);
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
