@@ -604,6 +604,36 @@ fn what_comes_to_an_endpoint_counts_for_its_realm() {
     assert_eq!(realms.collect::<Vec<_>>(), ["kernel"; 2]);
 }
 
+/// It has one endpoint for the accounts of all realms.
+#[test]
+fn what_the_application_says_of_an_account_is_of_no_other_realm() {
+    let link = r#"{"specversion":"1.0","id":"1","source":"/app","type":"account_link.clicked","time":"1970-01-01T00:00:00Z",
+        "data":{"account":"acct_1","user":"u_1"}}"#;
+    let of_app = Delivery {
+        event_id: revwatch_core::app_event::key("/app", "1"),
+        event_type: "account_link.clicked".into(),
+        ..at("app", delivery(1, link))
+    };
+    let of_stripe = at("k", delivery(2, FAILED));
+    for deliveries in [[of_app.clone(), of_stripe.clone()], [of_stripe, of_app]] {
+        let batch = Batch::read(Place::ONLY, &deliveries, &of_two_realms());
+        let found = ReadResult {
+            dedupe_keys: vec![None; batch.read_set.dedupe_keys.len()],
+            entities: vec![None; batch.read_set.entities.len()],
+        };
+        let decision = batch.decide(&found, NOW_MS).expect("nothing stored");
+        assert_eq!(decision.outcomes, [Outcome::Applied, Outcome::Applied]);
+        let accounts = |class: &str| {
+            let family = format!("{class}accounts");
+            decision
+                .commit
+                .counters
+                .get(Bucket::Current, &[&family, "unknown"])
+        };
+        assert_eq!(["", "kernel/platform:"].map(accounts), [0, 1]);
+    }
+}
+
 /// An event that does not say its mode is applied, and counted as such.
 #[test]
 fn applied_events_without_a_mode_are_counted() {
