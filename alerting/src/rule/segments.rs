@@ -2,7 +2,9 @@
 
 use revwatch_core::counters::UNKNOWN;
 use revwatch_core::entity::EntityKind;
-use revwatch_core::entity::account::milestone::{FIRST_PAYMENT, Milestone};
+use revwatch_core::entity::account::milestone::{
+    FIRST_PAYMENT, LINK_CLICKED, LINK_GENERATED, Milestone,
+};
 use revwatch_core::entity::recurring::MrrUnknown;
 use revwatch_core::entity::risk::Risk;
 use revwatch_core::kpi::not_sent;
@@ -21,7 +23,9 @@ pub fn known_segments(by: &str) -> Option<Vec<String>> {
         }
         "milestone" => {
             let milestones = Milestone::ALL.into_iter().map(Milestone::as_str);
-            milestones.chain([FIRST_PAYMENT]).collect()
+            milestones
+                .chain([FIRST_PAYMENT, LINK_GENERATED, LINK_CLICKED])
+                .collect()
         }
         "notifier" => NOTIFIERS.to_vec(),
         "reason" => MrrUnknown::ALL

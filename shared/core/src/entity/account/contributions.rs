@@ -1,7 +1,7 @@
 //! What an account adds to aggregates.
 
 use super::facts::AccountFacts;
-use super::milestone::{FIRST_PAYMENT, Milestone};
+use super::milestone::{FIRST_PAYMENT, LINK_CLICKED, LINK_GENERATED, Milestone};
 use super::state::Account;
 use crate::counters::{Bucket, Tally, UNKNOWN};
 use crate::entity::reports::Step;
@@ -132,8 +132,8 @@ fn add_first_payment(account: &Account, tally: &mut Tally) {
 fn add_reports(account: &Account, tally: &mut Tally) {
     let reports = &account.reports;
     for (step, name) in [
-        (Step::LinkGenerated, "account_link_generated"),
-        (Step::LinkClicked, "account_link_clicked"),
+        (Step::LinkGenerated, LINK_GENERATED),
+        (Step::LinkClicked, LINK_CLICKED),
     ] {
         if let Some(at_s) = reports.first_s(step) {
             tally.add(Bucket::Current, &["funnel", name], 1);

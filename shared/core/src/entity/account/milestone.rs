@@ -23,6 +23,12 @@ pub enum Milestone {
 /// before payouts work.
 pub const FIRST_PAYMENT: &str = "first_payment";
 
+/// A step that the user's application says: an account link was made.
+pub const LINK_GENERATED: &str = "account_link_generated";
+
+/// A step that the user's application says: an account link was opened.
+pub const LINK_CLICKED: &str = "account_link_clicked";
+
 impl Milestone {
     /// All, in order. New milestones are appended: their places are stored.
     pub const ALL: [Self; 5] = [
