@@ -191,8 +191,11 @@ async fn an_archive_that_is_deleted_and_cannot_be_declared_stops_no_delivery() {
     publish(&queue, 0, 0).await.expect("published");
     queue.close().await;
     let archive = "rabbit_misc:r(<<\"t0\">>, queue, <<\"revwatch.archive\">>)";
+    // RabbitMQ 3 deletes by name, RabbitMQ 4 by record.
     let code = format!(
-        "rabbit_amqqueue:internal_delete({archive}, <<\"test\">>), \
+        "{{ok, Q}} = rabbit_amqqueue:lookup({archive}), \
+         case catch rabbit_amqqueue:internal_delete({archive}, <<\"test\">>) of \
+         {{'EXIT', _}} -> rabbit_amqqueue:internal_delete(Q, <<\"test\">>); _ -> ok end, \
          application:set_env(rabbit, stream_cmd_timeout, 200), sys:suspend(rabbit_stream_coordinator)."
     );
     server.ctl(&["eval", &code]).await;
