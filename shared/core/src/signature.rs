@@ -29,7 +29,7 @@ pub enum SignatureError {
     /// The header is not text, or is too long.
     #[error("the {0} header cannot be read")]
     Unreadable(&'static str),
-    /// There is no time of signing, or it is not a number.
+    /// The header with the time of signing has none, or no number.
     #[error("the {0}")]
     NoTimestamp(&'static str),
     /// The header has no `v1`; `v0` is Stripe's fake scheme for test events.

@@ -29,13 +29,4 @@ impl Source {
             _ => Self::Stripe,
         }
     }
-
-    /// The name in metrics, exports and JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stripe => "stripe",
-            Self::App => "app",
-            Self::Snapshot => "snapshot",
-        }
-    }
 }

@@ -20,7 +20,6 @@ pub use self::provider::Provider;
 pub use self::ticket::Ticket;
 use super::events::EventRef;
 use super::key::EntityKey;
-use super::kind::EntityKind;
 use super::mention::Mention;
 use super::reports::{Field, Reports};
 use super::state::EntityState;
@@ -49,19 +48,11 @@ pub struct Reported<K> {
 
 /// What is different for one kind of them.
 pub trait ReportedKind: Sized + 'static {
-    /// The kind.
-    const KIND: EntityKind;
-
     /// What is shown of it between its id and its realm.
     const COLUMNS: &'static [Column<Reported<Self>>];
 
     /// See [`super::Entity::contributions`].
     fn contributions(reports: &Reports, tally: &mut Tally);
-
-    /// See [`super::Entity::conditions`].
-    fn conditions(_: &EntityKey, _: &Reports) -> Vec<Condition> {
-        Vec::new()
-    }
 }
 
 impl<K> Reported<K> {
@@ -101,7 +92,7 @@ impl<K: ReportedKind> EntityState for Reported<K> {
     }
 
     fn conditions(&self) -> Vec<Condition> {
-        K::conditions(&EntityKey::new(K::KIND, &self.id), &self.reports)
+        Vec::new()
     }
 
     fn transitions(&self) -> Vec<Transition> {

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::{Reported, ReportedKind, id, realm};
 use crate::counters::{Bucket, Tally, UNKNOWN};
-use crate::entity::kind::EntityKind;
 use crate::entity::reports::{Field, Reports, Step};
 use crate::view::column::{Column, Unit, column, time};
 
@@ -16,8 +15,6 @@ pub struct OfProvider;
 pub type Provider = Reported<OfProvider>;
 
 impl ReportedKind for OfProvider {
-    const KIND: EntityKind = EntityKind::Provider;
-
     const COLUMNS: &'static [Column<Provider>] = &[
         id(),
         column("country", Unit::Text, |p| p.text(Field::Country)),

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::{Reported, ReportedKind, id, realm};
 use crate::counters::{Bucket, Tally};
-use crate::entity::kind::EntityKind;
 use crate::entity::reports::{Field, Reports, Step};
 use crate::histogram;
 use crate::view::column::{Column, Unit, column, time};
@@ -17,8 +16,6 @@ pub struct OfTicket;
 pub type Ticket = Reported<OfTicket>;
 
 impl ReportedKind for OfTicket {
-    const KIND: EntityKind = EntityKind::Ticket;
-
     const COLUMNS: &'static [Column<Ticket>] = &[
         id(),
         column("customer", Unit::Text, |t| t.text(Field::Customer)),
