@@ -193,8 +193,11 @@ impl Edge {
             warn!(endpoint = %counter.endpoint, reason, refused, events, unlogged, "refused events of a batch");
         }
         if accepted.is_empty() {
-            // Its events are counted.
-            counter.outcome = RequestCounter::NONE;
+            // Its events are counted; without any, the request is.
+            counter.outcome = match answers.is_empty() {
+                true => Answer::Stored.outcome(),
+                false => RequestCounter::NONE,
+            };
             return Answer::Batch(answers);
         }
         match self.publisher.publish_all(counter, accepted).await {

@@ -3,6 +3,7 @@
 //! Invariant: of an event's object, only the id and the transitions are published.
 
 use revwatch_core::redact;
+use revwatch_core::source::Source;
 use revwatch_runtime::telemetry::{
     Correlation, Span, SpanKind, log_together, new_span_id, parse_traceparent,
 };
@@ -45,7 +46,9 @@ fn report_each(worker: &Worker, deliveries: &[Delivery], applied: &Applied) {
             metrics
                 .processing_seconds
                 .observe(seconds(now_ms.saturating_sub(delivery.received_ms)));
-            if let Some(created_s) = created_s {
+            // An application may report what happened long ago.
+            let is_of_app = Source::of(&delivery.event_id) == Source::App;
+            if let Some(created_s) = created_s.filter(|_| !is_of_app) {
                 metrics
                     .event_age_seconds
                     .observe(seconds(now_ms - created_s * 1000));

@@ -319,10 +319,10 @@ impl Maintenance {
             return Ok(());
         };
         if !pauses.is_everything_paused() && self.triages.is_due(parked, Instant::now()) {
+            let mode = self.worker.events.get().modes.deployment;
             let mut decide = |held: &HeldDelivery| match catch(|| {
-                held.delivery
-                    .event()
-                    .is_ok_and(|event| pauses.hold(&event).is_some())
+                let event = held.delivery.event();
+                event.is_ok_and(|event| pauses.hold(&event.in_deployment(mode)).is_some())
             }) {
                 Ok(true) => Disposition::Keep,
                 // Also if it cannot be read: its partition makes a dead letter of it.

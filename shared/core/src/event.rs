@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::app_event::{AppEvent, AppEventError, Subject, is_known_type};
 use crate::entity::kind::NEVER_MADE;
+use crate::mode::Mode;
 use crate::source::Source;
 
 use self::kinds::thin_family;
@@ -274,6 +275,15 @@ impl<'a, Object> Event<'a, Object> {
         check_length("type", Some(&self.kind))?;
         check_length("account", self.account.as_deref())?;
         check_length("related_object.id", self.related_id.as_deref())
+    }
+
+    /// The same in a deployment of this mode: an application speaks of what the deployment is about, and knows no mode.
+    #[must_use]
+    pub fn in_deployment(mut self, mode: Mode) -> Self {
+        if self.source() == Source::App {
+            self.livemode = Some(mode.livemode());
+        }
+        self
     }
 
     /// Whom it is from.

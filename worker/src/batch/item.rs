@@ -87,8 +87,9 @@ pub(super) fn parse(
         Err(reason) => return unreadable(delivery, reason.to_string()),
     };
     let realm = settings.realms.of(&delivery.endpoint, event.own_account());
-    let pause_reason = pauses.hold(&event, delivery.received_ms);
     let other_mode = settings.modes.judge(&delivery.endpoint, event.livemode);
+    let event = event.in_deployment(settings.modes.deployment);
+    let pause_reason = pauses.hold(&event, delivery.received_ms);
     let known = event.is_known();
     // What is paused is parked as it was received. Of a type that Stripe does not document, nothing is known of what
     // its object says: it may be a preview.
@@ -123,7 +124,7 @@ pub(super) fn parse(
         source: event.source(),
         elsewhere,
         other_mode,
-        lacks_mode: event.livemode.is_none() && event.source() != Source::App,
+        lacks_mode: event.livemode.is_none(),
         pause_reason,
         content,
     }

@@ -71,10 +71,12 @@ impl Config {
         faults.none()?;
         if endpoints.is_empty() {
             let what = "no webhook endpoint has a signing secret: set STRIPE_WEBHOOK_SECRET to the `whsec_…` that \
-                        Stripe's dashboard (Workbench, Webhooks) or `stripe listen --print-secret` shows";
+                        Stripe's dashboard (Workbench, Webhooks) or `stripe listen --print-secret` shows; without Stripe, set \
+                        REVWATCH_APP_WEBHOOK_SECRET";
             let fault = Fault::from(what).about([
                 "stripe_webhook_secret",
                 "stripe_kernel_webhook_secret",
+                "app_webhook_secret",
                 "endpoints",
             ]);
             return Err(ConfigError::of(fault));

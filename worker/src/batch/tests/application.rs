@@ -80,3 +80,30 @@ fn what_the_application_says_of_an_account_is_of_no_other_realm() {
         assert_eq!(["", "kernel/platform:"].map(accounts), [0, 1]);
     }
 }
+
+/// It says no mode: a pause of the other mode does not concern it, and one of its own does.
+#[test]
+fn the_application_is_paused_with_the_mode_of_the_deployment() {
+    let body = r#"{"specversion":"1.0","id":"1","source":"/app","type":"ticket.closed","time":"1970-01-01T00:00:00Z",
+        "data":{"ticket":"T-1"}}"#;
+    let of_app = Delivery {
+        event_id: app_event::key("/app", "1"),
+        event_type: "ticket.closed".into(),
+        ..delivery(1, body)
+    };
+    let settings = EventSettings::default();
+    for mode in [Mode::Live, Mode::Test] {
+        let mut pauses = Pauses::default();
+        pauses.set(&Scope::Mode(mode), true);
+        let of_app = std::slice::from_ref(&of_app);
+        let history = PauseHistory::from(pauses);
+        let batch = Batch::read_under(&history, Place::ONLY, of_app, &settings);
+        let found = ReadResult {
+            dedupe_keys: vec![None; batch.read_set.dedupe_keys.len()],
+            entities: vec![None; batch.read_set.entities.len()],
+        };
+        let outcomes = batch.decide(&found, NOW_MS).expect("readable").outcomes;
+        let is_paused = matches!(outcomes.as_slice(), [Outcome::Paused(_)]);
+        assert_eq!(is_paused, mode == settings.modes.deployment, "{mode}");
+    }
+}
