@@ -12,9 +12,11 @@ use revwatch_core::bucket::{Bucket, covering, hour_of, last_minute, window_minut
 use revwatch_core::counters::{
     Counters, Figures, MRR_PAST_DUE, MRR_PAST_DUE_INCOMPLETE, UNKNOWN, sum,
 };
+use revwatch_core::kpi::application::{APP_APPLIED, APP_CREATED};
 use revwatch_core::kpi::{Ratio, beyond, by_first};
 use revwatch_core::mode::OTHER_MODE;
 use revwatch_core::money::Money;
+use revwatch_core::source::Source;
 
 use crate::rule::WEEKDAYS;
 use crate::rule::window::Window;
@@ -97,13 +99,16 @@ impl Sample {
     }
 }
 
-/// The end of the newest hour in which Stripe created an applied event, among the hours in
-/// `counters`.
-pub fn newest_event_s(counters: &Counters) -> Option<i64> {
+/// The end of the newest hour in which a source created an applied event, among the hours in `counters`.
+pub fn newest_event_s(counters: &Counters, source: Source) -> Option<i64> {
+    let created = match source {
+        Source::App => APP_CREATED,
+        Source::Stripe | Source::Snapshot => "events|created",
+    };
     let hours = counters
         .iter()
         .filter_map(|(bucket, name, count)| match bucket {
-            Bucket::Hour(hour) if name == "events|created" && count > 0 => Some(hour),
+            Bucket::Hour(hour) if name == created && count > 0 => Some(hour),
             _ => None,
         });
     hours
@@ -155,6 +160,12 @@ impl<'a> MetricQuery<'a> {
         let counters = self.inputs.counters;
         let mut events = counters.under(Bucket::Current, "events");
         events.any(|(rest, _)| rest[0] != OTHER_MODE)
+    }
+
+    /// Whether the application ever sent an event that was applied.
+    pub fn has_application(self) -> bool {
+        let applied = self.inputs.counters.get(Bucket::Current, &APP_APPLIED);
+        applied > 0
     }
 
     /// The minutes of a window, for the counters below `name`.

@@ -14,7 +14,7 @@ use revwatch_runtime::config::{
 
 use self::calendar::Calendar;
 use crate::alert::{Alert, AlertState, Mute, Notice, NoticeKind, Silence, Sla};
-use crate::rule::{Rule, Severity};
+use crate::rule::{Delay, Rule, Severity};
 
 /// The notifications that a notifier delivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,12 +242,25 @@ impl Policy {
         self.began_s.take_if(|began_s| *began_s > now_s).is_some()
     }
 
+    /// When the time of a rule comes for what began at a Unix second.
+    pub fn due_s(&self, Delay { seconds, clock }: Delay, began_s: i64) -> i64 {
+        match clock {
+            Clock::Always => began_s.saturating_add(seconds),
+            Clock::BusinessHours => self.calendar.after(began_s, seconds),
+        }
+    }
+
+    /// The latest beginning for which that time has come by `now_s`.
+    pub fn begun_s(&self, Delay { seconds, clock }: Delay, now_s: i64) -> i64 {
+        match clock {
+            Clock::Always => now_s.saturating_sub(seconds),
+            Clock::BusinessHours => self.calendar.before(now_s, seconds),
+        }
+    }
+
     fn clocks(&self, rule: &Rule, treatment: &Treatment, started_s: i64) -> Sla {
         let clock = rule.sla.clock.unwrap_or(treatment.clock);
-        let after = |seconds: i64| match clock {
-            Clock::Always => started_s.saturating_add(seconds),
-            Clock::BusinessHours => self.calendar.after(started_s, seconds),
-        };
+        let after = |seconds: i64| self.due_s(Delay { seconds, clock }, started_s);
         let respond_s = rule.sla.respond_s.unwrap_or(treatment.respond.0);
         let resolve_s = rule.sla.resolve_s.unwrap_or(treatment.resolve.0);
         let reminders = [

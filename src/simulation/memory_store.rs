@@ -70,15 +70,15 @@ impl MemoryStore {
             self.commit(decision.commit);
             outcomes.extend(decision.outcomes);
             for batch in decision.relays.batches(1, BATCH) {
-                let customers = self.find(&batch.customers);
-                let read_sets = batch.subscriptions(1).into_values();
+                let to = self.find(&batch.to);
+                let read_sets = batch.from(1).into_values();
                 let keys = read_sets.flat_map(|read_set| read_set.entities);
                 let stored = |key| (self.entities.get(&key).cloned(), key);
-                let subscriptions: Foreign = keys
+                let from: Foreign = keys
                     .map(stored)
                     .map(|(stored, key)| (key, stored))
                     .collect();
-                let (commit, _) = batch.decide(&customers, &subscriptions)?;
+                let (commit, _) = batch.decide(&to, &from)?;
                 self.commit(commit);
             }
         }

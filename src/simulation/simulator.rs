@@ -316,12 +316,8 @@ impl Simulator {
         if !self.pending.is_empty() || busy {
             moments.push(ticked_s + self.setting.tick_s);
         }
-        let due = self
-            .engine
-            .delays_s()
-            .into_iter()
-            .filter_map(|d| self.store.next_due_s(ticked_s - d).map(|s| s + d));
-        moments.extend(due);
+        let next_due_s = |after_s| self.store.next_due_s(after_s);
+        moments.extend(self.engine.next_due_s(ticked_s, next_due_s));
         let begun_s = self.first_received_ms.map(|ms| ms.div_euclid(1000));
         moments.extend(self.calendar.next_s(ticked_s, &self.store, begun_s));
         let earliest_s = (ticked_s + self.setting.spacing_s.max(1)).max(now_s);

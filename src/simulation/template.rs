@@ -1,7 +1,9 @@
 //! Builds events from a few fields: completes the fields of a rule test to the body that Stripe
 //! would send. Pure.
 
+use revwatch_core::app_event::{TYPES, is_known_type};
 use revwatch_core::event::{is_known_kind, known_kinds};
+use revwatch_core::source::Source;
 use revwatch_runtime::config::closest_match;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -14,7 +16,7 @@ use super::scenario::When;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
-    /// Stripe's type, for example `payout.failed`.
+    /// Stripe's type, for example `payout.failed`, or one of the application's, for example `ticket.opened`.
     pub event: String,
     event_id: Option<String>,
     account: Option<String>,
@@ -22,6 +24,8 @@ pub struct Template {
     /// complete object.
     object: Option<Map<String, Value>>,
     previous: Option<Map<String, Value>>,
+    /// Of an event of the application.
+    data: Option<Map<String, Value>>,
     id: Option<String>,
     customer: Option<String>,
     subscription: Option<String>,
@@ -86,8 +90,11 @@ const OF_STRIPE: &str = "CHECKOUT_SESSION_ID";
 const MONEY: &str =
     "payout payment_intent customer.subscription invoice charge.dispute refund transfer";
 
-/// The fields of every event.
+/// The fields of every event of Stripe's.
 const FIELDS: [&str; 5] = ["event", "event_id", "account", "object", "previous"];
+
+/// Those of every event of the application.
+const APP_FIELDS: [&str; 3] = ["event", "event_id", "data"];
 
 /// The fields that only some families have, with those families.
 const FAMILY_FIELDS: [(&str, &str); 25] = [
@@ -123,6 +130,12 @@ const FAMILY_FIELDS: [(&str, &str); 25] = [
 
 /// The fields of an event of this type; of an unknown type, those of any.
 pub fn fields_of(event: Option<&str>) -> Vec<&'static str> {
+    if event.is_some_and(is_known_type) {
+        return APP_FIELDS.to_vec();
+    }
+    let of_app = APP_FIELDS
+        .into_iter()
+        .filter(|field| event.is_none() && !FIELDS.contains(field));
     let has = |families: &str| {
         event.is_none_or(|event| families.split(' ').any(|family| family == family_of(event)))
     };
@@ -130,6 +143,7 @@ pub fn fields_of(event: Option<&str>) -> Vec<&'static str> {
     FIELDS
         .into_iter()
         .chain(of_family.map(|(field, _)| *field))
+        .chain(of_app)
         .collect()
 }
 
@@ -200,11 +214,18 @@ impl Template {
                 self.event
             ));
         }
+        if is_known_type(&self.event) {
+            return Ok(());
+        }
         if !is_known_kind(&self.event) {
-            let what = format!("`event` {:?} is not a Stripe event type", self.event);
+            let what = format!(
+                "`event` {:?} is neither a Stripe event type nor one of the application",
+                self.event
+            );
             let of_family = known_kinds().filter(|kind| family_of(kind) == self.family());
             let of_family: Vec<&str> = of_family.collect();
-            let near = closest_match(&self.event, known_kinds());
+            let of_app = TYPES.iter().map(|row| row.name);
+            let near = closest_match(&self.event, known_kinds().chain(of_app));
             return Err(match near {
                 Some(near) => format!("{what}; did you mean {near:?}?"),
                 None if of_family.is_empty() => what,
@@ -221,8 +242,19 @@ impl Template {
         Ok(())
     }
 
-    /// The body that Stripe would post.
+    /// Who sends it.
+    pub fn source(&self) -> Source {
+        match is_known_type(&self.event) {
+            true => Source::App,
+            false => Source::Stripe,
+        }
+    }
+
+    /// The body that Stripe, or the application, would post.
     pub fn body(&self, of: &Instance) -> String {
+        if self.source() == Source::App {
+            return self.app_body(of);
+        }
         let mut object = self.template(of);
         merge(&mut object, self.object.as_ref());
         let mut event = json!({
@@ -235,6 +267,15 @@ impl Template {
         if let Some(previous) = &self.previous {
             event["data"]["previous_attributes"] = Value::Object(previous.clone());
         }
+        of.fill(&event.to_string())
+    }
+
+    fn app_body(&self, of: &Instance) -> String {
+        let time = jiff::Timestamp::from_second(of.created_s).unwrap_or_default();
+        let event = json!({
+            "specversion": "1.0", "id": self.event_id.as_deref().unwrap_or("{seq}"), "source": "/test",
+            "type": self.event, "time": time.to_string(), "data": self.data.clone().unwrap_or_default(),
+        });
         of.fill(&event.to_string())
     }
 
@@ -511,7 +552,8 @@ mod tests {
             "{body}"
         );
         for (event, expected) in [
-            ("made.up", "not a Stripe event type"),
+            ("made.up", "neither a Stripe event type"),
+            ("ticket.openned", "did you mean \"ticket.opened\""),
             ("product.created", "give its `object`"),
             ("v2.core.account.closed", "is a thin event"),
             ("v1.payout.failed", "is a thin event"),
@@ -527,5 +569,6 @@ mod tests {
         let fields = fields_of(Some("payout.paid"));
         assert!(fields.contains(&"reason") && !fields.contains(&"attempts"));
         assert!(fields_of(None).contains(&"attempts"));
+        assert_eq!(fields_of(Some("ticket.opened")), APP_FIELDS);
     }
 }

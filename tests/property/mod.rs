@@ -75,14 +75,14 @@ impl Memory {
         let mut relays = decision.relays.batches(1, rng.usize(1..=9));
         rng.shuffle(&mut relays);
         for batch in relays {
-            let customers = self.find(&batch.customers);
-            let read_sets = batch.subscriptions(1).into_values();
+            let to = self.find(&batch.to);
+            let read_sets = batch.from(1).into_values();
             let keys = read_sets.flat_map(|read_set| read_set.entities);
             let stored = keys.map(|key| {
                 let stored = self.entities.get(&key).cloned();
                 (key, stored)
             });
-            let decided = batch.decide(&customers, &stored.collect());
+            let decided = batch.decide(&to, &stored.collect());
             self.write(decided.expect("readable").0);
         }
     }

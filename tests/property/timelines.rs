@@ -142,8 +142,8 @@ fn a_dropped_first_event_is_not_counted_as_a_new_subscription() {
 
 /// What a subscription adds, and its customer because of it.
 fn with_customer(entity: &Entity) -> Counters {
-    let relay = Relay::all_of(entity).next().expect("a customer");
-    let mut customer = Entity::new(&relay.customer_key());
+    let relay = Relay::all_of(entity).pop().expect("a customer");
+    let mut customer = Entity::new(&relay.to);
     let observed = relay.observe(Some(entity));
     customer.merge(&observed.expect("it is stored"));
     let mut counters = entity.contributions();

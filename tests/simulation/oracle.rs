@@ -95,14 +95,14 @@ pub(super) async fn state(memory: &Memory, applied: &[String]) -> Result<(), Bro
             entity.merge(&observation);
         }
     }
-    for subscription in model.values().cloned().collect::<Vec<_>>() {
-        for relay in Relay::all_of(&subscription) {
-            let place = (relay.customer_partition(PARTITIONS), relay.customer_key());
-            let customer = model
+    for from in model.values().cloned().collect::<Vec<_>>() {
+        for relay in Relay::all_of(&from) {
+            let place = (relay.to_partition(PARTITIONS), relay.to.clone());
+            let to = model
                 .entry(place)
                 .or_insert_with_key(|(_, key)| Entity::new(key));
-            let observed = relay.observe(Some(&subscription));
-            customer.merge(&observed.expect("it is stored"));
+            let observed = relay.observe(Some(&from));
+            to.merge(&observed.expect("it is stored"));
         }
     }
     model.retain(|(_, key), entity| *entity != Entity::new(key));

@@ -223,9 +223,9 @@ impl Conversion<'_> {
             {
                 for relay in Relay::all_of(&home.entity) {
                     let content = on(&home.key, || relay.observe(Some(&home.entity)))?;
-                    let partition = relay.customer_partition(self.partitions);
+                    let partition = relay.to_partition(self.partitions);
                     let customers = by_partition.entry(partition).or_default();
-                    let contents = customers.entry(relay.customer_key()).or_default();
+                    let contents = customers.entry(relay.to.clone()).or_default();
                     contents.extend(content);
                 }
             }

@@ -1,9 +1,9 @@
-//! Writes relays into customers, and finds those that a recovery needs.
+//! Writes relays, and finds those that a recovery needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
-use revwatch_core::entity::{Entity, EntityKind};
+use revwatch_core::entity::Entity;
 use revwatch_core::relay::Relay;
 use revwatch_storage::ports::{Committed, ReadResult, ReadSet, StoreError};
 
@@ -25,8 +25,8 @@ const RELAYS: usize = 500;
 /// So many batches wait for their relays.
 const BATCHES: usize = 16;
 
-/// Customers of one commit.
-const CUSTOMERS_PER_COMMIT: usize = 200;
+/// Entities of one commit.
+const ENTITIES_PER_COMMIT: usize = 200;
 
 impl Pending {
     /// Adds the relays of a batch.
@@ -62,9 +62,9 @@ impl Pending {
     }
 }
 
-/// Writes relays into their customers.
+/// Writes relays into what they are about.
 async fn write(worker: &Worker, relays: Relays) -> Result<(), PartitionError> {
-    let mut batches = relays.batches(worker.queue.partitions(), CUSTOMERS_PER_COMMIT);
+    let mut batches = relays.batches(worker.queue.partitions(), ENTITIES_PER_COMMIT);
     for _ in 0..MAX_CONFLICTS {
         if batches.is_empty() {
             return Ok(());
@@ -80,19 +80,17 @@ async fn write_once(
     batches: Vec<RelayBatch>,
 ) -> Result<Vec<RelayBatch>, PartitionError> {
     let store = &worker.store;
-    let wanted = batches
-        .iter()
-        .map(|batch| (batch.partition, &batch.customers));
-    let customers = store.read_all(&wanted.collect::<Vec<_>>()).await?;
-    // After all customers.
+    let wanted = batches.iter().map(|batch| (batch.partition, &batch.to));
+    let to = store.read_all(&wanted.collect::<Vec<_>>()).await?;
+    // After all of those.
     let partitions = worker.queue.partitions();
-    let subscriptions = read_foreign(worker, subscriptions_of(&batches, partitions)).await?;
+    let from = read_foreign(worker, from_of(&batches, partitions)).await?;
     let mut commits = Vec::with_capacity(batches.len());
-    for (batch, customers) in batches.iter().zip(&customers) {
-        let decided = batch.decide(customers, &subscriptions);
+    for (batch, to) in batches.iter().zip(&to) {
+        let decided = batch.decide(to, &from);
         let (commit, faults) = decided.map_err(PartitionError::Unreadable)?;
         for reason in faults {
-            tracing::error!(reason, "a customer lacks what its subscription says");
+            tracing::error!(reason, "an entity lacks what another says about it");
         }
         commits.push(commit);
     }
@@ -108,17 +106,17 @@ async fn write_once(
     Ok(conflicts.map(|(batch, _)| batch).collect())
 }
 
-fn subscriptions_of(batches: &[RelayBatch], partitions: u32) -> BTreeMap<u32, ReadSet> {
+fn from_of(batches: &[RelayBatch], partitions: u32) -> BTreeMap<u32, ReadSet> {
     let mut all = BTreeMap::<u32, ReadSet>::new();
-    for (partition, read_set) in batches.iter().flat_map(|it| it.subscriptions(partitions)) {
+    for (partition, read_set) in batches.iter().flat_map(|it| it.from(partitions)) {
         let entities = &mut all.entry(partition).or_default().entities;
         entities.extend(read_set.entities);
     }
     all
 }
 
-/// After these partitions were recovered: gives their customers what the subscriptions in others say. The archive does
-/// not have it, because those subscriptions are not replayed.
+/// After these partitions were recovered: gives their customers and providers what the entities in others say. The
+/// archive does not have it, because those are not replayed.
 pub(crate) async fn give_back(
     worker: &Worker,
     recovered: &BTreeSet<u32>,
@@ -128,10 +126,10 @@ pub(crate) async fn give_back(
         return Ok(());
     }
     let mut pending = Pending::default();
-    for shard in 0..worker.store.shards() {
+    let shards = 0..worker.store.shards();
+    for (shard, kind) in shards.flat_map(|shard| Relay::FROM.map(|kind| (shard, kind))) {
         let mut after = None;
         loop {
-            let kind = EntityKind::Subscription;
             let page = worker.store.shard_page(shard, kind, after.as_ref()).await?;
             let mut relays = Relays::default();
             for found in page.entities {
@@ -140,11 +138,11 @@ pub(crate) async fn give_back(
                 }
                 let decoded = on_entity(&found.key, || {
                     let entity = Entity::decode(&found.key, &found.stored.body)?;
-                    Ok(Relay::all_of(&entity).collect::<Vec<_>>())
+                    Ok(Relay::all_of(&entity))
                 });
                 let of_entity = decoded.and_then(|decoded| decoded);
                 for relay in of_entity.map_err(PartitionError::Unreadable)? {
-                    if recovered.contains(&relay.customer_partition(partitions)) {
+                    if recovered.contains(&relay.to_partition(partitions)) {
                         relays.add_unsure(relay);
                     }
                 }
@@ -178,7 +176,7 @@ mod tests {
 
     use bytes::Bytes;
     use jiff::Timestamp;
-    use revwatch_core::entity::EntityKey;
+    use revwatch_core::entity::{EntityKey, EntityKind};
     use revwatch_core::event::partition_of;
     use revwatch_core::pauses::{PauseHistory, Pauses};
     use revwatch_core::realm::Realms;

@@ -11,7 +11,7 @@ use super::rule_set::{is_in_scope, rule_delay};
 use super::{Engine, ScanReason, WatchKey};
 use crate::alert::{Evidence, Subject};
 use crate::metric_evaluation::{Evaluation, evaluate};
-use crate::metric_value::{MetricInputs, newest_event_s};
+use crate::metric_value::MetricInputs;
 use crate::rule::{Rule, RuleKind};
 
 impl Engine {
@@ -27,9 +27,18 @@ impl Engine {
         (!rules.is_empty()).then_some(ScanReason::NoLongerLate(rules))
     }
 
-    /// How long after a condition falls due its rules evaluate it.
-    pub fn delays_s(&self) -> BTreeSet<i64> {
-        self.rules.delays_s()
+    /// When a condition that falls due after `after_s` (Unix seconds) reaches the time of one of its rules. `next_due_s`
+    /// finds when the first condition falls due after a time.
+    pub fn next_due_s(
+        &self,
+        after_s: i64,
+        next_due_s: impl Fn(i64) -> Option<i64>,
+    ) -> impl Iterator<Item = i64> {
+        let delays = self.rules.delays().into_iter();
+        delays.filter_map(move |delay| {
+            let due_s = next_due_s(self.policy.begun_s(delay, after_s))?;
+            Some(self.policy.due_s(delay, due_s))
+        })
     }
 
     /// When the conditions fell due that rules must evaluate since the last tick. None within the same second.
@@ -37,11 +46,13 @@ impl Engine {
         if now_s <= self.position.until_s {
             return Vec::new();
         }
-        let window = |delay_s| DueWindow {
-            after_s: self.position.until_s - delay_s,
-            until_s: now_s - delay_s,
+        let window = |delay| DueWindow {
+            after_s: self.policy.begun_s(delay, self.position.until_s),
+            until_s: self.policy.begun_s(delay, now_s),
         };
-        self.delays_s().into_iter().map(window).collect()
+        let windows = self.rules.delays().into_iter().map(window);
+        // Outside of business hours no time passes.
+        windows.filter(|it| it.after_s < it.until_s).collect()
     }
 
     /// How many hours of counters the rules need.
@@ -82,7 +93,7 @@ impl Engine {
     fn evaluate_open(&mut self, condition: &Condition, is_newest: bool, now_s: i64) {
         for index in self.rules.on_condition(condition.key.kind) {
             let rule = &self.rules.all()[index];
-            let Some((_, after_s)) = rule_delay(rule) else {
+            let Some((_, delay)) = rule_delay(rule) else {
                 continue;
             };
             let key = entity_key(rule, &condition.key.subject);
@@ -93,7 +104,7 @@ impl Engine {
                 }
                 continue;
             }
-            let due_s = condition.due_s.saturating_add(after_s);
+            let due_s = self.policy.due_s(delay, condition.due_s);
             if due_s > now_s {
                 // When it began is not remembered, so it may have been due for long: unknown, neither fires nor
                 // resolves.
@@ -210,8 +221,7 @@ impl Engine {
 
     /// Rules on metrics evaluate the counters; while the workers are behind, only those about the pipeline.
     pub(super) fn on_counters(&mut self, inputs: MetricInputs<'_>) {
-        self.freshness
-            .update(newest_event_s(inputs.counters), inputs.pipeline.stalled_s);
+        self.freshness.update(inputs);
         for index in 0..self.rules.all().len() {
             let rule = &self.rules.all()[index];
             let RuleKind::Metric(metric) = rule.kind.clone() else {

@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use revwatch_core::bucket::{Buckets, hour_of};
 use revwatch_core::condition::{Condition, ConditionKind};
+use revwatch_runtime::config::Clock;
 
 use crate::alert::Alert;
-use crate::rule::{Rule, RuleKind};
+use crate::rule::{Delay, Rule, RuleKind};
 
 /// The rules, and how an input finds those that it concerns. The order of the rules is that of their files.
 pub(super) struct RuleSet {
@@ -90,11 +91,9 @@ impl RuleSet {
     }
 
     /// How long after a condition falls due its rules evaluate it.
-    pub fn delays_s(&self) -> BTreeSet<i64> {
-        self.rules
-            .iter()
-            .filter_map(|rule| rule_delay(rule).map(|(_, after_s)| after_s))
-            .collect()
+    pub fn delays(&self) -> BTreeSet<Delay> {
+        let delays = self.rules.iter().filter_map(rule_delay);
+        delays.map(|(_, delay)| delay).collect()
     }
 
     /// How many hours of counters the rules need.
@@ -113,12 +112,12 @@ impl RuleSet {
     }
 }
 
-/// The condition that a rule evaluates, and how many seconds after it falls due.
-pub(super) fn rule_delay(rule: &Rule) -> Option<(ConditionKind, i64)> {
+/// The condition that a rule evaluates, and how long after it falls due.
+pub(super) fn rule_delay(rule: &Rule) -> Option<(ConditionKind, Delay)> {
     match rule.kind {
         RuleKind::Condition {
-            condition, after_s, ..
-        } => Some((condition, after_s)),
+            condition, after, ..
+        } => Some((condition, after)),
         RuleKind::Metric(_) => None,
     }
 }
@@ -157,11 +156,18 @@ fn fingerprint(rule: &Rule) -> String {
     match &rule.kind {
         RuleKind::Condition {
             condition,
-            after_s,
+            after,
             scope,
         } => {
             let condition = condition.as_str();
-            format!("{} {condition} due {after_s} of {scope:?}", rule.name)
+            let hours = match after.clock {
+                Clock::Always => "",
+                Clock::BusinessHours => " business",
+            };
+            format!(
+                "{} {condition} due {}{hours} of {scope:?}",
+                rule.name, after.seconds
+            )
         }
         RuleKind::Metric(metric) => format!(
             "{} by {}",
@@ -183,7 +189,11 @@ mod tests {
         let lost = set.position("lost").expect("it is in the file");
         assert_eq!(set.on_condition(ConditionKind::ChargesLost), [lost]);
         assert!(set.on_condition(ConditionKind::DisputeOpen).is_empty());
-        assert_eq!(set.delays_s(), BTreeSet::from([0, 3600]));
+        let delay = |seconds| Delay {
+            seconds,
+            clock: Clock::Always,
+        };
+        assert_eq!(set.delays(), [0, 3600].map(delay).into());
         assert_eq!((set.for_s("failures"), set.for_s("gone")), (60, 0));
         let mut alert = Alert::fire(
             &set.all()[0],

@@ -19,6 +19,9 @@ pub(super) struct Calendar {
     holidays: BTreeSet<Date>,
 }
 
+/// No calendar is searched for longer: a hundred years.
+const LONGEST_S: i64 = 100 * 366 * 86_400;
+
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 impl Calendar {
@@ -122,6 +125,33 @@ impl Calendar {
         from_s.saturating_add(seconds)
     }
 
+    /// The latest time after which `seconds` of business hours have passed by `until_s`: what [`Calendar::after`] makes of
+    /// any later one is later than `until_s`.
+    pub(super) fn before(&self, until_s: i64, seconds: i64) -> i64 {
+        // Business hours pass at most as fast as all hours, so it is not later than this.
+        let mut latest_s = until_s.saturating_sub(seconds.max(0));
+        let mut step_s = 86_400_i64;
+        // Twice as far back each time, until it is early enough.
+        let mut early_s = latest_s;
+        while self.after(early_s, seconds) > until_s {
+            latest_s = early_s.saturating_sub(1);
+            early_s = early_s.saturating_sub(step_s);
+            step_s = step_s.saturating_mul(2);
+            if step_s > LONGEST_S {
+                return early_s;
+            }
+        }
+        while early_s < latest_s {
+            let middle_s = early_s + (latest_s - early_s + 1) / 2;
+            if self.after(middle_s, seconds) > until_s {
+                latest_s = middle_s - 1;
+            } else {
+                early_s = middle_s;
+            }
+        }
+        early_s
+    }
+
     fn hours_of(&self, date: Date) -> Option<(i64, i64)> {
         let weekday: Weekday = date.weekday();
         if !self.days.contains(&weekday.to_monday_one_offset()) || self.holidays.contains(&date) {
@@ -172,6 +202,28 @@ mod tests {
             let from_s = from.parse::<Timestamp>().expect("a time").as_second();
             let found = Timestamp::from_second(calendar.after(from_s, seconds)).expect("a time");
             assert_eq!(found.to_string(), expected, "{from} and {seconds} s");
+        }
+    }
+
+    /// A rule is evaluated for what fell due in between: nothing may be left out, and nothing may come too early.
+    #[test]
+    fn before_is_the_latest_time_that_after_brings_so_far() {
+        let calendar = Calendar::new(&hours()).expect("valid");
+        let start_s = "2026-10-23T15:00:00Z".parse::<Timestamp>().expect("a time");
+        let start_s = start_s.as_second();
+        // Ten days from before a change of clocks on, and around a holiday.
+        for until_s in (0..10 * 86_400)
+            .step_by(1973)
+            .flat_map(|at_s| [start_s + at_s, start_s + 60 * 86_400 + at_s])
+        {
+            for seconds in [0, 1, 3600, 4 * 3600, 9 * 3600, 40 * 3600] {
+                let before_s = calendar.before(until_s, seconds);
+                assert!(calendar.after(before_s, seconds) <= until_s);
+                assert!(
+                    calendar.after(before_s + 1, seconds) > until_s,
+                    "{until_s} {seconds}"
+                );
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! `absence`: no occurrence in a sliding window. Pure.
 
 use revwatch_core::bucket::minute_of;
+use revwatch_core::kpi::application::APP_RECEIVED;
 use serde_json::Value;
 
 use super::condition_or_metric::{MetricRule, RuleKind};
@@ -64,9 +65,14 @@ impl Measure for Absence {
 
     fn samples(&self, query: MetricQuery<'_>) -> Samples {
         let mut samples = self.metric.occurrences(query, self.window);
-        // An old event that Stripe delivers now shows that deliveries arrive.
-        if self.metric == CountMetric::Events {
-            let received = query.sum(self.window, RECEIVED);
+        // An old event that is delivered now shows that deliveries arrive.
+        let received = match self.metric {
+            CountMetric::Events => Some(RECEIVED),
+            CountMetric::AppEvents => Some(APP_RECEIVED),
+            _ => None,
+        };
+        if let Some(received) = received {
+            let received = query.sum(self.window, received);
             let missing = samples.values_mut().filter(|s| s.value == Some(0.0));
             missing.for_each(|sample| *sample = Sample::count(received));
         }

@@ -2,8 +2,9 @@
 
 use revwatch_core::condition::ConditionKind;
 use revwatch_core::durations::Span;
+use revwatch_runtime::config::Clock;
 
-use super::condition_or_metric::{CONDITION, RuleKind};
+use super::condition_or_metric::{CONDITION, Delay, RuleKind};
 use super::fields::Fields;
 use super::kind_description::Kind;
 use super::scope::{self, About};
@@ -11,7 +12,7 @@ use super::scope::{self, About};
 /// See [`RuleKind::Condition`].
 pub const KIND: Kind = Kind {
     name: CONDITION,
-    fields: &["condition", "after", "owner", "realm"],
+    fields: &["condition", "after", "after_clock", "owner", "realm"],
     evaluates: || {
         ConditionKind::ALL
             .iter()
@@ -25,12 +26,16 @@ pub const KIND: Kind = Kind {
 fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
     let condition: Option<ConditionKind> = fields.required("condition");
     let after: Option<Span> = fields.optional("after");
+    let clock: Option<Clock> = fields.optional("after_clock");
     let about = condition.map(About::condition);
     let scope = about.unwrap_or(About::Billing).condition_scope();
     let scope = scope::read(fields, about, scope);
     Some(RuleKind::Condition {
         condition: condition?,
-        after_s: after.map_or(0, |span| span.0),
+        after: Delay {
+            seconds: after.map_or(0, |span| span.0),
+            clock: clock.unwrap_or(Clock::Always),
+        },
         scope,
     })
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use revwatch_core::class::Scope;
 use revwatch_core::condition::ConditionKind;
 use revwatch_core::durations::Span;
+use revwatch_core::source::Source;
+use revwatch_runtime::config::Clock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -20,13 +22,22 @@ pub enum RuleKind {
     Condition {
         /// The condition.
         condition: ConditionKind,
-        /// How long after it began the rule fires.
-        after_s: i64,
+        /// How long after it fell due the rule fires.
+        after: Delay,
         /// Whose entities are concerned.
         scope: Scope,
     },
     /// One alert for the business, or for each segment of it.
     Metric(Box<MetricRule>),
+}
+
+/// How long after a condition fell due a rule fires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Delay {
+    /// Seconds.
+    pub seconds: i64,
+    /// Which hours are counted.
+    pub clock: Clock,
 }
 
 /// A metric and its threshold.
@@ -61,6 +72,18 @@ pub enum NoData {
 pub(super) const CONDITION: &str = "condition";
 
 impl RuleKind {
+    /// Whose events it needs.
+    pub fn source(&self) -> Source {
+        let about = match self {
+            Self::Condition { condition, .. } => About::condition(*condition),
+            Self::Metric(rule) => rule.measure.about(),
+        };
+        match about {
+            About::Application => Source::App,
+            _ => Source::Stripe,
+        }
+    }
+
     /// Its name in rule files.
     pub fn name(&self) -> &'static str {
         match self {
@@ -74,12 +97,14 @@ impl RuleKind {
         match self {
             Self::Condition {
                 condition,
-                after_s,
+                after,
                 scope,
             } => {
+                let clock = Some(after.clock).filter(|clock| *clock != Clock::Always);
                 let mut fields = vec![
                     ("condition", json!(condition)),
-                    ("after", json!(duration_field(*after_s))),
+                    ("after", json!(duration_field(after.seconds))),
+                    ("after_clock", json!(clock)),
                 ];
                 fields.extend(scope::fields(scope, About::condition(*condition)));
                 fields
@@ -92,9 +117,9 @@ impl RuleKind {
         match self {
             Self::Condition {
                 condition,
-                after_s,
+                after,
                 scope,
-            } => describe_condition(*condition, *after_s, scope),
+            } => describe_condition(*condition, *after, scope),
             Self::Metric(rule) => rule.describe(),
         }
     }
@@ -206,10 +231,13 @@ fn check_segments(fields: &mut Fields<'_>, measure: &dyn Measure, by: Option<&st
 }
 
 /// For example `past_due for 7d, of connected accounts`.
-fn describe_condition(condition: ConditionKind, after_s: i64, scope: &Scope) -> String {
+fn describe_condition(condition: ConditionKind, after: Delay, scope: &Scope) -> String {
     let mut text = condition.as_str().to_owned();
-    if after_s > 0 {
-        text.push_str(&format!(" for {}", Span(after_s)));
+    if after.seconds > 0 {
+        text.push_str(&format!(" for {}", Span(after.seconds)));
+        if after.clock == Clock::BusinessHours {
+            text.push_str(" of business hours");
+        }
     }
     let default = About::condition(condition).condition_scope();
     text.push_str(&scope::describe(scope, &default));

@@ -1,13 +1,16 @@
 //! `count`: a number of occurrences in a sliding window. Pure.
 
-use serde_json::Value;
 use std::collections::BTreeMap;
+
+use revwatch_core::kpi::application::APP_CREATED;
+use serde_json::Value;
 
 use super::condition_or_metric::{MetricRule, RuleKind};
 use super::fields::Fields;
 use super::kind_description::Kind;
 use super::measure::{Measure, MeasureNames};
 use super::metric::{Named, metrics};
+use super::scope::About;
 use super::window::{History, Window};
 use crate::alert::Unit;
 use crate::metric_value::{MetricQuery, Sample, Samples};
@@ -63,6 +66,18 @@ metrics! {
         ApiErrors = "api_errors" of Pipeline by [],
         /// Deliveries that the queue lost, and that were applied from the archive.
         DeliveriesRestored = "deliveries_restored" of Pipeline by [],
+        /// Events of the user's application, by the time that it gives them.
+        AppEvents = "app_events" of Pipeline by [],
+        /// Accounts that the application could not create.
+        AccountCreationFailures = "account_creation_failures" of Application by [],
+        /// Account links that could not be made, or did not open.
+        AccountLinkFailures = "account_link_failures" of Application by [],
+        /// Users who registered as providers.
+        ProvidersRegistered = "providers_registered" of Application by ["country"],
+        /// Support tickets that were opened.
+        TicketsOpened = "tickets_opened" of Application by [],
+        /// Booking fees that were charged.
+        BookingFees = "booking_fees" of Application by ["currency"],
     }
 }
 
@@ -111,8 +126,9 @@ impl Measure for Count {
 impl CountMetric {
     /// The number of occurrences in the window, for each segment.
     pub fn occurrences(self, query: MetricQuery<'_>, window: Window) -> Samples {
-        // Before the first event was applied, nothing is missing.
-        if !query.has_data() {
+        // Before the first event was applied, nothing is missing: the first of the application, where it counts those.
+        let is_of_app = self == Self::AppEvents || self.about() == About::Application;
+        if !query.has_data() || is_of_app && !query.has_application() {
             return Sample::default().alone();
         }
         let counter = self.counter();
@@ -149,6 +165,12 @@ impl CountMetric {
             Self::SubscriptionsLost => "subscriptions_lost",
             Self::ApiErrors => "events|api_error",
             Self::DeliveriesRestored => "events|restored",
+            Self::AppEvents => APP_CREATED,
+            Self::AccountCreationFailures => "account_creation_failures",
+            Self::AccountLinkFailures => "account_link_failures",
+            Self::ProvidersRegistered => "providers_registered",
+            Self::TicketsOpened => "tickets_opened",
+            Self::BookingFees => "booking_fees",
         }
     }
 }

@@ -67,6 +67,8 @@ metrics! {
         InvoicesUncollected = "invoices_uncollected" of Billing by ["currency"],
         /// Amount in dispute.
         Disputed = "disputed" of Billing by ["currency"],
+        /// Open support tickets without a first response.
+        TicketsUnanswered = "tickets_unanswered" of Application by [],
         /// Families of events that never came although the state implies them.
         EventsNotSent = "events_not_sent" of Pipeline by ["types"],
         /// Deliveries waiting to be applied.
@@ -102,6 +104,8 @@ enum Source {
     MrrIncomplete,
     /// One current counter.
     Counter(&'static str),
+    /// One current counter of what the application says.
+    OfApplication([&'static str; 2]),
     /// One current counter, with the amounts of a family.
     CounterWithMoney(&'static str, &'static str),
     /// See [`MetricQuery::past_due`].
@@ -167,6 +171,8 @@ impl Measure for Gauge {
             // Before the first event was applied, no level is too low.
             _ if !query.has_data() && query.by.is_none() => Sample::default().alone(),
             _ if !query.has_data() => Samples::new(),
+            Source::OfApplication(_) if !query.has_application() => Sample::default().alone(),
+            Source::OfApplication(name) => Sample::count(query.current(&name)).alone(),
             Source::PastDue => query.past_due().alone(),
             Source::Counter(name) => Sample::count(query.current(&[name])).alone(),
             Source::CounterWithMoney(name, family) => Sample {
@@ -214,6 +220,7 @@ impl GaugeMetric {
             Self::InvoicesOpen => Source::Family("invoices_open_minor"),
             Self::InvoicesUncollected => Source::Family("invoices_uncollected_minor"),
             Self::Disputed => Source::Family("disputed_minor"),
+            Self::TicketsUnanswered => Source::OfApplication(["tickets", "unanswered"]),
             Self::EventsNotSent => Source::NotSent,
             Self::QueueDepth => Source::Pipeline(|status| status.queue_depth),
             Self::DeadLetters => Source::Pipeline(|status| status.dead_letters),

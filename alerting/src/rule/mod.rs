@@ -28,7 +28,7 @@ mod threshold;
 pub(crate) mod window;
 
 pub(crate) use self::condition_or_metric::duration_field;
-pub use self::condition_or_metric::{MetricRule, NoData, RuleKind};
+pub use self::condition_or_metric::{Delay, MetricRule, NoData, RuleKind};
 pub use self::definition::{Rule, SlaOverride};
 pub use self::kind_description::Kind;
 pub use self::kinds::KINDS;

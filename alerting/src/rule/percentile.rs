@@ -54,6 +54,10 @@ metrics! {
         StageCharges = "charges_enabled_seconds" of Accounts by [],
         /// From there to the first payment of its own.
         StageFirstPayment = "first_payment_seconds" of Accounts by [],
+        /// From a provider's registration to its connected account.
+        AccountCreated = "account_created_seconds" of Application by [],
+        /// From the opening of a support ticket to the first response.
+        FirstResponse = "first_response_seconds" of Application by [],
     }
 }
 
@@ -203,6 +207,8 @@ impl DurationMetric {
             Self::StageExternalAccount => ("stage_bucket", "external_account_added"),
             Self::StageCharges => ("stage_bucket", "charges_enabled"),
             Self::StageFirstPayment => ("stage_bucket", "first_payment"),
+            Self::AccountCreated => ("signup_stage_bucket", "account_created"),
+            Self::FirstResponse => ("first_response_bucket", ""),
         }
     }
 
@@ -216,6 +222,8 @@ impl DurationMetric {
             | Self::StageExternalAccount
             | Self::StageCharges
             | Self::StageFirstPayment => Some(("stage", label)),
+            Self::AccountCreated => Some(("signup_stage", label)),
+            Self::FirstResponse => Some(("first_response", label)),
         }
     }
 }

@@ -47,9 +47,9 @@ metrics! {
         /// Failed ÷ all payment attempts.
         PaymentFailures = "payment_failures" of Billing by ["currency"],
         /// Of the accounts whose onboarding began in the window, those that cannot accept charges.
-        OnboardingAbandonment = "onboarding_abandonment" of Accounts by ["country", "weekday"],
+        OnboardingAbandonment = "onboarding_abandonment" of Accounts by ["country", "source", "weekday"],
         /// Of the accounts whose onboarding began in the window, those that can accept charges.
-        OnboardingConversion = "onboarding_conversion" of Accounts by ["country", "weekday"],
+        OnboardingConversion = "onboarding_conversion" of Accounts by ["country", "source", "weekday"],
         /// Of the accounts that began in the window, those whose holder submitted the form.
         StageStarted = "onboarding_started_share" of Accounts by ["country", "weekday"],
         /// Of those, the ones with an external account for payouts.
@@ -58,6 +58,10 @@ metrics! {
         StageCharges = "charges_enabled_share" of Accounts by ["country", "weekday"],
         /// Of the accounts whose charges were enabled in the window, those that took a payment of their own.
         FirstPayment = "first_payment_share" of Accounts by ["country", "weekday"],
+        /// Created ÷ (created + not created) accounts, as the application says it.
+        AccountCreation = "account_creation_success" of Application by [],
+        /// Of the providers who registered in the window, those with a connected account.
+        AccountCreated = "account_created_share" of Application by ["country", "source", "weekday"],
     }
 }
 
@@ -71,8 +75,16 @@ pub struct Ratio {
 /// The accounts that reached each step, by step and country, at the time at which onboarding began.
 const STEPS: &str = "cohort";
 
+/// The same by step and source, of the accounts whose source the application says.
+const STEPS_BY_SOURCE: &str = "cohort_source";
+
 /// The counters of a share: those of `part` belong to it, those of `rest` do not.
 enum Counted {
+    /// Two outcomes of the same thing: one counter each.
+    Counters {
+        part: &'static str,
+        rest: &'static str,
+    },
     /// Two outcomes of the same thing: their counters, with segments below them.
     Outcomes {
         part: &'static str,
@@ -104,7 +116,7 @@ impl Measure for Ratio {
 
     fn history(&self) -> History {
         let name = match self.metric.counted() {
-            Counted::Outcomes { part, .. } => part,
+            Counted::Counters { part, .. } | Counted::Outcomes { part, .. } => part,
             Counted::Steps { family, .. } => family,
         };
         self.window.history(name)
@@ -152,6 +164,10 @@ impl Ratio {
             ratio.total = ratio.total.saturating_add(total);
         };
         match self.metric.counted() {
+            Counted::Counters { part, rest } => {
+                let [part, rest] = [part, rest].map(|name| query.sum(self.window, name));
+                add(String::new(), part, part.saturating_add(rest));
+            }
             Counted::Outcomes { part, rest } => {
                 for (segment, n) in query.by_segment(self.window, part) {
                     add(segment, n, n);
@@ -166,9 +182,16 @@ impl Ratio {
                 to,
                 is_lost,
             } => {
+                let is_by_source = query.by == Some("source");
+                let family = match is_by_source && family == STEPS {
+                    true => STEPS_BY_SOURCE,
+                    false => family,
+                };
                 for (bucket, name, n) in query.family(self.window, family) {
-                    let [step, segment] = name.as_slice() else {
-                        continue;
+                    let (step, segment) = match name.as_slice() {
+                        [step, _, source] if is_by_source => (step, source),
+                        [step, country, _] | [step, country] => (step, country),
+                        _ => continue,
                     };
                     let segment = query.segment(bucket, segment);
                     if *step == from {
@@ -225,6 +248,16 @@ impl RatioMetric {
                 steps("onboarding_started", "external_account_added", false)
             }
             Self::StageCharges => steps("external_account_added", "charges_enabled", false),
+            Self::AccountCreation => Counted::Counters {
+                part: "account_creations",
+                rest: "account_creation_failures",
+            },
+            Self::AccountCreated => Counted::Steps {
+                family: "signups",
+                from: "provider_registered",
+                to: "account_created",
+                is_lost: false,
+            },
             Self::FirstPayment => Counted::Steps {
                 family: "first_payment",
                 from: "enabled",

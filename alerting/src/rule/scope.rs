@@ -19,6 +19,8 @@ pub enum About {
     Accounts,
     /// Objects that have to be fetched from Stripe: of any owner, in every realm.
     Unfetched,
+    /// What only the user's own application says: it has a realm, and is the platform's.
+    Application,
     /// Deliveries and revwatch itself: of all realms and owners together.
     Pipeline,
 }
@@ -67,6 +69,7 @@ impl About {
             | Kind::InvoiceNeeded
             | Kind::CouponNeeded => Self::Billing,
             Kind::StateNeeded => Self::Unfetched,
+            Kind::TicketUnanswered => Self::Application,
         }
     }
 
@@ -74,7 +77,11 @@ impl About {
     pub fn condition_scope(self) -> Scope {
         let owner = match self {
             Self::Billing => Some(Owner::Platform),
-            Self::Payouts | Self::Accounts | Self::Unfetched | Self::Pipeline => None,
+            Self::Payouts
+            | Self::Accounts
+            | Self::Unfetched
+            | Self::Application
+            | Self::Pipeline => None,
         };
         Scope { realm: None, owner }
     }
@@ -87,7 +94,7 @@ impl About {
                 realm: None,
                 owner: None,
             },
-            Self::Billing | Self::Accounts | Self::Pipeline => Scope::PLATFORM,
+            Self::Billing | Self::Accounts | Self::Application | Self::Pipeline => Scope::PLATFORM,
         }
     }
 
@@ -96,6 +103,9 @@ impl About {
         match (self, field) {
             (Self::Accounts, "owner") => {
                 Some("all accounts are connected to the platform: leave it out")
+            }
+            (Self::Application, "owner") => {
+                Some("what the application says is the platform's: leave it out")
             }
             (Self::Pipeline, _) => Some("deliveries are counted together: leave it out"),
             _ => None,

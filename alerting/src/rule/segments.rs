@@ -86,7 +86,7 @@ mod tests {
             .collect();
         assert!(dimensions.len() > 5, "{dimensions:?}");
         for by in dimensions {
-            let is_named = ["currency", "country"].contains(&by.as_str());
+            let is_named = ["currency", "country", "source"].contains(&by.as_str());
             assert_ne!(known_segments(&by).is_some(), is_named, "{by}");
         }
     }

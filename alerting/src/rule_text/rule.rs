@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use revwatch_core::bucket::HOURS_KEPT_DAYS;
 use revwatch_core::durations::Span;
+use revwatch_core::kpi::application::SILENT_AFTER_HOURS;
+use revwatch_core::source::Source;
 use revwatch_runtime::config::{Clock, NOTIFIERS, closest_match};
 use revwatch_runtime::wording;
 use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::rule::fields::{Fault, Fields};
-use crate::rule::{KINDS, Kind, Rule, Severity, SlaOverride};
+use crate::rule::{KINDS, Kind, Rule, RuleKind, Severity, SlaOverride};
 
 /// The fields that every rule has.
 const COMMON: [&str; 17] = [
@@ -75,6 +77,7 @@ fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
     fields.of_kind(kind.name, kind.fields);
     let hold: Option<Span> = fields.optional("for");
     let kind = (kind.read)(fields);
+    let fresh_within_s = fresh_within_s.or_else(|| default_fresh_s(kind.as_ref()?));
     // What is required and cannot be read has a fault.
     Some(Rule {
         name: name?,
@@ -232,6 +235,11 @@ fn sla(fields: &mut Fields<'_>) -> SlaOverride {
         resolve_s,
         clock,
     }
+}
+
+/// An application that is silent may be broken: what only it says is then unknown, not zero.
+fn default_fresh_s(kind: &RuleKind) -> Option<i64> {
+    (kind.source() == Source::App).then_some(i64::from(SILENT_AFTER_HOURS) * 3600)
 }
 
 /// Whether events are fresh is seen in the hours that are kept.

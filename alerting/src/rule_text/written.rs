@@ -83,7 +83,10 @@ mod tests {
 
     /// A rule of each kind with every field that it may have; of those that exclude each other, with one pair.
     const COMPLETE: [(&str, &str); 8] = [
-        ("condition", "condition = \"past_due\"\nafter = \"7d\"\n"),
+        (
+            "condition",
+            "condition = \"past_due\"\nafter = \"7d\"\nafter_clock = \"business_hours\"\n",
+        ),
         (
             "ratio",
             "metric = \"payout_failures\"\nby = \"currency\"\nwindow = \"24h\"\ndelay = \"2h\"\nabove = 0.1\n\

@@ -77,11 +77,13 @@ pub enum ConditionKind {
     /// A retry of an invoice was planned, or an attempt is under way, and no event says how it ended; counts a day
     /// after the planned time, and three weeks after the attempt began.
     AttemptUnreported,
+    /// A support ticket is open, and no first response was given (R3, R8).
+    TicketUnanswered,
 }
 
 impl ConditionKind {
     /// Every kind, for rule files and metrics.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::ChargesLost,
         Self::Deauthorized,
         Self::AccountRestricted,
@@ -112,6 +114,7 @@ impl ConditionKind {
         Self::CouponNeeded,
         Self::DisputeEvidenceDue,
         Self::AttemptUnreported,
+        Self::TicketUnanswered,
     ];
 
     /// The name rule files use.
@@ -147,6 +150,7 @@ impl ConditionKind {
             Self::CouponNeeded => "coupon_needed",
             Self::DisputeEvidenceDue => "dispute_evidence_due",
             Self::AttemptUnreported => "attempt_unreported",
+            Self::TicketUnanswered => "ticket_unanswered",
         }
     }
 
@@ -182,6 +186,7 @@ impl ConditionKind {
             Self::DisputeOpen | Self::DisputeEvidenceDue => kind == Of::Dispute,
             Self::RefundFailed => kind == Of::Refund,
             Self::StateNeeded => kind.is_needed_when_named(),
+            Self::TicketUnanswered => kind == Of::Ticket,
         }
     }
 

@@ -13,6 +13,10 @@ pub const SHIPPED: &[(&str, &str)] = &[
         include_str!("../../../deploy/rules/tests/accounts.toml"),
     ),
     (
+        "application.toml",
+        include_str!("../../../deploy/rules/tests/application.toml"),
+    ),
+    (
         "billing.toml",
         include_str!("../../../deploy/rules/tests/billing.toml"),
     ),

@@ -20,7 +20,7 @@ pub(super) struct Made {
     settings: EventSettings,
     /// For example `payout po_1`.
     subjects: BTreeSet<String>,
-    /// By what divides the business: `currency` or `country`.
+    /// By what divides the business: `currency`, `country` or `source`.
     segments: BTreeMap<&'static str, BTreeSet<String>>,
     /// The accounts that events about objects of a kind name.
     accounts: BTreeMap<EntityKind, BTreeSet<String>>,
@@ -62,7 +62,7 @@ impl Made {
                 of_kind.insert(key.id.to_string());
             }
             let named = segment(&body["data"]["object"], key.kind);
-            if let Some((of, name)) = named {
+            for (of, name) in named.into_iter().chain(segments_of_app(&body["data"])) {
                 self.segments.entry(of).or_default().insert(name);
             }
             self.subjects.insert(key.to_string());
@@ -163,6 +163,22 @@ fn segment(object: &Value, kind: EntityKind) -> Option<(&'static str, String)> {
     // Not that of its bank account.
     let account = Some(object).filter(|object| object["object"] == "account")?;
     Some(("country", account["country"].as_str()?.to_ascii_uppercase()))
+}
+
+/// The segments that an event of the application names.
+fn segments_of_app(data: &Value) -> impl Iterator<Item = (&'static str, String)> {
+    let text = |of| Some((of, data[of].as_str()?));
+    let named = ["currency", "country", "source"]
+        .into_iter()
+        .filter_map(text);
+    named.map(|(of, name)| {
+        let name = match of {
+            "currency" => name.to_ascii_lowercase(),
+            "country" => name.to_ascii_uppercase(),
+            _ => name.to_owned(),
+        };
+        (of, name)
+    })
 }
 
 /// Notes the accounts that an event, or a part of it, names.

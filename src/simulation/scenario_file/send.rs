@@ -1,15 +1,19 @@
 //! Events to send: from a template, from text, or from a file; copied and spread over time. Pure.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use revwatch_core::app_event::is_known_type;
 use revwatch_core::durations::Span;
 use revwatch_core::event::{EnvelopeError, Event, is_known_kind};
+use revwatch_core::source::{APP, Source};
 use revwatch_runtime::config::Fault;
 use revwatch_runtime::files::place;
 use revwatch_storage::ports::Delivery;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use toml::Spanned;
 use toml::de::{DeString, DeValue};
 use uuid::Uuid;
@@ -52,7 +56,7 @@ enum RawArrive {
 }
 
 /// What a `send` sends.
-enum Source {
+enum Content {
     /// An event made from fields.
     Template(Box<Template>),
     /// Complete events.
@@ -112,7 +116,7 @@ impl Reader<'_> {
         if let Some((_, json)) = field(item, "json") {
             self.check_placeholders(json);
         }
-        let source = self.source(item, &raw, of_template, is_known, files)?;
+        let content = self.content(item, &raw, of_template, is_known, files)?;
         if wrong_count.is_some() {
             return None;
         }
@@ -132,12 +136,13 @@ impl Reader<'_> {
                 at_s: arrives_s,
                 created_s,
             };
-            match &source {
-                Source::Template(template) => {
+            match &content {
+                Content::Template(template) => {
                     *seq += 1;
                     instance.seq = *seq;
                     let body = template.body(&instance);
-                    let delivery = delivery(&instance, took_s, &template.event, body);
+                    let kind = (template.source(), template.event.as_str());
+                    let delivery = delivery(&instance, took_s, kind, body);
                     if let Err(why) = self.made.add(&delivery) {
                         let span = span_of_field(item, &why);
                         self.fault(
@@ -147,20 +152,21 @@ impl Reader<'_> {
                     }
                     push(scenario, arrives_s, delivery, &place);
                 }
-                Source::Texts(texts) => {
+                Content::Texts(texts) => {
                     for text in texts {
                         *seq += 1;
                         instance.seq = *seq;
                         let body = instance.fill(&text.body);
-                        let Some((kind, arrives_s)) = self.event(&raw, &instance, text, &body)
-                        else {
+                        let source = source_of(&body);
+                        let read = self.event(source, &raw, &instance, text, &body);
+                        let Some((kind, arrives_s)) = read else {
                             continue;
                         };
                         let arriving = Instance {
                             at_s: arrives_s,
                             ..instance
                         };
-                        let delivery = delivery(&arriving, took_s, &kind, body);
+                        let delivery = delivery(&arriving, took_s, (source, &kind), body);
                         self.add_text(&delivery, text);
                         if text.line.is_empty() {
                             self.warn_of_values(&delivery, text, scenario);
@@ -211,14 +217,14 @@ impl Reader<'_> {
         }
     }
 
-    fn source(
+    fn content(
         &mut self,
         item: &Item<'_>,
         raw: &RawCopies,
         of_template: Item<'_>,
         is_known: bool,
         files: &dyn FileSource,
-    ) -> Option<Source> {
+    ) -> Option<Content> {
         let template = of_template.get_ref().as_table();
         let is_template = template.is_none_or(|table| !table.is_empty());
         match (&raw.json, &raw.file, is_template) {
@@ -229,7 +235,7 @@ impl Reader<'_> {
                     begin: begin_of(&self.file.1, &json.span(), json.get_ref()),
                     line: String::new(),
                 };
-                Some(Source::Texts(vec![text]))
+                Some(Content::Texts(vec![text]))
             }
             (None, Some(path), false) => match files.events(path.get_ref()) {
                 Ok(text) => {
@@ -241,7 +247,7 @@ impl Reader<'_> {
                         begin: None,
                         line: format!(" (line {n} of {})", path.get_ref()),
                     });
-                    Some(Source::Texts(texts.collect()))
+                    Some(Content::Texts(texts.collect()))
                 }
                 Err(why) => {
                     self.fault(Some(path.span()), &why);
@@ -258,7 +264,7 @@ impl Reader<'_> {
                     return None;
                 }
                 self.check_values(&given, &template.event);
-                Some(Source::Template(Box::new(template)))
+                Some(Content::Template(Box::new(template)))
             }
             _ if !is_known => None,
             _ => {
@@ -272,12 +278,13 @@ impl Reader<'_> {
     /// The type of a complete event, and the second at which it arrives.
     fn event(
         &mut self,
+        source: Source,
         raw: &RawCopies,
         instance: &Instance,
         text: &Text,
         body: &str,
     ) -> Option<(String, i64)> {
-        match Event::parse(body.as_bytes()) {
+        match Event::read(source, body.as_bytes()) {
             Ok(event) => {
                 let arrives_s = match raw.arrive {
                     Some(RawArrive::Created) => event.created_s.max(instance.start_s),
@@ -289,6 +296,7 @@ impl Reader<'_> {
                 let what = format!("not an event{}: {error}", text.line);
                 let at = match &error {
                     EnvelopeError::InvalidJson { .. } => syntax_error_in(&text.body),
+                    EnvelopeError::App(error) => field_in(&text.body, &path_of(&error.pointer)),
                     error => error.field().and_then(|field| field_in(&text.body, field)),
                 };
                 self.fault(Some(text.span_at(at)), &what);
@@ -329,6 +337,20 @@ impl Text {
     }
 }
 
+/// Whose complete event this is: one of the application is a CloudEvent.
+fn source_of(body: &str) -> Source {
+    let fields: Option<BTreeMap<String, IgnoredAny>> = serde_json::from_str(body).ok();
+    match fields.is_some_and(|fields| fields.contains_key("specversion")) {
+        true => Source::App,
+        false => Source::Stripe,
+    }
+}
+
+/// `data.topic` of the pointer `/data/topic`.
+fn path_of(pointer: &str) -> String {
+    pointer.trim_start_matches('/').replace('/', ".")
+}
+
 /// The field that an event cannot be applied for, such as `data.object.status`.
 fn path_in(why: &str) -> Option<&str> {
     let begin = why.find("data.object")?;
@@ -353,10 +375,14 @@ fn span_of_field(item: &Item<'_>, why: &str) -> Range<usize> {
 }
 
 /// An event is applied when it arrives; it waited in the queue until then.
-fn delivery(of: &Instance, took_s: i64, kind: &str, body: String) -> Delivery {
+fn delivery(of: &Instance, took_s: i64, (source, kind): (Source, &str), body: String) -> Delivery {
+    let begin = match source {
+        Source::App => APP,
+        Source::Stripe | Source::Snapshot => "evt_",
+    };
     Delivery {
         id: Uuid::from_u128(u128::from(of.seq)),
-        event_id: format!("evt_{}", of.seq),
+        event_id: format!("{begin}{}", of.seq),
         event_type: kind.to_owned(),
         partition: 0,
         endpoint: "test".to_owned(),
@@ -373,13 +399,13 @@ fn push(scenario: &mut Scenario, at_s: i64, delivery: Delivery, place: &Arc<str>
     });
 }
 
-/// The type of the events, if Stripe documents it.
+/// The type of the events, if Stripe documents it, or it is one of the application's.
 fn event_type<'i>(item: &'i Item<'_>) -> Option<&'i str> {
     let (_, event) = field(item, "event")?;
     event
         .get_ref()
         .as_str()
-        .filter(|event| is_known_kind(event))
+        .filter(|event| is_known_kind(event) || is_known_type(event))
 }
 
 /// The fields that this `send` may have: those of its type, those of complete events, or all while it is neither.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::histogram;
+use revwatch_core::kpi::application::APP_APPLIED;
 use revwatch_core::mode::LACKS_MODE;
 use revwatch_core::source::Source;
 
@@ -28,6 +29,10 @@ impl EventCounts {
             return;
         };
         count(self.by_outcome.entry(counter).or_default());
+        let is_kept = matches!(outcome, Outcome::Applied | Outcome::Ignored);
+        if item.source == Source::App && is_kept {
+            count(self.by_outcome.entry(APP_APPLIED[1]).or_default());
+        }
         if item.lacks_mode && *outcome == Outcome::Applied {
             count(&mut self.lack_mode);
         }

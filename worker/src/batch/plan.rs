@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use revwatch_core::condition::Condition;
-use revwatch_core::entity::{Entity, EntityKey, EntityKind, Transition, transitions};
+use revwatch_core::entity::{Entity, EntityKey, Transition, transitions};
+use revwatch_core::relay::Relay;
 use revwatch_storage::ports::{
     AuditEntry, Commit, ConditionChange, DedupeKey, EntityWrite, ReadResult, StoredEntity,
 };
@@ -86,11 +87,11 @@ impl<'a> Plan<'a> {
                     }
                 }
             }
-            // The worker that committed it may have stopped before the customer got it.
+            // The worker that committed it may have stopped before it wrote the relay.
             (Outcome::Redelivered, Ok(content)) => {
                 let keys = content.observations.iter().map(|it| &it.key);
-                let of_subscriptions = keys.filter(|key| key.kind == EntityKind::Subscription);
-                self.unsure_relays.extend(of_subscriptions);
+                let that_relay = keys.filter(|key| Relay::FROM.contains(&key.kind));
+                self.unsure_relays.extend(that_relay);
             }
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! What subscriptions of a batch say about their customers, and the commit that writes it into them. Pure; see
+//! What entities of a batch say about others, and the commit that writes it into them. Pure; see
 //! [`revwatch_core::relay`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,18 +11,18 @@ use revwatch_storage::ports::{Commit, EntityWrite, ReadResult, ReadSet, StoredEn
 use super::stored_entity;
 use crate::guarded::on_entity;
 
-/// Relays, and whether their batch changed the subscription. Otherwise the customer may have what it says: the queue
-/// has redelivered the change.
+/// Relays, and whether their batch changed what says it. Otherwise the other may have it: the queue has redelivered
+/// the change.
 #[derive(Debug, Clone, Default)]
 pub struct Relays(BTreeMap<Relay, bool>);
 
 /// Relays into one partition.
 #[derive(Debug)]
 pub struct RelayBatch {
-    /// That of the customers.
+    /// That of the entities that are written.
     pub partition: u32,
     /// What must be read of them.
-    pub customers: ReadSet,
+    pub to: ReadSet,
     relays: Vec<(Relay, bool)>,
 }
 
@@ -34,12 +34,15 @@ impl Relays {
     pub(super) fn add(&mut self, before: &Entity, after: &Entity, is_unsure: bool) {
         let is_sure = before != after && Relay::is_due(before, after);
         if is_sure || is_unsure {
-            self.0
-                .extend(Relay::all_of(after).map(|relay| (relay, is_sure)));
+            self.0.extend(
+                Relay::all_of(after)
+                    .into_iter()
+                    .map(|relay| (relay, is_sure)),
+            );
         }
     }
 
-    /// Adds one of which the customer may have what it says.
+    /// Adds one that may have been written.
     pub fn add_unsure(&mut self, relay: Relay) {
         self.0.entry(relay).or_insert(false);
     }
@@ -61,11 +64,11 @@ impl Relays {
         self.0.is_empty()
     }
 
-    /// By the partition of the customers, of `partitions`: at most `limit` in each batch.
+    /// By the partition that they are written in, of `partitions`: at most `limit` in each batch.
     pub fn batches(self, partitions: u32, limit: usize) -> Vec<RelayBatch> {
         let mut by_partition = BTreeMap::<u32, Vec<(Relay, bool)>>::new();
         for (relay, is_sure) in self.0 {
-            let partition = relay.customer_partition(partitions);
+            let partition = relay.to_partition(partitions);
             let relays = by_partition.entry(partition).or_default();
             relays.push((relay, is_sure));
         }
@@ -81,50 +84,42 @@ impl Relays {
 
 impl RelayBatch {
     fn of(partition: u32, relays: Vec<(Relay, bool)>) -> Self {
-        let keys: BTreeSet<_> = relays
-            .iter()
-            .map(|(relay, _)| relay.customer_key())
-            .collect();
-        let customers = ReadSet {
+        let keys: BTreeSet<_> = relays.iter().map(|(relay, _)| relay.to.clone()).collect();
+        let to = ReadSet {
             entities: keys.into_iter().collect(),
             ..ReadSet::default()
         };
         Self {
             partition,
-            customers,
+            to,
             relays,
         }
     }
 
-    /// What must be read, after the customers, of each partition of `partitions`.
-    pub fn subscriptions(&self, partitions: u32) -> BTreeMap<u32, ReadSet> {
+    /// What must be read, after those, of each partition of `partitions`.
+    pub fn from(&self, partitions: u32) -> BTreeMap<u32, ReadSet> {
         let mut read_sets = BTreeMap::<u32, ReadSet>::new();
         for (relay, _) in &self.relays {
-            let partition = relay.subscription_partition(partitions);
+            let partition = relay.from_partition(partitions);
             let entities = &mut read_sets.entry(partition).or_default().entities;
-            // Relays of one subscription are neighbours.
-            let key = relay.subscription_key();
-            if entities.last() != Some(&key) {
-                entities.push(key);
+            // Relays of one entity are neighbours.
+            if entities.last() != Some(&relay.from) {
+                entities.push(relay.from.clone());
             }
         }
         read_sets
     }
 
-    /// The commit, and why customers do not get what was relayed: revwatch panics. Fails if this version cannot
-    /// decode an entity.
-    pub fn decide(
-        &self,
-        customers: &ReadResult,
-        subscriptions: &Foreign,
-    ) -> Result<(Commit, Vec<String>), String> {
-        let stored = self.customers.entities.iter().zip(&customers.entities);
+    /// The commit, and why entities do not get what was relayed: revwatch panics. Fails if this version cannot decode
+    /// one.
+    pub fn decide(&self, to: &ReadResult, from: &Foreign) -> Result<(Commit, Vec<String>), String> {
+        let stored = self.to.entities.iter().zip(&to.entities);
         let changes = stored.map(|(key, stored)| Ok((key, Change::of(key, stored.as_ref())?)));
         let mut changes: Changes<'_> = changes.collect::<Result<_, String>>()?;
         for (relay, is_sure) in &self.relays {
-            let subscription = read(&relay.subscription_key(), subscriptions)?;
-            if let Some(change) = changes.get_mut(&relay.customer_key()) {
-                change.relayed.push((relay, subscription, *is_sure));
+            let from = read(&relay.from, from)?;
+            if let Some(change) = changes.get_mut(&relay.to) {
+                change.relayed.push((relay, from, *is_sure));
             }
         }
         let mut commit = Commit {
@@ -146,7 +141,7 @@ impl RelayBatch {
     }
 }
 
-/// A customer, and what is said about it.
+/// An entity, and what others say about it.
 struct Change<'a> {
     /// The stored version.
     expected: u64,
@@ -166,12 +161,13 @@ impl Change<'_> {
         })
     }
 
-    /// What is written, and what that changes in the counters. Customers have no conditions.
+    /// What is written, and what that changes in the counters. Customers and providers have no
+    /// conditions.
     fn write(self, key: &EntityKey) -> Option<(EntityWrite, Counters)> {
         let mut after = self.before.clone();
         let mut must_write = false;
-        for (relay, subscription, is_sure) in &self.relayed {
-            if let Some(observation) = relay.observe(subscription.as_ref()) {
+        for (relay, from, is_sure) in &self.relayed {
+            if let Some(observation) = relay.observe(from.as_ref()) {
                 after.merge(&observation);
                 // If it is as before, a slower worker may be about to write what was true in between.
                 must_write |= is_sure;
@@ -274,7 +270,7 @@ mod tests {
 
         fn relayed(&self, relays: Relays) -> Commit {
             let [batch] = relays.batches(1, 100).try_into().expect("one partition");
-            let found = self.find(&batch.customers, None);
+            let found = self.find(&batch.to, None);
             let decided = batch.decide(&found, &self.0);
             let (commit, faults) = decided.expect("readable");
             assert!(faults.is_empty(), "{faults:?}");

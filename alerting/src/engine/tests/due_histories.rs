@@ -147,7 +147,7 @@ impl Watched {
     }
 
     fn after_s(&self) -> i64 {
-        rule_delay(&self.rule).map_or(0, |(_, after_s)| after_s)
+        rule_delay(&self.rule).map_or(0, |(_, delay)| delay.seconds)
     }
 }
 
@@ -192,10 +192,10 @@ fn random_change(rng: &mut Rng, now_s: i64) -> ConditionChange {
 /// The rules that have a delay get another one.
 fn change_delays(rules: &mut [Rule]) {
     for rule in rules {
-        if let RuleKind::Condition { after_s, .. } = &mut rule.kind
-            && *after_s > 0
+        if let RuleKind::Condition { after, .. } = &mut rule.kind
+            && after.seconds > 0
         {
-            *after_s = 540 - *after_s;
+            after.seconds = 540 - after.seconds;
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Rules are about the entities of an owner and a realm.
 
 use revwatch_core::class::{Owner, Scope};
+use revwatch_runtime::config::Clock;
 
 use super::*;
+use crate::rule::Delay;
 
 /// A rule on subscriptions that are past due.
 fn rule(scope: Scope) -> Rule {
@@ -11,7 +13,10 @@ fn rule(scope: Scope) -> Rule {
     rule.name = "past_due".into();
     rule.kind = RuleKind::Condition {
         condition: ConditionKind::PastDue,
-        after_s: 0,
+        after: Delay {
+            seconds: 0,
+            clock: Clock::Always,
+        },
         scope,
     };
     rule.clone()

@@ -342,7 +342,8 @@ impl std::str::FromStr for EntityKind {
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL
             .into_iter()
-            .find(|kind| kind.as_str() == text)
+            // Exports write their names with hyphens.
+            .find(|kind| kind.as_str() == text.replace('-', "_"))
             .ok_or_else(|| {
                 let known = Self::ALL.map(Self::as_str).join(", ");
                 format!("unknown kind {text:?}: one of {known}")

@@ -26,6 +26,7 @@ pub mod recurring;
 pub mod reported;
 pub mod reports;
 pub mod risk;
+pub mod signup;
 mod state;
 pub mod stripe_enums;
 pub mod subscribed;
@@ -49,6 +50,7 @@ use self::movement::{MoneyMovement, MoneyMovementFacts, MoneyMovementOrigin};
 use self::payout::{Payout, PayoutFacts, PayoutOrigin};
 use self::reported::{BookingFee, Member, Provider, Ticket};
 use self::reports::{Report, Reports};
+use self::signup::Reached;
 pub use self::state::EntityState;
 use self::state::{DecodeError, decode, empty};
 use self::subscribed::Subscribed;
@@ -139,8 +141,8 @@ pub enum Update {
     Movement(MoneyMovementOrigin, RecordedState<MoneyMovementFacts>),
     /// About a customer.
     Customer(CustomerOrigin, RecordedState<CustomerFacts>),
-    /// What a subscription, as it is stored, says about its customer. It replaces what the customer knew: the only
-    /// update whose order counts. See [`crate::relay`].
+    /// What a subscription, as it is stored, says about its customer. It replaces what the customer knew: its order
+    /// counts. See [`crate::relay`].
     Subscribed {
         /// The connected account of both.
         account: Option<String>,
@@ -148,6 +150,14 @@ pub enum Update {
         subscription: String,
         /// `None`: it is of another customer.
         subscribed: Option<Subscribed>,
+    },
+    /// What an account, as it is stored, says about the provider whose account it is. It replaces what the provider
+    /// knew, as `Subscribed`.
+    Onboarded {
+        /// `acct_…`
+        account: String,
+        /// `None`: it is another user's.
+        reached: Option<Reached>,
     },
     /// About a coupon, of this connected account.
     Coupon(Option<String>, RecordedState<CouponFacts>),
@@ -205,7 +215,7 @@ impl Observation {
             Update::Mention { account, .. }
             | Update::Found { account }
             | Update::Subscribed { account, .. } => account.as_deref().unwrap_or(id),
-            Update::Account(_) | Update::Reported(_) => id,
+            Update::Account(_) | Update::Reported(_) | Update::Onboarded { .. } => id,
         };
         partition_of(key, partitions)
     }
@@ -272,6 +282,9 @@ impl Entity {
             (Self::MissingEvent(e), Update::Found { account }) => {
                 keep_greater(&mut e.account, account);
                 e.find(observation.created_s);
+            }
+            (Self::Provider(p), Update::Onboarded { account, reached }) => {
+                p.set(account, reached.as_ref());
             }
             (entity, Update::Reported(report)) => match entity.reports_mut() {
                 Some(reports) => reports.merge(report),

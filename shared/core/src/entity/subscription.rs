@@ -161,6 +161,13 @@ impl Subscription {
         Some((first.created_s, first.event_id.as_str()))
     }
 
+    /// Since when it is canceled, in Unix seconds: as far as events are remembered.
+    pub fn canceled_since_s(&self) -> Option<i64> {
+        let is_so = |f: &SubscriptionFacts| f.status == SubscriptionStatus::Canceled;
+        let first = self.timeline.since(is_so, |s| s.unchanged("status"))?;
+        Some(first.created_s)
+    }
+
     fn past_due(&self) -> Option<&RecordedState<SubscriptionFacts>> {
         let is_so = |f: &SubscriptionFacts| f.status == SubscriptionStatus::PastDue;
         self.timeline.since(is_so, |s| s.unchanged("status"))

@@ -2,7 +2,9 @@
 //! page exposes them and rules compare them.
 
 mod accounts;
+pub mod application;
 mod billing;
+pub mod funnel;
 pub mod not_sent;
 mod payouts;
 mod sums;
@@ -13,6 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use self::accounts::Accounts;
+use self::application::Application;
 pub use self::billing::{Billing, mrr_bounds, past_due_at, payment_failures};
 use self::not_sent::NotSent;
 pub use self::payouts::{Payouts, payout_failures};
@@ -25,12 +28,12 @@ use crate::mode::{LACKS_MODE, OTHER_MODE};
 use crate::realm::Realm;
 
 /// What [`Kpis::compute`] needs at `now_s` (Unix seconds): the hours of 60 days, to evaluate the
-/// cohorts of the 30 days before the last 30, and the minutes at both ends of the last 24 hours.
+/// cohorts of the 30 days before the last 30, and the minutes at both ends of the last hour and the last 24 hours.
 pub fn buckets_needed(now_s: i64) -> Buckets {
     let now = hour_of(now_s);
     Buckets {
         hours: now.saturating_sub(60 * 24)..=now,
-        minutes_of: [now.saturating_sub(24), now].into(),
+        minutes_of: [now.saturating_sub(24), now.saturating_sub(1), now].into(),
     }
 }
 
@@ -80,6 +83,8 @@ pub struct RealmKpis {
     /// The connected accounts themselves.
     #[serde(flatten)]
     pub accounts: Accounts,
+    /// What the user's application says; `null`: no event of it was ever applied.
+    pub application: Option<Application>,
     /// Objects of any owner whose last change only Stripe's API shows, by kind.
     pub objects_needing_fetch: BTreeMap<String, i64>,
     /// Families of events that never came although the state implies them: their figures are unknown.
@@ -163,6 +168,7 @@ impl RealmKpis {
             own_payouts: Payouts::compute(&platform, now_s),
             transfers: sums::by_first(&platform, "transfers"),
             accounts,
+            application: Application::compute(counters, &platform, now_s),
             objects_needing_fetch,
             events_not_sent,
         }

@@ -86,7 +86,7 @@ pub struct Treatment {
 }
 
 /// The hours that a clock counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Clock {
     /// All hours.

@@ -4,7 +4,7 @@ use super::facts::AccountFacts;
 use super::milestone::{FIRST_PAYMENT, LINK_CLICKED, LINK_GENERATED, Milestone};
 use super::state::Account;
 use crate::counters::{Bucket, Tally, UNKNOWN};
-use crate::entity::reports::Step;
+use crate::entity::reports::{Field, Step};
 use crate::entity::risk::{self, AccountStanding};
 use crate::histogram;
 
@@ -45,17 +45,33 @@ fn standing(account: &Account) -> &'static str {
     }
 }
 
-/// Every milestone up to the furthest one, now and in the cohort of the account. Without a known
-/// start of onboarding it is in no cohort.
+/// Every milestone up to the furthest one, now and in the cohort of the account, and its first payment there. Without a
+/// known start of onboarding it is in no cohort.
 fn add_funnel(account: &Account, tally: &mut Tally) {
     let country = account.country.as_deref().unwrap_or(UNKNOWN);
     let furthest = account.stage();
     for milestone in Milestone::ALL.into_iter().filter(|m| *m <= furthest) {
         let name = milestone.as_str();
         tally.add(Bucket::Current, &["funnel", name], 1);
-        if let Some(began_s) = account.began_s() {
-            tally.add(Bucket::minute_of(began_s), &["cohort", name, country], 1);
-        }
+        add_to_cohort(account, name, country, tally);
+    }
+    if account.reached_first_payment().is_some() {
+        add_to_cohort(account, FIRST_PAYMENT, country, tally);
+    }
+}
+
+/// By country and, where the application says it, by source.
+fn add_to_cohort(account: &Account, step: &str, country: &str, tally: &mut Tally) {
+    let Some(began_s) = account.began_s() else {
+        return;
+    };
+    tally.add(Bucket::minute_of(began_s), &["cohort", step, country], 1);
+    if let Some(source) = account.reports.text(Field::Source) {
+        tally.add(
+            Bucket::hour_of(began_s),
+            &["cohort_source", step, source],
+            1,
+        );
     }
 }
 

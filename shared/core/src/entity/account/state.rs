@@ -13,8 +13,9 @@ use super::requirement_names::{self, RequirementNames};
 use crate::counters::UNKNOWN;
 use crate::entity::application_ids::ApplicationIds;
 use crate::entity::merge::{keep_greater, keep_smaller};
-use crate::entity::reports::{Field, Reports, Step};
+use crate::entity::reports::{Field, FieldValue, Reports, Step};
 use crate::entity::risk::{Risk, risk};
+use crate::entity::signup::{Reached, Stage};
 use crate::entity::timeline::{HORIZON_S, RecordedState, Timeline};
 use crate::realm::Realm;
 
@@ -79,7 +80,13 @@ pub struct Account {
     /// What the user's application says of it.
     #[serde(default)]
     pub reports: Box<Reports>,
+    /// All users that the application ever named as its user: each learns when it is another's. See [`Account::user`].
+    #[serde(default)]
+    pub users: BTreeSet<String>,
 }
+
+/// So many users of one account are remembered: an account changes hands seldom, if ever.
+const USERS: usize = 16;
 
 /// Why the earliest event that shows a milestone does not say when it was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -166,7 +173,14 @@ impl Account {
             AccountUpdate::Closed { event_id } => {
                 keep_smaller(&mut self.closed, (created_s, event_id));
             }
-            AccountUpdate::Reported(report) => self.reports.merge(&report),
+            AccountUpdate::Reported(report) => {
+                for (field, value) in &report.fields {
+                    if let (Field::User, FieldValue::Text(user)) = (field, value) {
+                        self.add_users([user]);
+                    }
+                }
+                self.reports.merge(&report);
+            }
             AccountUpdate::Paid => keep_smaller(&mut self.paid_s, created_s),
             AccountUpdate::Balance(balance) => keep_greater(&mut self.balance, &Some(balance)),
             AccountUpdate::Connection {
@@ -231,6 +245,14 @@ impl Account {
         }
         self.timeline.union(&other.timeline);
         self.reports.union(&other.reports);
+        self.add_users(&other.users);
+    }
+
+    fn add_users<'a>(&mut self, users: impl IntoIterator<Item = &'a String>) {
+        self.users.extend(users.into_iter().cloned());
+        while self.users.len() > USERS {
+            self.users.pop_last();
+        }
     }
 
     /// The newest list of a capability wins.
@@ -259,7 +281,12 @@ impl Account {
     /// The application's id of its user: from its metadata, else from the application's events.
     pub fn user_id(&self) -> Option<&str> {
         let of_metadata = self.ids.as_ref().and_then(|ids| ids.user_id.as_deref());
-        of_metadata.or_else(|| self.reports.text(Field::User))
+        of_metadata.or_else(|| self.user())
+    }
+
+    /// Whose account it is, as the newest event of the application says.
+    pub fn user(&self) -> Option<&str> {
+        self.reports.text(Field::User)
     }
 
     /// The current state, as far as it is known: what an event does not say is as it was before the event.
@@ -413,10 +440,47 @@ impl Account {
         self.took_payment_s().into_iter().chain(job_s).min()
     }
 
+    /// Whether it took a payment since its charges were enabled, and when it took the first one, if that is known.
+    pub(super) fn reached_first_payment(&self) -> Option<Option<i64>> {
+        match self.milestone_s(Milestone::ChargesEnabled) {
+            Some(_) => self.first_payment_s().map(Some),
+            None => {
+                let has_charged = self.milestones.contains_key(&Milestone::ChargesEnabled);
+                (has_charged && self.earliest_payment_s().is_some()).then_some(None)
+            }
+        }
+    }
+
     /// When Stripe's events first show a payment of its own, if that was the first one.
     pub fn took_payment_s(&self) -> Option<i64> {
         let enabled_s = self.milestone_s(Milestone::ChargesEnabled)?;
         self.paid_s.filter(|paid_s| *paid_s >= enabled_s)
+    }
+
+    /// The stages of the funnel after the registration (C16), and when it reached them, if that is known. One whose
+    /// link was opened, or whose form was submitted, has started.
+    pub fn stages_reached(&self) -> Reached {
+        let mut reached = Reached::default();
+        let created_s = self.began_s().or(self.reports.first_s(Step::CreatedByUser));
+        reached.add(Stage::AccountCreated, created_s);
+        let clicked_s = self.reports.first_s(Step::LinkClicked);
+        let submitted_s = self.milestone_s(Milestone::OnboardingStarted);
+        if clicked_s.is_some() || self.stage() >= Milestone::OnboardingStarted {
+            let started_s = clicked_s.into_iter().chain(submitted_s).min();
+            reached.add(Stage::Started, started_s);
+        }
+        for (stage, milestone) in [
+            (Stage::ExternalAccount, Milestone::ExternalAccountAdded),
+            (Stage::ChargesEnabled, Milestone::ChargesEnabled),
+        ] {
+            if self.stage() >= milestone {
+                reached.add(stage, self.milestone_s(milestone));
+            }
+        }
+        if let Some(paid_s) = self.reached_first_payment() {
+            reached.add(Stage::FirstPayment, paid_s);
+        }
+        reached
     }
 
     /// From the start of onboarding to charges enabled, if both are known.

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{Reported, ReportedKind, id, realm};
 use crate::counters::{Bucket, Tally};
+use crate::entity::kind::EntityKind;
 use crate::entity::reports::{Field, Reports, Step};
 use crate::view::column::{Column, Unit, column, time};
 
@@ -15,6 +16,8 @@ pub struct OfBookingFee;
 pub type BookingFee = Reported<OfBookingFee>;
 
 impl ReportedKind for OfBookingFee {
+    const KIND: EntityKind = EntityKind::BookingFee;
+
     const COLUMNS: &'static [Column<BookingFee>] = &[
         id(),
         column("customer", Unit::Text, |f| f.text(Field::Customer)),

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{Reported, ReportedKind, id, realm};
 use crate::counters::{Bucket, Tally};
+use crate::entity::kind::EntityKind;
 use crate::entity::reports::{Field, Reports, Step};
 use crate::view::column::{Column, Unit, column, time};
 
@@ -15,6 +16,8 @@ pub struct OfMember;
 pub type Member = Reported<OfMember>;
 
 impl ReportedKind for OfMember {
+    const KIND: EntityKind = EntityKind::Member;
+
     const COLUMNS: &'static [Column<Member>] = &[
         id(),
         column("organization", Unit::Text, |m| m.text(Field::Organization)),

@@ -1,5 +1,5 @@
-//! Objects of the user's application, of which Stripe knows nothing: tickets, providers, booking fees, members. They
-//! are alike but for what they are counted as and how they are shown.
+//! Objects of the user's application, of which Stripe knows nothing: tickets, booking fees, members, which are alike but
+//! for what they are counted as and how they are shown; and providers, of whom accounts say something, too.
 
 mod booking_fee;
 mod member;
@@ -20,12 +20,13 @@ pub use self::provider::Provider;
 pub use self::ticket::Ticket;
 use super::events::EventRef;
 use super::key::EntityKey;
+use super::kind::EntityKind;
 use super::mention::Mention;
-use super::reports::{Field, Reports};
+use super::reports::{Field, Reports, Step};
 use super::state::EntityState;
 use super::transition::Transition;
 use crate::class::{Class, Owner};
-use crate::condition::Condition;
+use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::Tally;
 use crate::realm::Realm;
 use crate::view::column::{Column, Unit, column};
@@ -48,11 +49,27 @@ pub struct Reported<K> {
 
 /// What is different for one kind of them.
 pub trait ReportedKind: Sized + 'static {
+    /// The kind.
+    const KIND: EntityKind;
+
     /// What is shown of it between its id and its realm.
     const COLUMNS: &'static [Column<Reported<Self>>];
 
     /// See [`super::Entity::contributions`].
     fn contributions(reports: &Reports, tally: &mut Tally);
+
+    /// See [`super::Entity::conditions`].
+    fn condition(_reports: &Reports) -> Option<Reason> {
+        None
+    }
+}
+
+/// A problem of an object of the application.
+pub struct Reason {
+    kind: ConditionKind,
+    /// When it began, in Unix seconds, and the event that says so.
+    since: (i64, String),
+    detail: Option<String>,
 }
 
 impl<K> Reported<K> {
@@ -92,18 +109,35 @@ impl<K: ReportedKind> EntityState for Reported<K> {
     }
 
     fn conditions(&self) -> Vec<Condition> {
-        Vec::new()
+        let reason = K::condition(&self.reports).into_iter();
+        let condition = |reason: Reason| {
+            let (since_s, event_id) = reason.since;
+            Condition {
+                key: ConditionKey {
+                    kind: reason.kind,
+                    subject: EntityKey::new(K::KIND, &self.id),
+                },
+                since_s,
+                began_before: None,
+                due_s: since_s,
+                account: None,
+                realm: self.realm.clone().unwrap_or_default(),
+                customer: self.reports.text(Field::Customer).map(str::to_owned),
+                money: None,
+                further_money: Vec::new(),
+                uncertain: None,
+                detail: reason.detail,
+                event_id,
+                times: None,
+                answer_by_s: None,
+                trial_end_s: None,
+            }
+        };
+        reason.map(condition).collect()
     }
 
     fn transitions(&self) -> Vec<Transition> {
-        let named = self.reports.named().into_iter();
-        let change = |(at_s, event_id, step): (i64, &str, super::reports::Step)| Transition {
-            at_s,
-            event_id: event_id.into(),
-            what: step.as_str().to_owned(),
-            expected: true,
-        };
-        named.map(change).collect()
+        transitions(&self.reports)
     }
 
     fn events(&self) -> Vec<EventRef> {
@@ -121,6 +155,17 @@ impl<K: ReportedKind> Columns for Reported<K> {
     fn has_row(&self) -> bool {
         !self.reports.is_empty()
     }
+}
+
+/// Everything that its events say to have happened.
+fn transitions(reports: &Reports) -> Vec<Transition> {
+    let change = |(at_s, event_id, step): (i64, &str, Step)| Transition {
+        at_s,
+        event_id: event_id.into(),
+        what: step.as_str().to_owned(),
+        expected: true,
+    };
+    reports.named().into_iter().map(change).collect()
 }
 
 /// The first column.

@@ -2,8 +2,10 @@
 
 use serde_json::json;
 
-use super::{Reported, ReportedKind, id, realm};
+use super::{Reason, Reported, ReportedKind, id, realm};
+use crate::condition::ConditionKind;
 use crate::counters::{Bucket, Tally};
+use crate::entity::kind::EntityKind;
 use crate::entity::reports::{Field, Reports, Step};
 use crate::histogram;
 use crate::view::column::{Column, Unit, column, time};
@@ -16,6 +18,8 @@ pub struct OfTicket;
 pub type Ticket = Reported<OfTicket>;
 
 impl ReportedKind for OfTicket {
+    const KIND: EntityKind = EntityKind::Ticket;
+
     const COLUMNS: &'static [Column<Ticket>] = &[
         id(),
         column("customer", Unit::Text, |t| t.text(Field::Customer)),
@@ -50,7 +54,20 @@ impl ReportedKind for OfTicket {
             tally.add(hour, &["first_response_bucket", &bucket], 1);
         }
     }
+
+    /// It waits since it was opened, or opened again.
+    fn condition(reports: &Reports) -> Option<Reason> {
+        let (opened_ms, event_id) = reports.last(Step::Opened)?;
+        (status(reports) == UNANSWERED).then(|| Reason {
+            kind: ConditionKind::TicketUnanswered,
+            since: (opened_ms.div_euclid(1000), event_id.clone()),
+            detail: reports.text(Field::Topic).map(str::to_owned),
+        })
+    }
 }
+
+/// The status of an open ticket without a first response.
+const UNANSWERED: &str = "unanswered";
 
 /// `unknown`: no event says that it was opened.
 fn status(reports: &Reports) -> &'static str {
@@ -58,7 +75,7 @@ fn status(reports: &Reports) -> &'static str {
         None => "unknown",
         Some(_) if closed_s(reports).is_some() => "closed",
         Some(_) if reports.first_s(Step::Responded).is_some() => "responded",
-        Some(_) => "unanswered",
+        Some(_) => UNANSWERED,
     }
 }
 

@@ -47,8 +47,8 @@ pub(super) fn after(events: &[(i64, &str, &Value, Option<Value>)]) -> Entity {
 /// The counters of hours whose name begins so, as `hour name by`: of the entity, and of its customer because of it.
 pub(super) fn hourly(entity: &Entity, families: &[&str]) -> Vec<String> {
     let mut counters = entity.contributions();
-    if let Some(relay) = Relay::all_of(entity).next() {
-        let mut customer = Entity::new(&relay.customer_key());
+    if let Some(relay) = Relay::all_of(entity).pop() {
+        let mut customer = Entity::new(&relay.to);
         let observed = relay.observe(Some(entity));
         customer.merge(&observed.expect("it is stored"));
         counters.merge(customer.contributions(), 1);

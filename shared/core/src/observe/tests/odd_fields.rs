@@ -443,8 +443,8 @@ fn an_unknown_amount_is_no_gain_where_older_states_were_dropped() {
         let observations = observe(&event, &ObserveSettings::default()).expect("readable");
         observations.iter().for_each(|it| entity.merge(it));
     }
-    let relay = Relay::all_of(&entity).next().expect("a customer");
-    let mut customer = Entity::new(&relay.customer_key());
+    let relay = Relay::all_of(&entity).pop().expect("a customer");
+    let mut customer = Entity::new(&relay.to);
     let observed = relay.observe(Some(&entity));
     customer.merge(&observed.expect("it is stored"));
     let mut counters = entity.contributions();
