@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use revwatch_core::kpi::application::Application;
 use revwatch_core::kpi::{Kpis, RealmKpis, buckets_needed};
 use revwatch_core::realm::KERNEL;
 use revwatch_runtime::telemetry::{GaugeSet, Metrics};
@@ -131,6 +132,7 @@ fn show(m: &Metrics, kpis: &Kpis, has_kernel: bool) {
     two(&main.own_payouts.payouts_reached, &m.own_payouts);
     one(&accounts.accounts, &m.accounts);
     one(&accounts.funnel, &m.onboarding_funnel);
+    show_application(m, main.application.as_ref());
     // A percentile of no account is unknown.
     let seconds = by_label(&accounts.onboarding_seconds).map(|(label, s)| (label, Some(s)));
     m.onboarding_seconds.show_known(seconds, None);
@@ -139,6 +141,25 @@ fn show(m: &Metrics, kpis: &Kpis, has_kernel: bool) {
         None if has_kernel => show_kernel(m, &RealmKpis::default()),
         None => show_kernel(m, main),
     }
+}
+
+/// What the user's own application says. Of a silent one, what happened lately is unknown.
+fn show_application(m: &Metrics, application: Option<&Application>) {
+    let silent = application.map(|it| i64::from(it.silent));
+    m.application_silent.show_known([(vec![], silent)], None);
+    let tickets = application.into_iter().flat_map(|it| by_label(&it.tickets));
+    m.tickets.show(tickets);
+    let mean = application.and_then(|it| it.first_response_mean_seconds_7d);
+    m.first_response_mean_seconds
+        .show_known([(vec![], mean)], None);
+    let success = application.and_then(|it| it.account_creation_success_24h);
+    m.account_creation_success_ratio.show(&["24h"], success);
+    let fees = application
+        .into_iter()
+        .flat_map(|it| by_label(&it.booking_fees_minor_24h));
+    let fees = fees.map(|(currency, minor)| (currency, Some(minor)));
+    let is_known = application.is_some_and(|it| !it.silent);
+    m.booking_fees_minor.show_known(fees, is_known.then_some(0));
 }
 
 /// What the kernel bills: in a realm of its own, or, without such an endpoint, in the main one.

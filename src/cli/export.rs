@@ -124,7 +124,8 @@ async fn entity_rows(store: &dyn Entities, kind: EntityKind) -> anyhow::Result<V
     Ok(rows)
 }
 
-async fn each(
+/// Reads every entity of a kind.
+pub async fn each(
     store: &dyn Entities,
     kind: EntityKind,
     found: &mut (dyn FnMut(EntityKey, Entity) + Send),

@@ -18,6 +18,7 @@ mod pause;
 mod progress_bar;
 mod reference;
 mod replay;
+mod reports;
 mod rules;
 pub mod send;
 mod state;
@@ -96,6 +97,26 @@ Examples:
     /// With --json it prints all of them.
     #[command(after_help = "Example:\n  revwatch metrics --json")]
     Metrics(metrics::MetricsArgs),
+    /// Show how many registered providers reached each stage up to their first payment, and where they were lost.
+    ///
+    /// The registration is what your own application reports (docs/application.md). Without it the funnel
+    /// begins with the connected account. Those who began in the period are counted; each share has its
+    /// target and its floor, and a stage below its floor says what to do.
+    #[command(after_help = "\
+Examples:
+  revwatch funnel                                    those of the last 7 days
+  revwatch funnel --since 2026-03-01 --until 2026-04-01 --by source
+  revwatch funnel --since 30d --by country --json")]
+    Funnel(reports::funnel::FunnelArgs),
+    /// Show the round of the day: who is past due, who canceled, which tickets wait, which booking fees were charged.
+    #[command(after_help = "\
+Examples:
+  revwatch daily
+  revwatch daily --since 2026-03-01 --json")]
+    Daily(reports::daily::DailyArgs),
+    /// Show the review of the week: trials that became paid, downgrades, losses, the funnel, tickets.
+    #[command(after_help = "Example:\n  revwatch weekly --json")]
+    Weekly(reports::weekly::WeeklyArgs),
     /// Print entities as CSV, sorted by id.
     #[command(after_help = "\
 Examples:
@@ -249,6 +270,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Some(Command::App(command)) => app::run(&options, &command).await,
         Some(Command::State(args)) => state::run(&options, &args).await,
         Some(Command::Metrics(args)) => metrics::run(&options, &args).await,
+        Some(Command::Funnel(args)) => reports::funnel::run(&options, &args).await,
+        Some(Command::Daily(args)) => reports::daily::run(&options, &args).await,
+        Some(Command::Weekly(args)) => reports::weekly::run(&options, &args).await,
         Some(Command::Export(args)) => export::run(&options, &args).await,
         Some(Command::Evidence(args)) => evidence::run(&options, &args).await,
         Some(Command::Alerts(command)) => alerts::run(&options, &command).await,

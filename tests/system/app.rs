@@ -83,6 +83,7 @@ async fn a_history_equals_its_model(deployment: &Deployment) {
         (&shown["events_dead"], &shown["events_ignored"]),
         (&json!(0), &json!(0))
     );
+    reports_equal_the_model(&variables, &events, seed).await;
     equals_the_model(&variables, &events, &shown, seed);
     print(&variables, &["verify"]);
     let exports = || {
@@ -97,6 +98,106 @@ async fn a_history_equals_its_model(deployment: &Deployment) {
         "seed {seed}: from the archive it is the same"
     );
     process.stop();
+}
+
+/// The funnel, the round of the day and the review of the week (C16, R2, R10), added up in another way. Accounts write how
+/// far they are into their providers after they are counted as applied.
+async fn reports_equal_the_model(variables: &Variables, events: &[Value], seed: u64) {
+    let text = |event: &Value, field: &str| event["data"][field].as_str().map(str::to_owned);
+    let of = |kind: &str, field: &str| -> BTreeSet<String> {
+        let of_kind = events.iter().filter(|it| it["type"] == kind);
+        of_kind.filter_map(|it| text(it, field)).collect()
+    };
+    let registered = of("provider.registered", "user");
+    let user_of: BTreeMap<String, String> = events
+        .iter()
+        .filter(|it| it["type"] == "account.created_by_user")
+        .filter_map(|it| Some((text(it, "account")?, text(it, "user")?)))
+        .collect();
+    let users = |accounts: &BTreeSet<String>| {
+        let users = accounts.iter().filter_map(|account| user_of.get(account));
+        users
+            .filter(|user| registered.contains(*user))
+            .collect::<BTreeSet<_>>()
+            .len()
+    };
+    let created = users(&of("account.created_by_user", "account"));
+    let clicked = users(&of("account_link.clicked", "account"));
+    assert!(
+        registered.len() > created && created > clicked && clicked > 0,
+        "seed {seed}"
+    );
+    let json = |args: &[&str]| -> Value {
+        let args = [args, &["--json"]].concat();
+        serde_json::from_str(&print(variables, &args)).expect("JSON")
+    };
+    let expected = json!([registered.len(), created, clicked]);
+    let reached = |stages: &Value| {
+        let stages = stages.as_array().expect("a list").iter();
+        stages
+            .take(3)
+            .map(|it| it["reached"].clone())
+            .collect::<Value>()
+    };
+    until("the providers know of their accounts", || async {
+        (reached(&json(&["funnel"])["stages"]) == expected).then_some(())
+    })
+    .await;
+    let by_source = json(&["funnel", "--by", "source"]);
+    let segments = by_source["segments"].as_array().expect("a list").iter();
+    let sum = segments
+        .filter_map(|it| it["provider_registered"].as_u64())
+        .sum::<u64>();
+    assert_eq!(u64::try_from(registered.len()), Ok(sum), "seed {seed}");
+    assert_eq!(by_source["completeness"], "complete");
+    let answered = &of("ticket.responded", "ticket") | &of("ticket.closed", "ticket");
+    let unanswered = &of("ticket.opened", "ticket") - &answered;
+    let daily = json(&["daily", "--since", "48h"]);
+    let waiting = daily["tickets_unanswered"]
+        .as_array()
+        .expect("a list")
+        .iter();
+    let waiting: BTreeSet<String> = waiting
+        .filter_map(|it| it["ticket"].as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(waiting, unanswered, "seed {seed}");
+    let fees = daily["booking_fees"].as_array().expect("a list").iter();
+    let owed: i64 = fees
+        .filter_map(|it| it["amount"]["amount_minor"].as_i64())
+        .sum();
+    let charged = events
+        .iter()
+        .filter_map(|it| it["data"]["amount_minor"].as_i64());
+    let jobs = events.iter().filter(|it| it["type"] == "job.paid");
+    let jobs: i64 = jobs
+        .filter_map(|it| it["data"]["amount_minor"].as_i64())
+        .sum();
+    assert_eq!(owed, charged.sum::<i64>() - jobs, "seed {seed}");
+    let weekly = json(&["weekly"]);
+    assert_eq!(weekly["application"], "speaks");
+    assert_eq!(
+        weekly["tickets"][0]["unanswered"],
+        unanswered.len(),
+        "seed {seed}"
+    );
+    assert_eq!(
+        weekly["funnel"][0]["last_7_days"],
+        registered.len(),
+        "seed {seed}"
+    );
+    let application = &metrics(variables)["application"];
+    assert_eq!(application["silent"], false);
+    assert_eq!(
+        application["tickets"]["unanswered"],
+        unanswered.len(),
+        "seed {seed}"
+    );
+    for report in ["funnel", "daily", "weekly"] {
+        assert!(
+            print(variables, &[report]).contains('│'),
+            "a table for people"
+        );
+    }
 }
 
 /// What the events say, added up in another way.

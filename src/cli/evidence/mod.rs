@@ -52,6 +52,8 @@ pub struct EvidenceArgs {
 struct State {
     /// As CSV.
     subscriptions: Vec<u8>,
+    /// The same; `None`: the application sends no events.
+    tickets: Option<Vec<u8>>,
     alerts: Vec<Alert>,
     kpis: Kpis,
 }
@@ -59,11 +61,17 @@ struct State {
 impl State {
     async fn read(store: &dyn StateStore, now_s: i64) -> anyhow::Result<Self> {
         let buckets = buckets_needed(now_s);
+        let kpis = Kpis::compute(&store.counters(&buckets).await?, now_s);
+        let csv = async |kind| export::csv(store, ExportKind::Entities(kind)).await;
+        let tickets = match kpis.main.application {
+            Some(_) => Some(csv(EntityKind::Ticket).await?),
+            None => None,
+        };
         Ok(Self {
-            subscriptions: export::csv(store, ExportKind::Entities(EntityKind::Subscription))
-                .await?,
+            subscriptions: csv(EntityKind::Subscription).await?,
+            tickets,
             alerts: load_alerts(store).await?,
-            kpis: Kpis::compute(&store.counters(&buckets).await?, now_s),
+            kpis,
         })
     }
 }
@@ -107,6 +115,10 @@ pub async fn run(options: &GlobalOptions, args: &EvidenceArgs) -> anyhow::Result
         "Every subscription and its status now, with Stripe's ids",
         &state.subscriptions,
     )?;
+    if let Some(tickets) = &state.tickets {
+        let what = "Every support ticket that the application reported, with its ids";
+        folder.write("tickets.csv", what, tickets)?;
+    }
     let critical_cases = review.write_cases(&mut folder, &state.alerts)?;
     let (since_s, now_s) = (review.since_s, review.now_s);
     let lines = scorecard::scorecard(&state.kpis, &state.alerts, since_s, now_s);
@@ -214,6 +226,8 @@ the folder is not complete.
 
 subscriptions.csv    Every subscription and its status, in the columns of
                      `revwatch export subscriptions`. HOLDS STRIPE IDS: internal.
+tickets.csv          Every support ticket, in the columns of `revwatch export tickets`, if your
+                     application reports them. HOLDS IDS: internal.
 critical-cases.csv   Critical alerts that fired, were acknowledged or were resolved in the
                      period, and open ones: times, deadlines met or missed, amounts.
                      Subjects, accounts, customers and people are pseudonyms: the same

@@ -54,6 +54,12 @@ pub fn scorecard(kpis: &Kpis, alerts: &[Alert], since_s: i64, now_s: i64) -> Vec
         .collect();
     let judged =
         |judge: fn(&Alert, i64) -> Verdict| share(critical.iter().map(|alert| judge(alert, now_s)));
+    let application = kpis.main.application.as_ref();
+    let first_response = application.and_then(|it| it.first_response_mean_seconds_7d);
+    let unanswered = application.filter(|it| !it.silent).map(|it| {
+        let count = it.tickets.get("unanswered").copied().unwrap_or(0);
+        usize::try_from(count).unwrap_or(0)
+    });
     let line = |name, title, value, meaning| Line {
         name,
         title,
@@ -76,8 +82,16 @@ pub fn scorecard(kpis: &Kpis, alerts: &[Alert], since_s: i64, now_s: i64) -> Vec
         line(
             "first_answer_to_tickets_mean",
             "First answer to tickets, mean",
-            None,
-            "Support tickets are in the support system; revwatch does not receive them",
+            first_response.map(Value::Seconds),
+            "From the opening to the first response, over the responses of the last 7 days, as your application reports them; \
+             not known without that, or while it is silent",
+        ),
+        line(
+            "tickets_unanswered",
+            "Tickets without a first response",
+            unanswered.map(Value::Count),
+            "Open support tickets that no person has answered, when the review was written; not known without events of your \
+             application, or while it is silent",
         ),
         line(
             "past_due_reversed_7d",
@@ -170,6 +184,7 @@ fn mean(seconds: impl Iterator<Item = i64>) -> Option<i64> {
 mod tests {
     use revwatch_alerting::alert::Subject;
     use revwatch_core::entity::{EntityKey, EntityKind};
+    use revwatch_core::kpi::application::Application;
 
     use super::super::cases::tests::alert;
     use super::*;
@@ -178,9 +193,9 @@ mod tests {
     fn the_scorecard_covers_the_period_and_marks_unknown_values() {
         let empty = scorecard(&Kpis::default(), &[], 0, 5_000);
         let shown: Vec<_> = empty.iter().map(Line::shown).collect();
-        assert_eq!(shown[..5], [NOT_KNOWN; 5]);
+        assert_eq!(shown[..6], [NOT_KNOWN; 6]);
         assert_eq!(
-            (&*shown[5], &*shown[6], &*shown[7]),
+            (&*shown[6], &*shown[7], &*shown[8]),
             ("0", NOT_KNOWN, NOT_KNOWN)
         );
         assert_eq!(empty[0].row()[1..3], [NOT_KNOWN, ""]);
@@ -203,6 +218,11 @@ mod tests {
         let mut kpis = Kpis::default();
         kpis.main.billing.past_due_ratio = Some(0.0825);
         kpis.main.billing.recovery_rate_7d = Some(0.5);
+        kpis.main.application = Some(Application {
+            tickets: [("unanswered".to_owned(), 2)].into(),
+            first_response_mean_seconds_7d: Some(7200),
+            ..Application::default()
+        });
         let lines = scorecard(&kpis, &alerts, 100, 5_000);
         let shown: Vec<_> = lines.iter().map(Line::shown).collect();
         assert_eq!(
@@ -210,7 +230,8 @@ mod tests {
             [
                 "8.2 %",
                 "1 min 0 s",
-                NOT_KNOWN,
+                "2 h 0 min",
+                "2",
                 "50.0 %",
                 NOT_KNOWN,
                 "3",

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::text::NOT_KNOWN;
 use crate::amounts::between;
+use crate::durations::duration;
+use crate::kpi::application::Application;
 use crate::kpi::{Billing, Kpis};
 use crate::money::Money;
 
@@ -27,6 +29,9 @@ pub const NOT_SENT: &str = "Not sent by Stripe";
 
 /// The title of the sums that are too large to be known, shown only if there are any.
 pub const TOO_LARGE: &str = "Sums too large to be known";
+
+/// The title of an application that is silent, shown only if it is.
+pub const SILENT: &str = "Application silent";
 
 /// The metrics that a person reads first: name and value.
 pub fn rows(kpis: &Kpis) -> Vec<(String, String)> {
@@ -88,11 +93,38 @@ pub fn rows(kpis: &Kpis) -> Vec<(String, String)> {
     for not_sent in realms.flat_map(|realm| &realm.events_not_sent) {
         rows.push((format!("{NOT_SENT}: {not_sent}"), not_sent.sentence()));
     }
+    if let Some(application) = &main.application {
+        rows.extend(of_application(application));
+    }
     rows.extend(
         others(kpis)
             .into_iter()
             .filter(|(_, value)| value != NOT_KNOWN),
     );
+    rows
+}
+
+/// What the user's own application says.
+fn of_application(it: &Application) -> Vec<(String, String)> {
+    let not_known = || NOT_KNOWN.to_owned();
+    let mut rows = Vec::new();
+    if it.silent {
+        let what = "nothing was received for a day: what only it says is not known";
+        rows.push(row(SILENT, what.to_owned()));
+    }
+    rows.extend([
+        row("Tickets", counts(&it.tickets)),
+        row(
+            "First response, mean, 7 d",
+            it.first_response_mean_seconds_7d
+                .map_or_else(not_known, duration),
+        ),
+        row(
+            "Accounts created, of those tried, 24 h",
+            percent(it.account_creation_success_24h),
+        ),
+        row("Booking fees, 24 h", amounts(&it.booking_fees_minor_24h)),
+    ]);
     rows
 }
 

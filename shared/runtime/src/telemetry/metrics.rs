@@ -246,8 +246,36 @@ metrics! {
     accounts: GaugeSet = gauge_set("revwatch_accounts", "Connected accounts by risk: low, medium, high, critical, unknown; closed ones apart", &["risk"]);
     onboarding_funnel: GaugeSet = gauge_set(
         "revwatch_onboarding_funnel",
-        "Connected accounts that reached each onboarding stage, and that took a first payment",
+        "Connected accounts that reached each onboarding stage, and that took a first payment; providers who registered",
         &["stage"],
+    );
+    application_silent: GaugeSet = gauge_set(
+        "revwatch_application_silent",
+        "1 if nothing was received of your own application for 24 hours, else 0; absent if it never sent an event",
+        &[],
+    );
+    tickets: GaugeSet = gauge_set(
+        "revwatch_tickets",
+        "Support tickets by status: unanswered, responded, closed",
+        &["status"],
+    );
+    first_response_mean_seconds: GaugeSet = gauge_set(
+        "revwatch_first_response_mean_seconds",
+        "From the opening of a support ticket to the first response, the mean over the responses of 7 days; absent \
+        without one, and while the application is silent",
+        &[],
+    );
+    account_creation_success_ratio: RatioGauge = ratio(
+        "revwatch_account_creation_success_ratio",
+        "Share of the connected accounts of 24 hours that the application could create; absent without one, and while \
+        the application is silent",
+        &["window"],
+    );
+    booking_fees_minor: GaugeSet = gauge_set(
+        "revwatch_booking_fees_minor",
+        "Booking fees that were charged in 24 hours, in the currency's smallest unit; absent while the application is \
+        silent",
+        &["currency"],
     );
     mrr_minor: GaugeSet = gauge_set(
         "revwatch_mrr_minor",
