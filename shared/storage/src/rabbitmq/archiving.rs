@@ -264,10 +264,12 @@ impl Archiving {
         open: &Open,
         to_streams: &Arc<Publisher>,
     ) -> Result<(), AmqpError> {
-        let found = link::presence(open, topology::ARCHIVE).await?;
-        if found == Presence::Deleted && self.note_deleted(SystemClock.now_ms()) {
-            // Before it is declared: nothing would show afterwards that it is another one.
-            self.record(to_streams).await;
+        if link::presence(open, topology::ARCHIVE).await? == Presence::Deleted {
+            if self.note_deleted(SystemClock.now_ms()) {
+                // Before it is declared: nothing would show afterwards that it is another one.
+                self.record(to_streams).await;
+            }
+            streams_can_be_created(open).await?;
         }
         link::declare_archive(broker, open).await?;
         takes_a_marker(open).await
@@ -304,6 +306,15 @@ impl Archiving {
             }
         }
     }
+}
+
+/// RabbitMQ 4 keeps the name of a stream that it cannot create because its coordinator of streams does not answer: each
+/// later declaration finds it, it never takes anything, and no client can delete it. So the coordinator is asked first.
+/// Only what a channel publishes to a stream for the first time does that: here to the journal, which must have the gap of
+/// a deleted archive anyway.
+async fn streams_can_be_created(open: &Open) -> Result<(), AmqpError> {
+    let properties = message::marker_properties(SystemIds.fresh());
+    link::store_in(open, topology::JOURNAL, properties, b"").await
 }
 
 async fn takes_a_marker(open: &Open) -> Result<(), AmqpError> {
