@@ -41,6 +41,7 @@ const PURE: &[&str] = &[
     "alerting/src/slack_actions/signature.rs",
     "alerting/src/slack_actions/socket/envelope.rs",
     "alerting/src/phase.rs",
+    "alerting/src/rivals.rs",
     "src/cli/evidence/cases.rs",
     "src/cli/evidence/scorecard.rs",
     "src/simulation",

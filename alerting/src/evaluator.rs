@@ -2,13 +2,14 @@
 //!
 //! `alerting/src/evaluator/lease.rs` takes and keeps the lease, `alerting/src/evaluator/completeness.rs` refuses to work
 //! on a part of the data, `alerting/src/evaluator/tick.rs` reads what a tick
-//! requires and writes what the engine decides.
+//! requires and writes what the engine decides, `alerting/src/evaluator/rivalry.rs` notices an evaluator of another store.
 //!
 //! Invariant: decisions are written before messages are sent; a process that has lost the lease stops.
 
 mod completeness;
 pub(crate) mod error;
 pub(crate) mod lease;
+mod rivalry;
 #[cfg(test)]
 mod tests;
 mod tick;
@@ -28,6 +29,7 @@ use crate::dispatch::InFlight;
 use crate::engine::{self, Documents, Engine};
 use crate::journal_sync::{self, JournalWriter};
 use crate::notify::ATTEMPT_TIMEOUT;
+use crate::rivals::Rivals;
 use crate::settings::PendingSettings;
 
 /// What this process remembers whether it holds the lease or not.
@@ -36,6 +38,7 @@ struct ProcessState {
     kpis_shown: Option<Instant>,
     attempts: InFlight,
     journal: JournalWriter,
+    rivals: Rivals,
     /// New settings that wait to be applied.
     new_settings: PendingSettings,
     /// New settings were applied, and no notifier was tried with them yet.
@@ -56,6 +59,7 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
         kpis_shown: None,
         attempts: InFlight::new(),
         journal: JournalWriter::default(),
+        rivals: Rivals::new(&holder, alerting.store_name()),
         new_settings: std::mem::take(&mut alerting.new_settings),
         retry_broken: false,
     };
@@ -74,6 +78,7 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
         alerting.report(ended, &mut waits, &failures);
         alerting.miss_workers(is_incomplete, &mut incomplete).await;
         alerting.metrics.alerting_waits_for_deliveries.set(0);
+        alerting.metrics.alerting_other_stores.set(0);
         // The next start searches destinations for messages whose attempts had no result: they must have arrived by then,
         // or never will.
         tokio::select! {
@@ -162,6 +167,7 @@ impl Alerting {
             kpis_shown,
             attempts,
             journal,
+            rivals,
             new_settings,
             retry_broken,
         } = state;
@@ -186,7 +192,12 @@ impl Alerting {
         tracing::info!(holder, fence = fence.0, "this process evaluates");
         let mut held = LeaseGuard::new(holder, fence, renewed, recovery_id, journal);
         let work = self.work(&mut engine, attempts, &mut held, new_settings, shutdown);
-        if work.await? == Stop::Shutdown {
+        let stopped = tokio::select! {
+            biased;
+            stopped = work => stopped?,
+            never = self.watch_rivals(rivals) => match never {},
+        };
+        if stopped == Stop::Shutdown {
             self.finish(&mut engine, attempts, &mut held).await?;
         }
         Ok(())

@@ -21,6 +21,7 @@ pub mod outcome;
 pub mod phase;
 pub mod policy;
 mod readiness;
+mod rivals;
 pub mod rule;
 pub mod rule_text;
 pub mod rules_file;

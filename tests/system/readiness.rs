@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
+
 use super::Deployment;
+use crate::support::redis::RedisServer;
 use crate::support::revwatch::{Revwatch, cli};
-use crate::support::wait::until_or;
+use crate::support::wait::{until_or, until_within};
 
 /// An outage of the broker is no reason to be unready for ten seconds, and the others add up to less.
 const WITHIN: Duration = Duration::from_secs(60);
+/// Alerting of another store counts after a minute, and is looked for every half of one.
+const NOTICED_WITHIN: Duration = Duration::from_mins(4);
 
 /// Waits until `/readyz` says that `check` passes, or fails.
 async fn until_check(process: &Revwatch, check: &str, passes: bool) {
@@ -100,5 +105,49 @@ async fn workers_of_two_virtual_hosts_on_one_redis_say_so() {
     }
     second.stop();
     until_check(&first, "worker", true).await;
+    first.stop();
+}
+
+/// Each store has a lease of its own: both evaluate.
+#[tokio::test(flavor = "multi_thread")]
+async fn alerting_of_two_stores_on_one_virtual_host_says_so() {
+    let deployment = Deployment::servers().await;
+    let other_redis = RedisServer::start();
+    let one = deployment.variables(&[]);
+    let mut other = one.clone();
+    let url = other_redis.url().expose_secret().to_owned();
+    other.retain(|(name, _)| name != "REVWATCH_REDIS_URL");
+    other.push(("REVWATCH_REDIS_URL".into(), url));
+    let processes = [&one, &other].map(|it| Revwatch::serve(it, "worker,alerting"));
+    for process in &processes {
+        until_within(NOTICED_WITHIN, "another store is noticed", || async {
+            let stores = process.metric("revwatch_alerting_other_stores").await?;
+            (stores > 0.0).then_some(())
+        })
+        .await;
+        until_check(process, "alerting", false).await;
+        let log = process.log();
+        let said = log.iter().find(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.starts_with("alerting of another store runs")
+        });
+        let said = said.expect("it is logged");
+        assert_eq!(said["level"], "ERROR");
+        let (store, others) = (said["store"].as_str(), said["others"].as_str());
+        let is_named =
+            |it: Option<&str>| it.is_some_and(|it| it.starts_with("Redis at 127.0.0.1:"));
+        assert!(
+            is_named(store) && is_named(others) && store != others,
+            "{said}"
+        );
+    }
+    let [first, second] = processes;
+    second.stop();
+    until_within(NOTICED_WITHIN, "it is alone again", || async {
+        let stores = first.metric("revwatch_alerting_other_stores").await?;
+        (stores == 0.0).then_some(())
+    })
+    .await;
+    until_check(&first, "alerting", true).await;
     first.stop();
 }

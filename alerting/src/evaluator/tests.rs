@@ -14,8 +14,8 @@ use revwatch_runtime::config::{AlertingConfig, Config};
 use revwatch_runtime::telemetry::Metrics;
 use revwatch_storage::failure_log::FailureLog;
 use revwatch_storage::ports::{
-    Commit, ConditionChange, Coordination as _, DocumentWrite, Documents as _, Entities as _,
-    Journal, QueueError, StoreError,
+    Archive, Commit, ConditionChange, Coordination as _, DocumentWrite, Documents as _,
+    Entities as _, Journal, JournalEntry, QueueError, Replay, StoreError,
 };
 use revwatch_storage::sqlite::{FILE_NAME, Sqlite};
 use revwatch_storage::system::{SystemClock, SystemIds};
@@ -437,4 +437,88 @@ async fn a_store_that_no_worker_fills_is_named_after_a_minute() {
         .expect("a member");
     alerting.miss_workers(true, &mut ago(70)).await;
     assert!(!is_named(), "a worker is filling it");
+}
+
+/// The journal of a virtual host, whose archive is apart from the queue.
+#[derive(Default)]
+struct VirtualHost(Mutex<Vec<JournalEntry>>);
+
+#[async_trait]
+impl Journal for VirtualHost {
+    async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
+        self.0.lock().expect("no panic").extend(entries);
+        Ok(())
+    }
+
+    async fn probe_journal(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    async fn read_journal(
+        &self,
+        each: &mut (dyn FnMut(JournalEntry) + Send),
+    ) -> Result<(), QueueError> {
+        let lines = self.0.lock().expect("no panic").clone();
+        lines.into_iter().for_each(each);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Replay for VirtualHost {
+    async fn archive(&self, _: i64) -> Result<Box<dyn Archive>, QueueError> {
+        Err(QueueError::Unavailable("not read here".into()))
+    }
+
+    fn is_apart(&self) -> bool {
+        true
+    }
+
+    async fn oldest_ms(&self) -> Result<Option<i64>, QueueError> {
+        Ok(None)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn alerting_of_two_stores_on_one_virtual_host_is_not_ready_until_one_ends() {
+    let host = Arc::new(VirtualHost::default());
+    let of_store = |key: &str| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let notifier = Arc::new(RecordingNotifier::default());
+        let (mut alerting, readiness) = alerting(&open_sqlite(&folder), host.clone(), notifier);
+        alerting.archive = host.clone();
+        alerting.ready.pass();
+        let mut rivals = Rivals::new(key, format!("the Redis of {key}"));
+        let metrics = alerting.metrics.clone();
+        let watching = async move { alerting.watch_rivals(&mut rivals).await };
+        // The store is not used.
+        drop(folder);
+        (watching, readiness, metrics)
+    };
+    // One of before, of the same store.
+    let (watching, ..) = of_store("before");
+    assert!(timeout(Duration::from_mins(5), watching).await.is_err());
+    let (watching, readiness, metrics) = of_store("a");
+    let mut watching = std::pin::pin!(watching);
+    assert!(
+        timeout(Duration::from_mins(5), &mut watching)
+            .await
+            .is_err()
+    );
+    assert!(readiness.is_ready(), "it is alone");
+
+    let (other, others_readiness, _) = of_store("b");
+    {
+        let both = async { tokio::join!(&mut watching, other) };
+        assert!(timeout(Duration::from_mins(3), both).await.is_err());
+    }
+    assert!(!readiness.is_ready() && !others_readiness.is_ready());
+    assert_eq!(metrics.alerting_other_stores.get(), 1);
+    assert!(
+        timeout(Duration::from_mins(2), &mut watching)
+            .await
+            .is_err()
+    );
+    assert!(readiness.is_ready(), "the other one has ended");
+    assert_eq!(metrics.alerting_other_stores.get(), 0);
 }

@@ -170,6 +170,10 @@ metrics! {
         "1 while rules wait until deliveries are applied that were queued when alerting began, or \
          during an outage of the workers",
     );
+    alerting_other_stores: IntGauge = gauge(
+        "revwatch_alerting_other_stores",
+        "Other stores whose alerting runs on the same virtual host of RabbitMQ: each alert may be sent twice",
+    );
     alerts_overdue: GaugeSet = gauge_set(
         "revwatch_alerts_overdue",
         "Alerts past the deadline to respond (clock respond) or to resolve (clock resolve)",

@@ -21,6 +21,11 @@ pub const MEMBERS_AHEAD_MS: u64 = 3_600_000;
 /// or its membership until the clock gets there. One that is a little ahead may be right: clocks are corrected by seconds.
 #[async_trait]
 pub trait Coordination: Send + Sync {
+    /// What tells this store from others, for people: Redis's servers and its database, without a login.
+    fn place(&self) -> Option<String> {
+        None
+    }
+
     /// Takes or renews the lease `name` for `ttl_ms`. `None`: another holder has it.
     async fn lease(
         &self,

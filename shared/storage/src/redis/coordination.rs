@@ -17,6 +17,10 @@ static MEMBERS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lu
 
 #[async_trait]
 impl Coordination for RedisStore {
+    fn place(&self) -> Option<String> {
+        Some(self.place.clone())
+    }
+
     async fn lease(
         &self,
         name: &str,

@@ -14,6 +14,7 @@ use crate::ports::StoreError;
 pub struct RedisStore {
     pub(super) link: Link,
     pub(super) partitions: u32,
+    pub(super) place: String,
 }
 
 impl RedisStore {
@@ -38,6 +39,7 @@ impl RedisStore {
         Ok(Self {
             link: link.map_err(|error| naming(&target, error))?,
             partitions,
+            place: target.place(),
         })
     }
 

@@ -75,6 +75,16 @@ impl Target {
         format!("{kind} at {}", servers.join(", "))
     }
 
+    /// The servers, and which of their data: no user and no password.
+    pub(super) fn place(&self) -> String {
+        let servers = self.servers();
+        match self {
+            Self::Single(info) => format!("{servers}, database {}", info.redis_settings().db()),
+            Self::Cluster(_) => servers,
+            Self::Sentinel { master, .. } => format!("{servers}, {master}"),
+        }
+    }
+
     fn cluster(parts: &Parts<'_>) -> Result<Self, StoreError> {
         if !parts.path.is_empty() {
             return Err(wrong(
@@ -236,6 +246,8 @@ mod tests {
         };
         let addresses: Vec<String> = nodes.iter().map(|n| n.addr().to_string()).collect();
         assert_eq!(addresses, ["a:7000", "b:7001", "::1:7002"]);
+        let target = Target::Cluster(nodes.clone());
+        assert_eq!(target.place(), "Redis Cluster at a:7000, b:7001, ::1:7002");
         assert!(nodes.iter().all(|n| login(n) == (None, Some("pw"))));
         assert!(
             nodes
