@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
-use revwatch_core::kpi::{Kpis, buckets_needed};
+use revwatch_core::kpi::buckets_needed;
 use revwatch_storage::ports::Aggregates;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -16,7 +16,7 @@ use super::poster::Poster;
 use super::scenario::{Action, Phase, Scenario};
 use super::screen::Screen;
 use super::simulator::{Delivery, SimEvent, Simulator};
-use super::summary;
+use super::summary::{self, Counted};
 
 /// Runs the demo to its end.
 pub struct Director {
@@ -48,20 +48,20 @@ impl Director {
     /// Runs the scenario to its end. The error lists alerts that did not fire or resolve.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let outcome = self.run_phases().await;
-        let kpis = match outcome {
+        let counted = match outcome {
             Ok(()) => self.settle().await,
             Err(error) => Err(error),
         };
         // Also before an error is printed: otherwise the status line would overlap it.
         self.screen.close();
-        let kpis = kpis?;
-        let difference = summary::difference(&self.simulator, self.events, &kpis);
+        let counted = counted?;
+        let difference = summary::difference(&self.simulator, self.events, &counted);
         self.screen.print_line(&summary::text(
             &self.scenario,
             &self.poster,
             &self.delivery,
             difference.as_deref(),
-            &kpis,
+            &counted,
         ))?;
         let missing = self.scenario.missing();
         if !missing.is_empty() {
@@ -100,8 +100,8 @@ impl Director {
                     self.wave();
                     if last_read.is_none_or(|at| at.elapsed() >= POLL_INTERVAL) {
                         last_read = Some(Instant::now());
-                        let kpis = self.kpis().await?;
-                        self.show_status(&kpis);
+                        let counted = self.counted().await?;
+                        self.show_status(&counted);
                     }
                 }
             }
@@ -112,7 +112,9 @@ impl Director {
     fn business(&mut self, mut budget: f64) -> f64 {
         let mut events = Vec::new();
         while budget >= 1.0 {
-            let step = self.simulator.step(now_s());
+            let now_s = now_s();
+            let mut step = self.simulator.step(now_s);
+            step.extend(self.simulator.application(now_s));
             budget -= f64::from(u32::try_from(step.len()).unwrap_or(u32::MAX));
             events.extend(step);
         }
@@ -128,9 +130,14 @@ impl Director {
             .map_or_else(String::new, |(name, id)| format!("{name} ({id})"));
         let (text, events) = match phase {
             Phase::History => {
-                let events = self.simulator.history(now_s);
+                let mut events = self.simulator.history(now_s);
+                let of_application = self.simulator.application(now_s);
+                let of_application_count = of_application.len();
+                events.extend(of_application);
+                events.sort_by_key(|event| event.created_s);
                 let text = format!(
                     "Four days of business arrive as {} webhooks: {} providers, {} subscriptions, {} payouts.\n         \
+                     {of_application_count} of them are the application's: registrations, account links, jobs, tickets, fees.\n         \
                      Three days ago {} cards were declined, and they still are.",
                     events.len(),
                     Simulator::PROVIDERS,
@@ -211,7 +218,7 @@ impl Director {
     }
 
     /// Waits until every delivery is answered and every event is counted.
-    async fn settle(&mut self) -> anyhow::Result<Kpis> {
+    async fn settle(&mut self) -> anyhow::Result<Counted> {
         let remaining = self.delivery.flush();
         self.poster.post(remaining);
         let deadline = Instant::now() + SETTLE_TIMEOUT;
@@ -219,20 +226,21 @@ impl Director {
             if let Some(refusal) = self.poster.refusal() {
                 bail!("a webhook was refused: {refusal}");
             }
-            let kpis = self.kpis().await?;
-            self.show_status(&kpis);
-            let counted = kpis.events_applied
+            let counted = self.counted().await?;
+            self.show_status(&counted);
+            let kpis = &counted.kpis;
+            let processed = kpis.events_applied
                 + kpis.events_ignored
                 + kpis.events_duplicate
                 + kpis.events_dead;
             if self.poster.waiting() == 0
-                && u64::try_from(counted).unwrap_or(0) >= self.poster.accepted()
+                && u64::try_from(processed).unwrap_or(0) >= self.poster.accepted()
             {
-                return Ok(kpis);
+                return Ok(counted);
             }
             if Instant::now() > deadline {
                 bail!(
-                    "of {} accepted deliveries only {counted} were processed in time",
+                    "of {} accepted deliveries only {processed} were processed in time",
                     self.poster.accepted()
                 );
             }
@@ -240,15 +248,15 @@ impl Director {
         }
     }
 
-    fn show_status(&self, kpis: &Kpis) {
-        let status = summary::status(&self.scenario, &self.poster, kpis);
+    fn show_status(&self, counted: &Counted) {
+        let status = summary::status(&self.scenario, &self.poster, &counted.kpis);
         self.screen.status(status);
     }
 
-    async fn kpis(&self) -> anyhow::Result<Kpis> {
+    async fn counted(&self) -> anyhow::Result<Counted> {
         let now_s = now_s();
         let buckets = buckets_needed(now_s);
-        Ok(Kpis::compute(
+        Ok(Counted::new(
             &self
                 .store
                 .counters(&buckets)

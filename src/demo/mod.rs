@@ -1,6 +1,6 @@
 //! `revwatch demo`: runs every role on a temporary store. A simulated marketplace and software
-//! business posts signed webhooks to it over HTTP, so that alerts fire and resolve without any
-//! setup.
+//! business posts signed webhooks to it over HTTP, and so does its own application, so that alerts fire and resolve
+//! without any setup.
 //!
 //! Everything inside is real: this is `serve` with another notifier. The demo reads nothing of the
 //! user's environment and settings, and makes no requests to anything but itself.
@@ -10,7 +10,7 @@ mod notifier;
 mod poster;
 mod scenario;
 mod screen;
-mod simulator;
+pub mod simulator;
 mod summary;
 
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 use self::director::Director;
 use self::notifier::{DemoNotifier, SentAlert};
-use self::poster::Poster;
+use self::poster::{Poster, Secrets};
 use self::scenario::Scenario;
 use self::screen::Screen;
 use self::simulator::{Delivery, Simulator};
@@ -64,8 +64,13 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let shutdown = shutdown_on_signals();
     let folder = Folder::new(args.keep.as_deref())?;
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(1..1_000_000_000));
-    let secret = format!("whsec_{}", Uuid::now_v7().simple());
-    let config = config(&secret, folder.path())?;
+    // 32 hexadecimal digits are 24 bytes in base64, as an application's secret must be.
+    let secret = || format!("whsec_{}", Uuid::now_v7().simple());
+    let secrets = Secrets {
+        stripe: secret(),
+        application: secret(),
+    };
+    let config = config(&secrets, folder.path())?;
     let (notifier, alerts) = DemoNotifier::new();
     let (started, addresses) = oneshot::channel();
     let notifiers: Vec<Arc<dyn Notifier>> = vec![Arc::new(notifier)];
@@ -86,7 +91,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
         let demo = Demo {
             args: &args,
             seed,
-            secret: &secret,
+            secrets: &secrets,
             config: &config,
         };
         demo.run_scenario(addresses, alerts).await
@@ -110,7 +115,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
 struct Demo<'a> {
     args: &'a DemoArgs,
     seed: u64,
-    secret: &'a str,
+    secrets: &'a Secrets,
     config: &'a Config,
 }
 
@@ -124,11 +129,12 @@ impl Demo<'_> {
         let screen = Screen::new(self.args.no_color);
         screen.print_line(&format!(
             "revwatch demo: up to about {} seconds, seed {} (repeat: revwatch demo --seed {}).\n\
-             Webhooks go to http://{webhooks}/webhooks/stripe, metrics are at http://{}/metrics.",
+             Webhooks go to http://{webhooks}/webhooks/stripe, metrics are at http://{}/metrics.\n\
+             The business has an application, whose own events go to http://{webhooks}/webhooks/app.",
             self.args.seconds, self.seed, self.seed, at.admin
         ))?;
         let director = Director {
-            poster: Poster::start(webhooks, self.secret)?,
+            poster: Poster::start(webhooks, self.secrets)?,
             store: Backend::store(self.config).await?,
             alerts,
             simulator: Simulator::new(self.seed),
@@ -144,11 +150,13 @@ impl Demo<'_> {
         if let Some(folder) = &self.args.keep {
             let folder = folder.display();
             last.push_str(&format!(
-                "\nInspect the store:      REVWATCH_DATA={folder} revwatch metrics"
+                "\nInspect the store:     REVWATCH_DATA={folder} revwatch metrics"
             ));
-            last.push_str(&format!(
-                "\n                       REVWATCH_DATA={folder} revwatch export subscriptions"
-            ));
+            for kind in ["subscriptions", "tickets"] {
+                last.push_str(&format!(
+                    "\n                       REVWATCH_DATA={folder} revwatch export {kind}"
+                ));
+            }
         }
         last.push_str("\nRun it yourself:       STRIPE_WEBHOOK_SECRET=whsec_… SLACK_WEBHOOK_URL=https://… revwatch");
         use std::io::Write as _;
@@ -191,10 +199,11 @@ impl Folder {
 
 /// The defaults, on free ports. The user's environment is ignored: a demo must not reach the Slack
 /// or Redis configured there.
-fn config(secret: &str, data: &Path) -> anyhow::Result<Config> {
+fn config(secrets: &Secrets, data: &Path) -> anyhow::Result<Config> {
     let data = data.to_str().context("the folder's name is not UTF-8")?;
     let lookup = |name: &str| match name {
-        "STRIPE_WEBHOOK_SECRET" => Some(secret.to_owned()),
+        "STRIPE_WEBHOOK_SECRET" => Some(secrets.stripe.clone()),
+        "REVWATCH_APP_WEBHOOK_SECRET" => Some(secrets.application.clone()),
         "REVWATCH_LISTEN" | "REVWATCH_ADMIN_LISTEN" => Some("127.0.0.1:0".to_owned()),
         "REVWATCH_DATA" => Some(data.to_owned()),
         // All of the simulated business is news.
@@ -222,7 +231,11 @@ mod tests {
 
     #[test]
     fn the_demo_connects_to_nothing_outside() {
-        let config = config("whsec_of_the_demo", Path::new("/tmp/x")).expect("valid");
+        let secrets = Secrets {
+            stripe: "whsec_of_the_demo".to_owned(),
+            application: "whsec_0123456789abcdef0123456789abcdef".to_owned(),
+        };
+        let config = config(&secrets, Path::new("/tmp/x")).expect("valid");
         assert!(
             config.amqp_url.is_none()
                 && config.slack.bot_token.is_none()

@@ -1,4 +1,4 @@
-//! Posts events as Stripe does: signed, over HTTP, concurrently, with a retry after a 503.
+//! Posts events as Stripe and an application do: signed, over HTTP, concurrently, with a retry after a 503.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use reqwest::Client;
 use revwatch_core::signature::SigningKey;
+use revwatch_core::standard_webhooks::StandardKey;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::simulator::SimEvent;
+use super::simulator::{Sender, SimEvent};
 use crate::cli::send::{self, Signer};
 
 /// A queue of events to post, and counts of the responses.
@@ -18,6 +19,18 @@ pub struct Poster {
     queue: mpsc::UnboundedSender<SimEvent>,
     queued: u64,
     counts: Arc<ResponseCounts>,
+}
+
+/// What the two senders sign with.
+pub struct Secrets {
+    pub stripe: String,
+    pub application: String,
+}
+
+/// Where each sender posts to, and how it signs.
+struct Endpoints {
+    stripe: (String, Signer),
+    application: (String, Signer),
 }
 
 #[derive(Default)]
@@ -30,11 +43,9 @@ struct ResponseCounts {
 const MAX_CONCURRENT: usize = 16;
 
 impl Poster {
-    /// Posts to the webhook endpoint at `address` until dropped.
-    pub fn start(address: SocketAddr, secret: &str) -> anyhow::Result<Self> {
-        let url = format!("http://{address}/webhooks/stripe");
-        let key = SigningKey::new(secret).context("the secret is empty")?;
-        let signer = Signer::Stripe(key);
+    /// Posts to the webhook endpoints at `address` until dropped.
+    pub fn start(address: SocketAddr, secrets: &Secrets) -> anyhow::Result<Self> {
+        let endpoints = Arc::new(Endpoints::new(address, secrets)?);
         // The user's proxy must not be used for the loopback interface.
         let client = Client::builder()
             .timeout(Duration::from_secs(30))
@@ -48,15 +59,12 @@ impl Poster {
             while let (Ok(permit), Some(event)) =
                 (free.clone().acquire_owned().await, events.recv().await)
             {
-                let (client, signer, url, counts) = (
-                    client.clone(),
-                    signer.clone(),
-                    url.clone(),
-                    shared_counts.clone(),
-                );
+                let (client, endpoints, counts) =
+                    (client.clone(), endpoints.clone(), shared_counts.clone());
                 tokio::spawn(async move {
                     let _permit = permit;
-                    match send::post(&client, &signer, &url, event.body).await {
+                    let (url, signer) = endpoints.of(event.sender);
+                    match send::post(&client, signer, url, event.body).await {
                         Ok(None) => {
                             counts.accepted.fetch_add(1, Ordering::Relaxed);
                         }
@@ -98,5 +106,26 @@ impl Poster {
     /// The first delivery that was permanently refused, with the reason.
     pub fn refusal(&self) -> Option<&str> {
         self.counts.refusal.get().map(String::as_str)
+    }
+}
+
+impl Endpoints {
+    fn new(address: SocketAddr, secrets: &Secrets) -> anyhow::Result<Self> {
+        let url = |path: &str| format!("http://{address}/webhooks/{path}");
+        let key = SigningKey::new(&secrets.stripe).context("the secret is empty")?;
+        let app_key = StandardKey::new(&secrets.application);
+        let app_key = app_key.context("the application's secret is not valid")?;
+        Ok(Self {
+            stripe: (url("stripe"), Signer::Stripe(key)),
+            application: (url("app"), Signer::App(app_key)),
+        })
+    }
+
+    fn of(&self, sender: Sender) -> (&str, &Signer) {
+        let (url, signer) = match sender {
+            Sender::Stripe => &self.stripe,
+            Sender::Application => &self.application,
+        };
+        (url, signer)
     }
 }

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
+use revwatch_core::bucket::Bucket;
+use revwatch_core::class::Scope;
+use revwatch_core::counters::Counters;
 use revwatch_core::kpi::Kpis;
 use revwatch_core::money::Money;
 use revwatch_core::view::kpi::mrr;
@@ -12,6 +15,25 @@ use revwatch_core::view::kpi::mrr;
 use super::poster::Poster;
 use super::scenario::{RULES, Scenario};
 use super::simulator::{Delivery, Simulator};
+
+/// What revwatch has counted.
+pub struct Counted {
+    pub kpis: Kpis,
+    /// By status.
+    tickets: BTreeMap<String, i64>,
+}
+
+impl Counted {
+    pub fn new(counters: &Counters, now_s: i64) -> Self {
+        let platforms = counters.of(&Scope::PLATFORM);
+        let tickets = platforms.under(Bucket::Current, "tickets");
+        let tickets = tickets.map(|(status, count)| (status.join("|"), count));
+        Self {
+            kpis: Kpis::compute(counters, now_s),
+            tickets: tickets.filter(|(_, count)| *count != 0).collect(),
+        }
+    }
+}
 
 /// The status line.
 pub fn status(scenario: &Scenario, poster: &Poster, kpis: &Kpis) -> String {
@@ -38,7 +60,7 @@ pub fn text(
     poster: &Poster,
     delivery: &Delivery,
     difference: Option<&str>,
-    kpis: &Kpis,
+    Counted { kpis, tickets }: &Counted,
 ) -> String {
     let mut alerts = Table::new();
     alerts.load_style(UTF8_BORDERS_ONLY).set_header([
@@ -89,6 +111,7 @@ pub fn text(
             "Payouts failed in 24 h",
             percent(kpis.main.payouts.payout_failure_ratio_24h),
         ),
+        ("Support tickets", counts(tickets)),
         ("Agrees with the simulator", agrees),
     ] {
         metrics.add_row([name, &value]);
@@ -97,7 +120,11 @@ pub fn text(
 }
 
 /// The first value that differs from the simulator's, if any.
-pub fn difference(simulator: &Simulator, events: u64, kpis: &Kpis) -> Option<String> {
+pub fn difference(
+    simulator: &Simulator,
+    events: u64,
+    Counted { kpis, tickets }: &Counted,
+) -> Option<String> {
     let counted: BTreeMap<_, _> = kpis
         .main
         .billing
@@ -120,6 +147,14 @@ pub fn difference(simulator: &Simulator, events: u64, kpis: &Kpis) -> Option<Str
             "past due {} instead of {}",
             percent(kpis.main.billing.past_due_ratio),
             percent(expected)
+        ));
+    }
+    let expected = by_status(simulator.tickets());
+    if *tickets != expected {
+        return Some(format!(
+            "tickets {} instead of {}",
+            counts(tickets),
+            counts(&expected)
         ));
     }
     let counted = kpis.events_applied + kpis.events_ignored;
@@ -147,6 +182,21 @@ fn amounts(minor: &BTreeMap<String, i64>) -> String {
     } else {
         amounts.join(", ")
     }
+}
+
+fn by_status(tickets: BTreeMap<&'static str, usize>) -> BTreeMap<String, i64> {
+    let tickets = tickets.into_iter();
+    tickets
+        .map(|(status, count)| (status.to_owned(), i64::try_from(count).unwrap_or(i64::MAX)))
+        .collect()
+}
+
+/// For example `12 closed, 4 unanswered`.
+fn counts(tickets: &BTreeMap<String, i64>) -> String {
+    let counts = tickets
+        .iter()
+        .map(|(status, count)| format!("{count} {status}"));
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 fn percent(ratio: Option<f64>) -> String {

@@ -1,5 +1,6 @@
 //! `revwatch demo`: exit code 0 means that every alert of the scenario fired and resolved, that
-//! nothing was lost or dead-lettered, and that the values agree with the simulator's.
+//! nothing was lost or dead-lettered, and that the values agree with the simulator's: also the tickets of its
+//! application.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -63,16 +64,36 @@ fn every_alert_fires_and_resolves() {
         text.contains("seed 1") && !text.contains('\u{1b}'),
         "{text}"
     );
-    let kept = Command::new(env!("CARGO_BIN_EXE_revwatch"))
-        .args(["metrics", "--json"])
-        .env("REVWATCH_DATA", data)
-        .output()
-        .expect("it starts");
-    let metrics: serde_json::Value = serde_json::from_slice(&kept.stdout).expect("JSON");
+    let of_store = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_revwatch"))
+            .args(args)
+            .env("REVWATCH_DATA", data)
+            .env("USER", "test")
+            .output()
+            .expect("it starts");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let metrics: serde_json::Value =
+        serde_json::from_str(&of_store(&["metrics", "--json"])).expect("JSON");
     assert!(
         metrics["events_applied"].as_i64() > Some(900) && metrics["events_dead"] == 0,
         "{metrics}"
     );
+    assert!(
+        text.contains("has an application") && text.contains("/webhooks/app"),
+        "{text}"
+    );
+    let tickets = of_store(&["export", "tickets"]);
+    for status in ["unanswered", "responded", "closed"] {
+        assert!(
+            tickets.lines().any(|row| row.contains(status)),
+            "{status}: {tickets}"
+        );
+    }
+    for kind in ["providers", "booking-fees", "members"] {
+        let export = of_store(&["export", kind]);
+        assert!(export.lines().count() > 3, "{kind}: {export}");
+    }
 }
 
 #[test]

@@ -4,13 +4,12 @@ use std::io::Write as _;
 
 use clap::Args;
 use fastrand::Rng;
-use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
-use uuid::Uuid;
+use jiff::Timestamp;
 
 use super::super::global_options::GlobalOptions;
 use super::super::output;
 use super::Destination;
+use crate::demo::simulator::{Application, ERRORS, Provider, SOURCES, TOPICS, Ticket};
 
 /// Options of `app simulate`.
 #[derive(Debug, Args)]
@@ -33,9 +32,7 @@ pub struct SimulateArgs {
 
 pub(super) async fn run(options: &GlobalOptions, args: &SimulateArgs) -> anyhow::Result<()> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    let mut application = Application::new(seed, Timestamp::now(), args.hours);
-    let events = application.events(args.providers);
-    let lines: Vec<String> = events.iter().map(Value::to_string).collect();
+    let lines = Business::new(seed, Timestamp::now(), args.hours).events(args.providers);
     if args.print {
         let mut out = output::stdout();
         for line in lines {
@@ -50,37 +47,32 @@ pub(super) async fn run(options: &GlobalOptions, args: &SimulateArgs) -> anyhow:
     args.to.post(options, &lines).await
 }
 
-/// Makes events. What happens depends on the seed alone.
-struct Application {
+/// Invents a business. What happens depends on the seed alone.
+struct Business {
     rng: Rng,
     seed: u64,
-    now: Timestamp,
+    began_s: i64,
     minutes: i64,
-    events: Vec<(i64, Value)>,
+    application: Application,
 }
 
 const COUNTRIES: [&str; 4] = ["BR", "DE", "PT", "US"];
-const SOURCES: [&str; 3] = ["google_ads", "referral", "partner"];
-const ERRORS: [&str; 3] = [
-    "country_unsupported",
-    "account_invalid",
-    "api_connection_error",
-];
-const TOPICS: [&str; 2] = ["billing", "blocked_access"];
+const MINUTE_S: i64 = 60;
 
-impl Application {
+impl Business {
     fn new(seed: u64, now: Timestamp, hours: u32) -> Self {
+        let minutes = i64::from(hours) * 60;
         Self {
             rng: Rng::with_seed(seed),
             seed,
-            now,
-            minutes: i64::from(hours) * 60,
-            events: Vec::new(),
+            began_s: now.as_second() - minutes * MINUTE_S,
+            minutes,
+            application: Application::new(seed, "/revwatch-simulation"),
         }
     }
 
-    /// In the order in which they happen.
-    fn events(&mut self, providers: u32) -> Vec<Value> {
+    /// In the order in which they happen. What has not happened yet is not said.
+    fn events(&mut self, providers: u32) -> Vec<String> {
         for number in 1..=providers {
             self.provider(number);
             if self.chance(25) {
@@ -89,124 +81,110 @@ impl Application {
             if self.chance(50) {
                 self.booking(number);
             }
+            if self.chance(10) {
+                self.member(number);
+            }
         }
-        self.events.sort_by_key(|(at, _)| *at);
-        let events = self.events.drain(..);
-        events.map(|(_, event)| event).collect()
+        let events = self
+            .application
+            .take(self.began_s + self.minutes * MINUTE_S);
+        events.into_iter().map(|event| event.body).collect()
     }
 
     fn provider(&mut self, number: u32) {
-        let user = format!("user_{}_{number}", self.seed);
         let account = format!("acct_sim{}_{number}", self.seed);
-        let country = *self.rng.choice(&COUNTRIES).unwrap_or(&"US");
-        let source = *self.rng.choice(&SOURCES).unwrap_or(&"referral");
-        let mut at = self.rng.i64(0..self.minutes);
-        self.say(
-            "provider.registered",
-            at,
-            &json!({"user": user, "country": country, "source": source}),
-        );
-        at += self.rng.i64(1..30);
+        let who = Provider {
+            user: format!("user_{}_{number}", self.seed),
+            country: self.any(&COUNTRIES),
+            source: self.any(&SOURCES),
+        };
+        let mut at_s = self.moment();
+        self.application.registered(at_s, &who);
+        at_s += self.rng.i64(1..30) * MINUTE_S;
         if self.chance(5) {
-            let error = *self.rng.choice(&ERRORS).unwrap_or(&"unknown");
-            self.say(
-                "account.creation_failed",
-                at,
-                &json!({"user": user, "country": country, "error_code": error}),
-            );
+            let error = self.any(&ERRORS);
+            self.application.creation_failed(at_s, &who, error);
             return;
         }
-        self.say(
-            "account.created_by_user",
-            at,
-            &json!({"account": account, "user": user, "country": country, "source": source}),
-        );
-        let of = json!({"account": account, "user": user});
+        self.application.account_created(at_s, &who, &account);
+        let made_s = at_s + MINUTE_S;
         if self.chance(4) {
-            self.say("account_link.failed", at + 1, &of);
+            let error = self.any(&ERRORS);
+            self.application.link_failed(made_s, &who, &account, error);
         }
-        self.say("account_link.generated", at + 1, &of);
-        at += self.rng.i64(2..180);
+        self.application.link_generated(made_s, &who, &account);
+        at_s += self.rng.i64(2..180) * MINUTE_S;
         if !self.chance(90) {
             return;
         }
-        self.say("account_link.clicked", at, &of);
+        self.application.link_clicked(at_s, &who, &account);
         if self.chance(60) {
-            at += self.rng.i64(30..600);
+            at_s += self.rng.i64(30..600) * MINUTE_S;
             let minor = self.rng.i64(10..500) * 100;
-            self.say(
-                "job.paid",
-                at,
-                &json!({"account": account, "amount_minor": minor, "currency": "usd"}),
-            );
+            self.application.job_paid(at_s, &account, minor, "usd");
         }
     }
 
     fn ticket(&mut self, number: u32) {
-        let ticket = format!("T-{}-{number}", self.seed);
-        let topic = *self.rng.choice(&TOPICS).unwrap_or(&"billing");
-        let mut at = self.rng.i64(0..self.minutes);
-        let customer = self.customer(number);
-        self.say(
-            "ticket.opened",
-            at,
-            &json!({"ticket": ticket, "customer": customer, "topic": topic}),
-        );
-        at += self.rng.i64(5..300);
-        if self.chance(80) {
-            self.say("ticket.responded", at, &json!({"ticket": ticket}));
-            at += self.rng.i64(5..300);
-            if self.chance(60) {
-                self.say("ticket.closed", at, &json!({"ticket": ticket}));
-            }
-        }
+        let is_answered = self.chance(80);
+        let ticket = Ticket {
+            id: &format!("T-{}-{number}", self.seed),
+            customer: &self.customer(number),
+            topic: self.any(&TOPICS),
+            steps: usize::from(is_answered) + usize::from(is_answered && self.chance(60)),
+        };
+        let opened_s = self.moment();
+        self.application.ticket(opened_s, MINUTE_S, &ticket);
     }
 
     fn booking(&mut self, number: u32) {
-        let at = self.rng.i64(0..self.minutes);
-        let minor = self.rng.i64(50..500);
-        let (customer, id) = (
-            self.customer(number),
-            format!("booking_{}_{number}", self.seed),
-        );
-        self.say("usage.booking_fee", at, &json!({"customer": customer, "amount_minor": minor, "currency": "usd", "source_id": id}));
+        let (at_s, minor) = (self.moment(), self.rng.i64(50..500));
+        let booking = format!("booking_{}_{number}", self.seed);
+        let customer = self.customer(number);
+        self.application
+            .booking_fee(at_s, &booking, &customer, (minor, "usd"));
+    }
+
+    fn member(&mut self, number: u32) {
+        let organization = format!("org_{}_{}", self.seed, number % 7);
+        let user = format!("user_{}_{number}", self.seed);
+        let at_s = self.moment();
+        self.application
+            .role_changed(at_s, &organization, &user, Some("broker"));
+        if self.chance(30) {
+            let left_s = at_s + self.rng.i64(60..600) * MINUTE_S;
+            self.application
+                .role_changed(left_s, &organization, &user, None);
+        }
     }
 
     fn customer(&self, number: u32) -> String {
         format!("cus_sim{}_{}", self.seed, number % 7)
     }
 
-    fn chance(&mut self, percent: u8) -> bool {
-        self.rng.u8(0..100) < percent
+    /// Any minute of the time.
+    fn moment(&mut self) -> i64 {
+        self.began_s + self.rng.i64(0..self.minutes) * MINUTE_S
     }
 
-    /// `at` counts minutes from the beginning. What has not happened yet is not said.
-    fn say(&mut self, kind: &str, at: i64, data: &Value) {
-        let ago = self.minutes - at;
-        let id = Uuid::from_u128(self.rng.u128(..));
-        let Ok(time) = self.now.checked_sub(SignedDuration::from_mins(ago)) else {
-            return;
-        };
-        if ago < 0 {
-            return;
-        }
-        let event = json!({
-            "specversion": "1.0", "id": id.to_string(), "source": "/revwatch-simulation", "type": kind,
-            "time": time.to_string(), "datacontenttype": "application/json", "data": data,
-        });
-        self.events.push((at, event));
+    fn any(&mut self, of: &[&'static str]) -> &'static str {
+        of[self.rng.usize(0..of.len())]
+    }
+
+    fn chance(&mut self, percent: u8) -> bool {
+        self.rng.u8(0..100) < percent
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use revwatch_core::app_event::AppEvent;
+    use revwatch_core::app_event::{AppEvent, TYPES};
 
     use super::*;
 
-    fn made(seed: u64) -> Vec<Value> {
+    fn made(seed: u64) -> Vec<String> {
         let now = "2026-01-31T12:00:00Z".parse().expect("a time");
-        Application::new(seed, now, 48).events(200)
+        Business::new(seed, now, 48).events(400)
     }
 
     #[test]
@@ -215,23 +193,20 @@ mod tests {
         let events = made(seed);
         assert_eq!(events, made(seed), "seed {seed}");
         assert_ne!(events, made(seed ^ 1), "seed {seed}");
-        for event in &events {
-            let body = event.to_string();
-            let event =
-                AppEvent::parse(body.as_bytes()).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let read = |body: &String| {
+            let event = AppEvent::parse(body.as_bytes());
+            let event = event.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
             assert!(event.subject.is_some(), "seed {seed}: {}", event.kind);
-        }
-        for kind in [
-            "provider.registered",
-            "account_link.clicked",
-            "ticket.responded",
-            "usage.booking_fee",
-            "job.paid",
-        ] {
-            assert!(
-                events.iter().any(|event| event["type"] == kind),
-                "seed {seed}: {kind}"
-            );
+            (event.kind.into_owned(), event.time_ms)
+        };
+        let read: Vec<(String, i64)> = events.iter().map(read).collect();
+        assert!(
+            read.is_sorted_by_key(|(_, time_ms)| *time_ms),
+            "seed {seed}"
+        );
+        for row in TYPES {
+            let is_there = read.iter().any(|(kind, _)| kind == row.name);
+            assert!(is_there, "seed {seed}: {}", row.name);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Delivery as Stripe does it: at least once, in no particular order. Pure and seeded.
+//! Delivery as Stripe does it, and an application that retries: at least once, in no particular order. Pure and seeded.
 
 use super::SimEvent;
 
@@ -60,12 +60,14 @@ impl Delivery {
 
 #[cfg(test)]
 mod tests {
+    use super::super::event::Sender;
     use super::*;
 
     #[test]
     fn every_event_is_delivered_some_twice_and_out_of_order() {
         let events: Vec<SimEvent> = (0..1000)
             .map(|i| SimEvent {
+                sender: Sender::Stripe,
                 kind: "x",
                 created_s: i,
                 body: i.to_string(),

@@ -5,12 +5,20 @@ use serde_json::{Value, json};
 /// One event, ready to be signed and posted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SimEvent {
+    pub sender: Sender,
     /// For example `payout.paid`.
     pub kind: &'static str,
     /// Unix seconds.
     pub created_s: i64,
     /// The complete webhook body.
     pub body: String,
+}
+
+/// Who sends an event: each has an endpoint and signs in a way of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    Stripe,
+    Application,
 }
 
 /// The form of the objects. An endpoint sees both while a platform changes its API version.
@@ -117,6 +125,7 @@ impl Mint {
             body["account"] = json!(account);
         }
         SimEvent {
+            sender: Sender::Stripe,
             kind,
             created_s,
             body: format!("{body:#}"),

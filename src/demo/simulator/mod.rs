@@ -1,11 +1,14 @@
 //! A fictitious marketplace and software business, as the webhooks that Stripe would send:
-//! `Simulator::new(seed)`, `history(now)`, `step(now)`, and the incidents as methods.
+//! `Simulator::new(seed)`, `history(now)`, `step(now)`, and the incidents as methods. `application(now)` has what its
+//! own application would send.
 //!
 //! Invariant: pure and seeded. The same seed and the same calls give the same events, byte for
 //! byte; it reads no clock. Nothing here depends on revwatch's own code, so that the simulator
 //! cannot share its mistakes.
 
 mod account;
+mod application;
+mod back_office;
 mod delivery;
 mod event;
 mod market;
@@ -17,9 +20,11 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+pub use self::application::{Application, ERRORS, Provider, SOURCES, TOPICS, Ticket};
+use self::back_office::BackOffice;
 pub use self::delivery::Delivery;
-pub use self::event::SimEvent;
 use self::event::{Draft, Mint, Shape};
+pub use self::event::{Sender, SimEvent};
 use self::market::{LARGEST, Market};
 use self::saas::Saas;
 use self::subscription::Status;
@@ -29,6 +34,7 @@ pub struct Simulator {
     mint: Mint,
     saas: Saas,
     market: Market,
+    back_office: BackOffice,
 }
 
 const DAY_S: i64 = 86_400;
@@ -54,13 +60,16 @@ impl Simulator {
             mint: Mint::new(seed),
             saas: Saas::default(),
             market: Market::default(),
+            back_office: BackOffice::new(seed),
         }
     }
 
     /// The four days before `now_s`, oldest first: providers join, customers subscribe, and three
     /// days ago the cards of [`Self::PAST_DUE`] of them are declined.
     pub fn history(&mut self, now_s: i64) -> Vec<SimEvent> {
-        let Self { mint, saas, market } = self;
+        let Self {
+            mint, saas, market, ..
+        } = self;
         let mut events = Vec::new();
         let start_s = now_s - 4 * DAY_S;
         for index in 0..Self::PROVIDERS {
@@ -100,7 +109,9 @@ impl Simulator {
 
     /// One step of normal business: one to five events.
     pub fn step(&mut self, now_s: i64) -> Vec<SimEvent> {
-        let Self { mint, saas, market } = self;
+        let Self {
+            mint, saas, market, ..
+        } = self;
         let events = match mint.rng.u32(0..1000) {
             0..280 => with(saas.pick(mint, Status::Active, now_s), |i| {
                 saas.renew(mint, i, now_s)
@@ -148,6 +159,11 @@ impl Simulator {
         } else {
             events
         }
+    }
+
+    /// What the application of the business has to say until `now_s` of what happened so far, oldest first.
+    pub fn application(&mut self, now_s: i64) -> Vec<SimEvent> {
+        self.back_office.catch_up(&self.saas, &self.market, now_s)
     }
 
     /// The bank returns `count` payouts, every other one after it was reported as paid.
@@ -212,6 +228,11 @@ impl Simulator {
     /// Monthly recurring revenue by currency: the expected value.
     pub fn mrr_minor(&self) -> BTreeMap<String, i64> {
         self.saas.mrr_minor()
+    }
+
+    /// The number of tickets by status: the expected values.
+    pub fn tickets(&self) -> BTreeMap<&'static str, usize> {
+        self.back_office.tickets()
     }
 
     /// The number of past-due subscriptions, and of active and past-due ones: the expected values.

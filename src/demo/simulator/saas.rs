@@ -8,11 +8,19 @@ use super::event::{Draft, Mint, Shape, SimEvent, changed};
 use super::shapes;
 use super::subscription::{CURRENCIES, Invoice, Plan, Status, Subscription};
 
-/// All subscriptions that have not ended.
+/// The customers, and all subscriptions that have not ended.
 #[derive(Default)]
 pub struct Saas {
     pub subscriptions: Vec<Subscription>,
+    /// In the order in which they came; none is removed.
+    pub customers: Vec<Customer>,
     invoices: u32,
+}
+
+pub struct Customer {
+    pub id: String,
+    pub currency: &'static str,
+    pub since_s: i64,
 }
 
 const DAY_S: i64 = 86_400;
@@ -137,6 +145,11 @@ impl Saas {
         if !trial {
             drafts.extend(pay(&s, &mut invoice, at_s));
         }
+        self.customers.push(Customer {
+            id: s.customer.clone(),
+            currency: s.currency,
+            since_s: at_s,
+        });
         self.subscriptions.push(s);
         drafts.into_iter().map(|d| mint.event(d)).collect()
     }
