@@ -8,6 +8,8 @@
 //! Invariant: the same bytes give the same result. A target reads no clock, no environment, and no file but one of its
 //! own.
 
+mod application;
+mod edge;
 mod events;
 mod rules;
 mod settings;
@@ -16,7 +18,9 @@ mod signature;
 #[path = "../../../src/simulation/mod.rs"]
 mod simulation;
 mod slack;
+mod state;
 
+pub use self::application::application;
 pub use self::events::events;
 pub use self::rules::rules;
 pub use self::settings::settings;
@@ -27,7 +31,8 @@ pub use self::slack::slack;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their corpora.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
+    ("application", application),
     ("events", events),
     ("rules", rules),
     ("settings", settings),

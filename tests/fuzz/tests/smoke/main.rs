@@ -17,6 +17,11 @@ use revwatch_fuzz::{TARGETS, Target};
 use self::mutation::mutated;
 
 #[test]
+fn application() {
+    smoke("application", 100);
+}
+
+#[test]
 fn events() {
     smoke("events", 30);
 }
@@ -64,7 +69,7 @@ fn every_target_has_a_corpus_and_a_shell() {
 /// machine alike. Rules and settings are the operator's own.
 const MAX_BYTES: u64 = 16 << 20;
 const MAX_ALLOCATIONS: u64 = 2_000_000;
-const OF_STRANGERS: [&str; 3] = ["events", "signature", "slack"];
+const OF_STRANGERS: [&str; 4] = ["application", "events", "signature", "slack"];
 
 /// Inputs of the corpus are below this, and mutations are cut there: a request is at most twice as large.
 const MAX_INPUT_BYTES: usize = 256 << 10;
@@ -96,7 +101,7 @@ fn smoke(name: &str, default: u64) {
         let mut input = mutated(&corpus, &mut rng);
         input.truncate(MAX_INPUT_BYTES);
         let again = format!(
-            "seed {seed}; repeat it: REVWATCH_FUZZ_SEED={seed} cargo test -p revwatch-fuzz {name}"
+            "seed {seed}; repeat it: REVWATCH_FUZZ_SEED={seed} cargo test -p revwatch-fuzz --test smoke {name}"
         );
         check(name, target, &input, &again);
         runs += 1;
