@@ -35,6 +35,7 @@ macro_rules! contract {
 
 mod adapters;
 mod aggregates;
+mod application;
 mod audit;
 mod conditions;
 mod consume;

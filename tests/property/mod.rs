@@ -1,6 +1,7 @@
 //! Properties of the pure core over complete businesses: any order, any duplicates, any split into
 //! batches.
 
+pub(crate) mod application;
 mod classes;
 mod comparison;
 mod first_sight;
@@ -23,6 +24,7 @@ use revwatch_core::entity::{Entity, EntityKey};
 use revwatch_core::event::Event;
 use revwatch_core::event_settings::EventSettings;
 use revwatch_core::kpi::Kpis;
+use revwatch_core::source::Source;
 use revwatch_storage::ports::{
     Commit, ConditionChange, Delivery, ReadResult, ReadSet, StoredEntity,
 };
@@ -133,13 +135,17 @@ impl Memory {
 }
 
 fn delivery(body: &str, rng: &mut Rng) -> Delivery {
-    let event = Event::parse(body.as_bytes()).expect("an event");
+    let (source, endpoint) = match body.contains(r#""specversion":"#) {
+        true => (Source::App, "app"),
+        false => (Source::Stripe, "stripe"),
+    };
+    let event = Event::read(source, body.as_bytes()).expect("an event");
     Delivery {
         id: Uuid::from_u128(rng.u128(..)),
         event_id: event.id.clone().into_owned(),
         event_type: event.kind.clone().into_owned(),
         partition: 0,
-        endpoint: "stripe".into(),
+        endpoint: endpoint.into(),
         received_ms: END_S * 1000,
         traceparent: None,
         body: Bytes::from(body.to_owned()),

@@ -1,6 +1,7 @@
 //! A small business as Stripe's events, with the expected result: the model walks through time in
 //! order and does not use revwatch's code.
 
+pub(crate) mod application;
 mod expected;
 mod movements;
 mod seasons;
