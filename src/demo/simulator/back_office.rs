@@ -34,7 +34,7 @@ pub struct BackOffice {
 
 const HOUR_S: i64 = 3600;
 
-/// Of this many steps with as many accounts, each has one more job.
+/// An account has one more job in one of this many steps.
 const ONE_OF_JOBS: usize = 200;
 
 impl BackOffice {
