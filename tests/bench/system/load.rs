@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::application::{self, Form};
 use super::events::{self, Mix};
 use super::process::print_line;
 
@@ -26,7 +27,8 @@ use super::process::print_line;
 pub(crate) struct Plan {
     /// `host:port`
     pub(crate) address: String,
-    pub(crate) path: String,
+    pub(crate) form: Form,
+    /// Of Stripe's events.
     pub(crate) mix: Mix,
     /// Unique among the plans of one run, so that their events differ.
     pub(crate) seed: u64,
@@ -63,11 +65,15 @@ pub(crate) fn main() {
     let due = plan
         .rate
         .map_or(plan.most, |rate| rounded(rate * plan.seconds));
-    let bodies = plan.mix.bodies(plan.seed, due, now_s);
-    let requests: Vec<Bytes> = bodies
-        .iter()
-        .map(|body| events::request(&plan.address, &plan.path, body, now_s))
-        .collect();
+    let bodies = match plan.form {
+        Form::Stripe => plan.mix.bodies(plan.seed, due, now_s),
+        form => application::bodies(form, plan.seed, due, now_s),
+    };
+    let request = |body: &String| match plan.form {
+        Form::Stripe => events::request(&plan.address, "/webhooks/stripe", body, now_s),
+        form => application::request(&plan.address, form, body, now_s),
+    };
+    let requests: Vec<Bytes> = bodies.iter().map(request).collect();
     drop(bodies);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

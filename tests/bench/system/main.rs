@@ -7,6 +7,7 @@
 //! matters.
 
 mod alerts;
+mod application;
 mod bare;
 mod conversion;
 mod events;

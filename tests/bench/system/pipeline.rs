@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use secrecy::ExposeSecret as _;
 use tokio::runtime::Runtime;
 
+use super::application::Form;
 use super::bare;
 use super::events::Mix;
 use super::load::{Plan, Sent};
@@ -76,6 +77,8 @@ pub(crate) enum Group {
     Conversion,
     /// Signed events that are made to cost much.
     Hostile,
+    /// Events of the user's own application, next to Stripe's.
+    Application,
 }
 
 pub(crate) fn run(options: &Options, runtime: &Runtime) {
@@ -221,6 +224,7 @@ impl Bench<'_> {
             bench.end_to_end(&processes, &started, Mix::Ordinary)
         });
         self.accept(pipeline, &variables);
+        self.application(pipeline);
         for rate in [100.0, 1000.0] {
             self.measure(
                 Group::Slack,
@@ -352,11 +356,11 @@ impl Bench<'_> {
     }
 
     /// As many as possible, one after the other on each connection.
-    fn plan(&mut self) -> Plan {
+    pub(super) fn plan(&mut self) -> Plan {
         self.seed += 1;
         Plan {
             address: String::new(),
-            path: "/webhooks/stripe".to_owned(),
+            form: Form::Stripe,
             mix: Mix::Ordinary,
             seed: self.seed,
             connections: CONNECTIONS,
@@ -373,11 +377,17 @@ impl Bench<'_> {
 
     /// Sends this many to an ingest.
     pub(super) fn ingested_of(&mut self, most: usize, process: &Measured, address: &str) -> Values {
-        let loaded = Loaded::new(&Plan {
+        let plan = Plan {
             address: address.to_owned(),
             most,
             ..self.plan()
-        });
+        };
+        self.ingested_as(&plan, process)
+    }
+
+    /// Sends what the plan says to an ingest.
+    pub(super) fn ingested_as(&self, plan: &Plan, process: &Measured) -> Values {
+        let loaded = Loaded::new(plan);
         let before = [process.cpu_s(), self.broker_s()];
         let sent = loaded.send();
         let after = [process.cpu_s(), self.broker_s()];
@@ -477,12 +487,21 @@ impl Bench<'_> {
         started: &Started,
         mix: Mix,
     ) -> Values {
-        let address = started.webhooks.clone();
+        let plan = Plan { mix, ..self.plan() };
+        self.end_to_end_as(&plan, processes, started)
+    }
+
+    /// Sends what the plan says, on many connections.
+    pub(super) fn end_to_end_as(
+        &self,
+        plan: &Plan,
+        processes: &[Measured],
+        started: &Started,
+    ) -> Values {
         let loaded = Loaded::new(&Plan {
-            address,
-            mix,
+            address: started.webhooks.clone(),
             connections: MANY_CONNECTIONS,
-            ..self.plan()
+            ..plan.clone()
         });
         let cpu_s = || {
             [

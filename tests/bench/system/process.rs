@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::application;
 use super::events::SECRET;
 use super::load::{Plan, Sent};
 
@@ -77,6 +78,7 @@ impl Measured {
             .env_clear()
             .envs([
                 ("STRIPE_WEBHOOK_SECRET", SECRET),
+                ("REVWATCH_APP_WEBHOOK_SECRET", application::SECRET),
                 ("REVWATCH_LISTEN", "127.0.0.1:0"),
                 ("REVWATCH_ADMIN_LISTEN", "127.0.0.1:0"),
             ]);

@@ -105,6 +105,16 @@ pub(crate) fn all() -> impl Iterator<Item = Goal> {
                 )
             },
         ),
+        goal(
+            "application's events on RabbitMQ: ingest / Stripe's",
+            AtLeast(0.9),
+            |r| of_application(r, SERVERS),
+        ),
+        goal(
+            "application's events embedded: ingest / Stripe's",
+            AtLeast(0.9),
+            |r| of_application(r, "embedded"),
+        ),
         goal("webhook to Slack at 1000/s, p99 ms", AtMost(1_000.0), |r| {
             r.median(&format!("webhook to Slack at 1000/s: {SERVERS}"), "p99_ms")
         }),
@@ -199,6 +209,13 @@ fn goal(what: &'static str, wanted: Target, value: fn(&Report) -> Option<f64>) -
 fn accept(report: &Report, ours: &str, least: &str) -> Option<f64> {
     let p99 = |what: &str| report.median(&format!("accept at 5,000/s, {what}"), "p99_ms");
     Some(p99(ours)? / p99(least)?)
+}
+
+/// The rate of the application's endpoint relative to that of Stripe's.
+fn of_application(report: &Report, pipeline: &str) -> Option<f64> {
+    let name = |whose: &str| format!("ingest of {whose}: {pipeline}");
+    let (ours, stripes) = (name("the application's events"), name("Stripe's events"));
+    report.median_ratio(&ours, &stripes, "per_s")
 }
 
 fn ticks(report: &Report, store: &str) -> Option<f64> {

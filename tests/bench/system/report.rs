@@ -74,6 +74,14 @@ impl Report {
         median(self.rounds.get(name)?.get(column)?)
     }
 
+    /// The median of the ratios of two values within each round, in which they were measured one after another.
+    pub(crate) fn median_ratio(&self, part: &str, of: &str, column: &str) -> Option<f64> {
+        let rounds = |name: &str| self.rounds.get(name)?.get(column);
+        let rounds = rounds(part)?.iter().zip(rounds(of)?);
+        let ratios: Vec<f64> = rounds.map(|(part, of)| part / of).collect();
+        median(&ratios)
+    }
+
     fn lines(&self) -> impl Iterator<Item = Line<'_>> {
         self.names.iter().map(|what| {
             let rounds = &self.rounds[what];
