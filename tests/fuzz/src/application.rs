@@ -23,7 +23,7 @@ use crate::NOW_S;
 use crate::edge::{APP, APP_SECRET, EDGE};
 use crate::state::{Seen, State, of_state};
 
-/// One event per line: a body, or what a [`Recipe`] makes.
+/// One event per line: a body, or what a `Recipe` makes.
 ///
 /// Each is posted with a right signature, by itself and in a batch. It is stored if and only if it is after its schema,
 /// and then it is observed. What is refused changes nothing, even if a worker meets it. Any order and any repetition of
