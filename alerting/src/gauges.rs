@@ -154,12 +154,11 @@ fn show_application(m: &Metrics, application: Option<&Application>) {
         .show_known([(vec![], mean)], None);
     let success = application.and_then(|it| it.account_creation_success_24h);
     m.account_creation_success_ratio.show(&["24h"], success);
-    let fees = application
-        .into_iter()
-        .flat_map(|it| by_label(&it.booking_fees_minor_24h));
+    let fees = application.and_then(|it| it.booking_fees_minor_24h.as_ref());
+    let of_none = fees.map(|_| 0);
+    let fees = fees.into_iter().flat_map(by_label);
     let fees = fees.map(|(currency, minor)| (currency, Some(minor)));
-    let is_known = application.is_some_and(|it| !it.silent);
-    m.booking_fees_minor.show_known(fees, is_known.then_some(0));
+    m.booking_fees_minor.show_known(fees, of_none);
 }
 
 /// What the kernel bills: in a realm of its own, or, without such an endpoint, in the main one.

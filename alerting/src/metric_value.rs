@@ -99,8 +99,10 @@ impl Sample {
     }
 }
 
-/// The end of the newest hour in which a source created an applied event, among the hours in `counters`.
-pub fn newest_event_s(counters: &Counters, source: Source) -> Option<i64> {
+/// The end of the newest hour in which a source created an applied event, among the hours in `counters`. One that is in
+/// the future says nothing of now.
+pub fn newest_event_s(counters: &Counters, source: Source, now_s: i64) -> Option<i64> {
+    let now = hour_of(now_s);
     let created = match source {
         Source::App => APP_CREATED,
         Source::Stripe | Source::Snapshot => "events|created",
@@ -108,7 +110,7 @@ pub fn newest_event_s(counters: &Counters, source: Source) -> Option<i64> {
     let hours = counters
         .iter()
         .filter_map(|(bucket, name, count)| match bucket {
-            Bucket::Hour(hour) if name == created && count > 0 => Some(hour),
+            Bucket::Hour(hour) if name == created && count > 0 && hour <= now => Some(hour),
             _ => None,
         });
     hours

@@ -242,6 +242,11 @@ impl Policy {
         self.began_s.take_if(|began_s| *began_s > now_s).is_some()
     }
 
+    /// The business hours in words: they change when the calendar does.
+    pub fn business_hours(&self) -> String {
+        self.calendar.describe()
+    }
+
     /// When the time of a rule comes for what began at a Unix second.
     pub fn due_s(&self, Delay { seconds, clock }: Delay, began_s: i64) -> i64 {
         match clock {

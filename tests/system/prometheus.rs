@@ -60,7 +60,11 @@ const MAY_BE_EMPTY: [(&str, &str); 3] = [
 async fn every_metrics_page_rule_and_dashboard_is_valid_and_has_data() {
     let deployment = Deployment::servers().await;
     let settings = Settings::of_providers(SETTINGS);
-    let variables = settings.variables(deployment.variables(&[BEGAN_LONG_AGO]));
+    let app_secret = (
+        "REVWATCH_APP_WEBHOOK_SECRET",
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    );
+    let variables = settings.variables(deployment.variables(&[BEGAN_LONG_AGO, app_secret]));
     let roles =
         ["ingest", "worker", "alerting"].map(|role| (role, Revwatch::serve(&variables, role)));
     let targets = roles
@@ -100,6 +104,11 @@ async fn every_metrics_page_rule_and_dashboard_is_valid_and_has_data() {
     }));
     bodies.push(onboarded_now(now_s));
     post_all(&url, &bodies).await;
+    let url_of_app = roles[0].1.url("/webhooks/app");
+    print(
+        &variables,
+        &["app", "simulate", "--seed", "3", "--url", &url_of_app],
+    );
     let refused = reqwest::Client::new()
         .post(&url)
         .header("content-type", "application/json");
@@ -149,6 +158,7 @@ async fn every_metrics_page_rule_and_dashboard_is_valid_and_has_data() {
         "max(revwatch_payouts_total) > 0",
         "max(kernel_billing_payment_success_total) > 0",
         "max(revwatch_onboarding_seconds) >= 0",
+        "max(revwatch_first_response_mean_seconds) > 0",
         "sum(rate(revwatch_worker_events_total[5m])) > 0",
         "sum(increase(revwatch_alert_acknowledge_seconds_count[5m])) > 0",
         "sum(increase(revwatch_alert_resolve_seconds_count[5m])) > 0",

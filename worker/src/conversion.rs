@@ -46,9 +46,6 @@ const SHARDS_AT_ONCE: usize = 4;
 /// Partitions whose objects get their realms at the same time.
 const PARTITIONS_AT_ONCE: usize = 4;
 
-/// The kind of entity that says something about others.
-const SUBSCRIPTIONS: &[EntityKind] = &[EntityKind::Subscription];
-
 /// Entities, and conditions, of one commit.
 const ENTITIES_PER_COMMIT: usize = 500;
 
@@ -159,7 +156,7 @@ impl Conversion<'_> {
             .await?;
         let moved: u64 = gathered.into_iter().sum();
         self.give_realms().await?;
-        let informing = stream::iter(0..store.shards()).map(|shard| self.inform_customers(shard));
+        let informing = stream::iter(0..store.shards()).map(|shard| self.write_relays(shard));
         informing
             .buffer_unordered(SHARDS_AT_ONCE)
             .try_collect::<()>()
@@ -208,10 +205,10 @@ impl Conversion<'_> {
         Ok(moved)
     }
 
-    /// Gives customers what their subscriptions say: earlier versions published no relays.
-    async fn inform_customers(&self, shard: u32) -> Result<(), PartitionError> {
+    /// Writes what entities say about others: earlier versions wrote no relays.
+    async fn write_relays(&self, shard: u32) -> Result<(), PartitionError> {
         let mut pages = Pages {
-            kinds: SUBSCRIPTIONS.iter(),
+            kinds: Relay::FROM.iter(),
             ..self.pages(shard)
         };
         while let Some(page) = pages.next().await? {
@@ -224,13 +221,13 @@ impl Conversion<'_> {
                 for relay in Relay::all_of(&home.entity) {
                     let content = on(&home.key, || relay.observe(Some(&home.entity)))?;
                     let partition = relay.to_partition(self.partitions);
-                    let customers = by_partition.entry(partition).or_default();
-                    let contents = customers.entry(relay.to.clone()).or_default();
+                    let others = by_partition.entry(partition).or_default();
+                    let contents = others.entry(relay.to.clone()).or_default();
                     contents.extend(content);
                 }
             }
-            for (partition, customers) in by_partition {
-                let all: Vec<_> = customers.into_iter().collect();
+            for (partition, others) in by_partition {
+                let all: Vec<_> = others.into_iter().collect();
                 for part in all.chunks(ENTITIES_PER_COMMIT) {
                     let merge =
                         |key: &_, contents: &Vec<_>, present| self.merged(key, contents, present);

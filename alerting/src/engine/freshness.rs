@@ -37,7 +37,7 @@ impl Freshness {
         let newest = [Source::Stripe, Source::App]
             .into_iter()
             .filter_map(|source| {
-                let newest_s = newest_event_s(inputs.counters, source)?;
+                let newest_s = newest_event_s(inputs.counters, source, inputs.now_s)?;
                 Some((source, newest_s))
             });
         self.newest_event_s = newest.collect();
@@ -85,7 +85,7 @@ mod tests {
             counters: &counters,
             pipeline: &pipeline,
             begun_s: None,
-            now_s: 9000,
+            now_s: 1_000_000,
         });
         freshness
     }

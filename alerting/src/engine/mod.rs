@@ -172,7 +172,7 @@ impl Engine {
     ) -> Result<Self, UnreadableDocumentError> {
         let position = EvaluatorPosition::of(&stored.position)?;
         let mut engine = Self {
-            rules: RuleSet::new(rules),
+            rules: RuleSet::new(rules, &policy.business_hours()),
             policy,
             alerts: AlertTable::default(),
             watches: Watches::default(),

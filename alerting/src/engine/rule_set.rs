@@ -22,7 +22,8 @@ pub(super) struct RuleSet {
 }
 
 impl RuleSet {
-    pub fn new(rules: Vec<Rule>) -> Self {
+    /// `business_hours` changes when the calendar does.
+    pub fn new(rules: Vec<Rule>, business_hours: &str) -> Self {
         let mut by_condition = HashMap::<ConditionKind, Vec<usize>>::new();
         for (index, rule) in rules.iter().enumerate() {
             if let RuleKind::Condition { condition, .. } = rule.kind {
@@ -30,7 +31,10 @@ impl RuleSet {
             }
         }
         Self {
-            fingerprints: rules.iter().map(fingerprint).collect(),
+            fingerprints: rules
+                .iter()
+                .map(|rule| fingerprint(rule, business_hours))
+                .collect(),
             hours_needed: rules.iter().map(hours_needed).max().unwrap_or(0),
             ages_of_minutes: rules.iter().flat_map(ages_of_minutes).collect(),
             rules,
@@ -152,7 +156,7 @@ fn ages_of_minutes(rule: &Rule) -> BTreeSet<u32> {
 /// What decides which subjects a rule watches. An evaluator that finds other fingerprints than its own evaluates all open
 /// conditions: "due" is in them because earlier evaluators, which did not write it, left alerts firing whose time had
 /// moved into the future.
-fn fingerprint(rule: &Rule) -> String {
+fn fingerprint(rule: &Rule, business_hours: &str) -> String {
     match &rule.kind {
         RuleKind::Condition {
             condition,
@@ -161,8 +165,8 @@ fn fingerprint(rule: &Rule) -> String {
         } => {
             let condition = condition.as_str();
             let hours = match after.clock {
-                Clock::Always => "",
-                Clock::BusinessHours => " business",
+                Clock::Always => String::new(),
+                Clock::BusinessHours => format!(" within {business_hours}"),
             };
             format!(
                 "{} {condition} due {}{hours} of {scope:?}",
@@ -185,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_condition_finds_its_rules_and_a_name_finds_its_rule() {
-        let set = RuleSet::new(rules());
+        let set = RuleSet::new(rules(), "");
         let lost = set.position("lost").expect("it is in the file");
         assert_eq!(set.on_condition(ConditionKind::ChargesLost), [lost]);
         assert!(set.on_condition(ConditionKind::DisputeOpen).is_empty());
@@ -215,7 +219,7 @@ mod tests {
         let fingerprints = |change: fn(&mut Rule)| {
             let mut rules = rules();
             rules.iter_mut().for_each(change);
-            RuleSet::new(rules).fingerprints().to_vec()
+            RuleSet::new(rules, "").fingerprints().to_vec()
         };
         let before = fingerprints(|_| {});
         assert_eq!(fingerprints(|rule| rule.for_s = 7), before);
@@ -225,5 +229,17 @@ mod tests {
             }
         });
         assert_ne!(other_segments, before);
+        // What was due in other hours must be evaluated again; rules that count all hours are not concerned.
+        let of_calendar = |clock, business_hours| {
+            let mut rules = rules();
+            for rule in &mut rules {
+                if let RuleKind::Condition { after, .. } = &mut rule.kind {
+                    after.clock = clock;
+                }
+            }
+            RuleSet::new(rules, business_hours).fingerprints().to_vec()
+        };
+        let changes = |clock| of_calendar(clock, "9 to 5") != of_calendar(clock, "9 to 6");
+        assert!(changes(Clock::BusinessHours) && !changes(Clock::Always));
     }
 }

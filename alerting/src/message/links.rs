@@ -1,5 +1,7 @@
 //! Links to Stripe's dashboard. Pure.
 
+use revwatch_core::source::Source;
+
 use crate::alert::Alert;
 
 /// Whether it is an id that may be part of a link: ids come from outside.
@@ -17,9 +19,10 @@ pub(super) fn stripe_url(alert: &Alert) -> Option<String> {
     }
 }
 
-/// The page of an event.
+/// The page of an event; Stripe has none of the application's.
 pub(super) fn event_page(id: &str) -> Option<String> {
-    is_plain(id).then(|| format!("https://dashboard.stripe.com/events/{id}"))
+    let is_of_stripe = Source::of(id) != Source::App;
+    (is_of_stripe && is_plain(id)).then(|| format!("https://dashboard.stripe.com/events/{id}"))
 }
 
 /// The page of a customer, of the platform or of a connected account.

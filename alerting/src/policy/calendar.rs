@@ -97,6 +97,22 @@ impl Calendar {
         })
     }
 
+    /// The hours in words: they change when the calendar does.
+    pub(super) fn describe(&self) -> String {
+        let Self {
+            zone,
+            days,
+            from,
+            to,
+            holidays,
+        } = self;
+        let zone = zone.iana_name().unwrap_or("UTC");
+        let days: Vec<_> = days.iter().map(ToString::to_string).collect();
+        let holidays: Vec<_> = holidays.iter().map(ToString::to_string).collect();
+        let (days, holidays) = (days.join(","), holidays.join(","));
+        format!("{from}-{to} {zone} on {days} but {holidays}")
+    }
+
     /// The time at which `seconds` of business hours have passed since `from_s`. Where clocks change, a
     /// day still has its business hours.
     pub(super) fn after(&self, from_s: i64, seconds: i64) -> i64 {

@@ -65,17 +65,17 @@ impl Measure for Absence {
 
     fn samples(&self, query: MetricQuery<'_>) -> Samples {
         let mut samples = self.metric.occurrences(query, self.window);
-        // An old event that is delivered now shows that deliveries arrive.
-        let received = match self.metric {
-            CountMetric::Events => Some(RECEIVED),
-            CountMetric::AppEvents => Some(APP_RECEIVED),
-            _ => None,
+        let (received, is_replaced): (_, fn(&Sample) -> bool) = match self.metric {
+            // An old event that is delivered now shows that deliveries arrive.
+            CountMetric::Events => (query.sum(self.window, RECEIVED), |it| it.value == Some(0.0)),
+            // Its clock may be wrong: only what is received shows that it sends.
+            CountMetric::AppEvents => (query.sum(self.window, APP_RECEIVED), |it| {
+                it.value.is_some()
+            }),
+            _ => (0, |_| false),
         };
-        if let Some(received) = received {
-            let received = query.sum(self.window, received);
-            let missing = samples.values_mut().filter(|s| s.value == Some(0.0));
-            missing.for_each(|sample| *sample = Sample::count(received));
-        }
+        let replaced = samples.values_mut().filter(|it| is_replaced(it));
+        replaced.for_each(|sample| *sample = Sample::count(received));
         // Before the window began, there was no revwatch: nothing is missing yet.
         let minutes = query.minutes(self.window, self.metric.counter());
         let begun = query.inputs.begun_s.map(minute_of);

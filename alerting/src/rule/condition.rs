@@ -23,10 +23,18 @@ pub const KIND: Kind = Kind {
     read,
 };
 
+/// When so many business hours have passed is found day by day, for every evaluation.
+const MAX_BUSINESS_S: i64 = 30 * 86_400;
+
 fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
     let condition: Option<ConditionKind> = fields.required("condition");
     let after: Option<Span> = fields.optional("after");
     let clock: Option<Clock> = fields.optional("after_clock");
+    let is_long = after.is_some_and(|span| span.0 > MAX_BUSINESS_S);
+    if clock == Some(Clock::BusinessHours) && is_long {
+        let what = "`after` must be at most 30d if `after_clock` is \"business_hours\": 8h are about a day of those";
+        fields.fault("after", what.into());
+    }
     let about = condition.map(About::condition);
     let scope = about.unwrap_or(About::Billing).condition_scope();
     let scope = scope::read(fields, about, scope);

@@ -138,6 +138,12 @@ mod tests {
                 "f.toml:10:1: `fresh_within` must be at most 400d: older hours are not kept",
             ),
             (
+                rule(
+                    "kind = \"condition\"\ncondition = \"past_due\"\nafter = \"31d\"\nafter_clock = \"business_hours\"",
+                ),
+                "f.toml:10:1: `after` must be at most 30d if `after_clock`",
+            ),
+            (
                 rule("kind = \"condition\"\ncondition = \"charges_lost\"\naftr = \"1h\""),
                 "f.toml:10:1: unknown field `aftr`; did you mean `after`? There are `name`, `kind`, ",
             ),

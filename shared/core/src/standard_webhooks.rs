@@ -89,6 +89,9 @@ pub fn verify(
     let timestamp = text(TIMESTAMP, headers.timestamp)?;
     let signature = text(SIGNATURE, headers.signature)?;
     let signed_s: i64 = timestamp.parse().map_err(|_| NO_TIMESTAMP)?;
+    if signed_s > LATEST_S {
+        return Err(IN_MILLISECONDS);
+    }
     let all: Vec<&str> = signature
         .split([' ', '\t'])
         // A proxy that joins two lines writes a comma between them.
@@ -111,6 +114,13 @@ pub fn verify(
     }
     within(now_s.saturating_sub(signed_s), tolerance_s)
 }
+
+/// In seconds, the year 5138. In milliseconds, the year 1973: no event is so old.
+const LATEST_S: i64 = 100_000_000_000;
+
+const IN_MILLISECONDS: SignatureError = SignatureError::NoTimestamp(
+    "webhook-timestamp header is a number of milliseconds: send Unix seconds",
+);
 
 const NO_TIMESTAMP: SignatureError =
     SignatureError::NoTimestamp("webhook-timestamp header is no number of Unix seconds");
@@ -220,6 +230,11 @@ mod tests {
                 "of the future",
                 check("msg_1", sign(SECRET, -301)),
                 SignatureError::FromFuture { ahead_s: 301 },
+            ),
+            (
+                "in milliseconds",
+                check("msg_1", ((NOW_S * 1000).to_string(), sign(SECRET, 0).1)),
+                IN_MILLISECONDS,
             ),
         ] {
             assert_eq!(got, Err(expected), "{case}");

@@ -1,5 +1,5 @@
-//! `revwatch daily`: the round of the day (R2, R3): who is past due, who was lost, who waits for an answer, and what was
-//! counted once.
+//! `revwatch daily`: the round of the day (R2, R3): who is past due, who was lost, who waits for an answer, and which
+//! deliveries were repeats.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use super::super::completeness::{Partial, Shown};
 use super::super::export::each;
 use super::super::global_options::GlobalOptions;
 use super::super::time::past;
-use super::{Section, money, print};
+use super::{Section, application, money, print};
 
 /// Options of `daily`.
 #[derive(Debug, Args)]
@@ -45,13 +45,15 @@ struct Canceled {
     at_s: i64,
     id: String,
     customer: Option<String>,
+    account: Option<String>,
     plan: Option<String>,
 }
 
 /// A booking fee.
 struct Fee {
     charged_s: i64,
-    customer: String,
+    customer: Option<String>,
+    /// `None`: not known.
     money: Option<Money>,
 }
 
@@ -128,6 +130,7 @@ impl State {
         };
         Section {
             key: "past_due",
+            is_list: true,
             title: "Past due now".to_owned(),
             columns: vec![
                 "subscription",
@@ -150,14 +153,16 @@ impl State {
             vec![
                 json!(it.id),
                 json!(it.customer),
+                json!(it.account),
                 json!(it.plan),
                 json!(rfc3339(Some(it.at_s))),
             ]
         };
         Section {
             key: "canceled",
+            is_list: true,
             title: "Canceled since then".to_owned(),
-            columns: vec!["subscription", "customer", "plan", "canceled_at"],
+            columns: vec!["subscription", "customer", "account", "plan", "canceled_at"],
             rows: self.canceled.iter().map(row).collect(),
         }
     }
@@ -175,6 +180,7 @@ impl State {
         let waiting = self.of_kind(ConditionKind::TicketUnanswered);
         Section {
             key: "tickets_unanswered",
+            is_list: true,
             title: "Tickets without a first response".to_owned(),
             columns: vec!["ticket", "customer", "topic", "opened_at", "waits_seconds"],
             rows: waiting.iter().map(row).collect(),
@@ -192,6 +198,7 @@ impl State {
         ];
         Section {
             key: "deliveries",
+            is_list: false,
             title: "Deliveries since the beginning (`revwatch verify` recounts what they made)"
                 .to_owned(),
             columns: vec!["deliveries", "count"],
@@ -211,6 +218,7 @@ impl Canceled {
             at_s: subscription.canceled_since_s()?,
             id: subscription.id.clone(),
             customer: subscription.origin.customer.clone(),
+            account: subscription.origin.account.clone(),
             plan: subscription.current().map(|facts| facts.plan.clone()),
         })
     }
@@ -224,7 +232,7 @@ impl Fee {
         let reports = &fee.reports;
         Some(Self {
             charged_s: reports.first_s(Step::Charged)?,
-            customer: reports.text(Field::Customer)?.to_owned(),
+            customer: reports.text(Field::Customer).map(str::to_owned),
             money: Money::known(
                 reports.number(Field::AmountMinor),
                 reports.text(Field::Currency),
@@ -233,36 +241,30 @@ impl Fee {
     }
 }
 
-/// What is known of the application.
-pub fn application(kpis: &Kpis) -> &'static str {
-    match &kpis.main.application {
-        None => "it sends no events (docs/application.md)",
-        Some(application) if application.silent => {
-            "silent for a day: tickets and booking fees since then are not known"
-        }
-        Some(_) => "speaks",
-    }
-}
-
-/// By customer and day (UTC).
+/// By customer and day (UTC). Amounts that are not known are in a row of their own.
 fn fees(fees: &[Fee]) -> Section {
-    let mut sums = BTreeMap::<(String, &str, String), (i64, i64)>::new();
-    for fee in fees {
-        // An amount without a currency cannot be added.
-        let Some(money) = &fee.money else { continue };
-        let day = rfc3339(Some(fee.charged_s))[..10].to_owned();
-        let key = (day, fee.customer.as_str(), money.currency.clone());
+    type Key<'a> = (String, Option<&'a str>, Option<&'a str>);
+    let mut sums = BTreeMap::<Key<'_>, (i64, i64)>::new();
+    for Fee {
+        charged_s,
+        customer,
+        money,
+    } in fees
+    {
+        let day = rfc3339(Some(*charged_s))[..10].to_owned();
+        let currency = money.as_ref().map(|it| it.currency.as_str());
+        let key = (day, customer.as_deref(), currency);
         let (count, minor) = sums.entry(key).or_default();
         *count = count.saturating_add(1);
-        *minor = minor.saturating_add(money.minor);
+        *minor = minor.saturating_add(money.as_ref().map_or(0, |it| it.minor));
     }
-    let row =
-        |((day, customer, currency), (count, minor)): ((String, &str, String), (i64, i64))| {
-            let amount = money(&Money::new(minor, &currency));
-            vec![json!(day), json!(customer), json!(count), amount]
-        };
+    let row = |((day, customer, currency), (count, minor)): (Key<'_>, (i64, i64))| {
+        let amount = currency.map(|currency| money(&Money::new(minor, currency)));
+        vec![json!(day), json!(customer), json!(count), json!(amount)]
+    };
     Section {
         key: "booking_fees",
+        is_list: false,
         title: "Booking fees since then, by day and customer".to_owned(),
         columns: vec!["day", "customer", "count", "amount"],
         rows: sums.into_iter().map(row).collect(),
@@ -277,8 +279,13 @@ mod tests {
     fn fees_add_up_by_day_customer_and_currency() {
         let fee = |charged_s, customer: &str, minor, currency| Fee {
             charged_s,
-            customer: customer.to_owned(),
+            customer: Some(customer.to_owned()),
             money: Some(Money::new(minor, currency)),
+        };
+        let unknown = Fee {
+            charged_s: 0,
+            customer: None,
+            money: None,
         };
         let all = [
             fee(0, "cus_1", 250, "usd"),
@@ -286,6 +293,7 @@ mod tests {
             fee(86_400, "cus_1", 7, "usd"),
             fee(0, "cus_1", 9, "brl"),
             fee(0, "cus_2", 1, "usd"),
+            unknown,
         ];
         let amount =
             |minor: i64, currency: &str| json!({"amount_minor": minor, "currency": currency});
@@ -295,6 +303,7 @@ mod tests {
         assert_eq!(
             fees(&all).rows,
             [
+                vec![json!("1970-01-01"), Value::Null, json!(1), Value::Null],
                 row("1970-01-01", "cus_1", 1, amount(9, "brl")),
                 row("1970-01-01", "cus_1", 2, amount(300, "usd")),
                 row("1970-01-01", "cus_2", 1, amount(1, "usd")),

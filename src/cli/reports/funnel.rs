@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::ensure;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use revwatch_core::bucket::{Buckets, hour_of};
+use revwatch_core::bucket::{Buckets, HOURS_KEPT_DAYS, hour_of};
 use revwatch_core::kpi::application::{is_silent, newest_received_hour};
 use revwatch_core::kpi::funnel::{By, Funnel, StageFigures};
 use revwatch_core::realm::Realm;
@@ -21,7 +21,7 @@ use super::{Section, print};
 /// Options of `funnel`.
 #[derive(Debug, Args)]
 pub struct FunnelArgs {
-    /// Of those who began since: 2026-03-01, 2026-03-01T00:00:00Z, or an age such as 36h or 7d, at most 400d.
+    /// Of those who began since: 2026-03-01, 2026-03-01T00:00:00Z, or an age such as 36h or 7d, at most 399d.
     #[arg(long, value_name = "TIME", default_value = "7d")]
     since: String,
     /// Of those who began until then.
@@ -51,7 +51,7 @@ enum Dimension {
 }
 
 /// Counters of older hours are not kept.
-const MAX_DAYS: i64 = 400;
+const MAX_DAYS: i64 = HOURS_KEPT_DAYS as i64 - 1;
 
 /// Runs `funnel`.
 pub async fn run(options: &GlobalOptions, args: &FunnelArgs) -> anyhow::Result<()> {
@@ -60,16 +60,17 @@ pub async fn run(options: &GlobalOptions, args: &FunnelArgs) -> anyhow::Result<(
         .map(|(option, text)| past(option, text, now));
     let (since_s, until_s) = (since?.as_second(), until?.as_second());
     ensure!(since_s < until_s, "--since must be before --until");
-    let days = (now.as_second() - since_s) / 86_400;
+    let oldest_s = now.as_second() - MAX_DAYS * 86_400;
     ensure!(
-        days <= MAX_DAYS,
+        since_s >= oldest_s,
         "--since must be at most {MAX_DAYS}d ago: older hours are not kept"
     );
     let realm = Realm::named(&args.realm)
         .map_err(|error| anyhow::anyhow!("--realm {:?}: {error}", args.realm))?;
     let config = options.config()?;
     let store = Backend::store(&config).await?;
-    let hours = hour_of(since_s)..=hour_of(until_s);
+    // An hour that begins with `until` is no part of the period.
+    let hours = hour_of(since_s)..=hour_of(until_s - 1);
     let buckets = Buckets {
         // Until now: whether the application speaks today decides what is known.
         hours: *hours.start()..=hour_of(now.as_second()),
@@ -80,6 +81,13 @@ pub async fn run(options: &GlobalOptions, args: &FunnelArgs) -> anyhow::Result<(
     let counters = partial
         .read(store.as_ref(), Shown::Entities, counters)
         .await?;
+    let known = counters.realms();
+    ensure!(
+        realm == Realm::MAIN || known.contains(&realm),
+        "--realm {:?} is not known: there are {}",
+        args.realm,
+        realms(&known)
+    );
     let funnel = Funnel::compute(&counters, realm, hours, args.by.map(By::from));
     let is_silent = is_silent(newest_received_hour(&counters), now.as_second());
     let about = [
@@ -88,7 +96,10 @@ pub async fn run(options: &GlobalOptions, args: &FunnelArgs) -> anyhow::Result<(
         ("conversion_share", json!(funnel.conversion)),
         ("conversion_target_share", json!(funnel.conversion_target)),
         ("status", json!(status(&funnel))),
-        ("completeness", json!(completeness(&funnel, is_silent))),
+        (
+            "completeness",
+            json!(completeness(&funnel, since_s, is_silent)),
+        ),
     ];
     print(options, &about, &sections(&funnel, args.by))
 }
@@ -104,6 +115,16 @@ impl From<Dimension> for By {
     }
 }
 
+/// `main`, and those of which anything is known.
+fn realms(known: &BTreeSet<Realm>) -> String {
+    let names: BTreeSet<&str> = known
+        .iter()
+        .map(Realm::as_str)
+        .chain([Realm::main().as_str()])
+        .collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
 fn status(funnel: &Funnel) -> &'static str {
     match funnel.conversion {
         None => "not known: nothing began in this period",
@@ -112,21 +133,33 @@ fn status(funnel: &Funnel) -> &'static str {
     }
 }
 
-fn completeness(funnel: &Funnel, is_silent: bool) -> &'static str {
-    match (funnel.has_registrations, is_silent) {
-        (false, _) => {
-            "begins with the account: no application reports provider.registered (docs/application.md)"
+fn completeness(funnel: &Funnel, since_s: i64, is_silent: bool) -> String {
+    const DAY_S: i64 = 86_400;
+    if !funnel.has_registrations {
+        let what = "begins with the account, and has begun when Stripe's form was submitted: no provider.registered is known of \
+                    this period (docs/application.md)";
+        return what.to_owned();
+    }
+    if is_silent {
+        let what =
+            "the application has been silent for a day: what it did not say since then is missing";
+        return what.to_owned();
+    }
+    match funnel.application_since_s {
+        Some(at_s) if at_s > since_s + DAY_S => {
+            let at = rfc3339(Some(at_s));
+            format!(
+                "who registered before {at} may be missing: the application reported nothing of the time before"
+            )
         }
-        (true, true) => {
-            "the application has been silent for a day: what it did not say since then is missing"
-        }
-        (true, false) => "complete",
+        _ => "complete, for accounts whose providers registered".to_owned(),
     }
 }
 
 fn sections(funnel: &Funnel, by: Option<Dimension>) -> Vec<Section> {
     let mut sections = vec![Section {
         key: "stages",
+        is_list: false,
         title: "Stages".to_owned(),
         columns: vec![
             "stage",
@@ -135,7 +168,7 @@ fn sections(funnel: &Funnel, by: Option<Dimension>) -> Vec<Section> {
             "target_share",
             "of_previous_share",
             "floor_share",
-            "lost",
+            "not_reached",
             "mean_seconds",
             "target_seconds",
             "alert_above_seconds",
@@ -153,6 +186,7 @@ fn sections(funnel: &Funnel, by: Option<Dimension>) -> Vec<Section> {
         });
         sections.push(Section {
             key: "segments",
+            is_list: false,
             title: "Segments".to_owned(),
             columns: std::iter::once("segment")
                 .chain(names)

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_core::durations::duration;
+use revwatch_core::kpi::Kpis;
 use revwatch_core::money::Money;
 use revwatch_core::view::NOT_KNOWN;
 use serde_json::{Map, Value, json};
@@ -27,11 +28,24 @@ pub struct Section {
     pub columns: Vec<&'static str>,
     /// Its rows; null: not known.
     pub rows: Vec<Vec<Value>>,
+    /// Whether each row is one of what the title names, so that their number says something.
+    pub is_list: bool,
 }
 
 /// An amount of money, as one value of a section.
 pub fn money(money: &Money) -> Value {
     json!({"amount_minor": money.minor, "currency": money.currency})
+}
+
+/// What is known of the application.
+pub fn application(kpis: &Kpis) -> &'static str {
+    match &kpis.main.application {
+        None => "it sends no events (docs/application.md)",
+        Some(application) if application.silent => {
+            "silent for a day: tickets and booking fees since then are not known"
+        }
+        Some(_) => "sends events",
+    }
 }
 
 /// Prints what a report is about, then its sections.
@@ -54,7 +68,10 @@ pub fn print(
         writeln!(out, "{}: {}", name.replace('_', " "), text(name, value))?;
     }
     for section in sections {
-        writeln!(out, "\n{}: {}", section.title, section.rows.len())?;
+        match section.is_list {
+            true => writeln!(out, "\n{}: {}", section.title, section.rows.len())?,
+            false => writeln!(out, "\n{}", section.title)?,
+        }
         if !section.rows.is_empty() {
             writeln!(out, "{}", section.table())?;
         }
@@ -119,6 +136,7 @@ mod tests {
         let section = Section {
             key: "things",
             title: "Things".to_owned(),
+            is_list: true,
             columns: vec!["id", "waits_seconds", "amount", "of_first_share"],
             rows: vec![
                 vec![

@@ -1,6 +1,8 @@
 //! `revwatch weekly`: the review of the week (R10): trials that became paid, downgrades, losses, the funnel of providers,
 //! and the support tickets.
 
+use std::ops::RangeInclusive;
+
 use clap::Args;
 use jiff::Timestamp;
 use revwatch_core::bucket::{Buckets, hour_of};
@@ -15,8 +17,7 @@ use serde_json::{Value, json};
 
 use super::super::completeness::{Partial, Shown};
 use super::super::global_options::GlobalOptions;
-use super::daily::application;
-use super::{Section, print};
+use super::{Section, application, print};
 
 /// Options of `weekly`.
 #[derive(Debug, Args)]
@@ -58,12 +59,18 @@ pub async fn run(options: &GlobalOptions, args: &WeeklyArgs) -> anyhow::Result<(
     print(options, &about, &sections)
 }
 
+/// The hours of a period; no hour is in two of them.
+fn hours((from, to): (u32, u32), now_s: i64) -> RangeInclusive<u32> {
+    let now = hour_of(now_s);
+    let ago = |days: u32| now.saturating_sub(days * 24);
+    ago(from).saturating_add(1)..=ago(to)
+}
+
 /// What began in each period, and what became of it.
 fn billing(counters: &Counters, kpis: &Kpis, now_s: i64) -> Section {
     let figures = counters.of(&Scope::PLATFORM);
-    let ago = |days: u32| hour_of(now_s).saturating_sub(days * 24);
-    let count = |(from, to): (u32, u32), parts: &[&str]| {
-        let hours = ago(from)..ago(to).saturating_add(u32::from(to == 0));
+    let count = |period, parts: &[&str]| {
+        let hours = hours(period, now_s);
         sum(hours.map(|hour| figures.get(Bucket::Hour(hour), parts)))
     };
     let all: [(&str, &[&str]); 8] = [
@@ -93,6 +100,7 @@ fn billing(counters: &Counters, kpis: &Kpis, now_s: i64) -> Section {
     };
     Section {
         key: "billing",
+        is_list: false,
         title: "Subscriptions".to_owned(),
         columns: vec![
             "what",
@@ -105,12 +113,8 @@ fn billing(counters: &Counters, kpis: &Kpis, now_s: i64) -> Section {
 }
 
 fn funnel(counters: &Counters, now_s: i64) -> Section {
-    let now = hour_of(now_s);
-    let of = |from: u32, to: u32| {
-        let hours = now.saturating_sub(from * 24)..=now.saturating_sub(to * 24);
-        Funnel::compute(counters, Realm::MAIN, hours, None)
-    };
-    let periods = PERIODS.map(|(from, to)| of(from, to));
+    let of = |period| Funnel::compute(counters, Realm::MAIN, hours(period, now_s), None);
+    let periods = PERIODS.map(of);
     let stages = periods[0].stages.iter().enumerate();
     let row = |(n, stage): (usize, &revwatch_core::kpi::funnel::StageFigures)| -> Vec<Value> {
         let reached = periods.iter().map(|it| json!(it.stages[n].reached));
@@ -122,13 +126,14 @@ fn funnel(counters: &Counters, now_s: i64) -> Section {
     };
     Section {
         key: "funnel",
+        is_list: false,
         title: "Providers who began in these days, by stage (more: `revwatch funnel`)".to_owned(),
         columns: vec![
             "stage",
             "last_7_days",
             "the_7_days_before",
             "60_to_30_days_ago",
-            "of_previous_share",
+            "of_previous_stage_in_the_last_7_days_share",
             "floor_share",
         ],
         rows: stages.map(row).collect(),
@@ -138,11 +143,14 @@ fn funnel(counters: &Counters, now_s: i64) -> Section {
 fn support(kpis: &Kpis) -> Section {
     let application = kpis.main.application.as_ref();
     let tickets = |status: &str| application.map(|it| it.tickets.get(status).copied().unwrap_or(0));
-    let percentile = |name: &str| application.and_then(|it| it.first_response_seconds_7d.get(name));
+    let responses = application.and_then(|it| it.first_response_seconds_7d.as_ref());
+    let percentile = |name: &str| responses.and_then(|it| it.get(name));
     let mean = application.and_then(|it| it.first_response_mean_seconds_7d);
     Section {
         key: "tickets",
-        title: "Tickets on billing and access".to_owned(),
+        is_list: false,
+        title: "Tickets on billing and access now, and first responses of the last 7 days"
+            .to_owned(),
         columns: vec![
             "unanswered",
             "responded",
@@ -159,5 +167,19 @@ fn support(kpis: &Kpis) -> Section {
             json!(percentile("p50")),
             json!(percentile("p90")),
         ]],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_periods_share_no_hour_and_leave_none_out() {
+        let now_s = 1000 * 3600 + 1800;
+        let [week, before, _] = PERIODS.map(|period| hours(period, now_s));
+        assert_eq!((week.end(), week.clone().count()), (&1000, 7 * 24));
+        assert_eq!(before.end() + 1, *week.start());
+        assert_eq!(before.count(), 7 * 24);
     }
 }

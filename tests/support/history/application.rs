@@ -123,7 +123,9 @@ impl AppHistory {
             };
             add(counts, None, &format!("tickets|{status}"), 1);
             add(counts, Some(opened), "tickets_opened", 1);
-            if let Some(response) = response {
+            // One that came a minute or more before has no duration; clocks differ by less.
+            let timely = response.filter(|it| it.at_s() - opened.at_s() >= -60);
+            if let Some(response) = timely {
                 let seconds = (response.at_s() - opened.at_s()).max(0);
                 add(counts, Some(response), "first_response|count", 1);
                 add(counts, Some(response), "first_response|seconds", seconds);

@@ -34,11 +34,11 @@ impl Relays {
     pub(super) fn add(&mut self, before: &Entity, after: &Entity, is_unsure: bool) {
         let is_sure = before != after && Relay::is_due(before, after);
         if is_sure || is_unsure {
-            self.0.extend(
-                Relay::all_of(after)
-                    .into_iter()
-                    .map(|relay| (relay, is_sure)),
-            );
+            // Also what it spoke of before: it may have ceased to.
+            let all = Relay::all_of(before)
+                .into_iter()
+                .chain(Relay::all_of(after));
+            self.0.extend(all.map(|relay| (relay, is_sure)));
         }
     }
 
@@ -339,6 +339,47 @@ mod tests {
     fn a_subscription_that_is_not_stored_says_nothing() {
         let relays = Stored::default().applied(is(1, "active"));
         assert_eq!(Stored::default().relayed(relays).entities, []);
+    }
+
+    /// What the application says that it created for a user.
+    fn created_for(n: u8, user: &str) -> Delivery {
+        let body = json!({"specversion": "1.0", "id": n.to_string(), "source": "/app",
+            "type": "account.created_by_user", "time": format!("1970-01-01T00:00:{n:02}Z"),
+            "data": {"account": "acct_1", "user": user}});
+        Delivery {
+            event_id: revwatch_core::app_event::key("/app", &n.to_string()),
+            event_type: "account.created_by_user".to_owned(),
+            endpoint: "app".to_owned(),
+            body: Bytes::from(body.to_string()),
+            ..is(n, "active")
+        }
+    }
+
+    /// In either order, and if the worker stops between the commit and the relay.
+    #[test]
+    fn an_account_is_that_of_the_user_whom_the_newest_event_names() {
+        let has_account = |stored: &Stored, user: &str| {
+            let key = EntityKey::new(EntityKind::Provider, user);
+            let provider = read(&key, &stored.0).expect("readable");
+            provider.is_some_and(|it| it != Entity::new(&key))
+        };
+        for order in [[1, 2], [2, 1]] {
+            let user = |n: u8| if n == 1 { "u_1" } else { "u_2" };
+            let mut stored = Stored::default();
+            for n in order {
+                let relays = stored.applied(created_for(n, user(n)));
+                stored.write(&stored.relayed(relays));
+            }
+            let both = [has_account(&stored, "u_1"), has_account(&stored, "u_2")];
+            assert_eq!(both, [false, true], "{order:?}");
+            let mut stopped = Stored::default();
+            let first = stopped.applied(created_for(1, "u_1"));
+            stopped.write(&stopped.relayed(first));
+            stopped.applied(created_for(2, "u_2"));
+            let again = stopped.decide(created_for(2, "u_2"), Some(Uuid::from_u128(2)));
+            stopped.write(&stopped.relayed(again.relays));
+            assert!(!has_account(&stopped, "u_1") && has_account(&stopped, "u_2"));
+        }
     }
 
     #[test]

@@ -85,7 +85,7 @@ fn an_unknown_metric_does_not_resolve_by_time_alone() {
     );
     let mut harness = Harness::new();
     let changed = crate::rule_text::parse(&[("test".into(), patient)]);
-    harness.engine.rules = RuleSet::new(changed.expect("valid"));
+    harness.engine.rules = RuleSet::new(changed.expect("valid"), "");
     let of = |status: &str| {
         let mut counters = Counters::default();
         counters.add(
@@ -109,7 +109,7 @@ fn a_skipped_condition_waits_for_its_own_rule_only() {
     let strict = RULES.replace("above = 0.5", "above = 0.5\nfresh_within = \"1s\"");
     let mut harness = Harness::new();
     let changed = crate::rule_text::parse(&[("test".into(), strict)]);
-    harness.engine.rules = RuleSet::new(changed.expect("valid"));
+    harness.engine.rules = RuleSet::new(changed.expect("valid"), "");
     let due = condition(
         ConditionKind::RequirementsDue,
         EntityKind::Account,

@@ -192,9 +192,12 @@ impl Observation {
     }
 
     /// Whether its endpoint says of which of the platform's Stripe accounts the entity is. An application speaks of
-    /// accounts of all of them at one endpoint.
+    /// accounts of all of them at one endpoint, and its users are not of the realms of their accounts.
     pub fn says_realm(&self) -> bool {
-        !matches!(self.update, Update::Account(AccountUpdate::Reported(_)))
+        !matches!(
+            self.update,
+            Update::Account(AccountUpdate::Reported(_)) | Update::Onboarded { .. }
+        )
     }
 
     /// The partition of its event, of `partitions`: that of the entity.

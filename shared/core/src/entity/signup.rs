@@ -51,16 +51,16 @@ impl Stage {
 }
 
 impl Reached {
-    /// Adds a stage; of two times, the earlier one is kept.
+    /// Adds a stage.
     pub(super) fn add(&mut self, stage: Stage, at_s: Option<i64>) {
-        let kept = self.0.entry(stage).or_default();
-        *kept = kept.iter().copied().chain(at_s).min();
+        self.0.insert(stage, at_s);
     }
 
-    /// What either has reached.
+    /// What either has reached, and when first: that is unknown if either reached it at an unknown time.
     pub(super) fn union(&mut self, other: &Self) {
         for (stage, at_s) in &other.0 {
-            self.add(*stage, *at_s);
+            let kept = self.0.entry(*stage).or_insert(*at_s);
+            *kept = kept.zip(*at_s).map(|(one_s, other_s)| one_s.min(other_s));
         }
     }
 

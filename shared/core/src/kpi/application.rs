@@ -37,7 +37,7 @@ pub struct Application {
     /// From the opening to the first response: the mean over the first responses of the last 7 days (R7).
     pub first_response_mean_seconds_7d: Option<i64>,
     /// The same by percentile (`p50`, `p90`), at most an eighth too large.
-    pub first_response_seconds_7d: BTreeMap<String, i64>,
+    pub first_response_seconds_7d: Option<BTreeMap<String, i64>>,
     /// Users who registered as providers in the last 7 days.
     pub providers_registered_7d: Option<i64>,
     /// Accounts that could not be created in the last hour (C10).
@@ -51,7 +51,7 @@ pub struct Application {
     /// Booking fees that were charged in the last 24 hours.
     pub booking_fees_24h: Option<i64>,
     /// Their amounts by currency, in its smallest unit.
-    pub booking_fees_minor_24h: BTreeMap<String, i64>,
+    pub booking_fees_minor_24h: Option<BTreeMap<String, i64>>,
     /// Members of organisations: `member` and `left`.
     pub members: BTreeMap<String, i64>,
 }
@@ -96,14 +96,14 @@ impl Application {
         self.first_response_mean_seconds_7d = over(figures, &week, &["first_response", "seconds"])
             .checked_div(responses)
             .filter(|_| responses > 0);
-        self.first_response_seconds_7d = percentiles(figures, week.clone());
+        self.first_response_seconds_7d = Some(percentiles(figures, week.clone()));
         self.providers_registered_7d = Some(sum_of(figures, week, "providers_registered"));
         self.account_creation_failures_1h = Some(of("account_creation_failures", 1));
         self.account_link_failures_1h = Some(of("account_link_failures", 1));
         self.account_creation_success_1h = success(1);
         self.account_creation_success_24h = success(24);
         self.booking_fees_24h = Some(sum_of(figures, day.clone(), "booking_fees"));
-        self.booking_fees_minor_24h = by_segment(figures, day, "booking_fees_minor");
+        self.booking_fees_minor_24h = Some(by_segment(figures, day, "booking_fees_minor"));
     }
 }
 

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use super::Ratio;
-use super::application::APP_APPLIED;
+use super::application::APP_CREATED;
 use crate::class::{Owner, Scope};
 use crate::counters::{Bucket, Counters, Figures, UNKNOWN, add};
 use crate::entity::signup::Stage;
@@ -30,8 +30,11 @@ pub enum By {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Funnel {
     /// Whether it begins with the registration, which only the application shows. Otherwise it begins with the account,
-    /// and has those that were created in the period.
+    /// and has those that were created in the period: the application reported nothing in it, or no registration ever.
     pub has_registrations: bool,
+    /// The first hour of the period in which the application says that something happened, in Unix seconds: of earlier
+    /// registrations nothing may be known.
+    pub application_since_s: Option<i64>,
     /// The stages in order.
     pub stages: Vec<StageFigures>,
     /// The last stage ÷ the first one that is known; `null`: there was none.
@@ -141,20 +144,27 @@ impl Funnel {
     ) -> Self {
         let scope = Scope::of(realm, Owner::Platform);
         let figures = counters.of(&scope);
-        let has_application = counters.get(Bucket::Current, &APP_APPLIED) > 0;
         let registered = ["funnel", Stage::Registered.as_str()];
-        let has_registrations = has_application && figures.get(Bucket::Current, &registered) > 0;
+        let is_reported = figures.get(Bucket::Current, &registered) > 0;
+        let created: Vec<&str> = APP_CREATED.split('|').collect();
+        let reports = |hour: &u32| counters.get(Bucket::Hour(*hour), &created) > 0;
+        let since = hours.clone().find(reports).filter(|_| is_reported);
+        let has_registrations = since.is_some();
         let counted = |by| count(&figures, hours.clone(), has_registrations, by);
         let all = counted(None).remove("").unwrap_or_default();
         let seconds = mean_seconds(&figures, hours.clone(), has_registrations);
         let stages = stages(&all, has_registrations, &seconds);
-        let divided = by.map(|by| counted(Some(by))).unwrap_or_default();
+        let mut divided = by.map(|by| counted(Some(by))).unwrap_or_default();
+        if by == Some(By::Source) {
+            add_unknown(&all, &mut divided);
+        }
         let divided = divided.into_iter().map(|(segment, counts)| {
             let of_segment = self::stages(&counts, has_registrations, &BTreeMap::new());
             (segment, of_segment)
         });
         Self {
             has_registrations,
+            application_since_s: since.map(|hour| i64::from(hour).saturating_mul(HOUR_S)),
             conversion: stages.last().and_then(|last| last.of_first),
             stages,
             conversion_target: GOALS[5].target,
@@ -187,6 +197,19 @@ fn count(
         }
     }
     counts
+}
+
+/// Those that are in no segment. Of an account, the application need not say the source.
+fn add_unknown(all: &Counts, divided: &mut BTreeMap<String, Counts>) {
+    for (stage, count) in all {
+        let known = divided.values().filter_map(|counts| counts.get(stage));
+        let rest = count.saturating_sub(known.copied().fold(0, add));
+        if rest > 0 {
+            let unknown = divided.entry(UNKNOWN.to_owned()).or_default();
+            let unknown = unknown.entry(*stage).or_default();
+            *unknown = add(*unknown, rest);
+        }
+    }
 }
 
 /// `rest`: the stage, then the country and the source, or one of them.
@@ -346,7 +369,7 @@ mod tests {
             for entity in self.0.values() {
                 counters.merge(entity.contributions(), 1);
             }
-            counters.add(Bucket::Current, &APP_APPLIED, 1);
+            counters.add(Bucket::hour_of(START_S), &["events", "app_created"], 1);
             counters
         }
     }
@@ -465,21 +488,47 @@ mod tests {
     /// Without it, the registration is unknown, not zero, and the rest is of accounts.
     #[test]
     fn without_registrations_the_funnel_begins_with_the_account() {
-        let mut business = Business::default();
-        for n in 0..4 {
-            business.account(n, 61, &json!({}));
-            if n < 2 {
-                business.account(n, 70, &json!({"details_submitted": true}));
+        let accounts = || {
+            let mut business = Business::default();
+            for n in 0..4 {
+                business.account(n, 61, &json!({}));
+                if n < 2 {
+                    business.account(n, 70, &json!({"details_submitted": true}));
+                }
             }
-        }
-        let funnel = funnel(&business.counters(), None);
-        assert!(!funnel.has_registrations);
-        let reached: Vec<_> = funnel.stages.iter().map(|it| it.reached).collect();
-        assert_eq!(reached, [None, Some(4), Some(2), Some(0), Some(0), Some(0)]);
-        assert_eq!(funnel.stages[2].of_first, Some(0.5));
+            let of = json!({"account": "acct_0", "user": "u_0", "source": "ads"});
+            business.app("account.created_by_user", 0, 60, &of);
+            business
+        };
+        let begins_with_account = |funnel: &Funnel| {
+            assert!(!funnel.has_registrations);
+            let reached: Vec<_> = funnel.stages.iter().map(|it| it.reached).collect();
+            assert_eq!(reached, [None, Some(4), Some(2), Some(0), Some(0), Some(0)]);
+            assert_eq!(funnel.stages[2].of_first, Some(0.5));
+            let created = |source: &str| funnel.segments[source][1].reached;
+            assert_eq!((created("ads"), created(UNKNOWN)), (Some(1), Some(3)));
+        };
+        let never = funnel(&accounts().counters(), Some(By::Source));
+        begins_with_account(&never);
+        // The first registration came later: it says nothing of the time before the application reported anything.
+        let mut later = accounts();
+        let provider = json!({"user": "u_9", "country": "BR"});
+        later.app("provider.registered", 9, 30 * DAY_S, &provider);
+        let mut counters = later.counters();
+        counters.add(Bucket::hour_of(START_S), &["events", "app_created"], -1);
+        counters.add(
+            Bucket::hour_of(START_S + 30 * DAY_S),
+            &["events", "app_created"],
+            1,
+        );
+        begins_with_account(&funnel(&counters, Some(By::Source)));
+        let hour = crate::counters::hour_of(START_S + 30 * DAY_S);
+        let since = Funnel::compute(&counters, Realm::MAIN, hour - 5..=hour, None);
+        assert_eq!(since.application_since_s, Some(i64::from(hour) * HOUR_S));
+        assert_eq!(since.stages[0].reached, Some(1));
     }
 
-    /// Each learns what the other says, whichever came first; who got the account later has it.
+    /// Who got the account later has it, and opening its link changes nothing of that.
     #[test]
     fn an_account_of_another_user_is_no_longer_the_first_one_s() {
         let mut business = Business::default();
@@ -488,9 +537,11 @@ mod tests {
             business.app("provider.registered", n, 0, &json!({"user": user}));
             business.app("account.created_by_user", n, 60 * n, &of(user));
         }
+        business.app("account_link.clicked", 3, 300, &of("u_3"));
         let counters = business.counters();
         let funnel = funnel(&counters, None);
         let reached: Vec<_> = funnel.stages[..2].iter().map(|it| it.reached).collect();
         assert_eq!(reached, [Some(2), Some(1)]);
+        assert_eq!(funnel.stages[2].reached, Some(1));
     }
 }

@@ -123,7 +123,12 @@ fn of_application(it: &Application) -> Vec<(String, String)> {
             "Accounts created, of those tried, 24 h",
             percent(it.account_creation_success_24h),
         ),
-        row("Booking fees, 24 h", amounts(&it.booking_fees_minor_24h)),
+        row(
+            "Booking fees, 24 h",
+            it.booking_fees_minor_24h
+                .as_ref()
+                .map_or_else(not_known, amounts),
+        ),
     ]);
     rows
 }

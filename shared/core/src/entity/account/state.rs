@@ -13,7 +13,7 @@ use super::requirement_names::{self, RequirementNames};
 use crate::counters::UNKNOWN;
 use crate::entity::application_ids::ApplicationIds;
 use crate::entity::merge::{keep_greater, keep_smaller};
-use crate::entity::reports::{Field, FieldValue, Reports, Step};
+use crate::entity::reports::{Field, FieldValue, Report, Reports, Step};
 use crate::entity::risk::{Risk, risk};
 use crate::entity::signup::{Reached, Stage};
 use crate::entity::timeline::{HORIZON_S, RecordedState, Timeline};
@@ -80,9 +80,13 @@ pub struct Account {
     /// What the user's application says of it.
     #[serde(default)]
     pub reports: Box<Reports>,
-    /// All users that the application ever named as its user: each learns when it is another's. See [`Account::user`].
+    /// The users whose account the application ever said that it created: each learns when it is another's. See
+    /// [`Account::user`].
     #[serde(default)]
     pub users: BTreeSet<String>,
+    /// The newest of these events: Unix milliseconds, event and user.
+    #[serde(default)]
+    pub created_for: Option<(i64, String, String)>,
 }
 
 /// So many users of one account are remembered: an account changes hands seldom, if ever.
@@ -174,11 +178,7 @@ impl Account {
                 keep_smaller(&mut self.closed, (created_s, event_id));
             }
             AccountUpdate::Reported(report) => {
-                for (field, value) in &report.fields {
-                    if let (Field::User, FieldValue::Text(user)) = (field, value) {
-                        self.add_users([user]);
-                    }
-                }
+                self.merge_user(&report);
                 self.reports.merge(&report);
             }
             AccountUpdate::Paid => keep_smaller(&mut self.paid_s, created_s),
@@ -245,13 +245,32 @@ impl Account {
         }
         self.timeline.union(&other.timeline);
         self.reports.union(&other.reports);
+        keep_greater(&mut self.created_for, &other.created_for);
         self.add_users(&other.users);
     }
 
+    /// A link may be opened by another person: only the creation says whose account it is.
+    fn merge_user(&mut self, report: &Report) {
+        for (field, value) in &report.fields {
+            if let (Step::CreatedByUser, Field::User, FieldValue::Text(user)) =
+                (report.step, field, value)
+            {
+                let new = (report.at_ms, report.event_id.clone(), user.clone());
+                keep_greater(&mut self.created_for, &Some(new));
+                self.add_users([user]);
+            }
+        }
+    }
+
+    /// Beyond the limit, the first by name are kept, and the current one.
     fn add_users<'a>(&mut self, users: impl IntoIterator<Item = &'a String>) {
         self.users.extend(users.into_iter().cloned());
+        let current = self.user().map(str::to_owned);
         while self.users.len() > USERS {
-            self.users.pop_last();
+            let mut from_last = self.users.iter().rev();
+            let last = from_last.find(|it| Some(*it) != current.as_ref()).cloned();
+            let Some(last) = last else { break };
+            self.users.remove(&last);
         }
     }
 
@@ -281,12 +300,15 @@ impl Account {
     /// The application's id of its user: from its metadata, else from the application's events.
     pub fn user_id(&self) -> Option<&str> {
         let of_metadata = self.ids.as_ref().and_then(|ids| ids.user_id.as_deref());
-        of_metadata.or_else(|| self.user())
+        of_metadata
+            .or_else(|| self.user())
+            .or_else(|| self.reports.text(Field::User))
     }
 
-    /// Whose account it is, as the newest event of the application says.
+    /// Whose account it is, as the newest `account.created_by_user` says.
     pub fn user(&self) -> Option<&str> {
-        self.reports.text(Field::User)
+        let (_, _, user) = self.created_for.as_ref()?;
+        Some(user)
     }
 
     /// The current state, as far as it is known: what an event does not say is as it was before the event.
@@ -384,11 +406,13 @@ impl Account {
             .map_or(Milestone::AccountCreated, |(m, _)| *m)
     }
 
-    /// When onboarding began: the account's creation, else the connection to the platform. The
-    /// first event that names an account is no beginning: it may have been onboarded long ago.
+    /// When onboarding began: the account's creation, else the connection to the platform, else when the application
+    /// says that it created the account. The first event that names an account is no beginning: it may have been
+    /// onboarded long ago.
     pub fn began_s(&self) -> Option<i64> {
         let authorized_s = self.authorized.as_ref().map(|(at_s, _)| *at_s);
-        self.created_s.or(authorized_s)
+        let of_stripe_s = self.created_s.or(authorized_s);
+        of_stripe_s.or_else(|| self.reports.first_s(Step::CreatedByUser))
     }
 
     /// When it reached a milestone, if that is known; the first milestone is the start of
@@ -435,8 +459,10 @@ impl Account {
     /// charges were enabled. A job that was paid by other means before counts for nothing here.
     pub fn first_payment_s(&self) -> Option<i64> {
         let enabled_s = self.milestone_s(Milestone::ChargesEnabled)?;
-        let mut jobs = self.reports.moments(Step::JobPaid);
-        let job_s = jobs.find(|job_s| *job_s >= enabled_s);
+        let is_since = |job_s: &i64| *job_s >= enabled_s;
+        // Of very many, only the newest are remembered besides the first.
+        let first_s = self.reports.first_s(Step::JobPaid).filter(is_since);
+        let job_s = first_s.or_else(|| self.reports.moments(Step::JobPaid).find(is_since));
         self.took_payment_s().into_iter().chain(job_s).min()
     }
 
@@ -461,8 +487,7 @@ impl Account {
     /// link was opened, or whose form was submitted, has started.
     pub fn stages_reached(&self) -> Reached {
         let mut reached = Reached::default();
-        let created_s = self.began_s().or(self.reports.first_s(Step::CreatedByUser));
-        reached.add(Stage::AccountCreated, created_s);
+        reached.add(Stage::AccountCreated, self.began_s());
         let clicked_s = self.reports.first_s(Step::LinkClicked);
         let submitted_s = self.milestone_s(Milestone::OnboardingStarted);
         if clicked_s.is_some() || self.stage() >= Milestone::OnboardingStarted {

@@ -32,6 +32,7 @@ pub struct Provider {
     /// What its events say.
     pub reports: Reports,
     /// How far each of its accounts has come, by `acct_…`, as relays say it: the newest one replaces what was known.
+    #[serde(default)]
     accounts: BTreeMap<String, Reached>,
 }
 

@@ -193,6 +193,13 @@ fn what_the_application_says_of_an_account_says_nothing_of_its_realm() {
     assert_eq!(account.realm(), None);
     let ticket = observed("ticket.closed", 0, "1", &json!({"ticket": "T-1"}));
     assert!(ticket.says_realm() && !observation.says_realm());
+    // Nor does what the account says of its provider.
+    let created = observed("account.created_by_user", 1, "2", &link);
+    let account = entity(&[observation, created]);
+    let relay = crate::relay::Relay::all_of(&account).pop().expect("a user");
+    let of_provider = relay.observe(Some(&account)).expect("it is stored");
+    assert!(!of_provider.says_realm());
+    assert_eq!(of_provider.key, EntityKey::new(EntityKind::Provider, "u_1"));
 }
 
 #[test]

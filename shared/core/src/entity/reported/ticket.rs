@@ -66,6 +66,9 @@ impl ReportedKind for OfTicket {
     }
 }
 
+/// By so much the clocks of two programs may differ.
+const CLOCKS_DIFFER_S: i64 = 60;
+
 /// The status of an open ticket without a first response.
 const UNANSWERED: &str = "unanswered";
 
@@ -87,9 +90,11 @@ fn closed_s(reports: &Reports) -> Option<i64> {
     (!is_open).then(|| closed_ms.div_euclid(1000))
 }
 
-/// From the first opening to the first response. Two programs may have clocks that differ a little.
+/// From the first opening to the first response. Two programs may have clocks that differ a little; of a response that
+/// came before, nothing is known.
 fn first_response_seconds(reports: &Reports) -> Option<i64> {
     let opened_s = reports.first_s(Step::Opened)?;
     let responded_s = reports.first_s(Step::Responded)?;
-    Some(responded_s.saturating_sub(opened_s).max(0))
+    let seconds = responded_s.saturating_sub(opened_s);
+    (seconds >= -CLOCKS_DIFFER_S).then(|| seconds.max(0))
 }
