@@ -86,7 +86,7 @@ impl State {
         canceled.sort();
         let mut fees = Vec::new();
         each(store, EntityKind::BookingFee, &mut |_, entity| {
-            fees.extend(Fee::of(&entity).filter(|it| it.charged_s >= since_s));
+            fees.extend(Fee::of(&entity).filter(|it| (since_s..=now_s).contains(&it.charged_s)));
         })
         .await?;
         Ok(Self {

@@ -145,11 +145,11 @@ fn completeness(funnel: &Funnel, since_s: i64, is_silent: bool) -> String {
             "the application has been silent for a day: what it did not say since then is missing";
         return what.to_owned();
     }
-    match funnel.application_since_s {
+    match funnel.registrations_since_s {
         Some(at_s) if at_s > since_s + DAY_S => {
             let at = rfc3339(Some(at_s));
             format!(
-                "who registered before {at} may be missing: the application reported nothing of the time before"
+                "who registered before {at} may be missing: no registration is known of the time before"
             )
         }
         _ => "complete, for accounts whose providers registered".to_owned(),

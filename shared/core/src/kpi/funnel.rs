@@ -7,7 +7,6 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use super::Ratio;
-use super::application::APP_CREATED;
 use crate::class::{Owner, Scope};
 use crate::counters::{Bucket, Counters, Figures, UNKNOWN, add};
 use crate::entity::signup::Stage;
@@ -30,11 +29,11 @@ pub enum By {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Funnel {
     /// Whether it begins with the registration, which only the application shows. Otherwise it begins with the account,
-    /// and has those that were created in the period: the application reported nothing in it, or no registration ever.
+    /// and has those that were created in the period: no registration in it is known.
     pub has_registrations: bool,
-    /// The first hour of the period in which the application says that something happened, in Unix seconds: of earlier
-    /// registrations nothing may be known.
-    pub application_since_s: Option<i64>,
+    /// The first hour of the period in which a provider registered, in Unix seconds: of earlier ones nothing may be
+    /// known.
+    pub registrations_since_s: Option<i64>,
     /// The stages in order.
     pub stages: Vec<StageFigures>,
     /// The last stage ÷ the first one that is known; `null`: there was none.
@@ -144,11 +143,14 @@ impl Funnel {
     ) -> Self {
         let scope = Scope::of(realm, Owner::Platform);
         let figures = counters.of(&scope);
-        let registered = ["funnel", Stage::Registered.as_str()];
-        let is_reported = figures.get(Bucket::Current, &registered) > 0;
-        let created: Vec<&str> = APP_CREATED.split('|').collect();
-        let reports = |hour: &u32| counters.get(Bucket::Hour(*hour), &created) > 0;
-        let since = hours.clone().find(reports).filter(|_| is_reported);
+        // Other events of the application say nothing of who registered.
+        let registers = |hour: &u32| {
+            figures
+                .under(Bucket::Hour(*hour), "signups")
+                .next()
+                .is_some()
+        };
+        let since = hours.clone().find(registers);
         let has_registrations = since.is_some();
         let counted = |by| count(&figures, hours.clone(), has_registrations, by);
         let all = counted(None).remove("").unwrap_or_default();
@@ -164,7 +166,7 @@ impl Funnel {
         });
         Self {
             has_registrations,
-            application_since_s: since.map(|hour| i64::from(hour).saturating_mul(HOUR_S)),
+            registrations_since_s: since.map(|hour| i64::from(hour).saturating_mul(HOUR_S)),
             conversion: stages.last().and_then(|last| last.of_first),
             stages,
             conversion_target: GOALS[5].target,
@@ -369,7 +371,6 @@ mod tests {
             for entity in self.0.values() {
                 counters.merge(entity.contributions(), 1);
             }
-            counters.add(Bucket::hour_of(START_S), &["events", "app_created"], 1);
             counters
         }
     }
@@ -510,21 +511,16 @@ mod tests {
         };
         let never = funnel(&accounts().counters(), Some(By::Source));
         begins_with_account(&never);
-        // The first registration came later: it says nothing of the time before the application reported anything.
+        // The first registration came later: it says nothing of the time before, in which the application
+        // reported other things.
         let mut later = accounts();
         let provider = json!({"user": "u_9", "country": "BR"});
         later.app("provider.registered", 9, 30 * DAY_S, &provider);
-        let mut counters = later.counters();
-        counters.add(Bucket::hour_of(START_S), &["events", "app_created"], -1);
-        counters.add(
-            Bucket::hour_of(START_S + 30 * DAY_S),
-            &["events", "app_created"],
-            1,
-        );
+        let counters = later.counters();
         begins_with_account(&funnel(&counters, Some(By::Source)));
         let hour = crate::counters::hour_of(START_S + 30 * DAY_S);
         let since = Funnel::compute(&counters, Realm::MAIN, hour - 5..=hour, None);
-        assert_eq!(since.application_since_s, Some(i64::from(hour) * HOUR_S));
+        assert_eq!(since.registrations_since_s, Some(i64::from(hour) * HOUR_S));
         assert_eq!(since.stages[0].reached, Some(1));
     }
 

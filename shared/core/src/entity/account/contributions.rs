@@ -48,7 +48,9 @@ fn standing(account: &Account) -> &'static str {
 /// Every milestone up to the furthest one, now and in the cohort of the account, and its first payment there. Without a
 /// known start of onboarding it is in no cohort.
 fn add_funnel(account: &Account, tally: &mut Tally) {
-    let country = account.country.as_deref().unwrap_or(UNKNOWN);
+    let country = account.country.as_deref();
+    let country = country.or_else(|| account.reports.text(Field::Country));
+    let country = country.unwrap_or(UNKNOWN);
     let furthest = account.stage();
     for milestone in Milestone::ALL.into_iter().filter(|m| *m <= furthest) {
         let name = milestone.as_str();
