@@ -31,3 +31,16 @@ pub(super) fn customer_page(id: &str, account: Option<&str>) -> Option<String> {
     let account = account.map_or_else(String::new, |account| format!("/{account}"));
     is_linked.then(|| format!("https://dashboard.stripe.com{account}/customers/{id}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_events_of_stripe_have_a_page_there() {
+        let page = "https://dashboard.stripe.com/events/evt_1";
+        assert_eq!(event_page("evt_1").as_deref(), Some(page));
+        assert_eq!(event_page("app_9ad9"), None);
+        assert_eq!(event_page("evt_1/../x"), None);
+    }
+}

@@ -160,3 +160,84 @@ fn by_segment(
     sums.retain(|_, sum| !is_beyond(*sum));
     sums
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::class::Scope;
+
+    const NOW_S: i64 = 1_795_000_000;
+
+    /// What is shown of an application whose newest event was received so many hours ago.
+    fn shown(hours_ago: i64) -> Value {
+        let mut counters = Counters::default();
+        let mut add = |bucket, name: &str, by| {
+            counters.add(bucket, &name.split('|').collect::<Vec<_>>(), by);
+        };
+        add(Bucket::Current, "events|app_applied", 9);
+        let received = Bucket::hour_of(NOW_S - hours_ago * 3600);
+        add(received, APP_RECEIVED, 1);
+        add(Bucket::Current, "tickets|unanswered", 2);
+        for (minutes_ago, name, by) in [
+            (10, "account_creations", 9),
+            (59, "account_creation_failures", 1),
+            (61, "account_creation_failures", 10),
+            (61, "account_link_failures", 4),
+        ] {
+            let at_s = NOW_S - minutes_ago * 60;
+            add(Bucket::minute_of(at_s), name, by);
+            add(Bucket::hour_of(at_s), name, by);
+        }
+        let hour = Bucket::hour_of(NOW_S);
+        for (name, by) in [
+            ("booking_fees|usd", 2),
+            ("booking_fees_minor|usd", 700),
+            ("first_response|count", 2),
+            ("first_response|seconds", 300),
+            ("first_response_bucket|0", 2),
+            ("providers_registered|BR", 3),
+            ("tickets_opened", 4),
+        ] {
+            add(hour, name, by);
+        }
+        let figures = counters.of(&Scope::PLATFORM);
+        json!(Application::compute(&counters, &figures, NOW_S))
+    }
+
+    #[test]
+    fn what_happened_lately_is_known_of_an_application_that_sends() {
+        let shown = shown(SILENT_AFTER_HOURS.into());
+        let expected = json!({
+            "silent": false, "newest_received_hour_s": (NOW_S / 3600 - 24) * 3600, "tickets": {"unanswered": 2},
+            "tickets_opened_24h": 4, "first_response_mean_seconds_7d": 150,
+            "first_response_seconds_7d": {"p50": 0, "p90": 0}, "providers_registered_7d": 3,
+            "account_creation_failures_1h": 1, "account_link_failures_1h": 0, "account_creation_success_1h": 0.9,
+            "account_creation_success_24h": 0.45, "booking_fees_24h": 2, "booking_fees_minor_24h": {"usd": 700},
+            "members": {},
+        });
+        assert_eq!(shown, expected);
+    }
+
+    /// Null, not zero.
+    #[test]
+    fn what_happened_lately_is_unknown_of_a_silent_one() {
+        let shown = shown(i64::from(SILENT_AFTER_HOURS) + 1);
+        assert_eq!(
+            (&shown["silent"], &shown["tickets"]["unanswered"]),
+            (&json!(true), &json!(2))
+        );
+        for (name, value) in shown.as_object().expect("an object") {
+            let is_of_window = ["_1h", "_24h", "_7d"].iter().any(|end| name.ends_with(end));
+            assert_eq!(value.is_null(), is_of_window, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn without_any_event_there_is_no_application() {
+        let counters = Counters::default();
+        let figures = counters.of(&Scope::PLATFORM);
+        assert_eq!(Application::compute(&counters, &figures, NOW_S), None);
+    }
+}
