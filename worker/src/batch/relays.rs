@@ -382,6 +382,27 @@ mod tests {
         }
     }
 
+    /// Of very many users, not all are remembered: one that is forgotten has been asked to forget the account, too.
+    #[test]
+    fn a_user_who_is_forgotten_with_the_change_loses_the_account() {
+        let mut stored = Stored::default();
+        let mut create = |n: u8, user: &str| {
+            let relays = stored.applied(created_for(n, user));
+            stored.write(&stored.relayed(relays));
+        };
+        for n in 1..=16 {
+            create(n, &format!("a_{n:02}"));
+        }
+        create(17, "z");
+        create(18, "b");
+        let has_account = |user: &str| {
+            let key = EntityKey::new(EntityKind::Provider, user);
+            let provider = read(&key, &stored.0).expect("readable");
+            provider.is_some_and(|it| it != Entity::new(&key))
+        };
+        assert!(has_account("b") && !has_account("z"));
+    }
+
     #[test]
     fn a_subscription_whose_customer_was_an_account_is_of_the_customer() {
         let account = json!({"customer": null, "customer_account": "acct_1"});

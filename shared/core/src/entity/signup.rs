@@ -74,3 +74,30 @@ impl Reached {
         self.0.get(&stage).copied().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A provider may have several accounts.
+    #[test]
+    fn of_two_the_earlier_time_counts_and_with_an_unknown_one_none() {
+        let of = |all: &[(Stage, Option<i64>)]| Reached(all.iter().copied().collect());
+        let one = of(&[(Stage::AccountCreated, Some(5)), (Stage::Started, None)]);
+        let other = of(&[
+            (Stage::AccountCreated, Some(3)),
+            (Stage::Started, Some(4)),
+            (Stage::ExternalAccount, Some(9)),
+        ]);
+        let expected = of(&[
+            (Stage::AccountCreated, Some(3)),
+            (Stage::Started, None),
+            (Stage::ExternalAccount, Some(9)),
+        ]);
+        for [first, second] in [[&one, &other], [&other, &one]] {
+            let mut both = first.clone();
+            both.union(second);
+            assert_eq!(both, expected);
+        }
+    }
+}
